@@ -1,0 +1,72 @@
+# Needs GNU make, a POSIX shell and Python 3.11 or 3.12. `make` alone lists the targets.
+
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+
+# The first Python that is new enough, not too new, and able to make a virtual environment.
+VERSION_OK := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+SUPPORTED := import ensurepip; $(VERSION_OK)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do "$$p" -c '$(SUPPORTED)' 2>/dev/null && echo "$$p" && break; done)
+
+# Content, not time stamps: a fresh checkout or a copied tree must not trust, or redo, another tree's set-up.
+STAMP = $(shell cat requirements/lock.txt pyproject.toml setup.py | cksum) $(CURDIR)
+
+# A few processes with one thread each: threads of one process that wait for each other cost more than they bring here.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup install demo demo-short test test-all lint check-env
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+setup: ## a virtual environment in .venv with the versions of requirements/lock.txt (a second call: nothing to do)
+	@if [ "$$(cat $(VENV)/.setup-stamp 2>/dev/null)" = "$(STAMP)" ]; then \
+		echo "$(VENV) is up to date"; else $(MAKE) --no-print-directory install; fi
+
+# The work of `setup`. An environment that an interrupted call left half made is begun anew.
+install:
+	@if [ -e $(VENV)/.unfinished ] || ! $(RUN) -m pip --version >/dev/null 2>&1; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "No Python 3.11 or 3.12 with the venv module was found as python3.11, python3.12, python3 or python" \
+				"(python3 is: $$(python3 --version 2>&1))." >&2; \
+			echo "Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+		if ! "$(PYTHON)" -c '$(SUPPORTED)' 2>/dev/null; then \
+			echo "$(PYTHON) is $$("$(PYTHON)" --version 2>&1); expected Python 3.11 or 3.12 with the venv module." >&2; \
+			echo "Name another one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+		clear=; if [ -e $(VENV)/pyvenv.cfg ]; then clear=--clear; fi; \
+		echo "1/4 $(VENV) with $$("$(PYTHON)" --version)"; "$(PYTHON)" -m venv $$clear $(VENV) || exit 1; \
+	fi
+	@$(RUN) -c '$(VERSION_OK)' || { echo "$(VENV) holds $$($(RUN) --version); expected Python 3.11 or 3.12." \
+		"Move it away, or choose another place: make setup VENV=.venv311" >&2; exit 1; }
+	@touch $(VENV)/.unfinished; rm -f $(VENV)/.setup-stamp
+	@echo "2/4 torch (the large one)"
+	@$(RUN) -m pip install -q -c requirements/lock.txt torch
+	@echo "3/4 everything else, exactly as in requirements/lock.txt"
+	@$(RUN) -m pip install -q --no-deps -r requirements/lock.txt
+	@echo "4/4 this package, editable"
+	@$(RUN) -m pip install -q --no-deps --no-build-isolation -e .
+	@echo "$(STAMP)" > $(VENV)/.setup-stamp; rm -f $(VENV)/.unfinished
+	@echo "$(VENV) is ready"
+
+demo: setup ## the embedded main job: scenes, warm-up, creation, self-improving, test, report
+	$(RUN) tools/demo.py
+
+demo-short: setup ## the same chain in its shortest form, to see that it runs
+	$(RUN) tools/demo.py --short
+
+test: setup ## the tests without those marked slow
+	$(PYTEST) -m "not slow"
+
+test-all: setup ## every test
+	$(PYTEST)
+
+lint: setup ## ruff check, ruff format --check, mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+check-env: setup ## what is installed, what is wrong with it, and the command that mends it
+	$(RUN) tools/check_env.py

@@ -1,0 +1,30 @@
+"""VPD, scaled down: decoder features and class attention maps of the built-in U-Net (frozen), FPN, Semantic FPN head."""
+
+classes = ('floor', 'ceiling', 'wall', 'door', 'window', 'picture', 'cabinet', 'table', 'bed', 'ball', 'bin')
+data_preprocessor = dict(
+    type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=(64, 64)
+)
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=data_preprocessor,
+    backbone=dict(
+        type='DiffusionBackbone',
+        diffusion='builtin:scenes',
+        classes=classes,
+        # A frozen U-Net must see what it was trained on: scaled latents, and a timestep at which its features are rich.
+        feature=dict(preset='vpd', latent_scale=True, timestep=50),
+        regime='frozen',
+        bf16='auto',
+    ),
+    neck=dict(type='FPN', in_channels=[32, 64 + 11, 96 + 11, 128], out_channels=64, num_outs=4),
+    decode_head=dict(
+        type='GenerativeDecodeHead',
+        head=dict(
+            type='FPNHead', in_channels=[64] * 4, in_index=[0, 1, 2, 3], feature_strides=[2, 4, 8, 16], channels=64,
+            dropout_ratio=0.1, num_classes=11, norm_cfg=dict(type='BN', requires_grad=True), align_corners=False,
+            loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+        ),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)

@@ -1,0 +1,1 @@
+"""What users call: the inferencer and the stage chain."""

@@ -1,0 +1,118 @@
+"""Which samples of a store are trained on, and to which image of the wrapped dataset each of them belongs.
+
+R: number of real samples of the wrapped dataset.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+
+from mmdiff2in1.datasets.randomness import derived_seed
+
+HOW_TO_MAKE_MORE = 'make more with tools/synthesize.py CONFIG and a larger num_samples or samples_per_image'
+
+
+@dataclass(frozen=True)
+class Source:
+    """The image a sample was made from: `dataset` is the unwrapped dataset that lists it, at `index`."""
+
+    dataset: BaseDataset
+    index: int
+
+
+def draw(
+    records: Sequence[dict], num_samples: int | None, samples_per_image: int | None, seed: int, store: str
+) -> list[dict]:
+    """The records to train on, in the order of `records`: a seeded draw without replacement.
+
+    `num_samples` of all of them, or `samples_per_image` of each source; neither: all. A larger number contains the
+    smaller one. `store` is the folder named in errors.
+
+    Raises ValueError if the store is empty or holds fewer than asked for, saying how to make more.
+    """
+    if not records:
+        raise ValueError(f'{store} holds no samples; {HOW_TO_MAKE_MORE}, or set store=None to train without')
+    if num_samples is not None:
+        return _draw(records, num_samples, seed, f'{store} holds {len(records)} samples')
+    if samples_per_image is None:
+        return list(records)
+    by_source = defaultdict(list)
+    for record in records:
+        by_source[record['source']].append(record)
+    drawn = []
+    for source, group in by_source.items():
+        drawn += _draw(group, samples_per_image, seed, f'{store} holds {len(group)} samples of {source}')
+    return sorted(drawn, key=lambda record: record['sample_id'])
+
+
+def _draw(records: Sequence[dict], number: int, seed: int, found: str) -> list[dict]:
+    if number > len(records):
+        raise ValueError(f'{found}, expected at least {number}; {HOW_TO_MAKE_MORE}, or ask for fewer')
+    # By hash, not by a generator: independent of NumPy's version and of the order of the manifest.
+    ranked = sorted(records, key=lambda record: derived_seed(seed, 'draw', record['sample_id']))
+    return sorted(ranked[:number], key=lambda record: record['sample_id'])
+
+
+def unwrapped(dataset: object) -> list[BaseDataset]:
+    """The datasets with a pipeline of their own inside mmengine's wrappers, in order.
+
+    Raises TypeError for a wrapper whose samples have no single source, such as MultiImageMixDataset.
+    """
+    if isinstance(dataset, ConcatDataset):
+        return [leaf for part in dataset.datasets for leaf in unwrapped(part)]
+    if isinstance(dataset, (RepeatDataset, ClassBalancedDataset)):
+        return unwrapped(dataset.dataset)
+    if isinstance(dataset, BaseDataset):
+        return [dataset]
+    raise TypeError(
+        f'cannot add synthetic samples to a {type(dataset).__name__}; expected a dataset derived from '
+        'mmengine.dataset.BaseDataset, or ConcatDataset, RepeatDataset, ClassBalancedDataset of such'
+    )
+
+
+class SourceIndex:
+    """Finds the images of a dataset by the `source` of a record, which is relative to a data root that may differ.
+
+    An image fits if one of the two paths is the end of the other, whole names at a time.
+    """
+
+    def __init__(self, dataset: object) -> None:
+        self._leaves = unwrapped(dataset)
+        self._by_name: dict[str, dict[tuple[str, ...], Source]] = defaultdict(dict)
+        for leaf in self._leaves:
+            for index in range(len(leaf)):
+                parts = _parts(leaf.get_data_info(index)['img_path'])
+                self._by_name[parts[-1]].setdefault(parts, Source(leaf, index))
+
+    def find(self, record: dict, store: str) -> Source:
+        """The source of a record; for a sample from pure noise (`source` null) any image, here the first.
+
+        Raises ValueError if no image fits, or more than one.
+        """
+        if record['source'] is None:
+            return Source(self._leaves[0], 0)
+        wanted = _parts(record['source'])
+        fitting = {
+            parts: source
+            for parts, source in self._by_name.get(wanted[-1], {}).items()
+            if _one_ends_other(parts, wanted)
+        }
+        if len(fitting) == 1:
+            return next(iter(fitting.values()))
+        found = ', '.join('/'.join(parts) for parts in sorted(fitting)[:3]) or 'no such image'
+        raise ValueError(
+            f'sample {record["sample_id"]} of {store} was made from {record["source"]}, expected exactly one image of '
+            f'the wrapped dataset with that path; found {found}. Use the store that was made from this dataset'
+        )
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return PurePosixPath(str(path).replace('\\', '/')).parts
+
+
+def _one_ends_other(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    shared = min(len(a), len(b))
+    return a[-shared:] == b[-shared:]

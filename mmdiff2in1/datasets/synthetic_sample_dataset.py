@@ -1,0 +1,225 @@
+"""A dataset with synthetic samples: wraps any other one and runs its pipeline for both kinds.
+
+R, S: numbers of real and synthetic samples. Indices 0 … R - 1 are the wrapped dataset's, R … R + S - 1 the synthetic.
+"""
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import is_main_process
+from mmseg.registry import DATASETS
+from torch.utils.data import Dataset
+
+from mmdiff2in1.datasets.batch_mix import BatchMix
+from mmdiff2in1.datasets.randomness import derived_randomness
+from mmdiff2in1.datasets.stream_keys import StreamKey
+from mmdiff2in1.datasets.synthetic_records import Source, SourceIndex, draw, unwrapped
+from mmdiff2in1.synthesis.store import SampleStore
+
+CURE = 'run tools/synthesize.py CONFIG --verify to remove what is damaged, then once more to make it again'
+
+
+@dataclass(frozen=True)
+class _Sample:
+    sample_id: str
+    image: str
+    image_sha256: str
+    label: str
+    source: Source
+
+
+@DATASETS.register_module()
+class SyntheticSampleDataset(Dataset):
+    """`dataset` (a config or built) with samples of a store, each marked in the metainfo of its `data_samples`.
+
+    A synthetic sample is the data info of the image it was made from with image and label files replaced, so label
+    maps, zero-label reduction and every other field are the dataset's own. After the pipeline `synthetic` (bool) and
+    `sample_id` (str or None) are set as metainfo; `meta_keys` need not name them.
+
+    - `store`: folder of a `SampleStore`; None, or `num_samples=0`, gives the wrapped dataset bit for bit.
+    - `num_samples` or `samples_per_image`: a seeded draw without replacement; neither: the whole store.
+    - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s) are exact per batch,
+      have R samples, and need `batch_sampler=dict(type='MixedBatchSampler')`. See `BatchMix`.
+    - `seed`: of the draw, and with the place of a `StreamKey` in its stream of the augmentation: a sample read by key
+      is independent of workers, neighbours and of what was read before. A plain int draws from the global state.
+    - `verify`: compare all files with their hashes at the start (main process). Without, only that they are there.
+
+    Raises ValueError for impossible arguments, an empty store, more samples than stored, samples of another dataset;
+    FileNotFoundError without a store; RuntimeError naming a damaged file and the command that re-makes it, or when an
+    exact mix is read in batches without its batch sampler.
+    """
+
+    def __init__(
+        self,
+        dataset: Mapping | Dataset,
+        store: str | Path | None = None,
+        num_samples: int | None = None,
+        samples_per_image: int | None = None,
+        mix: str | Mapping = 'uniform',
+        seed: int = 0,
+        verify: bool = True,
+        lazy_init: bool = False,
+    ) -> None:
+        self.mix = BatchMix.parse(mix)
+        self.seed = seed
+        self.verify = verify
+        self._asked = _checked(num_samples, samples_per_image)
+        self.store = None if store is None or 0 in self._asked else SampleStore(store)
+        if store is None and any(self._asked):
+            raise ValueError(
+                f'num_samples={num_samples}, samples_per_image={samples_per_image} ask for synthetic samples but store '
+                'is None; name the folder that tools/synthesize.py has written'
+            )
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        unwrapped(self.dataset)
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    def full_init(self) -> None:
+        """Read the wrapped dataset's list and the store; called on first use if `lazy_init` is set."""
+        if self._fully_initialized:
+            return
+        self.dataset.full_init()
+        self._real_length = len(self.dataset)
+        self._samples = [] if self.store is None else self._read_store()
+        self._fully_initialized = True
+
+    @property
+    def metainfo(self) -> dict:
+        """The wrapped dataset's classes, palette and the like."""
+        return self.dataset.metainfo
+
+    @property
+    def METAINFO(self) -> dict:  # noqa: N802
+        """The class attribute of the wrapped dataset."""
+        return unwrapped(self.dataset)[0].METAINFO
+
+    @property
+    def real_length(self) -> int:
+        """R, repeats of the wrapped dataset included."""
+        self.full_init()
+        return self._real_length
+
+    @property
+    def synthetic_length(self) -> int:
+        """S."""
+        self.full_init()
+        return len(self._samples)
+
+    def __len__(self) -> int:
+        return self.real_length if self.mix.exact else self.real_length + self.synthetic_length
+
+    def batch_composition(self, batch_size: int) -> tuple[int, int]:
+        """(real, synthetic) samples of a batch; all real if there are no synthetic ones. See `BatchMix.composition`."""
+        return self.mix.composition(batch_size) if self.synthetic_length else (batch_size, 0)
+
+    def get_data_info(self, idx: int) -> dict:
+        """What the pipeline is given for sample `idx` in 0 … R + S - 1, or negative as in a list of length `len`."""
+        idx = self._absolute(idx)
+        if idx < self.real_length:
+            return self.dataset.get_data_info(idx)
+        sample = self._samples[idx - self.real_length]
+        info = copy.deepcopy(sample.source.dataset.get_data_info(sample.source.index))
+        info['img_path'] = sample.image
+        # Every label file, not only the segmentation map: the others show the real image, in its size.
+        info.update({key: sample.label for key in info if key.endswith('_map_path')})
+        info['sample_idx'] = idx
+        return info
+
+    def __getitem__(self, idx: int) -> dict:
+        if isinstance(idx, StreamKey):
+            with derived_randomness(self.seed, idx.seed, idx.kind, idx.position):
+                return self._load(int(idx))
+        return self._load(idx)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+        """A batch, as a dataloader asks for it: the one place that sees whether an exact mix is obeyed."""
+        if self.mix.exact and self.synthetic_length and not any(index >= self.real_length for index in indices):
+            raise RuntimeError(
+                f'mix={self.mix.name} asks for synthetic samples in every batch, found a batch of {len(indices)} real '
+                "ones: a plain sampler cannot mix. Add batch_sampler=dict(type='MixedBatchSampler') to the dataloader, "
+                "or choose mix='uniform'"
+            )
+        return [self[index] for index in indices]
+
+    def _load(self, idx: int) -> dict:
+        idx = self._absolute(idx)
+        if idx < self.real_length:
+            return _marked(self.dataset[idx], None)
+        pipeline_of = self._samples[idx - self.real_length].source.dataset
+        for _ in range(pipeline_of.max_refetch + 1):
+            sample = self._samples[idx - self.real_length]
+            data = self._run_pipeline(sample, idx)
+            if data is not None:
+                return _marked(data, sample.sample_id)
+            idx = self.real_length + np.random.randint(self.synthetic_length)
+        raise RuntimeError(
+            f'the pipeline refused {pipeline_of.max_refetch + 1} synthetic samples of {self.store.folder} in a row; '
+            'check its transforms, or the filters the store was made with'
+        )
+
+    def _run_pipeline(self, sample: _Sample, idx: int) -> dict | None:
+        try:
+            return sample.source.dataset.pipeline(self.get_data_info(idx))
+        except Exception as error:
+            file = Path(sample.image)
+            if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sample.image_sha256:
+                raise RuntimeError(f'{file} is missing or damaged; {CURE}') from error
+            error.add_note(f'while loading synthetic sample {sample.sample_id} ({file}, {sample.label})')
+            raise
+
+    def _absolute(self, idx: int) -> int:
+        absolute = idx + len(self) if idx < 0 else idx
+        if not 0 <= absolute < self.real_length + self.synthetic_length:
+            raise IndexError(f'index {idx} of {self.real_length} real and {self.synthetic_length} synthetic samples')
+        return absolute
+
+    def _read_store(self) -> list[_Sample]:
+        folder = str(self.store.folder)
+        records = draw(self.store.records(), *self._asked, self.seed, folder)
+        problems = [f'{record["sample_id"]} lacks a file' for record in records if not self.store.is_whole(record)]
+        if self.verify and not problems and is_main_process():
+            chosen = {record['sample_id'] for record in records}
+            problems = [str(problem) for problem in self.store.verify() if problem.sample_id in chosen]
+        if problems:
+            raise RuntimeError(
+                f'{folder}: {len(problems)} of {len(records)} samples are damaged: {"; ".join(problems[:3])}; {CURE}'
+            )
+        sources = SourceIndex(self.dataset)
+        return [
+            _Sample(
+                record['sample_id'],
+                str(self.store.path(record, 'image')),
+                record['image_sha256'],
+                str(self.store.path(record, 'label')),
+                sources.find(record, folder),
+            )
+            for record in records
+        ]
+
+
+def _checked(num_samples: int | None, samples_per_image: int | None) -> tuple[int | None, int | None]:
+    if num_samples is not None and samples_per_image is not None:
+        raise ValueError(
+            f'num_samples={num_samples} and samples_per_image={samples_per_image} are both set; choose one of them'
+        )
+    for name, value in (('num_samples', num_samples), ('samples_per_image', samples_per_image)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise ValueError(f'{name} is {value!r}, expected an integer of 0 or more, or None for the whole store')
+    return num_samples, samples_per_image
+
+
+def _marked(data: dict, sample_id: str | None) -> dict:
+    """Set what the self-improving model reads; after the pipeline, because packing drops what meta_keys do not name."""
+    if not isinstance(data, dict) or not hasattr(data.get('data_samples'), 'set_metainfo'):
+        raise TypeError(
+            "the wrapped pipeline returned no 'data_samples' to mark as real or synthetic; "
+            "end it with dict(type='PackSegInputs')"
+        )
+    data['data_samples'].set_metainfo(dict(synthetic=sample_id is not None, sample_id=sample_id))
+    return data

@@ -1,0 +1,112 @@
+"""Images of a folder with optional captions, held in memory, for training a diffusion model from scratch."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+SUFFIXES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp'}
+
+
+def read_captions(path: Path) -> dict[str, str]:
+    """``{"image": name, "caption": text}`` lines → name → caption.
+
+    Raises:
+        ValueError: A line is not of that form.
+    """
+    captions = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            record = json.loads(line)
+            captions[record['image']] = record['caption']
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'{path}, line {number}: expected {{"image": name, "caption": text}}, found {line[:80]!r}'
+            ) from error
+    return captions
+
+
+class ImageCaptionFolder(Dataset):
+    """All images below a folder, resized (short side) and cropped in the middle to one size.
+
+    Args:
+        folder: Searched recursively.
+        size: (H, W) in pixels.
+        captions: JSONL file with one line per image, named relative to ``folder``; None: empty captions.
+
+    Raises:
+        FileNotFoundError: No folder, or no image in it.
+        ValueError: An image cannot be read, or has no caption.
+    """
+
+    def __init__(self, folder: str | Path, size: tuple[int, int], captions: str | Path | None = None):
+        self.folder, self.size = Path(folder), size
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f'{folder}: no such folder of images')
+        self.names = sorted(str(p.relative_to(folder)) for p in self.folder.rglob('*') if p.suffix.lower() in SUFFIXES)
+        if not self.names:
+            raise FileNotFoundError(f'{folder}: no images ({", ".join(sorted(SUFFIXES))}) in it')
+        texts = {} if captions is None else read_captions(Path(captions))
+        missing = [name for name in self.names if name not in texts] if captions is not None else []
+        if missing:
+            raise ValueError(f'{captions} has no caption for {len(missing)} of {len(self.names)} images, first {missing[0]}')
+        self.captions = [texts.get(name, '') for name in self.names]
+        with ThreadPoolExecutor() as pool:
+            self.images = torch.from_numpy(np.stack(list(pool.map(self._read, self.names))))
+
+    def _read(self, name: str) -> np.ndarray:
+        height, width = self.size
+        try:
+            image = Image.open(self.folder / name).convert('RGB')
+        except OSError as error:
+            raise ValueError(f'{self.folder / name} cannot be read as an image: {error}') from error
+        scale = max(height / image.height, width / image.width)
+        if scale != 1:
+            resized = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+            image = image.resize(resized, Image.Resampling.LANCZOS)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return np.asarray(image.crop((left, top, left + width, top + height))).transpose(2, 0, 1)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        """``images``: (3, H, W) float in [-1, 1], flipped in half of the draws; ``captions``: its text."""
+        image = self.images[index].float().div(127.5).sub(1)
+        if torch.rand(()) < 0.5:
+            image = image.flip(-1)
+        return {'images': image, 'captions': self.captions[index]}
+
+
+class LatentCaptions(Dataset):
+    """Latents and token ids of an :class:`ImageCaptionFolder`, encoded once (both flips): the VAE is frozen.
+
+    Args:
+        folder: The images.
+        diffusion: Encodes them.
+        batch_size: Images encoded at a time.
+    """
+
+    def __init__(self, folder: ImageCaptionFolder, diffusion, batch_size: int = 64):
+        device = diffusion.device
+        with torch.no_grad():
+            self.latents = [
+                torch.cat([
+                    diffusion.encode(chunk.to(device).float().div(127.5).sub(1)).half().cpu()
+                    for chunk in (folder.images.flip(-1) if flipped else folder.images).split(batch_size)
+                ])
+                for flipped in (False, True)
+            ]
+            self.token_ids = diffusion.text.token_ids(folder.captions).cpu()
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        flipped = int(torch.rand(()) < 0.5)
+        return {'latents': self.latents[flipped][index].float(), 'token_ids': self.token_ids[index]}

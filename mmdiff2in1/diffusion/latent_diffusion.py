@@ -1,0 +1,190 @@
+"""LatentDiffusion: VAE, U-Net, text encoder and noise schedule as one module; the border to diffusers.
+
+B, 3, H, W: RGB in [-1, 1]; B, c, h, w: latents; B, L, D: tokens.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel
+
+from .attention import install_collecting_attention
+from .creation import Creation, create
+from .features import Features, unet_features
+from .schedule import NoiseSchedule
+from .text import CaptionEncoder
+from .tokenizer import caption_tokenizer
+from .weights import read_json, resolve_folder
+
+POSTERIORS = ('mode', 'sample')
+
+
+class LatentDiffusion(nn.Module):
+    """A text-conditioned latent diffusion model of the Stable Diffusion 1.x / 2.x layout.
+
+    Build one with :meth:`from_folder` or :meth:`from_config`.
+
+    Args:
+        vae: Image autoencoder.
+        unet: Denoiser; its attention is replaced by a collecting one.
+        text: Text encoder with tokenizer.
+        schedule: Noise schedule.
+    """
+
+    def __init__(self, vae: AutoencoderKL, unet: UNet2DConditionModel, text: CaptionEncoder, schedule: NoiseSchedule):
+        super().__init__()
+        install_collecting_attention(unet)
+        self.vae, self.unet, self.text, self.schedule = vae, unet, text, schedule
+        self.eval()
+
+    @classmethod
+    def from_folder(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> 'LatentDiffusion':
+        """Loads a diffusers folder (``vae/ unet/ text_encoder/ tokenizer/ scheduler/``); nothing is downloaded.
+
+        Args:
+            path: The folder, or ``builtin:scenes``.
+            dtype: Type of the parameters.
+
+        Raises:
+            FileNotFoundError: The folder or a part of it does not exist.
+            ValueError: Keys are missing from a part, or do not belong to it.
+        """
+        folder = resolve_folder(path)
+        parts = {}
+        for name, model in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel), ('text_encoder', CLIPTextModel)):
+            extra = {} if model is CLIPTextModel else {'low_cpu_mem_usage': False}
+            parts[name], info = model.from_pretrained(
+                folder / name, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
+            )
+            bad = {kind: sorted(map(str, info[kind])) for kind in ('missing_keys', 'unexpected_keys') if info[kind]}
+            if bad:
+                raise ValueError(f'{folder / name}: the weights do not fit the configuration beside them: {bad}')
+        tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
+        schedule = NoiseSchedule(read_json(folder / 'scheduler' / 'scheduler_config.json'))
+        return cls(parts['vae'], parts['unet'], CaptionEncoder(parts['text_encoder'], tokenizer), schedule)
+
+    @classmethod
+    def from_config(cls, config: dict) -> 'LatentDiffusion':
+        """Random weights from ``dict(vae=…, unet=…, text_encoder=…, scheduler=…, words=[…], max_length=…)``.
+
+        The first four are constructor arguments of AutoencoderKL, UNet2DConditionModel, CLIPTextConfig and of a
+        diffusers scheduler; the tokenizer is made from ``words``. The text width follows from the U-Net's
+        ``cross_attention_dim``.
+        """
+        tokenizer = caption_tokenizer(config['words'], config['max_length'])
+        text = CLIPTextConfig(
+            vocab_size=len(tokenizer), max_position_embeddings=config['max_length'],
+            hidden_size=config['unet']['cross_attention_dim'], bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **config['text_encoder'],
+        )
+        return cls(
+            AutoencoderKL(**config['vae']), UNet2DConditionModel(**config['unet']),
+            CaptionEncoder(CLIPTextModel(text), tokenizer), NoiseSchedule(config['scheduler']),
+        )
+
+    def save_folder(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Writes a diffusers folder (safetensors), readable by :meth:`from_folder` and by diffusers' pipelines.
+
+        The parameters are stored as ``dtype`` (default: their own); the module itself keeps its type.
+        """
+        folder = Path(path)
+        models = {'vae': self.vae, 'unet': self.unet, 'text_encoder': self.text.encoder}
+        for name, model in models.items():
+            state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in model.state_dict().items()}
+            model.save_pretrained(folder / name, state_dict=state) if name == 'text_encoder' else _save(
+                model, folder / name, state
+            )
+        self.text.tokenizer.save_pretrained(folder / 'tokenizer')
+        (folder / 'scheduler').mkdir(parents=True, exist_ok=True)
+        scheduler = {'_class_name': 'DDIMScheduler', **self.schedule.config}
+        (folder / 'scheduler' / 'scheduler_config.json').write_text(json.dumps(scheduler, indent=2) + '\n')
+        index = {
+            '_class_name': 'StableDiffusionPipeline',
+            'vae': ['diffusers', 'AutoencoderKL'], 'unet': ['diffusers', 'UNet2DConditionModel'],
+            'text_encoder': ['transformers', 'CLIPTextModel'],
+            'tokenizer': ['transformers', type(self.text.tokenizer).__name__],
+            'scheduler': ['diffusers', 'DDIMScheduler'],
+            'safety_checker': [None, None], 'feature_extractor': [None, None], 'image_encoder': [None, None],
+            'requires_safety_checker': False,
+        }
+        (folder / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
+
+    @property
+    def downscale(self) -> int:
+        """Image pixels per latent cell, each direction."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def multiple(self) -> int:
+        """Image height and width must be multiples of this."""
+        return self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        """c, channels of the latent."""
+        return self.vae.config.latent_channels
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net lives."""
+        return self.unet.device
+
+    def encode(self, images: Tensor, posterior: str = 'mode', scale: bool = True,
+               generator: torch.Generator | None = None) -> Tensor:
+        """Images → latents (B, c, h, w).
+
+        Args:
+            images: RGB in [-1, 1], (B, 3, H, W), sides multiples of :attr:`multiple`.
+            posterior: ``mode`` or ``sample`` of the VAE's Gaussian.
+            scale: Multiply by the VAE's scaling factor (what the U-Net was trained on; VPD leaves it out).
+            generator: For ``sample``.
+
+        Raises:
+            ValueError: Wrong size, or unknown posterior.
+        """
+        if posterior not in POSTERIORS:
+            raise ValueError(f'unknown posterior {posterior!r}; known: {", ".join(POSTERIORS)}')
+        height, width = images.shape[-2:]
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(f'image of {height}×{width}: height and width must be multiples of {self.multiple}')
+        distribution = self.vae.encode(images.to(self.vae.dtype)).latent_dist
+        z = distribution.mode() if posterior == 'mode' else distribution.sample(generator)
+        return z * self.vae.config.scaling_factor if scale else z
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (B, c, h, w) → RGB (B, 3, H, W), clamped to [-1, 1]."""
+        return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample.clamp(-1, 1)
+
+    def encode_text(self, captions: list[str]) -> Tensor:
+        """Captions → tokens (B, L, D); the empty caption is the unconditional one."""
+        return self.text(self.text.token_ids(captions))
+
+    def features(self, z: Tensor, t: Tensor, context: Tensor, **wanted) -> Features:
+        """Inner features of one U-Net call, see :func:`~mmdiff2in1.diffusion.features.unet_features`."""
+        return unet_features(self.unet, z.to(self.unet.dtype), t, context.to(self.unet.dtype), **wanted)
+
+    def create(self, images: Tensor | None = None, *, captions: Sequence[str], seeds: Sequence[int], **options) -> Creation:
+        """Creates images, see :func:`~mmdiff2in1.diffusion.creation.create`."""
+        return create(self, images, captions, seeds, **options)
+
+    def weights_hash(self) -> str:
+        """SHA-256 over all parameters and buffers, names included; part of a sample's recipe."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _save(model, folder: Path, state: dict[str, Tensor]) -> None:
+    """Saves a diffusers model with ``state`` in place of its own tensors (save_pretrained takes none)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_config(folder)
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / 'diffusion_pytorch_model.safetensors',
+              metadata={'format': 'pt'})

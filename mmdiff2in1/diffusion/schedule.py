@@ -1,0 +1,67 @@
+"""The noise schedule: what a timestep means, and what the U-Net's output says about the clean latent.
+
+B, c, h, w: latents. ᾱ_t: cumulative product of 1 - β, here ``alphas_cumprod[t]``.
+"""
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+PREDICTION_TYPES = ('epsilon', 'v_prediction', 'sample')
+
+
+class NoiseSchedule(nn.Module):
+    """Variance-preserving forward process of a diffusers scheduler configuration.
+
+    Args:
+        config: A diffusers ``scheduler_config.json`` as a dict (betas, ``num_train_timesteps``, ``prediction_type``).
+
+    Raises:
+        ValueError: The prediction type is none of ``epsilon``, ``v_prediction``, ``sample``.
+    """
+
+    def __init__(self, config: dict):
+        super().__init__()
+        scheduler = DDPMScheduler.from_config(config)
+        self.config = dict(scheduler.config)
+        self.prediction_type: str = self.config['prediction_type']
+        if self.prediction_type not in PREDICTION_TYPES:
+            raise ValueError(f'unknown prediction_type {self.prediction_type!r}; known: {", ".join(PREDICTION_TYPES)}')
+        self.register_buffer('alphas_cumprod', scheduler.alphas_cumprod.float(), persistent=False)
+
+    @property
+    def T_max(self) -> int:
+        """Number of training timesteps."""
+        return len(self.alphas_cumprod)
+
+    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha_bar = self.alphas_cumprod[t].view(-1, 1, 1, 1)
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """z_t = √ᾱ_t z_0 + √(1 - ᾱ_t) ε for timesteps ``t`` (B,) of 0 … T_max - 1 (DDPM, eq. 4)."""
+        signal, sigma = self._coefficients(t)
+        return signal * z0 + sigma * noise
+
+    def target(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the U-Net learns to output at ``t``: ε, v = √ᾱ ε - √(1 - ᾱ) z_0, or z_0."""
+        if self.prediction_type == 'epsilon':
+            return noise
+        if self.prediction_type == 'sample':
+            return z0
+        signal, sigma = self._coefficients(t)
+        return signal * noise - sigma * z0
+
+    def clean_and_noise(self, output: Tensor, z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Splits ``z_t`` into the clean latent and the noise that the U-Net's ``output`` stands for."""
+        signal, sigma = self._coefficients(t)
+        if self.prediction_type == 'epsilon':
+            return (z_t - sigma * output) / signal, output
+        if self.prediction_type == 'sample':
+            return output, (z_t - signal * output) / sigma
+        return signal * z_t - sigma * output, sigma * z_t + signal * output
+
+
+def initial_noise(seeds: list[int], shape: tuple[int, int, int]) -> Tensor:
+    """Standard normal noise (B, c, h, w), float32 on the CPU; each sample depends on its own seed alone."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

@@ -1,0 +1,49 @@
+"""Captions and class names → cross-attention tokens. B samples, L tokens, D width, K classes."""
+
+import torch
+from torch import Tensor, nn
+
+
+class CaptionEncoder(nn.Module):
+    """A transformers text encoder with its tokenizer.
+
+    Args:
+        encoder: A model whose ``last_hidden_state`` the U-Net attends to (CLIPTextModel in Stable Diffusion).
+        tokenizer: Its tokenizer; captions are padded and truncated to ``tokenizer.model_max_length``.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer):
+        super().__init__()
+        self.encoder, self.tokenizer = encoder, tokenizer
+
+    def token_ids(self, captions: list[str]) -> Tensor:
+        """(B, L) int64 on the encoder's device."""
+        batch = self.tokenizer(
+            captions, padding='max_length', truncation=True, max_length=self.tokenizer.model_max_length,
+            return_tensors='pt',
+        )
+        return batch.input_ids.to(next(self.encoder.parameters()).device)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """(B, L) token ids → (B, L, D)."""
+        return self.encoder(token_ids).last_hidden_state
+
+    @torch.no_grad()
+    def class_tokens(self, names: list[str], template: str = 'a {}') -> Tensor:
+        """One token per class, (K, D): the encoder's state at the last word of ``template.format(name)``.
+
+        Raises:
+            ValueError: A name is empty.
+        """
+        empty = [i for i, name in enumerate(names) if not name.strip()]
+        if empty:
+            raise ValueError(f'class names {empty} are empty; every class needs a name to be attended to')
+        ids = self.token_ids([template.format(name) for name in names])
+        # The last word stands right before the end-of-text token, which is also the padding of CLIP's tokenizers.
+        tokenizer = self.tokenizer
+        special = torch.tensor(
+            [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id], device=ids.device
+        )
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        last_word = torch.where(torch.isin(ids, special), -1, positions).amax(1)
+        return self(ids)[torch.arange(len(names), device=ids.device), last_word]

@@ -1,0 +1,46 @@
+"""Where weights come from: a diffusers folder on disk, or one that is part of the package (``builtin:NAME``)."""
+
+import json
+from pathlib import Path
+
+BUILTIN = Path(__file__).parent / 'builtin'
+PARTS = {'vae': 'config.json', 'unet': 'config.json', 'text_encoder': 'config.json', 'tokenizer': 'tokenizer_config.json',
+         'scheduler': 'scheduler_config.json'}
+
+
+def resolve_folder(path: str | Path) -> Path:
+    """The diffusers folder that ``path`` names, checked before anything is loaded.
+
+    Args:
+        path: A folder, or ``builtin:NAME`` for weights that come with the package.
+
+    Raises:
+        FileNotFoundError: No such folder, or a part of the pipeline is missing in it.
+    """
+    text = str(path)
+    if text.startswith('builtin:'):
+        name = text.removeprefix('builtin:')
+        known = sorted(p.parent.name for p in BUILTIN.glob('*/model_index.json'))
+        if name not in known:
+            raise FileNotFoundError(f'no built-in weights named {name!r}; known: {", ".join(known) or "none"}')
+        return BUILTIN / name
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        kind = 'a file' if folder.exists() else 'nothing'
+        raise FileNotFoundError(
+            f'{folder}: found {kind}, expected a diffusers folder with {", ".join(PARTS)}. Save one with '
+            "pipeline.save_pretrained(folder), or use 'builtin:scenes'."
+        )
+    missing = [f'{part}/{name}' for part, name in PARTS.items() if not (folder / part / name).is_file()]
+    if missing:
+        found = ', '.join(sorted(p.name for p in folder.iterdir())) or 'nothing'
+        raise FileNotFoundError(f'{folder} is not a complete diffusers folder: missing {", ".join(missing)}; found {found}')
+    return folder
+
+
+def read_json(path: Path) -> dict:
+    """The JSON file at ``path``; a damaged one is named."""
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{path} is not valid JSON: {error}') from error

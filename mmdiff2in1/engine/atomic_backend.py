@@ -1,0 +1,38 @@
+"""A storage backend of mmengine whose files are either whole or absent, whenever the process is killed."""
+
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+from mmdiff2in1.synthesis.atomic import write_atomically
+
+
+class AtomicBackend(LocalBackend):
+    """Writes to a hidden neighbour `.<name>.part`, flushes it to the disk and renames it over the target.
+
+    Chosen by `backend_args=dict(backend='atomic')`. A process killed while writing leaves the old file and the
+    neighbour, which `remove_parts` deletes.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Raises OSError (disk full) with the old file untouched and nothing left behind."""
+        try:
+            write_atomically(Path(filepath), obj)
+        except OSError as error:
+            error.add_note(f'while writing {filepath}; what was there before is untouched. Free some space and resume')
+            raise
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """As `put`, for text."""
+        self.put(obj.encode(encoding), filepath)
+
+
+def remove_parts(folder: str | Path) -> list[str]:
+    """Delete what killed processes left in `folder`; returns the names. Not while another process writes there."""
+    parts = sorted(Path(folder).glob('.*.part'))
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return [part.name for part in parts]
+
+
+register_backend('atomic', AtomicBackend, force=True)

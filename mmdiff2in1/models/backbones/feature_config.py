@@ -1,0 +1,81 @@
+"""What a diffusion model is shown when it perceives: the same in warm-up, pseudo-labelling and test."""
+
+from dataclasses import dataclass, replace
+
+from diffusers import UNet2DConditionModel
+
+PROMPTS = ('class_names', 'empty')
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """One explicit description of a perception forward.
+
+    Attributes:
+        timestep: What the U-Net is told, 0 … T_max - 1.
+        prompt: ``class_names`` (one token per class, VPD) or ``empty`` (the empty caption).
+        noise: Whether noise of that timestep is added to the latent.
+        posterior: ``mode`` or ``sample`` of the VAE.
+        latent_scale: Whether the latent is multiplied by the VAE's scaling factor. The U-Net was trained on scaled
+            latents; VPD leaves the factor out, which a fine-tuned U-Net learns to live with.
+        taps: LDM block names, ``vpd`` (one per decoder level) or ``all``.
+        map_levels: U-Net levels (0 = latent resolution) whose cross-attention maps are appended to the features.
+    """
+
+    timestep: int = 1
+    prompt: str = 'class_names'
+    noise: bool = False
+    posterior: str = 'mode'
+    latent_scale: bool = False
+    taps: str | tuple[str, ...] = 'vpd'
+    map_levels: tuple[int, ...] = (1, 2)
+
+    def __post_init__(self):
+        if self.prompt not in PROMPTS:
+            raise ValueError(f'unknown prompt {self.prompt!r}; known: {", ".join(PROMPTS)}')
+        if self.prompt == 'empty' and self.map_levels:
+            raise ValueError('the empty prompt has no class maps; set map_levels=()')
+
+
+PRESETS = {
+    # VPD, segmentation: unscaled posterior mode, no noise, t = 1, class names.
+    'vpd': FeatureConfig(),
+    # The code released with Diff-2-in-1: sampled posterior, scaled, noised at t = 0, empty prompt, every block.
+    'released': FeatureConfig(
+        timestep=0, prompt='empty', noise=True, posterior='sample', latent_scale=True, taps='all', map_levels=()
+    ),
+}
+
+
+def feature_config(preset: str = 'vpd', **changes) -> FeatureConfig:
+    """A preset with some fields changed.
+
+    Raises:
+        ValueError: Unknown preset or field.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f'unknown feature preset {preset!r}; known: {", ".join(PRESETS)}')
+    known = FeatureConfig.__dataclass_fields__
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise ValueError(f'unknown feature fields {unknown}; known: preset, {", ".join(known)}')
+    return replace(PRESETS[preset], **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})
+
+
+def freeze_unread(unet: UNet2DConditionModel, last_tap: str) -> None:
+    """Takes the gradient from what lies behind the last tap: nothing reads it, so nothing would train it."""
+    for layer in (unet.conv_norm_out, unet.conv_out):
+        layer.requires_grad_(False)
+    index = 0
+    kind, _, number = last_tap.partition('.')
+    last = int(number) if kind == 'out' else -1
+    for up in unet.up_blocks:
+        attentions = getattr(up, 'attentions', [None] * len(up.resnets))
+        for resnet, attention in zip(up.resnets, attentions, strict=True):
+            if index > last:
+                resnet.requires_grad_(False)
+                if attention is not None:
+                    attention.requires_grad_(False)
+            index += 1
+        if up.upsamplers and index - 1 > last:
+            up.upsamplers.requires_grad_(False)

@@ -1,0 +1,5 @@
+"""Decode heads."""
+
+from .generative_decode_head import GenerativeDecodeHead
+
+__all__ = ['GenerativeDecodeHead']

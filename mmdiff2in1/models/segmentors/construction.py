@@ -1,0 +1,88 @@
+"""From the config of a segmentor to θ_E, θ_C and their task; what a config may get wrong is refused here."""
+
+import copy
+import logging
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.logging import print_log
+from mmseg.registry import TASK_UTILS
+from torch import nn
+
+from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
+
+from .parameter_pairs import shared_names
+
+
+def split_config(segmentor: Any, given: Any, merged: dict[str, Any]) -> tuple[ConfigDict, Any]:
+    """(config of θ_E, the one data preprocessor); the caller's dicts stay as they are.
+
+    Args:
+        segmentor: Config of the whole segmentor.
+        given: Data preprocessor of the wrapper; where it is None the segmentor's own counts.
+        merged: What else stood in the config of the wrapper.
+
+    Raises:
+        TypeError: No segmentor, or keys of a base config's model beside it.
+    """
+    # mmseg's init_model sets these two to None in any model config.
+    left = sorted(key for key, value in merged.items() if value is not None or key not in ('pretrained', 'train_cfg'))
+    if left or not isinstance(segmentor, dict) or 'type' not in segmentor:
+        found = f'also got {", ".join(left)}' if left else f'got segmentor={segmentor!r}'
+        raise TypeError(
+            f'SelfImprovingSegmentor takes the config of a whole segmentor as `segmentor`, but {found}. Keys of the '
+            "base config's model are merged in unless it is replaced: write "
+            "`model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)`."
+        )
+    config = ConfigDict(copy.deepcopy(segmentor))  # mmseg reads test_cfg.mode, which a plain dict has not
+    own = config.pop('data_preprocessor', None)
+    if given is None:
+        return config, own
+    if isinstance(given, dict) and own is not None and dict(own) != dict(given):
+        print_log(
+            f'The data preprocessor of the wrapper is used, {given}; the one of `segmentor` is not, {own}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return config, given
+
+
+def twin(exploiter: Any) -> Any:
+    """θ_C: a copy of θ_E that is never trained and shares the preprocessor and the backbone's `frozen_modules()`.
+
+    Raises:
+        ValueError: The backbone offers to share a parameter that is trained.
+    """
+    backbone = getattr(exploiter, 'backbone', None)
+    frozen = list(backbone.frozen_modules()) if hasattr(backbone, 'frozen_modules') else []
+    trained = [name for module in frozen for name, parameter in module.named_parameters() if parameter.requires_grad]
+    if trained:
+        raise ValueError(
+            f'{type(backbone).__name__}.frozen_modules() offers {len(trained)} parameters that are trained, among them '
+            f'{trained[0]!r}; expected frozen ones, which θ_C and θ_E can share. Set requires_grad=False on them, or '
+            'leave their module out.'
+        )
+    creator = copy.deepcopy(exploiter, {id(module): module for module in (exploiter.data_preprocessor, *frozen)})
+    if frozen:
+        print_log(f'θ_C and θ_E share {len(shared_names(creator, exploiter))} tensors.', logger='current')
+    return creator.requires_grad_(False).eval()
+
+
+def build_task(task: dict | DenseTask | None, exploiter: Any) -> DenseTask:
+    """The task of a config, or semantic segmentation over the classes of the last decode head.
+
+    Raises:
+        ValueError: The task has other classes than the decode head.
+    """
+    if task is None:
+        head = exploiter.decode_head
+        head = head[-1] if isinstance(head, nn.ModuleList) else head
+        ignore_index = getattr(head, 'ignore_index', None)
+        return SemanticSegmentation(exploiter.num_classes, 255 if ignore_index is None else ignore_index)
+    built = TASK_UTILS.build(task) if isinstance(task, dict) else task
+    if isinstance(built, SemanticSegmentation) and built.channels != exploiter.num_classes:
+        raise ValueError(
+            f'The task has {built.channels} classes, the decode head {exploiter.num_classes}. Give both the same '
+            'number, or leave `task` out.'
+        )
+    return built

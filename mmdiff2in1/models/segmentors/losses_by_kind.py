@@ -1,0 +1,114 @@
+"""Losses of real and synthetic samples, apart, from one forward pass over the whole batch.
+
+B samples in the batch. Only the loss functions see the kinds apart: batch normalisation and its collectives across
+processes run over the whole batch, so processes may hold different numbers of synthetic samples.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The samples of one kind: their positions in the batch, their targets and the weight of their losses."""
+
+    name: str
+    index: Tensor
+    samples: list
+    weight: float
+
+
+def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind]) -> dict[str, Any]:
+    """`<kind>/<mmseg's name>` → loss times the kind's weight; entries that are no loss (accuracies) are not weighted.
+
+    Heads that keep mmseg's `loss` (forward, then loss_by_feat) run once on the batch. A head with a `loss` of its own
+    (PointRend, Mask2Former) is called once per kind on that kind's features, a segmentor with a `loss` of its own
+    (DepthEstimator) once per kind on that kind's inputs: their number of forward passes follows the batch, so with
+    synchronised batch normalisation every process must hold the same kinds (an exact mix).
+    """
+    batch_size = sum(len(kind.samples) for kind in kinds)
+    found: list[dict[str, Any]] = [{} for _ in kinds]
+    if not _keeps_mmseg_loss(segmentor):
+        for kind, losses in zip(kinds, found, strict=True):
+            own_inputs = inputs if len(kind.samples) == batch_size else inputs[kind.index]
+            losses.update(segmentor.loss(own_inputs, kind.samples))
+    else:
+        features = segmentor.extract_feat(inputs)
+        for prefix, head, arguments in _head_calls(segmentor, features):
+            # Of the bound method: a head that wraps another one hands out that one's loss.
+            once = getattr(head.loss, '__func__', None) in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss)
+            outputs = head.forward(*arguments) if once else None
+            for kind, losses in zip(kinds, found, strict=True):
+                if once:
+                    of_head = head.loss_by_feat(_take(outputs, kind.index, batch_size), kind.samples)
+                else:
+                    own_arguments = _take(arguments, kind.index, batch_size)
+                    of_head = head.loss(*own_arguments, kind.samples, segmentor.train_cfg)
+                losses.update({f'{prefix}.{name}': value for name, value in of_head.items()})
+    weighted: dict[str, Any] = {}
+    for kind, losses in zip(kinds, found, strict=True):
+        weighted.update({f'{kind.name}/{name}': _weighted(name, value, kind.weight) for name, value in losses.items()})
+    return weighted
+
+
+def _keeps_mmseg_loss(segmentor: Any) -> bool:
+    def kept(name: str, *owners: type) -> bool:
+        return getattr(type(segmentor), name, None) in [getattr(owner, name) for owner in owners]
+
+    return (
+        kept('loss', EncoderDecoder)
+        and kept('_auxiliary_head_forward_train', EncoderDecoder)
+        and kept('_decode_head_forward_train', EncoderDecoder, CascadeEncoderDecoder)
+    )
+
+
+def _head_calls(segmentor: Any, features: Any) -> Iterator[tuple[str, Any, tuple]]:
+    """(prefix of the losses, head, arguments of its forward) in mmseg's order."""
+    if isinstance(segmentor, CascadeEncoderDecoder):
+        yield 'decode_0', segmentor.decode_head[0], (features,)
+        previous: tuple = ()
+        for stage in range(1, segmentor.num_stages):
+            # mmseg runs a stage a second time for the next one. So do we: a process whose batch is all real goes
+            # through mmseg's loss, and both must meet in the same collectives.
+            previous = (segmentor.decode_head[stage - 1].forward(features, *previous),)
+            yield f'decode_{stage}', segmentor.decode_head[stage], (features, *previous)
+    else:
+        yield 'decode', segmentor.decode_head, (features,)
+    if segmentor.with_auxiliary_head:
+        if isinstance(segmentor.auxiliary_head, nn.ModuleList):
+            for i, head in enumerate(segmentor.auxiliary_head):
+                yield f'aux_{i}', head, (features,)
+        else:
+            yield 'aux', segmentor.auxiliary_head, (features,)
+
+
+def _take(outputs: Any, index: Tensor, batch_size: int) -> Any:
+    """The samples at `index` of every tensor in a nest of lists, tuples and dicts."""
+    if len(index) == batch_size or outputs is None:
+        return outputs
+    if isinstance(outputs, Tensor):
+        if outputs.shape[:1] != (batch_size,):
+            raise ValueError(
+                f'A head gave a tensor of shape {tuple(outputs.shape)} for {batch_size} samples: its first dimension '
+                'is not the batch, so real and synthetic samples cannot be told apart. Give the head a `loss` method '
+                'of its own; it is then called once per kind.'
+            )
+        return outputs.index_select(0, index)
+    if isinstance(outputs, dict):
+        return {name: _take(value, index, batch_size) for name, value in outputs.items()}
+    if isinstance(outputs, (list, tuple)):
+        values = [_take(value, index, batch_size) for value in outputs]
+        return values if isinstance(outputs, list) else tuple(values)
+    raise TypeError(f'A head gave a {type(outputs).__name__}; expected tensors, or lists, tuples and dicts of them.')
+
+
+def _weighted(name: str, value: Any, weight: float) -> Any:
+    if 'loss' not in name:  # mmengine's rule for what is summed and differentiated
+        return value
+    return [part * weight for part in value] if isinstance(value, (list, tuple)) else value * weight

@@ -1,0 +1,227 @@
+"""Self-improving training of any mmseg segmentor: θ_E learns, θ_C labels the synthetic samples and is its average.
+
+B samples in a batch, r of them real and s synthetic; H, W the padded crop.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.model import initialize
+from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from mmdiff2in1.tasks import DenseTask
+
+from .checkpoints import complete, drop_second_copies
+from .construction import build_task, split_config, twin
+from .forwarding import ReadsLikeItsSegmentor
+from .losses_by_kind import Kind, losses_by_kind
+from .parameter_pairs import EMATensors, copy_exploiter, ema_tensors
+from .pseudo_labels import pseudo_labels, stored_label_share
+
+EVALUATED = ('creator', 'exploiter')
+NORMALIZERS = ('batch', 'real')
+
+
+@MODELS.register_module()
+class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
+    """`exploiter` (θ_E, trained) and `creator` (θ_C, its moving average) of one segmentor config, side by side.
+
+    Training (Diff-2-in-1, arXiv 2411.05005, self-improving stage): real samples keep their labels; a sample whose
+    metainfo says `synthetic=True` is labelled by θ_C, in eval mode and without gradient, on the crop that θ_E sees. Its
+    stored label is never a target unless asked for. A batch without synthetic samples is the plain segmentor's: same
+    losses, same keys. The average is not taken here but by `SelfImprovingHook`, over `ema_tensors()`.
+
+    Prediction is by the model under evaluation, θ_C unless `evaluate` or `evaluated(...)` says otherwise.
+
+    A backbone may opt into sharing. `frozen_modules()`: the modules θ_C and θ_E hold in common, once in memory and in
+    the checkpoint, always in eval mode. `frozen_features(images)`: all that comes before the first trainable
+    parameter, computed once per mixed batch, accepted by the backbone's `forward`, its samples selected by `[index]`.
+
+    Args:
+        segmentor: Config of any mmseg segmentor. Its `data_preprocessor` becomes that of the wrapper, unless the
+            wrapper is given one, which then counts.
+        task: What is predicted, a TASK_UTILS config; None: semantic segmentation over the decode head's classes.
+        synthetic_weight: w, weight of the synthetic losses, at least 0.
+        min_confidence: In [0, 1]; pixels of a pseudo label that θ_C is less sure of are ignored. None: all count.
+        normalize_by: 'batch': (r·L_real + w·s·L_synthetic) / (r + s), for w = 1 the mean over the batch where mmseg's
+            losses are means over samples. 'real': L_real + w·(s/r)·L_synthetic, the real part as it is without
+            synthetic samples.
+        use_stored_labels: Learn from the labels in the store; θ_C then labels nothing.
+        evaluate: 'creator' or 'exploiter'.
+        data_preprocessor: See `segmentor`.
+        init_cfg: Only `dict(type='Pretrained', …)`: a checkpoint of this wrapper or of the plain segmentor.
+        **merged: Refused; there to explain what went wrong.
+
+    Raises:
+        TypeError: No segmentor, or keys of a base config's model beside it.
+        ValueError: An impossible setting, or a task that does not fit the decode head.
+    """
+
+    init_cfg: Any
+
+    def __init__(
+        self,
+        segmentor: dict | None = None,
+        task: dict | DenseTask | None = None,
+        synthetic_weight: float = 1.0,
+        min_confidence: float | None = None,
+        normalize_by: str = 'batch',
+        use_stored_labels: bool = False,
+        evaluate: str = 'creator',
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+        **merged: Any,
+    ) -> None:
+        config, data_preprocessor = split_config(segmentor, data_preprocessor, merged)
+        super().__init__(data_preprocessor, init_cfg)
+        self.exploiter = MODELS.build(config)
+        self.exploiter.data_preprocessor = self.data_preprocessor
+        self.creator = twin(self.exploiter)
+        self.task = build_task(task, self.exploiter)
+        self.synthetic_weight = synthetic_weight
+        self.min_confidence = min_confidence
+        self.normalize_by = normalize_by
+        self.use_stored_labels = use_stored_labels
+        self.evaluate = evaluate
+        self._check_settings()
+        self.register_state_dict_post_hook(drop_second_copies)
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Any]:
+        """Losses of θ_E.
+
+        Args:
+            inputs: Images (B, 3, H, W) as the data preprocessor leaves them.
+            data_samples: B samples; they are not changed.
+
+        Returns:
+            Only real samples: what the plain segmentor returns. Otherwise `real/<name>` and `synthetic/<name>`,
+            weighted, so that their sum is the loss of `normalize_by`, and `kept_share`: the share of synthetic pixels
+            outside the padding that are a target.
+
+        Raises:
+            ValueError: normalize_by='real' and no real sample in the batch.
+        """
+        synthetic = [bool(sample.metainfo.get('synthetic', False)) for sample in data_samples]
+        if not any(synthetic):
+            return self.exploiter.loss(inputs, data_samples)
+        real_weight, synthetic_weight = self._weights(len(synthetic) - sum(synthetic), sum(synthetic))
+        index, samples = _chosen(data_samples, synthetic, inputs.device)
+        size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
+        if self.use_stored_labels:
+            seen = inputs
+            kept_share = stored_label_share(samples, self.task, size)
+        else:
+            seen = self._frozen_features(inputs)
+            seen_by_creator = seen if all(synthetic) else seen[index]
+            samples, kept_share = pseudo_labels(
+                self.creator, seen_by_creator, samples, self.task, size, self.min_confidence
+            )
+        kinds = [Kind('synthetic', index, samples, synthetic_weight)]
+        if not all(synthetic):
+            index, samples = _chosen(data_samples, [not flag for flag in synthetic], inputs.device)
+            kinds.insert(0, Kind('real', index, samples, real_weight))
+        return {**losses_by_kind(self.exploiter, seen, kinds), 'kept_share': kept_share}
+
+    @property
+    def under_evaluation(self) -> Any:
+        """The model that predicts."""
+        return getattr(self, self._evaluate)
+
+    @property
+    def evaluate(self) -> str:
+        """Which model predicts: 'creator' or 'exploiter'.
+
+        Raises:
+            ValueError: Set to another name.
+        """
+        return self._evaluate
+
+    @evaluate.setter
+    def evaluate(self, which: str) -> None:
+        if which not in EVALUATED:
+            raise ValueError(f'There is no model {which!r} to evaluate; known: {", ".join(EVALUATED)}.')
+        self._evaluate = which
+
+    @contextlib.contextmanager
+    def evaluated(self, which: str) -> Iterator['SelfImprovingSegmentor']:
+        """Within the context `which` predicts, 'creator' or 'exploiter'."""
+        before = self.evaluate
+        self.evaluate = which
+        try:
+            yield self
+        finally:
+            self.evaluate = before
+
+    def ema_tensors(self) -> EMATensors:
+        """Tensors to average and to copy from θ_E to θ_C. Collect them anew after the model moved to another device."""
+        return ema_tensors(self.creator, self.exploiter)
+
+    def train(self, mode: bool = True) -> 'SelfImprovingSegmentor':
+        """θ_C, and with it all that is shared, stays in eval mode."""
+        super().train(mode)
+        self.creator.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Initialise θ_E as it would be alone (same random numbers), then θ_C ← θ_E, then load `init_cfg`."""
+        if self.is_init:
+            super().init_weights()  # warns that this is the second call
+            return
+        self.creator.is_init = True  # draws nothing: it becomes a copy
+        pretrained, self.init_cfg = self.init_cfg, None
+        super().init_weights()
+        copy_exploiter(self.creator, self.exploiter)
+        self.init_cfg = pretrained
+        if pretrained is not None:
+            initialize(self, pretrained)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        complete(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _weights(self, real: int, synthetic: int) -> tuple[float, float]:
+        if self.normalize_by == 'batch':
+            total = real + synthetic
+            return real / total, self.synthetic_weight * synthetic / total
+        if real == 0:
+            raise ValueError(
+                f"normalize_by='real' divides by the number of real samples, but all {synthetic} samples of this batch "
+                "are synthetic. Use an exact mix (`MixedBatchSampler`) or normalize_by='batch'."
+            )
+        return 1.0, self.synthetic_weight * synthetic / real
+
+    def _frozen_features(self, inputs: Tensor) -> Any:
+        """What both models compute alike, once; the images themselves if the backbone does not offer it."""
+        backbone = getattr(self.exploiter, 'backbone', None)
+        if not hasattr(backbone, 'frozen_features'):
+            return inputs
+        with torch.no_grad():
+            return backbone.frozen_features(inputs)
+
+    def _check_settings(self) -> None:
+        if self.normalize_by not in NORMALIZERS:
+            raise ValueError(f'Unknown normalize_by={self.normalize_by!r}; known: {", ".join(NORMALIZERS)}.')
+        if not 0 <= self.synthetic_weight < float('inf'):
+            raise ValueError(f'synthetic_weight={self.synthetic_weight}: expected a finite number, at least 0.')
+        if self.init_cfg is not None and self.init_cfg.get('type') != 'Pretrained':
+            raise ValueError(
+                f"init_cfg={self.init_cfg}: expected None or dict(type='Pretrained', checkpoint=…). Initialise layers "
+                'by the init_cfg of `segmentor`, so that θ_C starts as a copy of θ_E.'
+            )
+        if self.min_confidence is None:
+            return
+        if not 0 <= self.min_confidence <= 1:
+            raise ValueError(f'min_confidence={self.min_confidence}: expected a number in [0, 1].')
+        if self.use_stored_labels:
+            raise ValueError('min_confidence filters pseudo labels, use_stored_labels=True asks for none: drop one.')
+        if self.task.pseudo_label(torch.zeros(1, self.task.channels, 1, 1))[1] is None:
+            raise ValueError(f'The task {self.task.name!r} gives no confidence: min_confidence must be None.')
+
+
+def _chosen(samples: list, flags: list[bool], device: torch.device) -> tuple[Tensor, list]:
+    positions = [i for i, flag in enumerate(flags) if flag]
+    return torch.tensor(positions, device=device), [samples[i] for i in positions]

@@ -1,0 +1,171 @@
+"""From a training config to finished samples: diffusion model, sources, captions, plan, store.
+
+The settings stand in `cfg.stages.synthesis`, the sources are the images of `cfg.train_dataloader.dataset`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from .captions import captions_of, read_captions
+from .filters import check_thresholds
+from .images import image_size
+from .plan import Source, make_plan
+from .recipe import Recipe
+from .run import synthesize
+from .sources import build_real_dataset, list_images, raw_ignore_value, source_name
+from .store import SampleStore
+
+if TYPE_CHECKING:
+    from mmdiff2in1.diffusion import LatentDiffusion
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisSettings:
+    """The keys of `stages.synthesis`, and nothing else.
+
+    `diffusion`: a diffusers folder, 'builtin:scenes', or a dict of component configs (random weights, for trials).
+    `captions`: JSONL file; `caption_fallback` stands in where it has none ('' = create without a caption).
+    `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`; `T` may be a list or a range,
+    see `make_plan`, as are `samples_per_image`, `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
+    `ignore_label`: raw "ignore" value of the label files, asked of the data set if None. `filters`: {score: (lowest,
+    highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None takes the GPU of this
+    process if there is one. `dtype`: of the diffusion weights.
+    """
+
+    diffusion: str | Mapping
+    captions: str | None = None
+    caption_fallback: str | None = None
+    T: int | Sequence[int] | Mapping[str, int] = 600
+    num_calls: int = 20
+    grid: str = 'even'
+    solver: str = 'ddim'
+    guidance_scale: float = 1.0
+    samples_per_image: int | None = None
+    num_samples: int | None = None
+    seed: int = 0
+    size: int | Sequence[int] | None = None
+    batch_size: int = 4
+    ignore_label: int | None = None
+    filters: Mapping = field(default_factory=dict)
+    restore_size: bool = False
+    keep_others: bool = False
+    device: str | None = None
+    dtype: str = 'float32'
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'SynthesisSettings':
+        """Read `cfg.stages.synthesis`; ValueError if it is absent, lacks `diffusion` or holds unknown keys."""
+        given = (cfg.get('stages') or {}).get('synthesis')
+        if given is None:
+            raise ValueError('the config has no stages.synthesis; expected dict(diffusion=…, captions=…, T=…, …) there')
+        known = [each.name for each in fields(cls)]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(f'unknown keys in stages.synthesis: {", ".join(unknown)}; known: {", ".join(known)}')
+        if 'diffusion' not in given:
+            raise ValueError("stages.synthesis lacks diffusion; expected a diffusers folder or 'builtin:scenes'")
+        settings = cls(**given)
+        if settings.dtype not in DTYPES:
+            raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
+        check_thresholds(settings.filters)
+        return settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a synthesis run needs, checked as far as it can be without creating anything."""
+
+    settings: SynthesisSettings
+    diffusion: 'LatentDiffusion'
+    sources: list[Source]
+    data_root: str | None
+    ignore_label: int
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Of the diffusion model; reading gigabytes of weights takes seconds."""
+        return self.diffusion.weights_hash()
+
+    def plan(self, **changes) -> list[Recipe]:
+        """The recipes of this job; `changes` replace settings of `make_plan`, e.g. T for a preview."""
+        names = ('num_samples', 'samples_per_image', 'seed', 'T', 'num_calls', 'grid', 'solver', 'guidance_scale')
+        options = {name: getattr(self.settings, name) for name in (*names, 'size')} | changes
+        return make_plan(self.sources, weights_hash=self.weights_hash, multiple=self.diffusion.multiple, **options)
+
+
+def prepare(cfg: Config, rank: int = 0) -> Job:
+    """Read the config, find sources and captions, then load the diffusion model; wrong input is found in that order.
+
+    `rank` is the number of the GPU on this machine if the settings name no device.
+    """
+    settings = SynthesisSettings.from_cfg(cfg)
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    dataset = build_real_dataset(cfg)
+    data_root, paths = list_images(dataset)
+    captions = read_captions(settings.captions) if settings.captions else {}
+    texts = captions_of([Path(path).as_posix() for path in paths], captions, settings.caption_fallback)
+    ignore_label = raw_ignore_value(dataset) if settings.ignore_label is None else settings.ignore_label
+    if not 0 <= ignore_label <= 255:
+        raise ValueError(f'ignore_label is {ignore_label}, expected 0 … 255; set it in stages.synthesis')
+    sources = [
+        Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
+    ]
+    return Job(settings, build_diffusion(settings, rank), sources, data_root, ignore_label)
+
+
+def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'LatentDiffusion':
+    """Load the diffusion model onto its device; random weights depend on the seed of the settings only."""
+    from mmdiff2in1.diffusion import LatentDiffusion
+
+    dtype = DTYPES[settings.dtype]
+    if isinstance(settings.diffusion, str):
+        diffusion = LatentDiffusion.from_folder(settings.diffusion, dtype=dtype)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            diffusion = LatentDiffusion.from_config(dict(settings.diffusion))
+        for part in (diffusion.vae, diffusion.unet, diffusion.text):  # not the schedule, which needs float32
+            part.to(dtype)
+    device = settings.device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
+    return diffusion.to(device)
+
+
+def synthesize_from_config(
+    cfg: Config, store_path: str | Path, rank: int = 0, world_size: int = 1, progress: bool = True
+) -> SampleStore:
+    """Create what `cfg.stages.synthesis` asks for and `store_path` does not hold yet; returns the store.
+
+    Process `rank` of `world_size` makes its share and waits for nobody: the store is complete when all have returned.
+
+    Raises whatever `prepare` and `synthesize` raise, before the first sample is created.
+    """
+    job = prepare(cfg, rank)
+    return run_job(job, SampleStore(store_path), rank, world_size, progress)
+
+
+def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, progress: bool = True) -> SampleStore:
+    """`synthesize` with the settings of a job."""
+    settings = job.settings
+    return synthesize(
+        job.diffusion,
+        job.plan(),
+        store,
+        data_root=job.data_root,
+        batch_size=settings.batch_size,
+        ignore_label=job.ignore_label,
+        thresholds=settings.filters,
+        restore_size=settings.restore_size,
+        keep_others=settings.keep_others,
+        rank=rank,
+        world_size=world_size,
+        progress=progress,
+    )

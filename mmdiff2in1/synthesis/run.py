@@ -1,0 +1,232 @@
+"""Make the samples of a plan: skip what is finished, create in batches, filter, store.
+
+B, 3, H, W images. Several processes share the work by index and never wait for each other.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mmengine.logging import print_log
+from tqdm import tqdm
+
+from .filters import Thresholds, check_thresholds, rejection, score
+from .images import check_sources, from_model, image_size, load_image, resize_image, to_model
+from .recipe import Recipe
+from .store import SampleStore
+
+if TYPE_CHECKING:
+    # Only when something is created: reading a store in a data loader worker needs no diffusers.
+    from mmdiff2in1.diffusion import LatentDiffusion
+
+
+def synthesize(
+    diffusion: 'LatentDiffusion',
+    plan: Sequence[Recipe],
+    store: SampleStore,
+    *,
+    data_root: str | Path | None = None,
+    batch_size: int = 4,
+    ignore_label: int = 255,
+    thresholds: Thresholds | None = None,
+    restore_size: bool = False,
+    keep_others: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+    progress: bool = True,
+) -> SampleStore:
+    """Create the samples of `plan` that `store` does not hold yet (Diff-2-in-1, Sec. 3.2: data creation).
+
+    Process `rank` of `world_size` takes every world_size-th recipe. Batches are fixed by the plan: if one of a batch is
+    missing the whole batch is computed again and only the missing is written, so a run that was killed and resumed
+    gives the same bytes as one that was not. `data_root` is where `Recipe.source` starts. Each sample gets a label map
+    full of `ignore_label`, 0 … 255, at its own size; see `raw_ignore_value`. With `restore_size` the created image is
+    resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
+    recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
+    be trained on as well, so they are an error unless `keep_others`.
+
+    Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
+    store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
+    """
+    if world_size > 1:
+        store = SampleStore(store.folder, rank)
+    check_thresholds(thresholds)
+    timesteps = check_plan(diffusion, plan)
+    finished = store.finished()
+    settings = dict(weights_hash=plan[0].weights_hash, ignore_label=ignore_label, restore_size=restore_size)
+    _check_store(store, finished, settings)
+    if not keep_others:
+        _check_others(store, others_of(plan, finished))
+    finished = {name: record for name, record in finished.items() if store.is_whole(record)}
+    _warn_of_changed_thresholds([finished[r.sample_id] for r in plan if r.sample_id in finished], thresholds)
+
+    share = plan[rank::world_size]
+    batches = [b for b in batches_of(share, batch_size) if any(r.sample_id not in finished for r in b)]
+    paths = sorted({_source_path(recipe, data_root) for batch in batches for recipe in batch if recipe.source})
+    print_log(f'checking {len(paths)} source images', logger='current')
+    check_sources(paths)
+    missing = [recipe for recipe in share if recipe.sample_id not in finished]
+    of_rank = f' of process {rank} of {world_size}' if world_size > 1 else ''
+    print_log(f'{store.folder}: {len(missing)} of {len(share)} samples{of_rank} are to be made', logger='current')
+    for line in describe(missing, timesteps):
+        print_log(line, logger='current')
+
+    started, calls, made = time.perf_counter(), 0, Counter()
+    bar = tqdm(total=len(share), initial=len(share) - len(missing), desc='creating', unit='img', disable=not progress)
+    with bar:
+        for batch in batches:
+            images, sources, made_calls = create_batch(diffusion, batch, data_root)
+            calls += made_calls * len(batch)
+            for recipe, image, source in zip(batch, images, sources, strict=True):
+                if recipe.sample_id in finished:
+                    continue
+                record = _record(recipe, timesteps[recipe.T, recipe.num_calls, recipe.grid], ignore_label)
+                record |= dict(scores=score(image, source), restore_size=restore_size)
+                reason = rejection(record['scores'], thresholds)
+                if reason:
+                    store.reject(record, reason)
+                else:
+                    if restore_size and recipe.source:
+                        image = resize_image(image, image_size(_source_path(recipe, data_root)))
+                    store.add(record, image, np.full(image.shape[:2], ignore_label, np.uint8))
+                made['rejected' if reason else 'kept'] += 1
+                bar.update()
+    seconds = time.perf_counter() - started
+    print_log(
+        f'{made["kept"]} samples stored, {made["rejected"]} rejected, {calls} U-Net calls in {seconds:.1f} s',
+        logger='current',
+    )
+    if {recipe.sample_id for recipe in plan} <= store.finished().keys():
+        store.merge()
+    return SampleStore(store.folder)
+
+
+def check_plan(diffusion: 'LatentDiffusion', plan: Sequence[Recipe]) -> dict[tuple[int, int, str], list[int]]:
+    """Ask the diffusion model whether it can make all of `plan`; returns {(T, num_calls, grid): timesteps}.
+
+    Raises ValueError for an empty plan, a sample listed twice, other weights than the plan was made for, timesteps or
+    a solver that do not exist, a size that cannot be encoded, a sample without source below T_max.
+    """
+    from mmdiff2in1.diffusion import timestep_grid
+    from mmdiff2in1.diffusion.solvers import SOLVERS
+
+    if not plan:
+        raise ValueError('the plan holds no samples; without synthetic samples skip this step')
+    twice = [name for name, count in Counter(recipe.sample_id for recipe in plan).items() if count > 1]
+    if twice:
+        raise ValueError(f'sample {twice[0]} stands in the plan twice')
+    weights = diffusion.weights_hash()
+    T_max = diffusion.schedule.T_max
+    for recipe in plan:
+        if recipe.weights_hash != weights:
+            raise ValueError(f'the plan is for weights {recipe.weights_hash[:12]}…, the model has {weights[:12]}…')
+        if recipe.solver not in SOLVERS:
+            raise ValueError(f'unknown solver {recipe.solver!r}; known: {", ".join(SOLVERS)}')
+        if any(side % diffusion.multiple for side in recipe.size):
+            raise ValueError(f'{recipe.sample_id}: size {recipe.size} is no multiple of {diffusion.multiple}')
+        if recipe.source is None and recipe.T < T_max:
+            raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
+    kinds = {(recipe.T, recipe.num_calls, recipe.grid) for recipe in plan}
+    return {kind: timestep_grid(*kind, T_max=T_max) for kind in sorted(kinds)}
+
+
+def describe(plan: Sequence[Recipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
+    """What a plan costs, one line per noise level and one in all; `timesteps` is what `check_plan` returns."""
+    lines, total = [], 0
+    counts = Counter((recipe.T, recipe.num_calls, recipe.grid) for recipe in plan)
+    for kind in sorted(counts):
+        steps = timesteps[kind]
+        total += counts[kind] * len(steps)
+        shown = ', '.join(map(str, steps if len(steps) <= 6 else [*steps[:3], '…', *steps[-2:]]))
+        lines.append(f'T={kind[0]}: {counts[kind]} samples, {len(steps)} U-Net calls each ({kind[2]} grid: {shown})')
+    return [*lines, f'{len(plan)} samples, {total} U-Net calls in all']
+
+
+def others_of(plan: Sequence[Recipe], finished: Iterable[str]) -> list[str]:
+    """The sample ids in `finished` that `plan` does not ask for."""
+    wanted = {recipe.sample_id for recipe in plan}
+    return [sample_id for sample_id in finished if sample_id not in wanted]
+
+
+def batches_of(plan: Sequence[Recipe], batch_size: int) -> list[list[Recipe]]:
+    """Split a plan into batches of equal noise level, size and the like, at most `batch_size` each."""
+    if batch_size < 1:
+        raise ValueError(f'batch_size is {batch_size}, expected 1 or more')
+    groups: dict[tuple, list[Recipe]] = {}
+    for recipe in plan:
+        groups.setdefault(recipe.batch_key, []).append(recipe)
+    return [group[at : at + batch_size] for group in groups.values() for at in range(0, len(group), batch_size)]
+
+
+def create_batch(
+    diffusion: 'LatentDiffusion', batch: Sequence[Recipe], data_root: str | Path | None
+) -> tuple[np.ndarray, list[np.ndarray | None], int]:
+    """Create the samples of one batch (equal `batch_key`).
+
+    Returns the created images, uint8 (B, H, W, 3), the sources at the same size (None without one), and the number of
+    U-Net calls per sample.
+    """
+    first = batch[0]
+    sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
+    creation = diffusion.create(
+        to_model(sources) if first.source else None,
+        captions=[recipe.caption for recipe in batch],
+        seeds=[recipe.noise_seed for recipe in batch],
+        T=first.T,
+        num_calls=first.num_calls,
+        grid=first.grid,
+        solver=first.solver,
+        guidance_scale=first.guidance_scale,
+        size=first.size,
+    )
+    return from_model(creation.images), sources, creation.calls
+
+
+def _record(recipe: Recipe, timesteps: list[int], ignore_label: int) -> dict:
+    return asdict(recipe) | dict(
+        sample_id=recipe.sample_id,
+        noise_seed=recipe.noise_seed,
+        size=list(recipe.size),
+        timesteps=timesteps,
+        label_kind='ignore',
+        ignore_label=ignore_label,
+    )
+
+
+def _source_path(recipe: Recipe, data_root: str | Path | None) -> Path:
+    return Path(data_root or '.') / recipe.source
+
+
+def _check_store(store: SampleStore, finished: dict[str, dict], settings: dict) -> None:
+    """A store holds samples of one model and one label convention: what trains on it cannot tell them apart."""
+    for record in finished.values():
+        for name, value in settings.items():
+            if record[name] != value:
+                raise ValueError(
+                    f'{store.folder} holds {len(finished)} samples made with {name} {record[name]}, now it is {value}; '
+                    f'go back to the old {name}, choose another folder (--out), or delete this one'
+                )
+
+
+def _check_others(store: SampleStore, others: list[str]) -> None:
+    if others:
+        raise ValueError(
+            f'{store.folder} holds {len(others)} samples that are not in this plan ({others[0]} …): other T, seed, '
+            'size, captions or sources. Choose another folder (--out), remove them (--prune), or set keep_others=True'
+        )
+
+
+def _warn_of_changed_thresholds(records: Sequence[dict], thresholds: Thresholds | None) -> None:
+    changed = [r['sample_id'] for r in records if bool(rejection(r['scores'], thresholds)) != bool(r.get('rejected'))]
+    if changed:
+        print_log(
+            f'{len(changed)} finished samples were filtered with other thresholds ({changed[0]} …) and stay as they '
+            'are; SampleStore.remove(ids) has them made again',
+            logger='current',
+            level=logging.WARNING,
+        )

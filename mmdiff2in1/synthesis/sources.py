@@ -1,0 +1,113 @@
+"""The real images of a config's training set, and the label value which that set ignores.
+
+Everything is asked of the data set that the config names, built through mmseg's registry, so any data set will do.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmseg.registry import DATASETS
+
+WRAPPER = 'SyntheticSampleDataset'
+
+
+def real_dataset_cfg(cfg: Config) -> dict:
+    """The data set config of the training loader, without our wrapper around it.
+
+    Raises ValueError if the config has no training data set.
+    """
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+    if dataset is None:
+        raise ValueError('the config has no train_dataloader.dataset; expected the real images to create from there')
+    while _type_name(dataset.get('type')) == WRAPPER:
+        if not isinstance(dataset.get('dataset'), Mapping):
+            raise ValueError(f'train_dataloader.dataset is a {WRAPPER} without dataset=<config of the real data set>')
+        dataset = dataset['dataset']
+    return dataset
+
+
+def build_real_dataset(cfg: Config):
+    """Build the real training set without its pipeline: only the list of images is wanted."""
+    # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
+    return DATASETS.build(_with(real_dataset_cfg(cfg), everywhere={}, leaves=dict(pipeline=[], serialize_data=False)))
+
+
+def list_images(dataset) -> tuple[str | None, list[str]]:
+    """The data root and the image paths of a built data set, each image once, in the order of the data set.
+
+    Concatenated and repeated data sets are walked; with several data roots it is the folder that holds them all.
+
+    Raises ValueError for an empty data set.
+    """
+    paths = list(dict.fromkeys(dataset.get_data_info(index)['img_path'] for index in range(len(dataset))))
+    if not paths:
+        raise ValueError(f'{type(dataset).__name__} of the config holds no images; check data_root and data_prefix')
+    roots = {leaf.data_root for leaf in _leaves(dataset)}
+    if len(roots) == 1:
+        return roots.pop() or None, paths
+    return os.path.commonpath([os.path.abspath(root or '.') for root in roots]), paths
+
+
+def source_name(img_path: str, data_root: str | None) -> str:
+    """The name of a source image in recipes and records: relative to the data root, with forward slashes.
+
+    An image outside the data root keeps its full path.
+    """
+    if not data_root:
+        return Path(img_path).as_posix()
+    relative = Path(os.path.relpath(img_path, data_root))
+    return Path(os.path.abspath(img_path)).as_posix() if relative.parts[0] == os.pardir else relative.as_posix()
+
+
+def raw_ignore_value(dataset) -> int:
+    """The value that this data set's label *files* use for "ignore".
+
+    mmseg moves values while it loads: with `reduce_zero_label` 0 becomes 255, so the raw value is 0; depth and
+    normal maps have 0 for no measurement; else it is the `ignore_index` of the set (255 unless told, 11 for CamVid).
+    `dataset` is a built data set or the config of one, which is then built without touching a file.
+
+    Raises ValueError if concatenated sets disagree.
+    """
+    if isinstance(dataset, Mapping):
+        dataset = DATASETS.build(_with(dataset, everywhere=dict(lazy_init=True), leaves=dict(pipeline=[])))
+    values = sorted({_leaf_ignore_value(leaf) for leaf in _leaves(dataset)})
+    if len(values) > 1:
+        raise ValueError(
+            f'the concatenated data sets ignore different raw values {values}; '
+            'synthetic labels can only have one: set ignore_label in stages.synthesis if one value suits all'
+        )
+    return values[0]
+
+
+def _leaf_ignore_value(dataset) -> int:
+    prefix = getattr(dataset, 'data_prefix', {})
+    continuous = any(prefix.get(key) for key in ('depth_map_path', 'normal_map_path'))
+    if getattr(dataset, 'reduce_zero_label', False) or continuous and not prefix.get('seg_map_path'):
+        return 0
+    return getattr(dataset, 'ignore_index', 255)
+
+
+def _with(dataset: Mapping, everywhere: dict, leaves: dict) -> dict:
+    """A copy of a data set config with some entries replaced in wrappers and leaves, and others in leaves only."""
+    changed = dict(dataset, **everywhere)
+    if isinstance(dataset.get('dataset'), Mapping):
+        return changed | dict(dataset=_with(dataset['dataset'], everywhere, leaves))
+    if isinstance(dataset.get('datasets'), Sequence):
+        return changed | dict(datasets=[_with(each, everywhere, leaves) for each in dataset['datasets']])
+    return changed | leaves
+
+
+def _leaves(dataset) -> list:
+    """The data sets inside concatenation and repetition."""
+    if hasattr(dataset, 'datasets'):
+        return [leaf for inner in dataset.datasets for leaf in _leaves(inner)]
+    if hasattr(dataset, 'dataset'):
+        return _leaves(dataset.dataset)
+    return [dataset]
+
+
+def _type_name(kind: object) -> str:
+    """A registered name may carry a scope, and new-style configs name the class itself."""
+    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')

@@ -1,0 +1,223 @@
+"""A folder of finished synthetic samples that survives being killed at any moment.
+
+    store/manifest.jsonl            one JSON record per finished sample
+    store/manifest.rank<r>.jsonl    the same, while several processes write; read transparently, folded in by `merge`
+    store/images/<sample_id>.png    uint8 RGB (H, W, 3)
+    store/labels/<sample_id>.png    uint8 or uint16 (H, W) or (H, W, 3), in the raw convention of the real data set
+
+A record is appended only after its files are safely on disk, so a kill loses at most the sample in hand.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .atomic import append_line, complete_lines, write_atomically
+
+MANIFEST = 'manifest.jsonl'
+FOLDERS = {'image': 'images', 'label': 'labels'}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One damaged place of a store: `file` relative to it, what was `found`, the sample it belongs to (if known)."""
+
+    file: str
+    found: str
+    sample_id: str | None = None
+
+    def __str__(self) -> str:
+        return f'{self.file}: {self.found}'
+
+
+class SampleStore:
+    """Reads and writes the store at `path`; `rank` names the shard to append to (None: the manifest itself).
+
+    Opening creates nothing. Several processes may append at once if each has its own `rank`.
+    """
+
+    def __init__(self, path: str | Path, rank: int | None = None) -> None:
+        self.folder = Path(path)
+        self.rank = rank
+
+    @property
+    def exists(self) -> bool:
+        """Whether a manifest or a shard of one is there."""
+        return self._manifest.is_file() or bool(self._shards())
+
+    def records(self, rejected: bool = False) -> list[dict]:
+        """All kept samples sorted by `sample_id`; with `rejected=True` those that a filter refused, too.
+
+        Raises FileNotFoundError if this is no store, ValueError naming file and line of a broken record.
+        """
+        if not self.exists:
+            raise FileNotFoundError(
+                f'{self.folder} holds no {MANIFEST}, expected a folder of synthetic samples; '
+                'create it with tools/synthesize.py CONFIG --out <folder>'
+            )
+        return [record for record in self.finished().values() if rejected or not record.get('rejected')]
+
+    def finished(self) -> dict[str, dict]:
+        """{sample_id: record} of every sample that needs no more work, the rejected included; empty without a store."""
+        records, problems = self._read()
+        if problems:
+            raise ValueError(f'{self.folder / problems[0].file} {problems[0].found}; {self._cure}')
+        return records
+
+    def path(self, record: dict, kind: str) -> Path:
+        """The file of a record; `kind` is 'image' or 'label'."""
+        if kind not in FOLDERS:
+            raise ValueError(f'unknown kind of file {kind!r}; known: {", ".join(FOLDERS)}')
+        return self.folder / record[kind]
+
+    def is_whole(self, record: dict) -> bool:
+        """Whether the files of a record are there and not empty; `verify` looks at their content."""
+        if record.get('rejected'):
+            return True
+        files = [self.path(record, kind) for kind in FOLDERS]
+        return all(file.is_file() and file.stat().st_size for file in files)
+
+    def add(self, record: dict, image: np.ndarray, label: np.ndarray) -> dict:
+        """Write the two files, then the record with their names and hashes; returns that record.
+
+        `image` is uint8 RGB (H, W, 3); `label` uint8 or uint16, (H, W) or (H, W, 3), of the same H, W; `record` needs
+        at least 'sample_id'.
+
+        Raises ValueError for other arrays; OSError with what is finished and what to do when the disk is full.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)')
+        if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
+            raise ValueError(f'label is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)')
+        if label.shape[:2] != image.shape[:2]:
+            raise ValueError(f'label is {label.shape[:2]}, expected the size of its image {image.shape[:2]}')
+        record = dict(record)
+        for kind, array in (('image', image), ('label', label)):
+            record[kind] = f'{FOLDERS[kind]}/{record["sample_id"]}.png'
+            data = _png(array)
+            record[f'{kind}_sha256'] = hashlib.sha256(data).hexdigest()
+            with self._explaining_full_disk():
+                write_atomically(self.path(record, kind), data)
+        self._append(record)
+        return record
+
+    def reject(self, record: dict, reason: str) -> dict:
+        """Record that this sample was made and refused: it is neither stored, nor made again, nor trained on."""
+        record = dict(record, image=None, label=None, rejected=reason)
+        self._append(record)
+        return record
+
+    def merge(self) -> None:
+        """Fold all shards into one manifest sorted by `sample_id`.
+
+        To be called when nobody appends any more. Several processes may do it at once and it may be killed: the new
+        manifest is in place before the first shard goes, and readers look at the shards first.
+        """
+        self._replace(self.finished())
+
+    def verify(self) -> list[Problem]:
+        """Compare every file with its hash; an empty list means that all is well."""
+        records, problems = self._read()
+        for record in records.values():
+            if record.get('rejected'):
+                continue
+            for kind in FOLDERS:
+                found = self._damage(record, kind)
+                if found:
+                    problems.append(Problem(record[kind], found, record['sample_id']))
+        return problems
+
+    def remove(self, sample_ids: Iterable[str]) -> None:
+        """Forget these samples and delete their files, so that the next run makes them again.
+
+        Broken lines of the manifest go as well. Not to be called while another process writes.
+        """
+        records, _ = self._read()
+        gone = [records.pop(sample_id) for sample_id in set(sample_ids) if sample_id in records]
+        self._replace(records)
+        for record in gone:
+            for kind in FOLDERS:
+                if record.get(kind):
+                    self.path(record, kind).unlink(missing_ok=True)
+
+    @property
+    def _manifest(self) -> Path:
+        return self.folder / MANIFEST
+
+    @property
+    def _cure(self) -> str:
+        return 'run tools/synthesize.py CONFIG --verify to remove what is damaged; the next run makes it again'
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob('manifest.rank*.jsonl'))
+
+    def _append(self, record: dict) -> None:
+        file = self._manifest if self.rank is None else self.folder / f'manifest.rank{self.rank}.jsonl'
+        with self._explaining_full_disk():
+            append_line(file, json.dumps(record, sort_keys=True))
+
+    def _replace(self, records: dict[str, dict]) -> None:
+        shards = self._shards()
+        lines = [json.dumps(records[sample_id], sort_keys=True) + '\n' for sample_id in sorted(records)]
+        with self._explaining_full_disk():
+            write_atomically(self._manifest, ''.join(lines).encode(), '' if self.rank is None else f'.{self.rank}')
+        for shard in shards:
+            shard.unlink(missing_ok=True)
+
+    def _read(self) -> tuple[dict[str, dict], list[Problem]]:
+        """Records by sample_id in sorted order, and broken lines. Shards first: see `merge`."""
+        records: dict[str, dict] = {}
+        problems = []
+        for file in [*self._shards(), self._manifest]:
+            for number, line in enumerate(complete_lines(file), start=1):
+                try:
+                    record = json.loads(line)
+                    sample_id = record['sample_id']
+                except (ValueError, KeyError, TypeError):
+                    problems.append(Problem(file.name, f'line {number} is no record: {line[:60]!r}'))
+                    continue
+                # Made twice (its file had gone): the record that describes the file on disk is the right one.
+                if sample_id not in records or record == records[sample_id] or self._describes_disk(record):
+                    records[sample_id] = record
+        return dict(sorted(records.items())), problems
+
+    def _describes_disk(self, record: dict) -> bool:
+        return bool(record.get('rejected')) or not any(self._damage(record, kind) for kind in FOLDERS)
+
+    def _damage(self, record: dict, kind: str) -> str | None:
+        file = self.path(record, kind)
+        if not file.is_file():
+            return 'is missing'
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        expected = record[f'{kind}_sha256']
+        return None if digest == expected else f'is damaged: sha256 {digest[:12]}…, expected {expected[:12]}…'
+
+    @contextmanager
+    def _explaining_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            done = len(self._read()[0])
+            raise OSError(
+                error.errno,
+                f'{os.strerror(error.errno)}: {done} samples are finished and safe in {self.folder}; '
+                'free some space and run the same command again, it goes on from there',
+            ) from error
+
+
+def _png(array: np.ndarray) -> bytes:
+    """OpenCV, because Pillow cannot write 16-bit colour; it takes BGR."""
+    ok, data = cv2.imencode('.png', array if array.ndim == 2 else np.ascontiguousarray(array[..., ::-1]))
+    if not ok:
+        raise ValueError(f'PNG encoding failed for an array of {array.dtype} {array.shape}')
+    return data.tobytes()

@@ -1,0 +1,146 @@
+"""A sheet of pictures in rows and columns with captions, drawn with Pillow's built-in font.
+
+H, W size of a picture; all pictures and the sheet are uint8 RGB (H, W, 3).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+MARGIN = 8
+TEXT_SIZE = 13
+LINE = 17
+PAPER = (255, 255, 255)
+INK = (20, 20, 20)
+EMPTY = (225, 225, 225)
+
+# Pictures whose longer side is below this are enlarged by a whole factor, pixel by pixel: no colour is invented.
+SMALLEST_CELL = 128
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand on a sheet, in pixels from the upper left corner.
+
+    `scale` is the whole factor by which pictures are enlarged, `cell` the (H, W) kept free for each, `header` the
+    height of title and column captions, `footers` the height of the caption under each row.
+    """
+
+    scale: int
+    cell: tuple[int, int]
+    columns: int
+    header: int
+    footers: tuple[int, ...]
+
+    def origin(self, row: int, column: int) -> tuple[int, int]:
+        """(y, x) of the upper left pixel of a picture."""
+        y = MARGIN + self.header + row * (self.cell[0] + MARGIN) + sum(self.footers[:row])
+        return y, MARGIN + column * (self.cell[1] + MARGIN)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the sheet."""
+        height, width = self.origin(len(self.footers), self.columns)
+        return height, width
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[np.ndarray | None]],
+    *,
+    row_captions: Sequence[str] | None = None,
+    column_captions: Sequence[str] | None = None,
+    title: str = '',
+    scale: int | None = None,
+) -> np.ndarray:
+    """Draw `rows` of pictures; None leaves a grey cell. Pictures may differ in size and stand at the upper left.
+
+    A row caption stands under its row, wrapped to the width of the sheet; column captions stand over the first row.
+    `scale` is a whole enlargement (nearest neighbour); None brings small pictures to at least 128 pixels.
+
+    Raises ValueError for no pictures, other arrays than uint8 (H, W, 3), rows of unequal length, or numbers of captions
+    that do not fit.
+    """
+    _check(rows, row_captions, column_captions)
+    layout = sheet_layout(rows, row_captions=row_captions, column_captions=column_captions, title=title, scale=scale)
+    height, width = layout.size
+    sheet = Image.new('RGB', (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(TEXT_SIZE)
+    for line, text in enumerate(_wrap(title, width)):
+        draw.text((MARGIN, MARGIN + line * LINE), text, INK, font)
+    for column, text in enumerate(column_captions or ()):
+        y, x = layout.origin(0, column)
+        draw.text((x, y - LINE), _shorten(text, layout.cell[1]), INK, font)
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            y, x = layout.origin(row, column)
+            if picture is None:
+                draw.rectangle((x, y, x + layout.cell[1] - 1, y + layout.cell[0] - 1), EMPTY)
+            else:
+                enlarged = picture.repeat(layout.scale, axis=0).repeat(layout.scale, axis=1)
+                sheet.paste(Image.fromarray(enlarged), (x, y))
+        for line, text in enumerate(_wrap(row_captions[row], width) if row_captions else ()):
+            y, x = layout.origin(row, 0)
+            draw.text((x, y + layout.cell[0] + 1 + line * LINE), text, INK, font)
+    return np.asarray(sheet)
+
+
+def sheet_layout(
+    rows: Sequence[Sequence[np.ndarray | None]],
+    *,
+    row_captions: Sequence[str] | None = None,
+    column_captions: Sequence[str] | None = None,
+    title: str = '',
+    scale: int | None = None,
+) -> Layout:
+    """The layout that `contact_sheet` uses for the same arguments."""
+    pictures = [picture for row in rows for picture in row if picture is not None]
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    scale = scale or max(1, ceil(SMALLEST_CELL / max(height, width)))
+    cell = (height * scale, width * scale)
+    columns = len(rows[0])
+    sheet_width = MARGIN + columns * (cell[1] + MARGIN)
+    header = LINE * (len(_wrap(title, sheet_width)) + bool(column_captions))
+    footers = tuple(LINE * len(_wrap(text, sheet_width)) for text in row_captions or [''] * len(rows))
+    return Layout(scale, cell, columns, header, footers)
+
+
+def _check(rows, row_captions, column_captions) -> None:
+    if not rows or not any(picture is not None for row in rows for picture in row):
+        raise ValueError('a contact sheet needs at least one picture')
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        raise ValueError(f'rows hold {sorted(lengths)} pictures, expected equally many; fill up with None')
+    for what, captions, count in (('row', row_captions, len(rows)), ('column', column_captions, len(rows[0]))):
+        if captions is not None and len(captions) != count:
+            raise ValueError(f'{len(captions)} {what} captions for {count} {what}s')
+    for row in rows:
+        for picture in row:
+            if picture is not None and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
+                raise ValueError(f'picture is {picture.dtype} {picture.shape}, expected uint8 (H, W, 3)')
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Break `text` between words into lines of at most `width` pixels less the margins."""
+    font = ImageFont.load_default(TEXT_SIZE)
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f'{lines[-1]} {word}') <= width - 2 * MARGIN:
+            lines[-1] += f' {word}'
+        else:
+            lines.append(_shorten(word, width - 2 * MARGIN))
+    return lines
+
+
+def _shorten(text: str, width: int) -> str:
+    """One line of at most `width` pixels, cut with an ellipsis."""
+    font = ImageFont.load_default(TEXT_SIZE)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + '…') > width:
+        text = text[:-1]
+    return text + '…'

@@ -1,0 +1,114 @@
+"""Which model is evaluated under which name, and that nobody notices."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mmdiff2in1.engine import ExploiterOptimWrapperConstructor
+
+
+def with_different_models(runner):
+    """θ_C answers class 0 everywhere, θ_E class 1."""
+    for model, answer in ((runner.model.creator, 0), (runner.model.exploiter, 1)):
+        torch.nn.init.zeros_(model[-1].weight)
+        model[-1].bias.data = torch.nn.functional.one_hot(torch.tensor(answer), 3).float()
+
+
+def share_of(tiny, root, answer):
+    import cv2
+
+    labels = [cv2.imread(str(root / f'labels/{index}.png'), cv2.IMREAD_UNCHANGED) for index in range(6)]
+    return float(np.mean([(label == answer).mean() for label in labels]))
+
+
+@pytest.mark.parametrize('exploiter', [True, False])
+def test_names_of_the_metrics(tiny, scene_files, tmp_path, exploiter):
+    cfg = dict(type='SelfImprovingValLoop', exploiter=exploiter)
+    runner = tiny.segmentation_runner(tmp_path / 'run', scene_files, val_cfg=cfg)
+    with_different_models(runner)
+    passes = []
+    forward = runner.model.val_step
+    runner.model.val_step = lambda batch: (passes.append(runner.model.which), forward(batch))[1]
+
+    expected = dict(accuracy=share_of(tiny, scene_files, 0))
+    if exploiter:
+        expected['exploiter/accuracy'] = share_of(tiny, scene_files, 1)
+    metrics = runner.val()
+    assert metrics == pytest.approx(expected, rel=1e-6)
+    assert list(metrics) == list(expected)
+    assert passes == ['creator'] * 3 + ['exploiter'] * (3 if exploiter else 0)
+    assert runner.model.which == 'creator'
+
+
+@pytest.mark.parametrize(('settings', 'keys'), [({}, 1), (dict(exploiter=True), 2)])
+def test_test_loop_evaluates_the_exploiter_on_request(tiny, scene_files, tmp_path, settings, keys):
+    base = tiny.segmentation_runner(tmp_path / 'a', scene_files)
+    runner = tiny.segmentation_runner(
+        tmp_path / 'b', scene_files,
+        test_dataloader=base._val_dataloader, test_evaluator=dict(type='PixelAccuracy'),
+        test_cfg=dict(type='SelfImprovingTestLoop', **settings),
+    )  # fmt: skip
+    with_different_models(runner)
+    metrics = runner.test()
+    assert list(metrics) == ['accuracy', 'exploiter/accuracy'][:keys]
+    assert metrics['accuracy'] == pytest.approx(share_of(tiny, scene_files, 0), rel=1e-6)
+
+
+def test_evaluation_is_neutral_and_repeatable(tiny, scene_files, tmp_path):
+    runner = tiny.segmentation_runner(tmp_path / 'run', scene_files)
+    drawn, draw = [], torch.randn_like
+    runner.model.val_step, forward = lambda batch: (drawn.append(draw(torch.zeros(2))), forward(batch))[1], (
+        runner.model.val_step
+    )  # fmt: skip
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    first = runner.val()
+    assert random.getstate() == states[0]
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert torch.equal(torch.get_rng_state(), states[2])
+    torch.rand(3)
+    second = runner.val_loop.run()
+    assert first == second
+    assert torch.equal(torch.stack(drawn[:3]), torch.stack(drawn[3:6])), 'θ_C and θ_E see the same draws'
+    assert all(torch.equal(value, before[name]) for name, value in runner.model.state_dict().items())
+
+
+def test_a_single_model_is_refused(tiny, scene_files, tmp_path):
+    class Single(tiny.TinySegmentor):
+        evaluated = property(lambda self: getattr(self, 'absent'))  # noqa: B009
+
+    runner = tiny.segmentation_runner(tmp_path / 'run', scene_files, model=Single())
+    with pytest.raises(TypeError, match=r"Single is one model.*type='ValLoop'"):
+        runner.val()
+
+
+def test_constructor_gives_the_optimizer_the_exploiter_alone(tiny):
+    model = tiny.TinySegmentor()
+    cfg = dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=0.5))
+    wrapper = ExploiterOptimWrapperConstructor(cfg)(model)
+    parameters = [parameter for group in wrapper.param_groups for parameter in group['params']]
+    assert [id(each) for each in parameters] == [id(each) for each in model.exploiter.parameters()]
+    assert cfg == dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=0.5))
+
+
+def test_constructor_keeps_the_names_of_the_plain_model(tiny):
+    paramwise = dict(norm_decay_mult=0.0, custom_keys={'4': dict(lr_mult=0.1)})
+    cfg = dict(optimizer=dict(type='SGD', lr=1.0, weight_decay=0.5), base_constructor='DefaultOptimWrapperConstructor')
+    model = tiny.TinySegmentor()
+    groups = ExploiterOptimWrapperConstructor(cfg, paramwise)(model).param_groups
+    settings = {id(group['params'][0]): (group['lr'], group['weight_decay']) for group in groups}
+    found = {name: settings[id(parameter)] for name, parameter in model.exploiter.named_parameters()}
+    assert found == {
+        '0.weight': (1.0, 0.5), '0.bias': (1.0, 0.5), '1.weight': (1.0, 0.0), '1.bias': (1.0, 0.0),
+        '4.weight': (0.1, 0.5), '4.bias': (0.1, 0.5),
+    }  # fmt: skip
+
+
+def test_constructor_errors():
+    cfg = dict(optimizer=dict(type='SGD', lr=0.1))
+    with pytest.raises(TypeError, match='found Linear.*SelfImprovingSegmentor'):
+        ExploiterOptimWrapperConstructor(cfg)(torch.nn.Linear(1, 1))
+    with pytest.raises(KeyError, match='NoSuch'):
+        ExploiterOptimWrapperConstructor(dict(cfg, base_constructor='NoSuch'))

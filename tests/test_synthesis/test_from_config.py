@@ -1,0 +1,106 @@
+"""From a config to a plan and a store: settings, captions and sources come together."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmdiff2in1.synthesis import SynthesisSettings, prepare, synthesize_from_config
+from mmdiff2in1.synthesis.from_config import build_diffusion
+
+
+@pytest.fixture
+def cfg(tmp_path, tiny_diffusion_config):
+    (tmp_path / 'data' / 'images').mkdir(parents=True)
+    for index in range(3):
+        noise = np.random.default_rng(index).integers(0, 256, (10, 20, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / 'data' / 'images' / f'{index}.png')
+    lines = [json.dumps(dict(image=f'{index}.png', caption=f'a table {index}')) for index in range(3)]
+    (tmp_path / 'data' / 'captions.jsonl').write_text('\n'.join(lines))
+    dataset = dict(
+        type='BaseSegDataset', data_root=str(tmp_path / 'data'), img_suffix='.png', ignore_index=11, pipeline=[],
+        data_prefix=dict(img_path='images', seg_map_path='labels'),
+    )  # fmt: skip
+    synthesis = dict(
+        diffusion=tiny_diffusion_config, captions=str(tmp_path / 'data' / 'captions.jsonl'), samples_per_image=2, T=500,
+        num_calls=2, size=8, device='cpu',
+    )  # fmt: skip
+    return Config(
+        dict(
+            train_dataloader=dict(dataset=dict(type='SyntheticSampleDataset', dataset=dataset, store=None)),
+            stages=dict(synthesis=synthesis),
+        )
+    )
+
+
+def test_a_config_becomes_a_store(cfg, tmp_path):
+    records = synthesize_from_config(cfg, tmp_path / 'store', progress=False).records()
+    assert [(record['source'], record['seed'], record['caption']) for record in records] == [
+        (f'images/{index}.png', seed, f'a table {index}') for index in range(3) for seed in range(2)
+    ]
+    assert {(*record['size'], record['T'], record['ignore_label']) for record in records} == {(8, 16, 500, 11)}
+    again = synthesize_from_config(cfg, tmp_path / 'store', progress=False).records()
+    assert again == records
+
+
+def test_random_weights_depend_on_the_seed_and_disturb_nothing(cfg):
+    settings = SynthesisSettings.from_cfg(cfg)
+    state = torch.random.get_rng_state()
+    first, second = build_diffusion(settings), build_diffusion(settings)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert first.weights_hash() == second.weights_hash()
+
+
+def test_dtype_leaves_the_noise_schedule_alone(cfg):
+    cfg.stages.synthesis.dtype = 'bfloat16'
+    diffusion = build_diffusion(SynthesisSettings.from_cfg(cfg))
+    assert {parameter.dtype for parameter in diffusion.parameters()} == {torch.bfloat16}
+    assert diffusion.schedule.alphas_cumprod.dtype == torch.float32
+
+
+def test_ignore_label_can_be_set(cfg):
+    cfg.stages.synthesis.ignore_label = 7
+    assert prepare(cfg).ignore_label == 7
+    cfg.stages.synthesis.ignore_label = 256
+    with pytest.raises(ValueError, match='ignore_label is 256, expected 0 … 255'):
+        prepare(cfg)
+
+
+def test_captions_may_be_left_out_on_purpose_only(cfg):
+    cfg.stages.synthesis.captions = None
+    with pytest.raises(ValueError, match=r'no caption for .*0\.png and 2 more'):
+        prepare(cfg)
+    cfg.stages.synthesis.caption_fallback = ''
+    assert {source.caption for source in prepare(cfg).sources} == {''}
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(steps=20), 'unknown keys in stages.synthesis: steps; known: diffusion, captions'),
+        (dict(dtype='half'), "unknown dtype 'half'; known: float32, bfloat16, float16"),
+        (dict(filters=dict(fid=(0, 1))), "unknown filter 'fid'"),
+    ],
+)
+def test_bad_settings(cfg, change, message):
+    cfg.stages.synthesis.update(change)
+    with pytest.raises(ValueError, match=message):
+        prepare(cfg)
+
+
+def test_absent_settings(cfg):
+    del cfg.stages.synthesis['diffusion']
+    with pytest.raises(ValueError, match='lacks diffusion'):
+        prepare(cfg)
+    with pytest.raises(ValueError, match=r'no stages\.synthesis'):
+        prepare(Config(dict(train_dataloader=cfg.train_dataloader)))
+
+
+def test_missing_weights_folder(cfg):
+    cfg.stages.synthesis.pop('diffusion')
+    cfg.stages.synthesis.diffusion = 'no/such/folder'
+    with pytest.raises(FileNotFoundError, match='no/such/folder'):
+        prepare(cfg)

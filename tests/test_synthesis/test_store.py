@@ -1,0 +1,224 @@
+"""The store: round trips, what a crash leaves behind, shards, damage, a full disk."""
+
+import errno
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdiff2in1.synthesis import SampleStore
+from mmdiff2in1.synthesis.store import MANIFEST
+
+
+def image(seed=0, height=6, width=8):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def label(height=6, width=8):
+    return np.full((height, width), 255, np.uint8)
+
+
+def record(name):
+    return dict(sample_id=name, source='images/0.png', caption='ü', scores=dict(contrast=1.25))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return SampleStore(tmp_path / 'store')
+
+
+@pytest.fixture
+def filled(store):
+    for index in range(4):
+        store.add(record(f's{index}'), image(index), label())
+    return store
+
+
+def ids(records):
+    return [each['sample_id'] for each in records]
+
+
+def test_round_trip(store):
+    written = store.add(record('b'), image(1), label())
+    store.add(record('a'), image(2), label())
+    assert ids(store.records()) == ['a', 'b']
+    assert store.records()[1] == written
+    assert written | record('b') == written
+    assert (written['image'], written['label']) == ('images/b.png', 'labels/b.png')
+    assert np.array_equal(cv2.imread(str(store.path(written, 'image')))[..., ::-1], image(1))
+    assert np.array_equal(cv2.imread(str(store.path(written, 'label')), cv2.IMREAD_UNCHANGED), label())
+    assert store.verify() == []
+    assert sorted(file.name for file in store.folder.rglob('*') if file.is_file()) == [
+        'a.png', 'a.png', 'b.png', 'b.png', MANIFEST,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('shape', [(6, 8), (6, 8, 3)])
+def test_sixteen_bit_labels_survive(store, shape):
+    depth = np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
+    written = store.add(record('a'), image(), depth)
+    loaded = cv2.imread(str(store.path(written, 'label')), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(loaded[..., ::-1] if len(shape) == 3 else loaded, depth)
+
+
+@pytest.mark.parametrize(
+    ('picture', 'map_', 'message'),
+    [
+        (image().astype(float), label(), r'image is float64 \(6, 8, 3\), expected uint8'),
+        (image()[..., 0], label(), r'image is uint8 \(6, 8\)'),
+        (image(), label().astype(np.int64), 'label is int64'),
+        (image(), label(6, 9), r'label is \(6, 9\), expected the size of its image \(6, 8\)'),
+    ],
+)
+def test_other_arrays_are_refused_and_nothing_is_written(store, picture, map_, message):
+    with pytest.raises(ValueError, match=message):
+        store.add(record('a'), picture, map_)
+    assert not store.exists
+
+
+def test_no_store_is_an_error_for_readers_only(store):
+    with pytest.raises(FileNotFoundError, match=r'holds no manifest\.jsonl.*tools/synthesize\.py'):
+        store.records()
+    assert store.finished() == {}
+    assert store.verify() == []
+    assert not store.folder.exists()
+
+
+def test_unknown_kind_of_file(filled):
+    with pytest.raises(ValueError, match="'depth'; known: image, label"):
+        filled.path(filled.records()[0], 'depth')
+
+
+@pytest.mark.parametrize('kept', [1, 20, -1])
+def test_truncated_last_line_is_dropped_and_written_again(filled, kept):
+    manifest = filled.folder / MANIFEST
+    whole = manifest.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    manifest.write_bytes(b''.join(lines[:-1]) + lines[-1][:kept])
+    assert ids(filled.records()) == ['s0', 's1', 's2']
+    assert filled.verify() == []
+    filled.add(record('s3'), image(3), label())
+    assert manifest.read_bytes() == whole
+
+
+def test_truncation_inside_a_long_first_line(store):
+    store.folder.mkdir()
+    (store.folder / MANIFEST).write_text('{"caption": "' + 'x' * 10000)
+    assert store.finished() == {}
+    store.add(record('a'), image(), label())
+    assert ids(store.records()) == ['a']
+
+
+def test_broken_line_in_the_middle_is_named_and_removed(filled):
+    manifest = filled.folder / MANIFEST
+    lines = manifest.read_text().splitlines()
+    manifest.write_text('\n'.join([lines[0], lines[1][:30], *lines[2:]]) + '\n')
+    with pytest.raises(ValueError, match=r'manifest\.jsonl line 2 is no record.*--verify'):
+        filled.records()
+    assert [str(problem)[:36] for problem in filled.verify()] == ['manifest.jsonl: line 2 is no record:']
+    filled.remove([])
+    assert ids(filled.records()) == ['s0', 's2', 's3']
+
+
+def test_shards_are_read_and_merged(store):
+    for rank, names in ((0, 'ca'), (1, 'bd')):
+        for name in names:
+            SampleStore(store.folder, rank).add(record(name), image(ord(name)), label())
+    store.add(record('e'), image(), label())
+    before = store.records()
+    assert ids(before) == list('abcde')
+    store.merge()
+    assert store.records() == before
+    assert [file.name for file in store.folder.glob('manifest*')] == [MANIFEST]
+    assert [json.loads(line)['sample_id'] for line in (store.folder / MANIFEST).read_text().splitlines()] == list(
+        'abcde'
+    )
+
+
+def test_merge_that_was_killed_before_the_shards_went(store):
+    shard = SampleStore(store.folder, 0)
+    shard.add(record('a'), image(), label())
+    before = store.records()
+    (store.folder / MANIFEST).write_bytes((store.folder / 'manifest.rank0.jsonl').read_bytes())
+    assert store.records() == before
+    store.merge()
+    assert store.records() == before
+
+
+@pytest.mark.parametrize('newer_in_shard', [True, False])
+def test_of_two_records_the_one_that_fits_the_file_counts(store, newer_in_shard):
+    older, newer = (
+        SampleStore(store.folder, None if newer_in_shard else 0),
+        SampleStore(store.folder, 0 if newer_in_shard else None),
+    )
+    older.add(record('a'), image(1), label())
+    written = newer.add(record('a'), image(2), label())
+    assert store.records() == [written]
+
+
+def test_rejected_samples_are_finished_but_not_given_out(filled):
+    filled.reject(record('r'), 'contrast 1.25 is below 5')
+    assert 'r' not in ids(filled.records())
+    assert filled.records(rejected=True)[0]['rejected'] == 'contrast 1.25 is below 5'
+    assert 'r' in filled.finished()
+    assert filled.verify() == []
+    filled.remove(['r'])
+    assert 'r' not in filled.finished()
+
+
+def test_damage_is_named_by_file(filled):
+    missing, changed, empty, _ = filled.records()
+    filled.path(missing, 'label').unlink()
+    data = bytearray(filled.path(changed, 'image').read_bytes())
+    data[-20] ^= 1
+    filled.path(changed, 'image').write_bytes(data)
+    filled.path(empty, 'image').write_bytes(b'')
+    found = {problem.file: (problem.sample_id, problem.found.split(':')[0]) for problem in filled.verify()}
+    assert found == {
+        'labels/s0.png': ('s0', 'is missing'),
+        'images/s1.png': ('s1', 'is damaged'),
+        'images/s2.png': ('s2', 'is damaged'),
+    }
+    assert [filled.is_whole(each) for each in filled.records()] == [False, True, False, True]
+    filled.remove({problem.sample_id for problem in filled.verify()})
+    assert ids(filled.records()) == ['s3']
+    assert [file.name for file in (filled.folder / 'images').iterdir()] == ['s3.png']
+    assert filled.verify() == []
+
+
+@pytest.mark.parametrize('step', ['image', 'label', 'manifest'])
+def test_full_disk_says_what_is_safe_and_loses_nothing(filled, monkeypatch, step):
+    countdown = dict(image=1, label=3, manifest=5)[step]  # a file and its folder are synced
+    real_fsync = os.fsync
+
+    def fsync(descriptor):
+        nonlocal countdown
+        countdown -= 1
+        if countdown == 0:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        real_fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'fsync', fsync)
+        with pytest.raises(
+            OSError, match=r'No space left.*4 samples are finished.*run the same command again'
+        ) as caught:
+            filled.add(record('s4'), image(4), label())
+    assert caught.value.errno == errno.ENOSPC
+    assert ids(filled.records())[:4] == ['s0', 's1', 's2', 's3']
+    assert not list(filled.folder.rglob('*.part'))
+    filled.add(record('s4'), image(4), label())
+    assert ids(filled.records()) == ['s0', 's1', 's2', 's3', 's4']
+    assert filled.verify() == []
+
+
+def test_other_errors_pass_unchanged(filled, monkeypatch):
+    def fsync(_):
+        raise OSError(errno.EIO, 'Input/output error')
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    with pytest.raises(OSError, match='Input/output error') as caught:
+        filled.add(record('s4'), image(4), label())
+    assert caught.value.errno == errno.EIO

@@ -1,0 +1,147 @@
+"""The command line of tools/synthesize.py on a tiny config: dry run, preview, creation, verification."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmdiff2in1.synthesis import SampleStore
+from mmdiff2in1.visualization import sheet_layout
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'synthesize.py'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('synthesize_tool', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tool, tmp_path, tiny_diffusion, capsys):
+    """run(*flags) → what the tool printed; the data set has three images."""
+    tiny_diffusion.save_folder(tmp_path / 'weights')
+    (tmp_path / 'data' / 'images').mkdir(parents=True)
+    lines = []
+    for index in range(3):
+        noise = np.random.default_rng(index).integers(0, 256, (8, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / 'data' / 'images' / f'{index}.png')
+        lines.append(json.dumps(dict(image=f'{index}.png', caption=f'a table {index}')))
+    (tmp_path / 'data' / 'captions.jsonl').write_text('\n'.join(lines))
+    captions = str(tmp_path / 'data' / 'captions.jsonl')
+    (tmp_path / 'tiny.py').write_text(
+        f"""
+work_dir = {str(tmp_path / 'work')!r}
+train_dataloader = dict(dataset=dict(type='BaseSegDataset', data_root={str(tmp_path / 'data')!r}, img_suffix='.png',
+    data_prefix=dict(img_path='images', seg_map_path='labels'), pipeline=[]))
+stages = dict(synthesis=dict(diffusion={str(tmp_path / 'weights')!r}, captions={captions!r},
+    samples_per_image=2, T=600, num_calls=2, size=8, batch_size=4, device='cpu'))
+"""
+    )
+
+    def run(*flags):
+        tool.main([str(tmp_path / 'tiny.py'), *map(str, flags)])
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(run, tmp_path):
+    out = run('--dry-run')
+    assert f'3 source images, 6 samples, of which 0 are in {tmp_path / "work/synthetic"}' in out
+    assert 'created at 8x16 (HxW)' in out
+    assert 'T=600: 6 samples, 2 U-Net calls each (even grid: 600, 1)' in out
+    assert '6 samples, 12 U-Net calls in all' in out
+    assert 's per sample' not in out
+    assert not (tmp_path / 'work').exists()
+
+
+def test_dry_run_with_flags_and_time(run, tmp_path):
+    out = run('--dry-run', '--time', '--T', '300', '--num-calls', '5', '--num-samples', '2', '--solver', 'dpm++')
+    assert '2 samples, 10 U-Net calls in all' in out
+    assert 's per sample on one process' in out
+    assert not (tmp_path / 'work').exists()
+
+
+def test_preview_is_one_sheet_with_a_column_per_noise_level(run, tmp_path):
+    assert 'preview.png' in run('--preview', 2, '--T', '200,600', '--batch-size', 2)
+    sheet = np.asarray(Image.open(tmp_path / 'work' / 'preview.png'))
+    source = np.zeros((8, 16, 3), np.uint8)
+    layout = sheet_layout(
+        [[source] * 3] * 2, row_captions=['a table 0'] * 2, column_captions=['', '', ''],
+        title='2 U-Net calls, ddim, guidance 1',
+    )  # fmt: skip
+    assert sheet.shape[:2] == layout.size
+    y, x = layout.origin(0, 0)
+    shown = sheet[y : y + layout.cell[0] : layout.scale, x : x + layout.cell[1] : layout.scale]
+    sources = [np.asarray(Image.open(tmp_path / 'data' / 'images' / f'{index}.png')) for index in range(3)]
+    assert any(np.array_equal(shown, source) for source in sources)
+    assert [path.name for path in (tmp_path / 'work').iterdir()] == ['preview.png']
+    with pytest.raises(SystemExit, match='T has 20 values, one column each'):
+        run('--preview', 2, '--cfg-options', 'stages.synthesis.T=[' + ','.join(map(str, range(100, 120))) + ']')
+
+
+def test_create_verify_and_make_again(run, tmp_path):
+    store = SampleStore(tmp_path / 'store')
+    assert f'written: {store.folder}' in run('--out', store.folder)
+    before = store.records()
+    assert len(before) == 6
+    assert '6 samples, all whole' in run('--out', store.folder, '--verify')
+
+    store.path(before[2], 'image').write_bytes(b'damaged')
+    out = run('--out', store.folder, '--verify')
+    assert f'{before[2]["image"]}: is damaged' in out
+    assert '5 samples, all whole' in out
+    run('--out', store.folder, '--resume')
+    assert store.records() == before
+    assert 'of which 6 are in' in run('--out', store.folder, '--dry-run')
+
+
+def test_another_plan_in_the_same_folder(run, tmp_path):
+    store = SampleStore(tmp_path / 'store')
+    run('--out', store.folder)
+    assert 'also holds 6 samples that are not in this plan' in run('--out', store.folder, '--T', 300, '--dry-run')
+    with pytest.raises(ValueError, match='not in this plan'):
+        run('--out', store.folder, '--T', 300)
+    assert '6 samples removed' in run('--out', store.folder, '--T', 300, '--prune')
+    run('--out', store.folder, '--T', 300)
+    assert {record['T'] for record in store.records()} == {300}
+
+
+def test_processes_share_by_environment(run, tmp_path, monkeypatch):
+    store = SampleStore(tmp_path / 'store')
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    for rank, count in ((1, 3), (0, 6)):
+        monkeypatch.setenv('RANK', str(rank))
+        run('--out', store.folder)
+        assert len(store.records()) == count
+
+
+def test_config_options_reach_the_settings(run):
+    out = run('--dry-run', '--cfg-options', 'stages.synthesis.size=16', 'stages.synthesis.samples_per_image=1')
+    assert 'created at 16x32' in out
+    assert '3 samples, 6 U-Net calls in all' in out
+
+
+def test_wrong_noise_level(run, capsys):
+    with pytest.raises(SystemExit):
+        run('--dry-run', '--T', '0.5')
+    assert "'0.5' is neither a timestep nor a list like 200,400,600" in capsys.readouterr().err
+
+
+def test_verify_without_a_store(run):
+    with pytest.raises(SystemExit, match=r'holds no manifest\.jsonl'):
+        run('--verify')
+
+
+def test_help_teaches(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool.parse_args(['--help'])
+    out = capsys.readouterr().out
+    for words in ('--preview 16 --T 200,400,600', 'Resuming is the default', 'torchrun', 'stages.synthesis'):
+        assert words in out

@@ -1,0 +1,130 @@
+"""Contact sheets: every pixel where it belongs."""
+
+import numpy as np
+import pytest
+
+from mmdiff2in1.visualization import Created, Perceived, contact_sheet, creation_panel, prediction_panel, sheet_layout
+from mmdiff2in1.visualization.contact_sheet import EMPTY, INK, LINE, MARGIN, PAPER
+
+
+def picture(seed, height=40, width=64):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def at(sheet, layout, row, column):
+    y, x = layout.origin(row, column)
+    return sheet[y : y + layout.cell[0], x : x + layout.cell[1]]
+
+
+def test_plain_sheet_in_closed_form():
+    a, b, c = picture(0), picture(1), picture(2)
+    sheet = contact_sheet([[a, b], [c, None]], scale=1)
+    assert sheet.dtype == np.uint8
+    assert sheet.shape == (3 * MARGIN + 80, 3 * MARGIN + 128, 3)
+    assert np.array_equal(sheet[8:48, 8:72], a)
+    assert np.array_equal(sheet[8:48, 80:144], b)
+    assert np.array_equal(sheet[56:96, 8:72], c)
+    assert (sheet[56:96, 80:144] == EMPTY).all()
+    paper = np.ones(sheet.shape[:2], bool)
+    for y in (8, 56):
+        for x in (8, 80):
+            paper[y : y + 40, x : x + 64] = False
+    assert (sheet[paper] == PAPER).all()
+
+
+def test_tiny_pictures_are_enlarged_pixel_by_pixel():
+    tiny = picture(0, 5, 7)
+    sheet = contact_sheet([[tiny]])
+    layout = sheet_layout([[tiny]])
+    assert layout.scale == 19  # 7 · 19 = 133 is the first multiple of 7 at or above 128
+    assert np.array_equal(at(sheet, layout, 0, 0)[::19, ::19], tiny)
+    assert np.array_equal(at(sheet, layout, 0, 0)[18::19, 18::19], tiny)
+    assert sheet_layout([[picture(0, 200, 100)]]).scale == 1
+
+
+def test_captions_move_the_pictures_and_do_not_touch_them():
+    rows = [[picture(0, 128, 128), picture(1, 128, 128)], [picture(2, 128, 128), picture(3, 128, 128)]]
+    captions = dict(row_captions=['short', 'a long caption ' * 8], column_captions=['left', 'right'], title='T')
+    sheet, layout = contact_sheet(rows, **captions), sheet_layout(rows, **captions)
+    assert layout.origin(0, 0) == (MARGIN + 2 * LINE, MARGIN)
+    assert layout.origin(1, 1) == (MARGIN + 2 * LINE + 128 + MARGIN + LINE, MARGIN + 128 + MARGIN)
+    lines = layout.footers[1] // LINE
+    assert layout.footers[0] == LINE
+    assert lines > 1
+    assert sheet.shape[0] == layout.origin(1, 0)[0] + 128 + MARGIN + lines * LINE
+    for row in range(2):
+        for column in range(2):
+            assert np.array_equal(at(sheet, layout, row, column), rows[row][column])
+    y, _ = layout.origin(0, 0)
+    title, columns = sheet[MARGIN : MARGIN + LINE], sheet[y - LINE : y]
+    under_first, under_second = sheet[y + 128 : y + 128 + LINE], sheet[layout.origin(1, 0)[0] + 128 :]
+    for band in (title, columns[:, : MARGIN + 128], columns[:, MARGIN + 128 :], under_first, under_second):
+        assert (band < 128).any()
+        assert (band == PAPER).all(axis=2).any()
+    assert INK not in [PAPER, EMPTY]
+
+
+def test_text_never_leaves_the_sheet():
+    sheet = contact_sheet(
+        [[picture(0, 128, 128)]], row_captions=['x' * 500], column_captions=['y' * 500], title='z' * 500
+    )
+    assert (sheet[:, -MARGIN:] == PAPER).all()
+    assert sheet.shape[0] < 250
+
+
+def test_smaller_pictures_stand_at_the_upper_left():
+    big, small = picture(0, 130, 140), picture(1, 30, 20)
+    sheet, layout = contact_sheet([[big, small]]), sheet_layout([[big, small]])
+    assert np.array_equal(at(sheet, layout, 0, 1)[:30, :20], small)
+    assert (at(sheet, layout, 0, 1)[30:] == PAPER).all()
+
+
+def test_equal_input_gives_equal_sheets():
+    rows = [[picture(0)]]
+    assert np.array_equal(contact_sheet(rows, row_captions=['ü']), contact_sheet(rows, row_captions=['ü']))
+
+
+@pytest.mark.parametrize(
+    ('rows', 'captions', 'message'),
+    [
+        ([], {}, 'at least one picture'),
+        ([[None]], {}, 'at least one picture'),
+        ([[picture(0)], [picture(0), None]], {}, r'rows hold \[1, 2\] pictures'),
+        ([[picture(0)]], dict(row_captions=['a', 'b']), '2 row captions for 1 rows'),
+        ([[picture(0)]], dict(column_captions=[]), '0 column captions for 1 columns'),
+        ([[picture(0) / 255]], {}, 'picture is float64'),
+        ([[picture(0)[..., 0]]], {}, r'picture is uint8 \(40, 64\)'),
+    ],
+)
+def test_bad_input(rows, captions, message):
+    with pytest.raises(ValueError, match=message):
+        contact_sheet(rows, **captions)
+
+
+def colours(label):
+    return np.array([[10, 20, 30], [200, 100, 0]], np.uint8)[label]
+
+
+def test_prediction_panel():
+    image, truth = picture(0, 128, 128), np.zeros((128, 128), int)
+    rows = [Perceived(image, truth, [truth, truth + 1], 'a'), Perceived(image, None, [truth + 1, truth], 'b')]
+    sheet = prediction_panel(rows, colours, ['θ_C', 'θ_E'], title='scenes')
+    pictures = [[image] * 4] * 2
+    layout = sheet_layout(pictures, row_captions='ab', column_captions=['', '', '', ''], title='scenes')
+    assert sheet.shape[:2] == layout.size
+    assert np.array_equal(at(sheet, layout, 1, 0), image)
+    assert (at(sheet, layout, 0, 1) == (10, 20, 30)).all()
+    assert (at(sheet, layout, 0, 3) == (200, 100, 0)).all()
+    assert (at(sheet, layout, 1, 1) == EMPTY).all()
+    with pytest.raises(ValueError, match='2 predictions for 1 models'):
+        prediction_panel(rows, colours)
+
+
+def test_creation_panel():
+    real, synthetic, label = picture(0, 128, 128), picture(1, 128, 128), np.ones((128, 128), int)
+    sheet = creation_panel([Created(real, synthetic, label), Created(real, synthetic, None)], colours)
+    layout = sheet_layout([[real] * 3] * 2, column_captions=['', '', ''])
+    assert sheet.shape[:2] == layout.size
+    assert np.array_equal(at(sheet, layout, 0, 1), synthetic)
+    assert (at(sheet, layout, 0, 2) == (200, 100, 0)).all()
+    assert (at(sheet, layout, 1, 2) == EMPTY).all()
