@@ -27,6 +27,7 @@ setup: ## a virtual environment in .venv with the versions of requirements/lock.
 		echo "$(VENV) is up to date"; else $(MAKE) --no-print-directory install; fi
 
 # The work of `setup`. An environment that an interrupted call left half made is begun anew.
+# --no-compile: Python compiles what it imports; doing so for all of torch and transformers doubles the time.
 install:
 	@if [ -e $(VENV)/.unfinished ] || ! $(RUN) -m pip --version >/dev/null 2>&1; then \
 		if [ -z "$(PYTHON)" ]; then \
@@ -43,9 +44,9 @@ install:
 		"Move it away, or choose another place: make setup VENV=.venv311" >&2; exit 1; }
 	@touch $(VENV)/.unfinished; rm -f $(VENV)/.setup-stamp
 	@echo "2/4 torch (the large one)"
-	@$(RUN) -m pip install -q -c requirements/lock.txt torch
+	@$(RUN) -m pip install -q --no-compile -c requirements/lock.txt torch
 	@echo "3/4 everything else, exactly as in requirements/lock.txt"
-	@$(RUN) -m pip install -q --no-deps -r requirements/lock.txt
+	@$(RUN) -m pip install -q --no-compile --no-deps -r requirements/lock.txt
 	@echo "4/4 this package, editable"
 	@$(RUN) -m pip install -q --no-deps --no-build-isolation -e .
 	@echo "$(STAMP)" > $(VENV)/.setup-stamp; rm -f $(VENV)/.unfinished

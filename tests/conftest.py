@@ -1,5 +1,6 @@
 """Tiny real components, built in the test: nothing is downloaded."""
 
+import copy
 import os
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
@@ -9,19 +10,34 @@ import torch
 
 TINY_DIFFUSION = dict(
     vae=dict(
-        block_out_channels=(8, 16), down_block_types=('DownEncoderBlock2D',) * 2, up_block_types=('UpDecoderBlock2D',) * 2,
-        latent_channels=4, layers_per_block=1, norm_num_groups=4, mid_block_add_attention=False, scaling_factor=0.5,
+        block_out_channels=(8, 16),
+        down_block_types=('DownEncoderBlock2D',) * 2,
+        up_block_types=('UpDecoderBlock2D',) * 2,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+        scaling_factor=0.5,
     ),
     unet=dict(
-        in_channels=4, out_channels=4, block_out_channels=(8, 16, 16), layers_per_block=2, norm_num_groups=4,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16, 16),
+        layers_per_block=2,
+        norm_num_groups=4,
         down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D'),
         up_block_types=('CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'UpBlock2D'),
-        cross_attention_dim=16, attention_head_dim=2,
+        cross_attention_dim=16,
+        attention_head_dim=2,
     ),
     text_encoder=dict(num_hidden_layers=1, num_attention_heads=2, intermediate_size=32),
     scheduler=dict(
-        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear',
-        prediction_type='epsilon', clip_sample=False,
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule='scaled_linear',
+        prediction_type='epsilon',
+        clip_sample=False,
     ),
     words=['a', 'and', 'ball', 'floor', 'red', 'table', 'wall'],
     max_length=8,
@@ -29,14 +45,21 @@ TINY_DIFFUSION = dict(
 """Image sides are multiples of 8; the latent has half the image's resolution and three levels."""
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def tiny_diffusion_config() -> dict:
     return TINY_DIFFUSION
 
 
-@pytest.fixture
-def tiny_diffusion():
+@pytest.fixture(scope='session')
+def _tiny_diffusion():
     from mmdiff2in1.diffusion import LatentDiffusion
 
     torch.manual_seed(0)
     return LatentDiffusion.from_config(TINY_DIFFUSION)
+
+
+@pytest.fixture
+def tiny_diffusion(_tiny_diffusion):
+    """Built once, copied for each test."""
+    torch.manual_seed(0)
+    return copy.deepcopy(_tiny_diffusion)

@@ -179,9 +179,7 @@ def test_wheel_is_complete_and_imports_from_another_folder(source_copy, tmp_path
 
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(f'{PACKAGE}/')}
     expected = {
-        path.relative_to(source_copy).as_posix()
-        for path in (source_copy / PACKAGE).rglob('*')
-        if path.is_file() and path.suffix in ('.py', '.json', '.txt', '.safetensors')
+        path.relative_to(source_copy).as_posix() for path in (source_copy / PACKAGE).rglob('*') if path.is_file()
     }
     for door in ('configs', 'tools'):
         files = (path for path in (source_copy / door).rglob('*') if path.is_file())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from mmdiff2in1.apis.training import build_runner, train
+from mmdiff2in1.apis.training import build_runner, resume_where_possible, train
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,9 @@ def main() -> None:
     if 'stages' in cfg:
         print(json.dumps(train(cfg, work_dir, args.resume), indent=2))
         return
-    cfg.work_dir, cfg.resume = str(work_dir), args.resume
+    cfg.work_dir = str(work_dir)
+    if args.resume:
+        resume_where_possible(cfg)
     build_runner(cfg).train()
 
 

@@ -1,5 +1,6 @@
 """Training a small latent diffusion model from scratch on a folder of images: autoencoder first, then U-Net and text."""
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -7,19 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import barrier, is_main_process
-from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.hooks import Hook
+from mmengine.evaluator import Evaluator
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from ..diffusion import LatentDiffusion
-from ..diffusion.image_folder import ImageCaptionFolder, LatentCaptions
-from ..diffusion.pretraining import AutoencoderObjective, DenoisingObjective
-from ..diffusion.tokenizer import words_of
-from ..engine.distributed import launcher_of_environment, wrapper_config
+from mmdiff2in1.diffusion import LatentDiffusion
+from mmdiff2in1.diffusion.image_folder import ImageCaptionFolder, LatentCaptions
+from mmdiff2in1.diffusion.pretraining import AutoencoderObjective, DenoisingObjective
+from mmdiff2in1.diffusion.tokenizer import words_of
+from mmdiff2in1.engine import AtomicCheckpointHook, ExactResumeHook
+from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
+from mmdiff2in1.engine.sample_grid_hook import SampleGridHook
+from mmdiff2in1.evaluation import MeanSquaredError
+from mmdiff2in1.visualization import curve_picture, read_scalars
+
+from .stage_folder import StageFolder
 
 
 @dataclass
@@ -42,9 +50,10 @@ class PretrainingOptions:
         lr, vae_lr: Peak learning rates.
         validation: Images held out for validation.
         val_interval: Iterations between validations, each with a sample grid.
+        init: Diffusers folder, or ``builtin:scenes``, to start from; its architecture and vocabulary then count.
         seed: Of weights, order and noise.
         bf16: bfloat16 autocast.
-        resume: Continue from the last checkpoints of ``work_dir``.
+        resume: Continue an unfinished stage from its last checkpoint in ``work_dir``.
     """
 
     images: str
@@ -64,6 +73,7 @@ class PretrainingOptions:
     vae_lr: float = 2e-3
     validation: int = 256
     val_interval: int = 1000
+    init: str | None = None
     seed: int = 0
     bf16: bool = True
     resume: bool = False
@@ -100,89 +110,90 @@ def diffusion_config(options: PretrainingOptions, words: list[str], max_length: 
     )
 
 
-class MeanSquaredError(BaseMetric):
-    """Mean of ``mse`` over all validation samples; for images also the PSNR in dB (range 0 … 1)."""
+def pretrain(options: PretrainingOptions) -> Path:
+    """Trains the autoencoder, then U-Net and text encoder, and writes a diffusers folder.
 
-    def __init__(self, psnr: bool = False):
-        super().__init__()
-        self.psnr = psnr
+    Under torchrun every process calls this. A finished stage is skipped.
 
-    def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Keeps the error per sample."""
-        self.results += [float(sample['mse']) for sample in data_samples]
+    Returns:
+        The folder; beside the weights it holds ``training.json`` with the options.
 
-    def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        """``mse`` and, where asked for, ``psnr``: the mean over images of each image's own PSNR."""
-        metrics = {'mse': float(np.mean(results))}
-        if self.psnr:
-            metrics['psnr'] = float(np.mean([-10 * math.log10(max(r, 1e-12)) for r in results]))
-        return metrics
+    Raises:
+        FileNotFoundError: No images, or no weights to start from.
+        ValueError: Unreadable images or captions, sizes that do not fit the widths, or a work dir of other options.
+    """
+    launcher_of_environment()
+    images = ImageCaptionFolder(options.images, options.size, options.captions)
+    torch.manual_seed(options.seed)
+    diffusion = initial_diffusion(options, images.captions)
+    if any(side % diffusion.multiple for side in options.size):
+        raise ValueError(f'size {options.size}: height and width must be multiples of {diffusion.multiple}')
+    autoencoder = AutoencoderObjective(diffusion.vae.requires_grad_(True), bf16=options.bf16)
+    _train_stage('vae', autoencoder, images, options, options.vae_iters, options.vae_lr)
 
-
-class _Validation:
-    """Lets mmengine's validation loop read the per-sample errors of an objective."""
-
-    def val_step(self, data: dict) -> list[dict]:
-        """Per-sample ``mse`` of one batch."""
-        module = self
-        with torch.no_grad():
-            errors = module(**module.data_preprocessor(data, False), mode='predict')['mse']
-        return [{'mse': e} for e in errors.tolist()]
-
-
-class _Autoencoder(_Validation, AutoencoderObjective):
-    pass
-
-
-class _Denoiser(_Validation, DenoisingObjective):
-    pass
+    diffusion.requires_grad_(True).vae.requires_grad_(False).eval()
+    latents = LatentCaptions(images, diffusion)
+    hooks = [
+        dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500),
+        SampleGridHook(diffusion, images.captions[:16], options.size),
+    ]
+    _train_stage('unet', DenoisingObjective(diffusion, bf16=options.bf16), latents, options, options.iters, options.lr, hooks)
+    if is_main_process():
+        diffusion.save_folder(options.out, torch.float16)
+        Path(options.out, 'training.json').write_text(json.dumps(asdict(options), indent=2) + '\n')
+    return Path(options.out)
 
 
-class SampleGridHook(Hook):
-    """After each validation: images from pure noise under validation captions, on the averaged weights."""
-
-    # Above EMAHook, which puts the trained weights back in its own after_val_epoch.
-    priority = 'ABOVE_NORMAL'
-
-    def __init__(self, diffusion: LatentDiffusion, captions: list[str], size: tuple[int, int], rows: int = 4):
-        self.diffusion, self.captions, self.size, self.rows = diffusion, captions[: rows * rows], size, rows
-
-    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Writes ``samples/iter_N.png``."""
-        if not is_main_process():
-            return
-        images = self.diffusion.create(
-            captions=self.captions, seeds=list(range(len(self.captions))), T=self.diffusion.schedule.T_max,
-            num_calls=25, solver='dpm++', guidance_scale=2.0, size=self.size,
-        ).images
-        grid = images.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        rows = [np.concatenate(list(grid[i: i + self.rows]), 1) for i in range(0, len(grid), self.rows)]
-        folder = Path(runner.work_dir, 'samples')
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.concatenate(rows, 0)).save(folder / f'iter_{runner.iter}.png')
+def initial_diffusion(options: PretrainingOptions, captions: list[str]) -> LatentDiffusion:
+    """Random weights with a vocabulary made from the captions, or the weights of ``options.init``."""
+    if options.init is not None:
+        return LatentDiffusion.from_folder(options.init)
+    longest = max(sum(1 for _ in caption.split()) for caption in captions)
+    max_length = 8 * math.ceil((longest + 2) / 8)
+    return LatentDiffusion.from_config(diffusion_config(options, words_of(captions), max_length))
 
 
-def _loader(dataset: Dataset, batch_size: int, seed: int, train: bool) -> DataLoader:
-    from mmengine.dataset import DefaultSampler, InfiniteSampler
+def _train_stage(
+    name: str, objective: BaseModel, data: Dataset, options: PretrainingOptions, iters: int, lr: float, hooks: list = ()
+) -> None:
+    """Trains ``objective`` in ``<work_dir>/<name>`` unless that is finished; afterwards it holds the final weights."""
+    deciding = {k: v for k, v in asdict(options).items() if k not in ('out', 'work_dir', 'resume', 'val_interval')}
+    if name == 'vae':
+        deciding = {k: v for k, v in deciding.items() if k not in ('iters', 'lr')}
+    fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+    folder = StageFolder(Path(options.work_dir, name), fingerprint)
+    if folder.result() is None:
+        barrier()  # nobody writes before everybody has looked
+        runner = _runner(folder.path, objective, data, options, iters, lr, hooks)
+        if is_main_process():
+            folder.begin()
+        runner.train()
+        if is_main_process():
+            folder.finish(checkpoint=runner.message_hub.get_info('last_ckpt'), iters=iters)
+            curve_picture(read_scalars(folder.path), folder.path / 'curves.png', f'{name}, {iters} iterations')
+        barrier()
+    # EMAHook stores the averaged weights under the plain key.
+    checkpoint = torch.load(folder.result()['checkpoint'], map_location='cpu', weights_only=False)
+    objective.load_state_dict(checkpoint['state_dict'])
 
-    sampler = InfiniteSampler(dataset, seed=seed) if train else DefaultSampler(dataset, shuffle=False)
-    return DataLoader(dataset, batch_size=batch_size, sampler=sampler)
 
-
-def _runner(name: str, model, data: Dataset, options: PretrainingOptions, iters: int, lr: float, **extra) -> Runner:
-    held_out = min(options.validation, len(data) // 5)
-    order = np.random.default_rng(options.seed).permutation(len(data))
-    train, val = Subset(data, order[held_out:].tolist()), Subset(data, order[:held_out].tolist())
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=0.01)
+def _runner(path: Path, objective, data, options: PretrainingOptions, iters: int, lr: float, hooks: list) -> Runner:
+    images = len(data) // 2  # the second half are the mirrored images
+    held_out = min(options.validation, images // 5)
+    order = np.random.default_rng(options.seed).permutation(images)
+    train = Subset(data, [int(i) for i in order[held_out:]] + [int(i) + images for i in order[held_out:]])
+    val = Subset(data, order[:held_out].tolist())
+    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=lr, weight_decay=0.01)
     warmup = min(max(10, iters // 50), max(1, iters // 2))
-    runner = Runner(
-        model=model,
-        work_dir=str(Path(options.work_dir, name)),
-        train_dataloader=_loader(train, options.batch_size, options.seed, True),
+    resume = options.resume and (path / 'last_checkpoint').is_file()
+    return Runner(
+        model=objective,
+        work_dir=str(path),
+        train_dataloader=DataLoader(train, options.batch_size, sampler=InfiniteSampler(train, seed=options.seed)),
         train_cfg=dict(by_epoch=False, max_iters=iters, val_interval=min(options.val_interval, iters)),
-        val_dataloader=_loader(val, options.batch_size, options.seed, False),
+        val_dataloader=DataLoader(val, options.batch_size, sampler=DefaultSampler(val, shuffle=False)),
         val_cfg=dict(),
-        val_evaluator=Evaluator(MeanSquaredError(psnr=name == 'vae')),
+        val_evaluator=Evaluator(MeanSquaredError(psnr=isinstance(objective, AutoencoderObjective))),
         optim_wrapper=OptimWrapper(optimizer, clip_grad=dict(max_norm=1.0)),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup),
@@ -190,78 +201,14 @@ def _runner(name: str, model, data: Dataset, options: PretrainingOptions, iters:
         ],
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=min(500, iters), max_keep_ckpts=2),
+            checkpoint=AtomicCheckpointHook(by_epoch=False, interval=min(250, iters), max_keep_ckpts=2),
         ),
+        custom_hooks=[ExactResumeHook(), *hooks],
         log_processor=dict(by_epoch=False),
         randomness=dict(seed=options.seed),
         launcher=launcher_of_environment(),
-        cfg=dict(model_wrapper_cfg=wrapper_config()),
+        cfg=Config(dict(model_wrapper_cfg=wrapper_config())),
         default_scope='mmengine',
-        resume=options.resume,
-        experiment_name=f'{name}-{Path(options.work_dir).name}',
-        **extra,
+        resume=resume,
+        experiment_name=f'{path.name}-{path.parent.name}',
     )
-    return runner
-
-
-def pretrain(options: PretrainingOptions) -> Path:
-    """Trains the autoencoder, then U-Net and text encoder, and writes a diffusers folder.
-
-    Returns:
-        The folder.
-    """
-    torch.manual_seed(options.seed)
-    images = ImageCaptionFolder(options.images, options.size, options.captions)
-    words = words_of(images.captions)
-    longest = max(len(words_of([c])) and len(c.replace(',', ' ').split()) for c in images.captions)
-    config = diffusion_config(options, words, max_length=8 * math.ceil((longest + 2) / 8))
-    diffusion = LatentDiffusion.from_config(config)
-
-    vae = _runner('vae', _Autoencoder(diffusion.vae, bf16=options.bf16), images, options, options.vae_iters, options.vae_lr)
-    if not _finished(vae):
-        vae.train()
-        _mark_finished(vae, options)
-    checkpoint = torch.load(Path(vae.work_dir, 'finished.pth'), map_location='cpu', weights_only=True)
-    diffusion.vae.load_state_dict(checkpoint)
-    diffusion.requires_grad_(True).vae.requires_grad_(False).eval()
-
-    latents = LatentCaptions(images, diffusion)
-    diffusion.vae.register_to_config(scaling_factor=round(1 / float(torch.cat(latents.latents).float().std()), 5))
-    for part in latents.latents:
-        part.mul_(diffusion.vae.config.scaling_factor)
-    ema = dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500)
-    grid = SampleGridHook(diffusion, images.captions[:16], options.size)
-    unet = _runner(
-        'unet', _Denoiser(diffusion, bf16=options.bf16), latents, options, options.iters, options.lr,
-        custom_hooks=[ema, grid],
-    )
-    if not _finished(unet):
-        unet.train()
-        _mark_finished(unet, options)
-    return export(options, diffusion)
-
-
-def export(options: PretrainingOptions, diffusion: LatentDiffusion) -> Path:
-    """Writes the averaged weights of the newest U-Net checkpoint as a diffusers folder (fp16, safetensors)."""
-    newest = Path(options.work_dir, 'unet', 'last_checkpoint').read_text()
-    # mmengine's EMAHook stores the averaged weights under the plain key.
-    state = torch.load(newest, map_location='cpu', weights_only=False)['state_dict']
-    for part, prefix in ((diffusion.unet, 'unet.'), (diffusion.text, 'text.')):
-        part.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-    if is_main_process():
-        diffusion.save_folder(options.out, torch.float16)
-        Path(options.out, 'training.json').write_text(json.dumps(asdict(options), indent=2) + '\n')
-    return Path(options.out)
-
-
-def _finished(runner: Runner) -> bool:
-    return Path(runner.work_dir, 'finished.pth').exists()
-
-
-def _mark_finished(runner: Runner, options: PretrainingOptions) -> None:
-    model = runner.model.module if hasattr(runner.model, 'module') else runner.model
-    part = model.vae if isinstance(model, AutoencoderObjective) else model.unet
-    if is_main_process():
-        torch.save(part.state_dict(), Path(runner.work_dir, 'finished.pth'))
-    barrier()
-

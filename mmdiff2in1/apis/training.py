@@ -83,7 +83,8 @@ def run_stage(title: str, cfg: Config, resume: bool, optimizer_of: Path | None =
         print_log(f'{title}: finished before, skipped ({cfg.work_dir})', 'current')
         return result
     barrier()  # nobody writes before everybody has looked
-    cfg.resume = resume and (folder.path / 'last_checkpoint').is_file()
+    if resume:
+        resume_where_possible(cfg)
     runner = build_runner(cfg)
     if is_main_process():
         folder.begin()
@@ -99,13 +100,24 @@ def run_stage(title: str, cfg: Config, resume: bool, optimizer_of: Path | None =
     return folder.finish(**facts) if is_main_process() else facts
 
 
+def resume_where_possible(cfg: Config) -> None:
+    """Lets a run go on from the last checkpoint of its work dir, if there is one."""
+    cfg.resume = Path(cfg.work_dir, 'last_checkpoint').is_file()
+    if cfg.resume:
+        # With load_from set, mmengine would resume from that other run's end instead.
+        cfg.load_from = None
+
+
 def build_runner(cfg: Config) -> Runner:
     """An mmengine runner that works under torchrun on CPUs as well, and several times in one process."""
     cfg.launcher = launcher_of_environment()
     if cfg.launcher != 'none':
         cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
-    # mmengine keeps its logs by this name for the life of the process, so it must not repeat.
-    cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{os.getpid()}-{time.time_ns()}')
+    # mmengine keeps logs and visualizers by name for the life of the process: a second run of the same name would write
+    # into the first one's folder.
+    cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
+    if cfg.get('visualizer'):
+        cfg.visualizer.name = cfg.experiment_name
     return Runner.from_cfg(cfg)
 
 

@@ -16,7 +16,7 @@ HOW_TO_MAKE_MORE = 'make more with tools/synthesize.py CONFIG and a larger num_s
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImage:
     """The image a sample was made from: `dataset` is the unwrapped dataset that lists it, at `index`."""
 
     dataset: BaseDataset
@@ -81,19 +81,19 @@ class SourceIndex:
 
     def __init__(self, dataset: object) -> None:
         self._leaves = unwrapped(dataset)
-        self._by_name: dict[str, dict[tuple[str, ...], Source]] = defaultdict(dict)
+        self._by_name: dict[str, dict[tuple[str, ...], SourceImage]] = defaultdict(dict)
         for leaf in self._leaves:
             for index in range(len(leaf)):
                 parts = _parts(leaf.get_data_info(index)['img_path'])
-                self._by_name[parts[-1]].setdefault(parts, Source(leaf, index))
+                self._by_name[parts[-1]].setdefault(parts, SourceImage(leaf, index))
 
-    def find(self, record: dict, store: str) -> Source:
+    def find(self, record: dict, store: str) -> SourceImage:
         """The source of a record; for a sample from pure noise (`source` null) any image, here the first.
 
         Raises ValueError if no image fits, or more than one.
         """
         if record['source'] is None:
-            return Source(self._leaves[0], 0)
+            return SourceImage(self._leaves[0], 0)
         wanted = _parts(record['source'])
         fitting = {
             parts: source

@@ -3,7 +3,6 @@
 R, S: numbers of real and synthetic samples. Indices 0 … R - 1 are the wrapped dataset's, R … R + S - 1 the synthetic.
 """
 
-import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch.utils.data import Dataset
 from mmdiff2in1.datasets.batch_mix import BatchMix
 from mmdiff2in1.datasets.randomness import derived_randomness
 from mmdiff2in1.datasets.stream_keys import StreamKey
-from mmdiff2in1.datasets.synthetic_records import Source, SourceIndex, draw, unwrapped
+from mmdiff2in1.datasets.synthetic_records import SourceImage, SourceIndex, draw, unwrapped
 from mmdiff2in1.synthesis.store import SampleStore
 
 CURE = 'run tools/synthesize.py CONFIG --verify to remove what is damaged, then once more to make it again'
@@ -29,7 +28,7 @@ class _Sample:
     image: str
     image_sha256: str
     label: str
-    source: Source
+    source: SourceImage
 
 
 @DATASETS.register_module()
@@ -124,7 +123,7 @@ class SyntheticSampleDataset(Dataset):
         if idx < self.real_length:
             return self.dataset.get_data_info(idx)
         sample = self._samples[idx - self.real_length]
-        info = copy.deepcopy(sample.source.dataset.get_data_info(sample.source.index))
+        info = sample.source.dataset.get_data_info(sample.source.index)
         info['img_path'] = sample.image
         # Every label file, not only the segmentation map: the others show the real image, in its size.
         info.update({key: sample.label for key in info if key.endswith('_map_path')})

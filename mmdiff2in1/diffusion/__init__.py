@@ -1,12 +1,23 @@
 """The ground floor: latent diffusion models that create images and show their inner features."""
 
 from .creation import Creation
-from .features import Features
-from .latent_diffusion import LatentDiffusion
+from .features import Features, check_wanted
+from .latent_diffusion import POSTERIORS, LatentDiffusion
 from .schedule import NoiseSchedule, initial_noise
-from .taps import ldm_blocks, vpd_taps
+from .taps import freeze_unread, last_read, ldm_blocks, vpd_taps
 from .timesteps import timestep_grid
 
 __all__ = [
-    'Creation', 'Features', 'LatentDiffusion', 'NoiseSchedule', 'initial_noise', 'ldm_blocks', 'timestep_grid', 'vpd_taps',
+    'Creation',
+    'Features',
+    'LatentDiffusion',
+    'NoiseSchedule',
+    'POSTERIORS',
+    'check_wanted',
+    'freeze_unread',
+    'initial_noise',
+    'last_read',
+    'ldm_blocks',
+    'timestep_grid',
+    'vpd_taps',
 ]

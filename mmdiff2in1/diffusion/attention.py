@@ -25,6 +25,8 @@ class CollectingAttnProcessor:
         temb: Tensor | None = None,
         collector: list[Tensor] | None = None,
     ) -> Tensor:
+        if attention_mask is not None:
+            raise ValueError('attention masks are not supported: Stable Diffusion attends to padding tokens too')
         residual = hidden_states
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
@@ -36,7 +38,7 @@ class CollectingAttnProcessor:
             collector.append(probabilities.mean(1))
             out = probabilities.to(value.dtype) @ value
         else:
-            out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=attn.scale)
+            out = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
         out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
         if attn.residual_connection:
             out = out + residual
@@ -53,8 +55,11 @@ def install_collecting_attention(unet: UNet2DConditionModel) -> None:
     for name, module in unet.named_modules():
         if not isinstance(module, Attention):
             continue
-        unknown = [part for part in ('group_norm', 'spatial_norm', 'norm_q', 'norm_k', 'norm_cross', 'add_k_proj')
-                   if getattr(module, part, None)]
+        unknown = [
+            part
+            for part in ('group_norm', 'spatial_norm', 'norm_q', 'norm_k', 'norm_cross', 'add_k_proj')
+            if getattr(module, part, None)
+        ]
         if unknown:
             raise ValueError(f'attention layer {name} uses {", ".join(unknown)}, which is not supported here')
     unet.set_attn_processor(CollectingAttnProcessor())

@@ -3,7 +3,6 @@
 B samples; c, h, w: latent.
 """
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ class Creation:
         images: RGB in [-1, 1], (B, 3, H, W).
         latents: The final latents (B, c, h, w), scaled as the U-Net knows them.
         timesteps: The grid that was walked.
-        last: Features of the last denoising call, where they were asked for.
+        last: Features of the last denoising call (under guidance: of its captioned half), where they were asked for.
     """
 
     images: Tensor
@@ -72,8 +71,8 @@ def create(
         record: Arguments of :meth:`LatentDiffusion.features` for the last call; its features go to ``Creation.last``.
 
     Raises:
-        ValueError: Numbers of images, captions and seeds differ; no source and T < T_max; unknown solver; see also
-            ``timestep_grid`` and ``LatentDiffusion.encode``.
+        ValueError: Numbers of images, captions and seeds differ; no source and T < T_max; unknown solver; a size that
+            is no multiple of ``diffusion.multiple``; see also ``timestep_grid``.
     """
     schedule = diffusion.schedule
     timesteps = timestep_grid(T, num_calls, grid, schedule.T_max)
@@ -93,19 +92,20 @@ def create(
     last: list[Features] = []
 
     def denoise(z_t: Tensor, t: Tensor, is_last: bool) -> Tensor:
-        if is_last and record is not None:
-            last.append(diffusion.features(z_t, t, context[-len(z_t):], need_output=not guided, **record))
-            if not guided:
-                return last[0].output.float()
         copies = 2 if guided else 1
-        output = diffusion.unet(z_t.repeat(copies, 1, 1, 1).to(dtype), t.repeat(copies), context.to(dtype)).sample.float()
+        z_t, t = z_t.repeat(copies, 1, 1, 1), t.repeat(copies)
+        if is_last and record is not None:
+            seen = diffusion.features(z_t, t, context, need_output=True, **record)
+            last.append(seen[-len(captions) :])
+            output = seen.output.float()
+        else:
+            output = diffusion.unet(z_t.to(dtype), t, context.to(dtype)).sample.float()
         if guided:
             free, conditioned = output.chunk(2)
             output = free + guidance_scale * (conditioned - free)
         return output
 
-    options = {'to_clean': grid == 'even'} if 'to_clean' in inspect.signature(SOLVERS[solver]).parameters else {}
-    z = SOLVERS[solver](schedule, denoise, z, timesteps, **options)
+    z = SOLVERS[solver](schedule, denoise, z, timesteps, to_clean=grid == 'even')
     return Creation(diffusion.decode(z).float(), z, timesteps, last[0] if last else None)
 
 
@@ -115,11 +115,10 @@ def _check(diffusion, images, captions, seeds, T: int, solver: str, size) -> Non
     counts = {'captions': len(captions), 'seeds': len(seeds), **({} if images is None else {'images': len(images)})}
     if len(set(counts.values())) > 1 or not captions:
         raise ValueError(f'one caption, seed and image per sample are expected, found {counts}')
-    if images is not None:
-        return
-    if T < diffusion.schedule.T_max:
+    if images is None and T < diffusion.schedule.T_max:
         raise ValueError(f'T={T} keeps part of a source image, but none was given; use T={diffusion.schedule.T_max}')
-    if size is None:
+    if images is None and size is None:
         raise ValueError('images from pure noise need size=(height, width)')
-    if size[0] % diffusion.multiple or size[1] % diffusion.multiple:
-        raise ValueError(f'size {size}: height and width must be multiples of {diffusion.multiple}')
+    height, width = size if images is None else images.shape[-2:]
+    if height % diffusion.multiple or width % diffusion.multiple:
+        raise ValueError(f'image of {height}×{width}: height and width must be multiples of {diffusion.multiple}')

@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from .taps import Block, ldm_blocks
+from .taps import last_read, layer_pairs, ldm_blocks
 
 
 @dataclass
@@ -27,6 +27,14 @@ class Features:
     taps: dict[str, Tensor] = field(default_factory=dict)
     maps: dict[int, Tensor] = field(default_factory=dict)
     output: Tensor | None = None
+
+    def __getitem__(self, index: Tensor | slice) -> 'Features':
+        """The samples that ``index`` selects (indices, a mask or a slice over B)."""
+        return Features(
+            {name: tap[index] for name, tap in self.taps.items()},
+            {level: maps[index] for level, maps in self.maps.items()},
+            None if self.output is None else self.output[index],
+        )
 
 
 def unet_features(
@@ -53,14 +61,17 @@ def unet_features(
         need_output: Whether the pass goes on to the U-Net's output.
 
     Raises:
-        ValueError: A tap that this U-Net does not have, a level without cross-attention, or a latent of odd size.
+        ValueError: A tap that this U-Net does not have, a level without cross-attention, nothing to return, or a
+            latent of odd size.
     """
     blocks = ldm_blocks(unet)
-    _check(unet, blocks, z, taps, map_levels)
-    read = {name for name, block in blocks.items()
-            if name in taps or (block.attends_at in map_levels and name != 'mid')}
-    remaining = list(blocks) if need_output else list(blocks)[: max(map(list(blocks).index, read), default=-1) + 1]
-    remaining.reverse()
+    check_wanted(unet, taps, map_levels)
+    _check_size(unet, z)
+    if not (taps or map_levels or need_output):
+        raise ValueError('no features were asked for: name taps or map_levels, or set need_output')
+    remaining = list(blocks)[::-1]
+    if not need_output:
+        del remaining[: remaining.index(last_read(blocks, taps, map_levels))]
     features, collected = Features(), {level: [] for level in map_levels}
 
     def attend(attention, x: Tensor, level: int | None = None) -> Tensor:
@@ -83,7 +94,7 @@ def unet_features(
     x = visit(unet.conv_in(z))
     skips = [x]
     for level, down in enumerate(unet.down_blocks):
-        for resnet, attention in _layers(down):
+        for resnet, attention in layer_pairs(down):
             if not remaining:
                 return _finish(features, collected)
             x = visit(attend(attention, resnet(x, temb), level))
@@ -98,7 +109,7 @@ def unet_features(
             x = resnet(attend(attention, x), temb)
         x = visit(x)
     for i, up in enumerate(unet.up_blocks):
-        for j, (resnet, attention) in enumerate(_layers(up)):
+        for j, (resnet, attention) in enumerate(layer_pairs(up)):
             if not remaining:
                 return _finish(features, collected)
             x = attend(attention, resnet(torch.cat([x, skips.pop()], 1), temb), len(unet.up_blocks) - 1 - i)
@@ -110,24 +121,23 @@ def unet_features(
     return _finish(features, collected)
 
 
-def _layers(block) -> list[tuple]:
-    """(residual layer, attention or None) pairs of a down or up block."""
-    attentions = getattr(block, 'attentions', [None] * len(block.resnets))
-    return list(zip(block.resnets, attentions, strict=True))
-
-
 def _finish(features: Features, collected: dict[int, list[Tensor]]) -> Features:
     features.maps = {level: torch.stack(maps).mean(0) for level, maps in collected.items()}
     return features
 
 
-def _check(unet, blocks: dict[str, Block], z: Tensor, taps: Collection[str], map_levels: Collection[int]) -> None:
+def check_wanted(unet: UNet2DConditionModel, taps: Collection[str], map_levels: Collection[int]) -> None:
+    """Raises ValueError for taps that ``unet`` does not have and for levels at which nothing attends to the tokens."""
+    blocks = ldm_blocks(unet)
     unknown = [name for name in taps if name not in blocks]
     if unknown:
         raise ValueError(f'unknown taps {unknown}; this U-Net has {", ".join(blocks)}')
     attended = {block.attends_at for block in blocks.values() if block.name != 'mid'} - {None}
     if set(map_levels) - attended:
         raise ValueError(f'attention maps of levels {sorted(map_levels)} asked for; this U-Net has {sorted(attended)}')
+
+
+def _check_size(unet: UNet2DConditionModel, z: Tensor) -> None:
     multiple = 2 ** (len(unet.config.block_out_channels) - 1)
     if z.shape[-2] % multiple or z.shape[-1] % multiple:
         raise ValueError(f'latent of {tuple(z.shape[-2:])}: height and width must be multiples of {multiple}')

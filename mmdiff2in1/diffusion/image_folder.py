@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.dist import all_gather, get_rank, get_world_size
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from .latent_diffusion import LatentDiffusion
 
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp'}
 
@@ -54,7 +58,9 @@ class ImageCaptionFolder(Dataset):
         texts = {} if captions is None else read_captions(Path(captions))
         missing = [name for name in self.names if name not in texts] if captions is not None else []
         if missing:
-            raise ValueError(f'{captions} has no caption for {len(missing)} of {len(self.names)} images, first {missing[0]}')
+            raise ValueError(
+                f'{captions} has no caption for {len(missing)} of {len(self.names)} images, first {missing[0]}'
+            )
         self.captions = [texts.get(name, '') for name in self.names]
         with ThreadPoolExecutor() as pool:
             self.images = torch.from_numpy(np.stack(list(pool.map(self._read, self.names))))
@@ -73,40 +79,51 @@ class ImageCaptionFolder(Dataset):
         return np.asarray(image.crop((left, top, left + width, top + height))).transpose(2, 0, 1)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return 2 * len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        """``images``: (3, H, W) float in [-1, 1], flipped in half of the draws; ``captions``: its text."""
-        image = self.images[index].float().div(127.5).sub(1)
-        if torch.rand(()) < 0.5:
-            image = image.flip(-1)
-        return {'images': image, 'captions': self.captions[index]}
+        """``images``: (3, H, W) float in [-1, 1]; ``captions``: its text. The second half are the mirrored images."""
+        flipped, number = divmod(index, len(self.names))
+        image = self.images[number].float().div(127.5).sub(1)
+        return {'images': image.flip(-1) if flipped else image, 'captions': self.captions[number]}
 
 
 class LatentCaptions(Dataset):
     """Latents and token ids of an :class:`ImageCaptionFolder`, encoded once (both flips): the VAE is frozen.
 
+    The VAE's scaling factor is set so that the latents have a standard deviation of one. In a process group each
+    process encodes its share.
+
     Args:
         folder: The images.
-        diffusion: Encodes them.
+        diffusion: Encodes them; its scaling factor is replaced.
         batch_size: Images encoded at a time.
     """
 
-    def __init__(self, folder: ImageCaptionFolder, diffusion, batch_size: int = 64):
-        device = diffusion.device
+    def __init__(self, folder: ImageCaptionFolder, diffusion: LatentDiffusion, batch_size: int = 64):
+        rank, world_size = get_rank(), get_world_size()
+        share = -(-len(folder) // world_size)
+        # The last shares wrap around, so that all are of one length and can be gathered.
+        own = [(rank * share + i) % len(folder) for i in range(share)]
+        chunks = [own[i : i + batch_size] for i in range(0, share, batch_size)]
         with torch.no_grad():
-            self.latents = [
-                torch.cat([
-                    diffusion.encode(chunk.to(device).float().div(127.5).sub(1)).half().cpu()
-                    for chunk in (folder.images.flip(-1) if flipped else folder.images).split(batch_size)
-                ])
-                for flipped in (False, True)
-            ]
+            encoded = torch.cat(
+                [
+                    diffusion.encode(
+                        torch.stack([folder[i]['images'] for i in chunk]).to(diffusion.device), scale=False
+                    ).half()
+                    for chunk in tqdm(chunks, desc='encoding', unit='batch', disable=rank > 0)
+                ]
+            )
             self.token_ids = diffusion.text.token_ids(folder.captions).cpu()
+        self.latents = torch.cat(all_gather(encoded))[: len(folder)].cpu()
+        scaling = round(1 / float(self.latents.float().std()), 5)
+        diffusion.vae.register_to_config(scaling_factor=scaling)
+        self.latents *= scaling
 
     def __len__(self) -> int:
-        return len(self.token_ids)
+        return len(self.latents)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        flipped = int(torch.rand(()) < 0.5)
-        return {'latents': self.latents[flipped][index].float(), 'token_ids': self.token_ids[index]}
+        """``latents``: (c, h, w); ``token_ids``: (L,). The second half are the mirrored images."""
+        return {'latents': self.latents[index].float(), 'token_ids': self.token_ids[index % len(self.token_ids)]}

@@ -17,12 +17,14 @@ from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel
 from .attention import install_collecting_attention
 from .creation import Creation, create
 from .features import Features, unet_features
-from .schedule import NoiseSchedule
+from .schedule import SCHEDULE_FIELDS, NoiseSchedule
+from .taps import check_layout
 from .text import CaptionEncoder
 from .tokenizer import caption_tokenizer
-from .weights import read_json, resolve_folder
+from .weights import loading, read_json, resolve_folder
 
 POSTERIORS = ('mode', 'sample')
+CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length')
 
 
 class LatentDiffusion(nn.Module):
@@ -35,10 +37,15 @@ class LatentDiffusion(nn.Module):
         unet: Denoiser; its attention is replaced by a collecting one.
         text: Text encoder with tokenizer.
         schedule: Noise schedule.
+
+    Raises:
+        ValueError: The parts do not fit each other, or the U-Net is of another layout.
     """
 
     def __init__(self, vae: AutoencoderKL, unet: UNet2DConditionModel, text: CaptionEncoder, schedule: NoiseSchedule):
         super().__init__()
+        _check_fit(vae, unet, text)
+        check_layout(unet)
         install_collecting_attention(unet)
         self.vae, self.unet, self.text, self.schedule = vae, unet, text, schedule
         self.eval()
@@ -53,19 +60,22 @@ class LatentDiffusion(nn.Module):
 
         Raises:
             FileNotFoundError: The folder or a part of it does not exist.
-            ValueError: Keys are missing from a part, or do not belong to it.
+            ValueError: A file is damaged; keys are missing from a part, or do not belong to it; the parts do not fit
+                each other.
         """
         folder = resolve_folder(path)
         parts = {}
         for name, model in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel), ('text_encoder', CLIPTextModel)):
             extra = {} if model is CLIPTextModel else {'low_cpu_mem_usage': False}
-            parts[name], info = model.from_pretrained(
-                folder / name, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
-            )
+            with loading(folder / name):
+                parts[name], info = model.from_pretrained(
+                    folder / name, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
+                )
             bad = {kind: sorted(map(str, info[kind])) for kind in ('missing_keys', 'unexpected_keys') if info[kind]}
             if bad:
                 raise ValueError(f'{folder / name}: the weights do not fit the configuration beside them: {bad}')
-        tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
+        with loading(folder / 'tokenizer'):
+            tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
         schedule = NoiseSchedule(read_json(folder / 'scheduler' / 'scheduler_config.json'))
         return cls(parts['vae'], parts['unet'], CaptionEncoder(parts['text_encoder'], tokenizer), schedule)
 
@@ -76,16 +86,27 @@ class LatentDiffusion(nn.Module):
         The first four are constructor arguments of AutoencoderKL, UNet2DConditionModel, CLIPTextConfig and of a
         diffusers scheduler; the tokenizer is made from ``words``. The text width follows from the U-Net's
         ``cross_attention_dim``.
+
+        Raises:
+            ValueError: A part is missing, or one is not known.
         """
+        if set(config) != set(CONFIG_PARTS):
+            raise ValueError(f'a diffusion config has the parts {", ".join(CONFIG_PARTS)}; found {", ".join(config)}')
         tokenizer = caption_tokenizer(config['words'], config['max_length'])
         text = CLIPTextConfig(
-            vocab_size=len(tokenizer), max_position_embeddings=config['max_length'],
-            hidden_size=config['unet']['cross_attention_dim'], bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **config['text_encoder'],
+            vocab_size=len(tokenizer),
+            max_position_embeddings=config['max_length'],
+            hidden_size=config['unet']['cross_attention_dim'],
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **config['text_encoder'],
         )
         return cls(
-            AutoencoderKL(**config['vae']), UNet2DConditionModel(**config['unet']),
-            CaptionEncoder(CLIPTextModel(text), tokenizer), NoiseSchedule(config['scheduler']),
+            AutoencoderKL(**config['vae']),
+            UNet2DConditionModel(**config['unet']),
+            CaptionEncoder(CLIPTextModel(text), tokenizer),
+            NoiseSchedule(config['scheduler']),
         )
 
     def save_folder(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -106,11 +127,14 @@ class LatentDiffusion(nn.Module):
         (folder / 'scheduler' / 'scheduler_config.json').write_text(json.dumps(scheduler, indent=2) + '\n')
         index = {
             '_class_name': 'StableDiffusionPipeline',
-            'vae': ['diffusers', 'AutoencoderKL'], 'unet': ['diffusers', 'UNet2DConditionModel'],
+            'vae': ['diffusers', 'AutoencoderKL'],
+            'unet': ['diffusers', 'UNet2DConditionModel'],
             'text_encoder': ['transformers', 'CLIPTextModel'],
             'tokenizer': ['transformers', type(self.text.tokenizer).__name__],
             'scheduler': ['diffusers', 'DDIMScheduler'],
-            'safety_checker': [None, None], 'feature_extractor': [None, None], 'image_encoder': [None, None],
+            'safety_checker': [None, None],
+            'feature_extractor': [None, None],
+            'image_encoder': [None, None],
             'requires_safety_checker': False,
         }
         (folder / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
@@ -135,21 +159,29 @@ class LatentDiffusion(nn.Module):
         """Where the U-Net lives."""
         return self.unet.device
 
-    def encode(self, images: Tensor, posterior: str = 'mode', scale: bool = True,
-               generator: torch.Generator | None = None) -> Tensor:
+    def encode(
+        self,
+        images: Tensor,
+        posterior: str = 'mode',
+        scale: bool = True,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> Tensor:
         """Images → latents (B, c, h, w).
 
         Args:
             images: RGB in [-1, 1], (B, 3, H, W), sides multiples of :attr:`multiple`.
             posterior: ``mode`` or ``sample`` of the VAE's Gaussian.
             scale: Multiply by the VAE's scaling factor (what the U-Net was trained on; VPD leaves it out).
-            generator: For ``sample``.
+            generator: For ``sample``; a list holds one per image.
 
         Raises:
-            ValueError: Wrong size, or unknown posterior.
+            ValueError: Wrong shape, size or type, or unknown posterior.
         """
         if posterior not in POSTERIORS:
             raise ValueError(f'unknown posterior {posterior!r}; known: {", ".join(POSTERIORS)}')
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            found = f'{tuple(images.shape)}, {images.dtype}'
+            raise ValueError(f'images must be (B, 3, H, W), floating point, RGB in [-1, 1]; found {found}')
         height, width = images.shape[-2:]
         if height % self.multiple or width % self.multiple:
             raise ValueError(f'image of {height}×{width}: height and width must be multiples of {self.multiple}')
@@ -169,22 +201,41 @@ class LatentDiffusion(nn.Module):
         """Inner features of one U-Net call, see :func:`~mmdiff2in1.diffusion.features.unet_features`."""
         return unet_features(self.unet, z.to(self.unet.dtype), t, context.to(self.unet.dtype), **wanted)
 
-    def create(self, images: Tensor | None = None, *, captions: Sequence[str], seeds: Sequence[int], **options) -> Creation:
+    def create(
+        self, images: Tensor | None = None, *, captions: Sequence[str], seeds: Sequence[int], **options
+    ) -> Creation:
         """Creates images, see :func:`~mmdiff2in1.diffusion.creation.create`."""
         return create(self, images, captions, seeds, **options)
 
     def weights_hash(self) -> str:
-        """SHA-256 over all parameters and buffers, names included; part of a sample's recipe."""
-        digest = hashlib.sha256()
+        """SHA-256 over all parameters and buffers, names and types included; part of a sample's recipe.
+
+        What decides the meaning of these numbers counts as well: the noise schedule and the latent's scale.
+        """
+        meaning = {name: self.schedule.config[name] for name in SCHEDULE_FIELDS}
+        meaning['scaling_factor'] = self.vae.config.scaling_factor
+        digest = hashlib.sha256(json.dumps(meaning).encode())
         for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
+
+
+def _check_fit(vae: AutoencoderKL, unet: UNet2DConditionModel, text: CaptionEncoder) -> None:
+    c, D = vae.config.latent_channels, text.encoder.config.hidden_size
+    if not unet.config.in_channels == unet.config.out_channels == c:
+        channels = f'{unet.config.in_channels} to {unet.config.out_channels} channels'
+        raise ValueError(f'the U-Net maps {channels}, but the VAE has latents of {c} (inpainting U-Nets do not fit)')
+    if unet.config.cross_attention_dim != D:
+        raise ValueError(f'the U-Net attends to tokens of width {unet.config.cross_attention_dim}, the text has {D}')
 
 
 def _save(model, folder: Path, state: dict[str, Tensor]) -> None:
     """Saves a diffusers model with ``state`` in place of its own tensors (save_pretrained takes none)."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_config(folder)
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / 'diffusion_pytorch_model.safetensors',
-              metadata={'format': 'pt'})
+    save_file(
+        {k: v.contiguous() for k, v in state.items()},
+        folder / 'diffusion_pytorch_model.safetensors',
+        metadata={'format': 'pt'},
+    )

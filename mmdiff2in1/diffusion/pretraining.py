@@ -26,15 +26,16 @@ class AutoencoderObjective(BaseModel):
         super().__init__()
         self.vae, self.kl_weight, self.bf16 = vae, kl_weight, bf16
 
-    def forward(self, images: Tensor, captions: list[str] | None = None, mode: str = 'loss') -> dict[str, Tensor]:
-        """Losses (``mode='loss'``), or mean squared error per image in units of the 0 … 1 range (``'predict'``)."""
+    def forward(self, images: Tensor, captions: list[str] | None = None, mode: str = 'loss') -> dict | list[dict]:
+        """Losses (``mode='loss'``), or ``mse`` of each image in units of the 0 … 1 range (``'predict'``)."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             posterior = self.vae.encode(images).latent_dist
             z = posterior.sample() if mode == 'loss' else posterior.mode()
             reconstruction = self.vae.decode(z).sample.float()
         error = reconstruction - images
         if mode == 'predict':
-            return {'mse': ((reconstruction.clamp(-1, 1) - images) / 2).square().mean((1, 2, 3))}
+            squared = ((reconstruction.clamp(-1, 1) - images) / 2).square()
+            return [{'mse': error} for error in squared.mean((1, 2, 3))]
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         return {'loss_mse': error.square().mean(), 'loss_l1': 0.2 * error.abs().mean(), 'loss_kl': self.kl_weight * kl}
@@ -60,8 +61,8 @@ class DenoisingObjective(BaseModel):
             self.unet.set_attn_processor(AttnProcessor())
         self.register_buffer('empty', self.text.token_ids([''])[0], persistent=False)
 
-    def forward(self, latents: Tensor, token_ids: Tensor, mode: str = 'loss') -> dict[str, Tensor]:
-        """Losses, or (``'predict'``) the error per sample at timesteps spread evenly over the batch, fixed noise.
+    def forward(self, latents: Tensor, token_ids: Tensor, mode: str = 'loss') -> dict | list[dict]:
+        """Losses, or (``'predict'``) ``mse`` of each sample at timesteps spread evenly over the batch, fixed noise.
 
         Args:
             latents: Scaled, (B, c, h, w).
@@ -80,4 +81,4 @@ class DenoisingObjective(BaseModel):
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             output = self.unet(self.schedule.add_noise(latents, noise, t), t, self.text(token_ids)).sample.float()
         error = F.mse_loss(output, self.schedule.target(latents, noise, t), reduction='none').mean((1, 2, 3))
-        return {'loss_denoising': error.mean()} if mode == 'loss' else {'mse': error}
+        return {'loss_denoising': error.mean()} if mode == 'loss' else [{'mse': each} for each in error]

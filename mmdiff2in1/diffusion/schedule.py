@@ -8,6 +8,11 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 PREDICTION_TYPES = ('epsilon', 'v_prediction', 'sample')
+SCHEDULE_FIELDS = (
+    'num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule', 'trained_betas', 'rescale_betas_zero_snr',
+    'prediction_type',
+)  # fmt: skip
+"""Fields of a diffusers scheduler configuration that say what a timestep and an output mean."""
 
 
 class NoiseSchedule(nn.Module):
@@ -30,7 +35,7 @@ class NoiseSchedule(nn.Module):
         self.register_buffer('alphas_cumprod', scheduler.alphas_cumprod.float(), persistent=False)
 
     @property
-    def T_max(self) -> int:
+    def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
         """Number of training timesteps."""
         return len(self.alphas_cumprod)
 

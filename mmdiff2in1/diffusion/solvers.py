@@ -38,13 +38,15 @@ def ddim(schedule: NoiseSchedule, denoise: Denoiser, z: Tensor, timesteps: list[
     return z
 
 
-def dpm_solver(schedule: NoiseSchedule, denoise: Denoiser, z: Tensor, timesteps: list[int]) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022) of diffusers on an explicit grid; the last step goes to the clean latent."""
+def dpm_solver(
+    schedule: NoiseSchedule, denoise: Denoiser, z: Tensor, timesteps: list[int], to_clean: bool = True
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022) of diffusers on an explicit grid; arguments as for :func:`ddim`."""
     scheduler = DPMSolverMultistepScheduler.from_config(
         schedule.config,
         algorithm_type='dpmsolver++',
         solver_order=2,
-        final_sigmas_type='zero',
+        final_sigmas_type='zero' if to_clean else 'sigma_min',  # sigma_min is the level of ᾱ_0
         lower_order_final=True,
         use_karras_sigmas=False,
     )

@@ -4,9 +4,11 @@ LDM counts one block per residual layer (with its attention) and one per downsam
 convolution belongs to the last block of its level. Level 0 is the finest (the latent's own resolution).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from diffusers import UNet2DConditionModel
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,58 @@ def vpd_taps(unet: UNet2DConditionModel) -> tuple[str, ...]:
         names.append(f'out.{first + (depth - 1 if last else max(depth - 2, 0))}')
         first += depth
     return tuple(names)
+
+
+def last_read(blocks: dict[str, Block], taps: Collection[str], map_levels: Collection[int]) -> str:
+    """The last block that has to run for these taps and maps."""
+    return [b.name for b in blocks.values() if b.name in taps or (b.attends_at in map_levels and b.name != 'mid')][-1]
+
+
+def freeze_unread(unet: UNet2DConditionModel, last_tap: str) -> None:
+    """Takes the gradient from what lies behind the last tap: nothing reads it, so nothing would train it."""
+    layers = _block_layers(unet)
+    behind = list(layers)[list(layers).index(last_tap) + 1 :]
+    for layer in (unet.conv_norm_out, unet.conv_out, *(layer for name in behind for layer in layers[name])):
+        layer.requires_grad_(False)
+
+
+def layer_pairs(block: nn.Module) -> list[tuple[nn.Module, nn.Module | None]]:
+    """(residual layer, attention or None) pairs of a down or up block."""
+    attentions = getattr(block, 'attentions', [None] * len(block.resnets))
+    return list(zip(block.resnets, attentions, strict=True))
+
+
+def _block_layers(unet: UNet2DConditionModel) -> dict[str, list[nn.Module]]:
+    """Name → modules of the block; names and order as in :func:`ldm_blocks`."""
+    down = [[unet.conv_in]]
+    for block in unet.down_blocks:
+        down += [[layer for layer in pair if layer is not None] for pair in layer_pairs(block)]
+        down += [[layer] for layer in block.downsamplers or ()]
+    up = []
+    for block in unet.up_blocks:
+        up += [[layer for layer in pair if layer is not None] for pair in layer_pairs(block)]
+        up[-1] += block.upsamplers or ()
+    return dict(zip(ldm_blocks(unet), [*down, [unet.mid_block], *up], strict=True))
+
+
+_BLOCK_TYPES = {'DownBlock2D', 'CrossAttnDownBlock2D', 'UNetMidBlock2DCrossAttn', 'UpBlock2D', 'CrossAttnUpBlock2D'}
+_FOREIGN = (
+    'addition_embed_type', 'center_input_sample', 'class_embed_type', 'dual_cross_attention', 'encoder_hid_dim',
+    'num_class_embeds', 'only_cross_attention', 'time_embedding_act_fn',
+)  # fmt: skip
+
+
+def check_layout(unet: UNet2DConditionModel) -> None:
+    """Makes sure that ``unet`` is what the names above describe.
+
+    Raises:
+        ValueError: It has blocks or inputs that the U-Nets of Stable Diffusion 1.x and 2.x do not have (as SDXL's).
+    """
+    config = unet.config
+    blocks = {*config.down_block_types, str(config.mid_block_type), *config.up_block_types}
+    foreign = sorted(blocks - _BLOCK_TYPES)
+    foreign += [f'{name}={config[name]!r}' for name in _FOREIGN if config.get(name)]
+    if foreign:
+        raise ValueError(
+            f'this U-Net uses {", ".join(foreign)}; only the layout of Stable Diffusion 1.x and 2.x is known'
+        )

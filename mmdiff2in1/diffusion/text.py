@@ -1,5 +1,7 @@
 """Captions and class names → cross-attention tokens. B samples, L tokens, D width, K classes."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,10 @@ class CaptionEncoder(nn.Module):
     def token_ids(self, captions: list[str]) -> Tensor:
         """(B, L) int64 on the encoder's device."""
         batch = self.tokenizer(
-            captions, padding='max_length', truncation=True, max_length=self.tokenizer.model_max_length,
+            captions,
+            padding='max_length',
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
             return_tensors='pt',
         )
         return batch.input_ids.to(next(self.encoder.parameters()).device)
@@ -39,6 +44,12 @@ class CaptionEncoder(nn.Module):
         if empty:
             raise ValueError(f'class names {empty} are empty; every class needs a name to be attended to')
         ids = self.token_ids([template.format(name) for name in names])
+        unknown = self.tokenizer.unk_token_id
+        if unknown != self.tokenizer.eos_token_id:  # In CLIP's vocabulary, which can spell any word, they are one.
+            strange = [name for name, row in zip(names, ids.tolist(), strict=True) if unknown in row]
+            if strange:
+                message = f'the text encoder does not know all words of {strange}; it cannot tell such classes apart'
+                warnings.warn(message, stacklevel=2)
         # The last word stands right before the end-of-text token, which is also the padding of CLIP's tokenizers.
         tokenizer = self.tokenizer
         special = torch.tensor(

@@ -1,5 +1,7 @@
 """Timestep grids: the timesteps at which a partially noised latent is denoised."""
 
+from numbers import Integral
+
 GRIDS = ('even', 'released')
 
 
@@ -18,10 +20,14 @@ def timestep_grid(T: int, n: int, kind: str = 'even', T_max: int = 1000) -> list
         The grid; its length is the number of U-Net calls that are made.
 
     Raises:
-        ValueError: ``T`` outside 1 … ``T_max``, ``n`` below 1, more calls than timesteps, or an unknown kind.
+        ValueError: ``T`` or ``n`` is no whole number, ``T`` outside 1 … ``T_max``, ``n`` below 1, more calls than
+            timesteps, or an unknown kind.
     """
     if kind not in GRIDS:
         raise ValueError(f'unknown timestep grid {kind!r}; known: {", ".join(GRIDS)}')
+    for name, value in (('T', T), ('n', n)):
+        if not isinstance(value, Integral):
+            raise ValueError(f'{name}={value!r} is not a whole number; timesteps are counted 0 … {T_max - 1}')
     if not 1 <= T <= T_max:
         raise ValueError(f'noise level T={T} is outside 1 … {T_max}: choose a T in that range ({T_max} = pure noise)')
     start = min(T, T_max - 1)
@@ -31,7 +37,7 @@ def timestep_grid(T: int, n: int, kind: str = 'even', T_max: int = 1000) -> list
         raise ValueError(f'{n} denoising calls do not fit into T={T}: at most {start} distinct timesteps exist there')
     if kind == 'released':
         spacing = T // n
-        return list(range(1, T + 1, spacing))[::-1] if T < T_max else list(range(1, T_max, spacing))[::-1]
+        return list(range(1, start + 1, spacing))[::-1]
     if n == 1:
         return [start]
     # Integer rounding of the even spacing: steps are at least 1 apart, so the integers stay distinct.

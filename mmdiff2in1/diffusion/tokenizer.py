@@ -26,6 +26,10 @@ def caption_tokenizer(words: list[str], max_length: int) -> PreTrainedTokenizerF
         single=f'{BEGIN} $A {END}', special_tokens=[(BEGIN, vocabulary[BEGIN]), (END, vocabulary[END])]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=END, unk_token=UNKNOWN,
+        tokenizer_object=tokenizer,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=END,
+        unk_token=UNKNOWN,
         model_max_length=max_length,
     )

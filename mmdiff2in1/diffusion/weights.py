@@ -1,11 +1,20 @@
 """Where weights come from: a diffusers folder on disk, or one that is part of the package (``builtin:NAME``)."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 BUILTIN = Path(__file__).parent / 'builtin'
-PARTS = {'vae': 'config.json', 'unet': 'config.json', 'text_encoder': 'config.json', 'tokenizer': 'tokenizer_config.json',
-         'scheduler': 'scheduler_config.json'}
+PARTS = {
+    'vae': 'config.json',
+    'unet': 'config.json',
+    'text_encoder': 'config.json',
+    'tokenizer': 'tokenizer_config.json',
+    'scheduler': 'scheduler_config.json',
+}
 
 
 def resolve_folder(path: str | Path) -> Path:
@@ -34,8 +43,19 @@ def resolve_folder(path: str | Path) -> Path:
     missing = [f'{part}/{name}' for part, name in PARTS.items() if not (folder / part / name).is_file()]
     if missing:
         found = ', '.join(sorted(p.name for p in folder.iterdir())) or 'nothing'
-        raise FileNotFoundError(f'{folder} is not a complete diffusers folder: missing {", ".join(missing)}; found {found}')
+        raise FileNotFoundError(
+            f'{folder} is not a complete diffusers folder: missing {", ".join(missing)}; found {found}'
+        )
     return folder
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Turns what a library says about damaged files in ``folder`` into a ValueError that names the folder."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f'{folder} cannot be loaded, its files are damaged or do not fit: {error}') from error
 
 
 def read_json(path: Path) -> dict:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import InfiniteSampler, pseudo_collate
+from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader
 
@@ -20,6 +21,11 @@ AUGMENTATION = [
     dict(type='RandomCrop', crop_size=(12, 12)),
     dict(type='PhotoMetricDistortion'),
 ]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def scope():
+    init_default_scope('mmseg')
 
 
 @pytest.fixture(scope='module')
@@ -44,17 +50,17 @@ def root(tmp_path_factory):
 
 def config(root, part='train', augmentation=AUGMENTATION, **settings):
     return dict(
-        type='mmseg.BaseSegDataset',
+        type='BaseSegDataset',
         data_root=str(root),
         data_prefix=dict(img_path=f'{part}/images', seg_map_path=f'{part}/labels'),
         img_suffix='.png',
         serialize_data=False,
         metainfo=dict(classes=('a', 'b', 'c'), palette=[[0, 0, 0], [9, 9, 9], [200, 0, 0]]),
         pipeline=[
-            dict(type='mmseg.LoadImageFromFile'),
-            dict(type='mmseg.LoadAnnotations'),
-            *[dict(step, type=f'mmseg.{step["type"]}') for step in augmentation],
-            dict(type='mmseg.PackSegInputs'),
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations'),
+            *augmentation,
+            dict(type='PackSegInputs'),
         ],
         **settings,
     )
@@ -161,13 +167,13 @@ def test_every_label_file_is_replaced(root):
 
 def test_wrappers_of_mmengine(root):
     train, extra = config(root, augmentation=()), config(root, 'extra', augmentation=())
-    repeated = dict(type='mmengine.RepeatDataset', dataset=train, times=3)
-    concat = SyntheticSampleDataset(dict(type='mmengine.ConcatDataset', datasets=[extra, train]), root / 'store')
+    repeated = dict(type='RepeatDataset', dataset=train, times=3)
+    concat = SyntheticSampleDataset(dict(type='ConcatDataset', datasets=[extra, train]), root / 'store')
     assert (concat.real_length, concat.synthetic_length) == (8, 12)
     assert concat.get_data_info(8 + 4)['img_path'].endswith('store/images/1-1.png')
     assert concat[8 + 4]['inputs'].unique().tolist() == [41]
     assert torch.equal(concat[2]['inputs'], plain(root)[0]['inputs'])
-    nested = SyntheticSampleDataset(dict(type='mmengine.ConcatDataset', datasets=[extra, repeated]), root / 'store')
+    nested = SyntheticSampleDataset(dict(type='ConcatDataset', datasets=[extra, repeated]), root / 'store')
     assert (nested.real_length, nested.synthetic_length) == (20, 12)
     assert nested[20 + 4]['data_samples'].metainfo['sample_id'] == '1-1'
     repeat = SyntheticSampleDataset(repeated, root / 'store')
@@ -390,7 +396,7 @@ def test_store_of_another_dataset(root, tmp_path):
     with pytest.raises(ValueError, match=r'sample x of .*made from val/images/77\.png.*found no such image'):
         SyntheticSampleDataset(config(root), tmp_path / 'a')
     SampleStore(tmp_path / 'b').add(dict(sample_id='x', source='0.png'), black, ignored)
-    both = dict(type='mmengine.ConcatDataset', datasets=[config(root), config(root, 'extra')])
+    both = dict(type='ConcatDataset', datasets=[config(root), config(root, 'extra')])
     with pytest.raises(ValueError, match=r'exactly one image.*extra/images/0\.png.*train/images/0\.png'):
         SyntheticSampleDataset(both, tmp_path / 'b')
 

@@ -258,7 +258,10 @@ def synthetic_targets(model, batch):
 
 def test_pseudo_labels_are_the_creators():
     model = wrap(fpn(), min_confidence=None)
+    with_gradient = []
+    model.creator.decode_head.conv_seg.register_forward_hook(lambda *_: with_gradient.append(torch.is_grad_enabled()))
     targets, kept_share = synthetic_targets(model, samples())
+    assert with_gradient == [False]
     chosen = images()[torch.tensor(MIXED)]
     assert torch.equal(targets, creators_labels(model, chosen)[1])
     assert kept_share == 1

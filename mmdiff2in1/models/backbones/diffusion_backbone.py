@@ -13,8 +13,17 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...diffusion import Creation, Features, LatentDiffusion, ldm_blocks, vpd_taps
-from .feature_config import feature_config, freeze_unread
+from ...diffusion import (
+    Creation,
+    Features,
+    LatentDiffusion,
+    check_wanted,
+    freeze_unread,
+    last_read,
+    ldm_blocks,
+    vpd_taps,
+)
+from .feature_config import feature_config
 from .frozen_features import FrozenFeatures
 from .text_adapter import TextAdapter
 
@@ -39,7 +48,8 @@ class DiffusionBackbone(BaseModule):
             differ between machines in the third digit).
 
     Raises:
-        ValueError: Unknown regime or feature field, or no classes where the prompt needs them.
+        ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, or no
+            classes where the prompt needs them.
     """
 
     def __init__(
@@ -56,24 +66,54 @@ class DiffusionBackbone(BaseModule):
         if regime not in REGIMES:
             raise ValueError(f'unknown regime {regime!r}; known: {", ".join(REGIMES)}')
         self.feature, self.regime, self.bf16 = feature_config(**(feature or {})), regime, bf16
-        load = LatentDiffusion.from_config if isinstance(diffusion, dict) else LatentDiffusion.from_folder
-        self.diffusion = load(diffusion).requires_grad_(False)
+        if isinstance(diffusion, dict):
+            self.diffusion = LatentDiffusion.from_config(diffusion)
+        else:
+            self.diffusion = LatentDiffusion.from_folder(diffusion)
+        self.diffusion.requires_grad_(False)
         blocks = ldm_blocks(self.diffusion.unet)
-        presets = {'vpd': vpd_taps(self.diffusion.unet), 'all': tuple(blocks)}
-        self.taps = presets[self.feature.taps] if isinstance(self.feature.taps, str) else self.feature.taps
+        self.taps = self._resolved_taps()
         if regime == 'finetune':
-            self.diffusion.unet.requires_grad_(True)
-            freeze_unread(self.diffusion.unet, max(self.taps, key=list(blocks).index))
-        self.register_buffer('tokens', self._prompt_tokens(classes), persistent=False)
+            self._train_unet()
+        # Stored in checkpoints: a model with random weights could not make the same tokens again.
+        self.register_buffer('tokens', self._prompt_tokens(classes))
         self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
         if text_adapter and regime == 'frozen':
             print_log('the text adapter stands in front of the frozen U-Net: θ_C and θ_E share the VAE only', 'current')
-        self._levels = sorted({blocks[name].level for name in self.taps})
+        self._levels = sorted({*(blocks[name].level for name in self.taps), *self.feature.map_levels})
         maps = dict.fromkeys(self.feature.map_levels, self.tokens.shape[0])
         self.out_channels = [
             sum(blocks[name].channels for name in self.taps if blocks[name].level == level) + maps.get(level, 0)
             for level in self._levels
         ]
+
+    def _resolved_taps(self) -> tuple[str, ...]:
+        """The names of the taps, everything that the U-Net is asked for being checked."""
+        unet, T_max = self.diffusion.unet, self.diffusion.schedule.T_max
+        presets = {'vpd': vpd_taps(unet), 'all': tuple(ldm_blocks(unet))}
+        taps = self.feature.taps
+        if isinstance(taps, str):
+            if taps not in presets:
+                raise ValueError(f'unknown taps {taps!r}; known: {", ".join(presets)}, or a list of block names')
+            taps = presets[taps]
+        check_wanted(unet, taps, self.feature.map_levels)
+        if not (taps or self.feature.map_levels):
+            raise ValueError('the feature config names neither taps nor map_levels; the backbone would return nothing')
+        if not 0 <= self.feature.timestep < T_max:
+            raise ValueError(f'feature timestep {self.feature.timestep} is outside 0 … {T_max - 1}')
+        return taps
+
+    def _train_unet(self) -> None:
+        """Gives the gradient to all of the U-Net that the features depend on."""
+        blocks = ldm_blocks(self.diffusion.unet)
+        last = last_read(blocks, self.taps, self.feature.map_levels)
+        if last not in self.taps:
+            # The values that this layer's attention reads out would get no gradient, which DDP refuses.
+            raise ValueError(
+                f'attention maps are read up to block {last}, behind the last tap; add a tap there to train'
+            )
+        self.diffusion.unet.requires_grad_(True)
+        freeze_unread(self.diffusion.unet, last)
 
     def _prompt_tokens(self, classes: list[str] | None) -> Tensor:
         """(L, D) tokens that every image is shown with."""
@@ -102,8 +142,7 @@ class DiffusionBackbone(BaseModule):
         size = tuple(images.shape[-2:])
         with torch.no_grad(), self._autocast(images):
             frozen = FrozenFeatures(size, latents=self._latents(images))
-            whole = self.regime == 'frozen' and self.text_adapter is None
-            return FrozenFeatures(size, pyramid=self._perceive(frozen)) if whole else frozen
+            return frozen if self._trains else FrozenFeatures(size, pyramid=self._perceive(frozen))
 
     def created_features(self, creation: Creation, size: tuple[int, int], read: str = 'perceive') -> FrozenFeatures:
         """Of images that have just been created, without going through their pixels.
@@ -113,8 +152,13 @@ class DiffusionBackbone(BaseModule):
             size: Image height and width.
             read: ``perceive``: one extra perception forward of the final latent under this feature config.
                 ``released``: what the last denoising call showed (another timestep, prompt and latent).
+
+        Raises:
+            ValueError: ``released`` without a recorded call, or with class maps: that call knew a caption, no classes.
         """
         if read == 'released':
+            if self.feature.map_levels:
+                raise ValueError('the last denoising call attended to a caption, not to classes; set map_levels=()')
             if creation.last is None:
                 raise ValueError('the last denoising call was not recorded; pass record=backbone.wanted() to create()')
             return FrozenFeatures(size, pyramid=self._pyramid(creation.last, size))
@@ -132,17 +176,23 @@ class DiffusionBackbone(BaseModule):
         frozen = self.frozen_features(inputs) if isinstance(inputs, Tensor) else inputs
         if frozen.pyramid is not None:
             return frozen.pyramid
-        trained = self.regime == 'finetune' or self.text_adapter is not None
-        with nullcontext() if trained else torch.no_grad():
+        if self._trains:
+            return self._perceive(frozen)
+        with torch.no_grad(), self._autocast(frozen.latents):
             return self._perceive(frozen)
 
-    def _autocast(self, images: Tensor):
-        wanted = _computes_bf16(images.device) if self.bf16 == 'auto' else self.bf16
-        return torch.autocast(images.device.type, torch.bfloat16) if wanted else nullcontext()
+    @property
+    def _trains(self) -> bool:
+        """Whether something behind the latents is trained."""
+        return self.regime == 'finetune' or self.text_adapter is not None
 
-    def _generator(self, device: torch.device) -> torch.Generator | None:
-        """Fixed draws in eval mode, so that a prediction depends on its image alone."""
-        return None if self.training else torch.Generator(device).manual_seed(0)
+    def _autocast(self, inputs: Tensor):
+        wanted = _computes_bf16(inputs.device) if self.bf16 == 'auto' else self.bf16
+        return torch.autocast(inputs.device.type, torch.bfloat16) if wanted else nullcontext()
+
+    def _generators(self, batch: Tensor, seed: int) -> list[torch.Generator] | None:
+        """In eval mode every sample has the same fixed draw, so that a prediction depends on its image alone."""
+        return None if self.training else [torch.Generator(batch.device).manual_seed(seed) for _ in batch]
 
     def _latents(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -150,15 +200,18 @@ class DiffusionBackbone(BaseModule):
         right, bottom = -width % multiple, -height % multiple
         if right or bottom:
             images = F.pad(images, (0, right, 0, bottom), mode='replicate')
-        latents = self.diffusion.encode(
-            images, self.feature.posterior, self.feature.latent_scale, self._generator(images.device)
+        generators = self._generators(images, seed=0)
+        return self._noised(
+            self.diffusion.encode(images, self.feature.posterior, self.feature.latent_scale, generators)
         )
-        return self._noised(latents)
 
     def _noised(self, latents: Tensor) -> Tensor:
         if not self.feature.noise:
             return latents
-        noise = torch.empty_like(latents).normal_(generator=self._generator(latents.device))
+        generators = self._generators(latents, seed=1) or [None] * len(latents)
+        noise = torch.stack(
+            [torch.randn(z.shape, generator=g, device=z.device) for z, g in zip(latents, generators, strict=True)]
+        )
         return self.diffusion.schedule.add_noise(latents, noise, self._timesteps(latents))
 
     def _timesteps(self, latents: Tensor) -> Tensor:
@@ -175,13 +228,13 @@ class DiffusionBackbone(BaseModule):
         """Groups taps and maps by level and crops the padding away."""
         blocks, pyramid = ldm_blocks(self.diffusion.unet), []
         for level in self._levels:
-            maps = [features.taps[name] for name in self.taps if blocks[name].level == level]
+            maps = [features.taps[name].float() for name in self.taps if blocks[name].level == level]
             if level in features.maps:
-                maps.append(features.maps[level].to(maps[0].dtype))
+                maps.append(features.maps[level])
             stride = self.diffusion.downscale * 2**level
             height, width = (math.ceil(side / stride) for side in size)
             # Contiguous: GroupNorm's backward crashes on channels_last inputs without gradient on CPUs (torch 2.13).
-            pyramid.append(torch.cat(maps, 1)[..., :height, :width].float().contiguous())
+            pyramid.append(torch.cat(maps, 1)[..., :height, :width].contiguous())
         return tuple(pyramid)
 
 

@@ -1,8 +1,9 @@
 """What a diffusion model is shown when it perceives: the same in warm-up, pseudo-labelling and test."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from diffusers import UNet2DConditionModel
+from ...diffusion import POSTERIORS
 
 PROMPTS = ('class_names', 'empty')
 
@@ -33,6 +34,8 @@ class FeatureConfig:
     def __post_init__(self):
         if self.prompt not in PROMPTS:
             raise ValueError(f'unknown prompt {self.prompt!r}; known: {", ".join(PROMPTS)}')
+        if self.posterior not in POSTERIORS:
+            raise ValueError(f'unknown posterior {self.posterior!r}; known: {", ".join(POSTERIORS)}')
         if self.prompt == 'empty' and self.map_levels:
             raise ValueError('the empty prompt has no class maps; set map_levels=()')
 
@@ -59,23 +62,5 @@ def feature_config(preset: str = 'vpd', **changes) -> FeatureConfig:
     unknown = [name for name in changes if name not in known]
     if unknown:
         raise ValueError(f'unknown feature fields {unknown}; known: preset, {", ".join(known)}')
-    return replace(PRESETS[preset], **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})
-
-
-def freeze_unread(unet: UNet2DConditionModel, last_tap: str) -> None:
-    """Takes the gradient from what lies behind the last tap: nothing reads it, so nothing would train it."""
-    for layer in (unet.conv_norm_out, unet.conv_out):
-        layer.requires_grad_(False)
-    index = 0
-    kind, _, number = last_tap.partition('.')
-    last = int(number) if kind == 'out' else -1
-    for up in unet.up_blocks:
-        attentions = getattr(up, 'attentions', [None] * len(up.resnets))
-        for resnet, attention in zip(up.resnets, attentions, strict=True):
-            if index > last:
-                resnet.requires_grad_(False)
-                if attention is not None:
-                    attention.requires_grad_(False)
-            index += 1
-        if up.upsamplers and index - 1 > last:
-            up.upsamplers.requires_grad_(False)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    return replace(PRESETS[preset], **values)

@@ -22,9 +22,9 @@ class FrozenFeatures:
 
     def __getitem__(self, index: Tensor | slice) -> 'FrozenFeatures':
         """The samples that ``index`` selects (indices, a mask or a slice over B)."""
-        pick = lambda x: None if x is None else x[index]  # noqa: E731
-        pyramid = None if self.pyramid is None else tuple(level[index] for level in self.pyramid)
-        return FrozenFeatures(self.size, pick(self.latents), pyramid)
+        if self.pyramid is None:
+            return FrozenFeatures(self.size, latents=self.latents[index])
+        return FrozenFeatures(self.size, pyramid=tuple(level[index] for level in self.pyramid))
 
     def __len__(self) -> int:
         return len(self.latents if self.pyramid is None else self.pyramid[0])

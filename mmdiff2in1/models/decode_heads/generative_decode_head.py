@@ -13,10 +13,10 @@ class GenerativeDecodeHead(BaseModule):
 
     Args:
         head: Any mmseg decode head config.
-        created: How an image that has just been created is read. ``perceive``: one extra perception forward of its final
-            latent under the backbone's own feature config, as a real image would be. ``released``: the features of the
-            last denoising call, which the code released with Diff-2-in-1 reads; they belong to another timestep, prompt
-            and latent than the head was trained on.
+        created: How an image that has just been created is read. ``perceive``: one extra perception forward of its
+            final latent under the backbone's own feature config, as a real image would be. ``released``: the features
+            of the last denoising call, which the code released with Diff-2-in-1 reads; they belong to another
+            timestep, prompt and latent than the head was trained on.
     """
 
     def __init__(self, head: dict, created: str = 'perceive', init_cfg: dict | None = None):

@@ -1,0 +1,102 @@
+"""Images in whatever form a user has them, as uint8 RGB (H, W, 3); and label maps as PNG files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmdiff2in1.synthesis.images import check_sources
+
+SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+
+Images = str | Path | np.ndarray | Image.Image | Sequence
+"""A file, a folder of files, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 RGB(A), a Pillow image, or a
+sequence of those."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """uint8 RGB (H, W, 3), and the file it comes from."""
+
+    image: np.ndarray
+    path: str | None = None
+
+
+def read_images(images: Images) -> list[Picture]:
+    """All images, upright (EXIF) and in RGB; grey is repeated, transparency dropped, 16 bits are cut to 8.
+
+    Every file is read before the first is returned, so that a damaged one is found now and not an hour later.
+
+    Raises:
+        FileNotFoundError: Files that are not there, or a folder without images; they are named.
+        ValueError: Files that cannot be decoded, no images at all, or arrays of another shape.
+        TypeError: Something else than an image, or an array that is not uint8.
+    """
+    listed = _listed(images)
+    if not listed:
+        raise ValueError('no images were given; expected at least one')
+    check_sources([each for each in listed if isinstance(each, Path)])
+    return [_picture(each) for each in listed]
+
+
+def _listed(images: Images) -> list[Path | np.ndarray | Image.Image]:
+    if isinstance(images, str | Path):
+        path = Path(images).expanduser()
+        if not path.is_dir():
+            return [path]
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise FileNotFoundError(f'folder {path} holds no images ({", ".join(SUFFIXES)})')
+        return files
+    if isinstance(images, np.ndarray | Image.Image):
+        return [images]
+    if isinstance(images, Sequence):
+        return [each for image in images for each in _listed(image)]
+    raise TypeError(f'an image is a {type(images).__name__}; expected a path, an array (H, W, 3) or a Pillow image')
+
+
+def _picture(image: Path | np.ndarray | Image.Image) -> Picture:
+    if isinstance(image, Path):
+        with Image.open(image) as opened:
+            return Picture(_rgb(opened), image.as_posix())
+    if isinstance(image, Image.Image):
+        return Picture(_rgb(image))
+    if image.dtype != np.uint8:
+        raise TypeError(f'an image array holds {image.dtype}; expected uint8 in 0 … 255')
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))) or image.size == 0:
+        raise ValueError(
+            f'an image array has shape {image.shape}; expected (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey'
+        )
+    return Picture(_rgb(Image.fromarray(np.ascontiguousarray(image))))
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):  # Pillow's own conversion clips at 255: the image would be white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.array(image.convert('RGB'))
+
+
+def write_png(file: Path, array: np.ndarray) -> None:
+    """Write uint8 or uint16, (H, W) or RGB (H, W, 3); missing folders are made.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # OpenCV, because Pillow has no 16-bit colour; it takes BGR.
+    _, data = cv2.imencode('.png', array if array.ndim == 2 else np.ascontiguousarray(array[..., ::-1]))
+    file.write_bytes(data.tobytes())
+
+
+def read_png(file: Path) -> np.ndarray:
+    """What `write_png` wrote."""
+    array = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise OSError(f'{file} cannot be read as PNG')
+    return array if array.ndim == 2 else array[..., ::-1]

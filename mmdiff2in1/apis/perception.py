@@ -1,0 +1,129 @@
+"""From images to maps with any mmseg segmentor: the config's test pipeline, the model's logits, the task's map.
+
+H, W image size in pixels; C channels of the logits, c of a map.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmseg.models.utils import resize
+from mmseg.registry import DATASETS
+from torch import Tensor, nn
+
+from mmdiff2in1.models.segmentors.construction import build_task
+from mmdiff2in1.tasks import DenseTask, Depth, SemanticSegmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perception:
+    """What a model sees in an image, at the image's own size.
+
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+        map: (H, W) or (H, W, 3) in the task's units: uint8 classes, float32 metres, float32 unit vectors.
+        confidence: float32 (H, W) in [0, 1], the probability of the class; None for tasks that have none.
+        colours: The map as a picture, uint8 RGB (H, W, 3).
+        path: The file that the image was read from; of a generated image, that of its source.
+    """
+
+    image: np.ndarray = field(repr=False)
+    map: np.ndarray = field(repr=False)
+    confidence: np.ndarray | None = field(repr=False)
+    colours: np.ndarray = field(repr=False)
+    path: str | None = None
+
+
+def decode_head(segmentor: nn.Module) -> nn.Module:
+    """The head that predicts: the last one of a cascade."""
+    head = segmentor.decode_head
+    return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
+def task_of(segmentor: nn.Module, dataset_meta: Mapping[str, Any], task: DenseTask | None = None) -> DenseTask:
+    """What `segmentor` predicts, classes in the colours of its data set where those are known.
+
+    Args:
+        segmentor: Any mmseg segmentor. `DepthEstimator` predicts depth, all others classes.
+        dataset_meta: `classes`, `palette` of the data set, or nothing.
+        task: The task where it is known, that of a `SelfImprovingSegmentor`.
+    """
+    if task is None and type(segmentor).__name__ == 'DepthEstimator':
+        task = Depth(getattr(decode_head(segmentor), 'max_depth', 10.0))
+    task = task or build_task(None, segmentor)
+    palette = dataset_meta.get('palette')
+    if isinstance(task, SemanticSegmentation) and palette is not None and len(palette) == task.num_classes:
+        return SemanticSegmentation(task.num_classes, task.ignore_index, palette)
+    return task
+
+
+def dataset_meta_of(cfg: Config) -> dict:
+    """`classes` and `palette` of the data set that a config tests on, as far as its class says."""
+    dataset = _test_dataset(cfg)
+    known = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
+    return {**getattr(known, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+
+
+def array_pipeline(cfg: Config) -> Compose:
+    """The config's test pipeline for BGR arrays: without what loads images and labels, all else as in a test."""
+    steps = _test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline') or [dict(type='PackSegInputs')]
+    kept = [step for step in steps if not getattr(step['type'], '__name__', step['type']).startswith('Load')]
+    return Compose([dict(type='LoadImageFromNDArray'), *kept])
+
+
+@torch.no_grad()
+def logits_of(segmentor: nn.Module, pipeline: Compose, images: Sequence[np.ndarray]) -> list[Tensor]:
+    """Logits (1, C, H, W) of equally large uint8 RGB images, each at the size of its image.
+
+    What mmseg's `predict` does, without its last step, which takes every output for class logits.
+    """
+    packed = [pipeline(dict(img=np.ascontiguousarray(image[..., ::-1]))) for image in images]
+    data = {key: [each[key] for each in packed] for key in ('inputs', 'data_samples')}
+    data = segmentor.data_preprocessor(data, False)
+    metas = [sample.metainfo for sample in data['data_samples']]
+    logits = segmentor.inference(data['inputs'], [dict(meta) for meta in metas]).float()
+    at_own_size = []
+    for one, meta in zip(logits.split(1), metas, strict=True):
+        left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+        one = one[..., top : one.shape[-2] - bottom, left : one.shape[-1] - right]
+        size = tuple(meta['ori_shape'][:2])
+        at_own_size.append(resize(one, size, mode='bilinear', align_corners=segmentor.align_corners, warning=False))
+    return at_own_size
+
+
+def perceived(task: DenseTask, logits: Tensor, segmentor: nn.Module) -> dict[str, Any]:
+    """`map`, `confidence` and `colours` of a :class:`Perception` from logits (1, C, H, W)."""
+    if logits.shape[1] == 1 and task.channels == 2:
+        # One foreground logit: a second one of zero, shifted so that the argmax is mmseg's `sigmoid > threshold`.
+        threshold = decode_head(segmentor).threshold
+        logits = torch.cat([torch.zeros_like(logits), logits - math.log(threshold / (1 - threshold))], dim=1)
+    target, confidence = task.pseudo_label(logits)
+    found = target[0].cpu().numpy()
+    found = found[0] if len(found) == 1 else np.ascontiguousarray(found.transpose(1, 2, 0))
+    if isinstance(task, SemanticSegmentation):
+        found = found.astype(np.uint8)
+    return dict(
+        map=found,
+        confidence=None if confidence is None else confidence[0, 0].cpu().numpy(),
+        colours=task.colours(found),
+    )
+
+
+def batches_of_equals(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
+    """Positions with equal keys, at most `batch_size` at a time."""
+    groups = defaultdict(list)
+    for position, key in enumerate(keys):
+        groups[key].append(position)
+    for positions in groups.values():
+        for start in range(0, len(positions), batch_size):
+            yield positions[start : start + batch_size]
+
+
+def _test_dataset(cfg: Config) -> dict:
+    return (cfg.get('test_dataloader') or {}).get('dataset') or {}

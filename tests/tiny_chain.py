@@ -1,0 +1,101 @@
+"""The whole chain on tiny random weights and eight scenes: config, start in a process of its own, kill, compare."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = 32
+
+
+def chain_options(folder: Path) -> dict:
+    """What turns ``configs/diff2in1/vpd_scenes.py`` into a chain of seconds; ``folder`` comes from ``prepare``."""
+    weights, data = str(folder / 'weights'), str(folder / 'scenes')
+    parts = {f'{part}_dataloader.dataset.data_root': data for part in ('val', 'test')}
+    return parts | {
+        'model.segmentor.backbone.diffusion': weights,
+        'model.segmentor.backbone.bf16': False,
+        'model.segmentor.neck': dict(type='FPN', in_channels=[8, 27, 27], out_channels=8, num_outs=3),
+        'model.segmentor.decode_head.head.in_channels': [8, 8, 8],
+        'model.segmentor.decode_head.head.in_index': [0, 1, 2],
+        'model.segmentor.decode_head.head.feature_strides': [2, 4, 8],
+        'model.segmentor.decode_head.head.channels': 8,
+        'model.segmentor.data_preprocessor.size': (SIZE, SIZE),
+        # An untrained θ_C is sure of nothing.
+        'model.min_confidence': None,
+        'train_dataloader.batch_size': 4,
+        'train_dataloader.dataset.mix': dict(added=2),
+        'train_dataloader.dataset.dataset.data_root': data,
+        'train_dataloader.dataset.dataset.num_labelled': 6,
+        'train_dataloader.dataset.dataset.pipeline.2.scale': (SIZE, SIZE),
+        'train_dataloader.dataset.dataset.pipeline.3.crop_size': (SIZE, SIZE),
+        'stages.warmup.train_cfg': dict(max_iters=20, val_interval=10),
+        'stages.synthesis.diffusion': weights,
+        'stages.synthesis.captions': f'{data}/train/captions.jsonl',
+        'stages.synthesis.size': SIZE,
+        'stages.synthesis.samples_per_image': 2,
+        'stages.synthesis.num_calls': 3,
+        'stages.synthesis.batch_size': 4,
+        'train_cfg': dict(max_iters=20, val_interval=10),
+        'default_hooks.logger.interval': 1,
+        'default_hooks.checkpoint.interval': 2,
+        'default_hooks.checkpoint.max_keep_ckpts': 3,
+    }
+
+
+def chain_config(folder: Path, name: str = 'diff2in1') -> Config:
+    """The chain as a config; ``name``: ``diff2in1`` or ``baselines``."""
+    cfg = Config.fromfile(ROOT / 'configs' / name / 'vpd_scenes.py')
+    options = chain_options(folder)
+    cfg.merge_from_dict({k: v for k, v in options.items() if cfg.stages.synthesis or not k.startswith('stages.synthesis')})
+    return cfg
+
+
+def start(config: Path, work_dir: Path, *flags: str) -> subprocess.Popen:
+    """``tools/train.py`` in a process of its own, one thread."""
+    environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work_dir), *flags]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Waits for the end; the output, which is shown if it failed."""
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+def kill_when(process: subprocess.Popen, reached: Callable[[], bool], timeout: float = 200) -> None:
+    """SIGKILL as soon as ``reached``; a process that ends first is an error."""
+    end = time.monotonic() + timeout
+    while not reached():
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.monotonic() < end, 'the point to kill at was not reached'
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def final_state(work_dir: Path, stage: str) -> dict[str, torch.Tensor]:
+    """All tensors of a stage's last checkpoint: models, optimizer moments, EMA bookkeeping."""
+    checkpoint = torch.load(work_dir / stage / 'iter_20.pth', map_location='cpu', weights_only=False)
+    tensors = {f'model.{k}': v for k, v in checkpoint['state_dict'].items()}
+    for index, moments in checkpoint['optimizer']['state'].items():
+        tensors |= {f'optimizer.{index}.{k}': torch.as_tensor(v) for k, v in moments.items()}
+    return tensors
+
+
+def logged_losses(stage: Path) -> list[dict]:
+    """Iteration, losses and kept share as logged, one entry per training iteration."""
+    lines = [json.loads(line) for f in sorted(stage.glob('*/vis_data/scalars.json')) for line in f.read_text().splitlines()]
+    keep = ('loss', 'kept_share', 'ema_updates')
+    return [{k: v for k, v in line.items() if any(part in k for part in keep)} | {'iter': line['iter']}
+            for line in lines if 'loss' in line]

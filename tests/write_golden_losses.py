@@ -1,0 +1,28 @@
+"""Writes the golden losses of ``tests/assets/losses``: 20 steps of each training stage of the tiny chain.
+
+    python tests/write_golden_losses.py
+
+Run it only when a change is meant to alter results, and say so in the commit.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from conftest import TINY_DIFFUSION
+from tiny_chain import SIZE, chain_config, logged_losses
+
+from mmdiff2in1.apis.training import train
+from mmdiff2in1.datasets.scenes import make_scenes
+from mmdiff2in1.diffusion import LatentDiffusion
+
+if __name__ == '__main__':
+    folder = Path(tempfile.mkdtemp())
+    torch.manual_seed(0)
+    LatentDiffusion.from_config(TINY_DIFFUSION).save_folder(folder / 'weights')
+    make_scenes(folder / 'scenes', {'train': 8, 'val': 4, 'test': 4}, size=SIZE, workers=1, progress=False)
+    train(chain_config(folder), folder / 'run')
+    for stage in ('warmup', 'self_improving'):
+        lines = [json.dumps(entry) for entry in logged_losses(folder / 'run' / stage)]
+        (Path(__file__).parent / 'assets' / 'losses' / f'{stage}.jsonl').write_text('\n'.join(lines) + '\n')

@@ -1,0 +1,143 @@
+"""Generate images with their label maps: from prompts, or from your own images.
+
+    python tools/generate.py CONFIG CHECKPOINT --prompt "a green table in a room" --num 4
+    python tools/generate.py CONFIG CHECKPOINT --prompt "a bed" --prompt "two red balls" --guidance-scale 3
+    python tools/generate.py CONFIG CHECKPOINT --image room.png --caption "a green table in a room" --T 600
+    python tools/generate.py CONFIG CHECKPOINT --image photos/ --T 300 --num 2 --model exploiter
+
+From a prompt an image is created out of pure noise; from an image by adding noise up to T and removing it again: a
+small T keeps the scene and changes textures, a T near T_max (1000) keeps almost nothing. The same seed gives the same
+image. Settings that no flag names are those of stages.synthesis in the config. The map is what the model sees in the
+final latent, one forward pass on top of --num-calls. A segmentor without a diffusion model of its own creates with
+--diffusion, or with stages.synthesis.diffusion, and sees the pixels.
+
+Written to --out: images/ labels/ colours/ with one PNG per sample each, recipes.json (how each came about), and
+sheet.png (all of them in one picture). What an earlier run has left there is replaced.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from mmdiff2in1.apis import Diff2in1Inferencer
+from mmdiff2in1.apis.generation import Generation
+from mmdiff2in1.apis.image_files import read_images, write_png
+from mmdiff2in1.synthesis.atomic import write_atomically
+from mmdiff2in1.visualization import contact_sheet
+
+FOLDERS = ('images', 'labels', 'colours')
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of a self-improving or of a plain segmentor')
+    parser.add_argument('checkpoint', help='.pth or .safetensors of either')
+    what = parser.add_argument_group('what to create').add_mutually_exclusive_group(required=True)
+    what.add_argument('--prompt', action='append', help='sentence to create from; may be repeated')
+    what.add_argument('--image', action='append', help='file or folder to vary; may be repeated')
+    parser.add_argument(
+        '--caption', action='append', help='of the images: one for all, or one for each (default: no caption)'
+    )
+    parser.add_argument('--num', type=int, default=1, help='samples per prompt or image, seeds SEED, SEED + 1, …')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the first sample')
+    parser.add_argument('--out', type=Path, help='folder (default: work_dirs/CONFIG/generated)')
+    parser.add_argument('--model', choices=('creator', 'exploiter'), default='creator', help='θ_C (default) or θ_E')
+
+    settings = parser.add_argument_group('settings (default: those of the config)')
+    settings.add_argument('--T', type=int, help='noise level 1 … T_max; with a prompt always T_max')
+    settings.add_argument('--num-calls', type=int, help='denoising steps, i.e. U-Net calls per image, at most T')
+    settings.add_argument('--solver', help="'ddim', or 'dpm++' which needs fewer calls")
+    settings.add_argument('--guidance-scale', type=float, help='1 = off; more follows the text closer (prompts: 2)')
+    settings.add_argument('--size', type=int, nargs='+', help='shorter side, or height and width')
+    settings.add_argument('--diffusion', help="diffusers folder or 'builtin:scenes' (default: the model's own)")
+    settings.add_argument('--batch-size', type=int, default=8, help='samples per call')
+    settings.add_argument('--device', help="'cpu', 'cuda:0' … (default: a GPU if there is one)")
+    settings.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='replace any entry of the config: a.b=c'
+    )
+    args = parser.parse_args(arguments)
+    if args.prompt and args.caption:
+        parser.error('--caption describes an --image; with --prompt the prompt is the caption')
+    if args.num < 1:
+        parser.error(f'--num {args.num}: expected 1 or more')
+    if args.size and len(args.size) > 2:
+        parser.error(f'--size has {len(args.size)} numbers; expected the shorter side, or height and width')
+    return args
+
+
+def main(arguments: list[str] | None = None) -> Path:
+    args = parse_args(arguments)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    out = args.out or Path(cfg.get('work_dir') or Path('work_dirs', Path(args.config).stem)) / 'generated'
+    images = [picture.path for picture in read_images(args.image)] if args.image else None
+    captions = args.caption
+    if captions and len(captions) == 1:
+        captions = captions * len(images)
+    if captions and len(captions) != len(images):
+        raise SystemExit(f'{len(captions)} captions for {len(images)} images; give one for all, or one each')
+    inferencer = Diff2in1Inferencer(cfg, args.checkpoint, args.model, args.device, args.diffusion)
+    made = inferencer.generate(
+        repeated(args.prompt, args.num),
+        repeated(images, args.num),
+        repeated(captions, args.num),
+        seeds=[args.seed + i for _ in images or args.prompt for i in range(args.num)],
+        T=args.T,
+        num_calls=args.num_calls,
+        solver=args.solver,
+        guidance_scale=args.guidance_scale,
+        size=args.size[0] if args.size and len(args.size) == 1 else args.size,
+        batch_size=args.batch_size,
+        progress=True,
+    )
+    origin = dict(config=args.config, checkpoint=str(args.checkpoint), model=args.model)
+    origin |= dict(task=inferencer.task.name, weights_hash=inferencer.diffusion.weights_hash())
+    write(out, made, inferencer, origin)
+    first = made[0]
+    calls = f'{first.calls} denoising calls each, {first.perception_calls} more for the map'
+    print(f'{len(made)} samples, T={first.T}, {calls}')
+    print(f'written: {out} (look at {out / "sheet.png"})')
+    return out
+
+
+def repeated(items: list | None, times: int) -> list | None:
+    """Each item so many times in a row."""
+    return [item for item in items for _ in range(times)] if items else None
+
+
+def write(out: Path, made: list[Generation], inferencer: Diff2in1Inferencer, origin: dict) -> None:
+    """The samples as files."""
+    remove_earlier(out)
+    samples = []
+    for index, one in enumerate(made):
+        files = {folder: f'{folder}/{index:04d}.png' for folder in FOLDERS}
+        arrays = (one.image, inferencer.task.encode(one.map), one.colours)
+        for file, array in zip(files.values(), arrays, strict=True):
+            write_png(out / file, array)
+        samples.append(one.recipe() | files)
+    write_png(out / 'sheet.png', sheet(made))
+    write_atomically(out / 'recipes.json', (json.dumps(origin | dict(samples=samples), indent=2) + '\n').encode())
+
+
+def remove_earlier(out: Path) -> None:
+    """Deletes the samples that an earlier recipes.json lists, so that no folder holds those of two runs."""
+    recipes = out / 'recipes.json'
+    if recipes.is_file():
+        for sample in json.loads(recipes.read_text())['samples']:
+            for folder in FOLDERS:
+                (out / sample[folder]).unlink(missing_ok=True)
+
+
+def sheet(made: list[Generation]):
+    """Rows of (source |) image | map, each with its caption."""
+    varied = made[0].source is not None
+    rows = [[*([one.source] if varied else []), one.image, one.colours] for one in made]
+    captions = [f'{one.caption or "no caption"} (seed {one.seed}, T={one.T})' for one in made]
+    columns = [*(['source'] if varied else []), 'created', 'map']
+    return contact_sheet(rows, row_captions=captions, column_captions=columns)
+
+
+if __name__ == '__main__':
+    main()
