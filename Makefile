@@ -53,10 +53,10 @@ install:
 	@echo "$(VENV) is ready"
 
 demo: setup ## the embedded main job: scenes, warm-up, creation, self-improving, test, report
-	$(RUN) tools/demo.py
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py
 
 demo-short: setup ## the same chain in its shortest form, to see that it runs
-	$(RUN) tools/demo.py --short
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py --short
 
 test: setup ## the tests without those marked slow
 	$(PYTEST) -m "not slow"

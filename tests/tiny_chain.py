@@ -9,8 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from PIL import Image
+
+from mmdiff2in1.diffusion import LatentDiffusion
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 32
@@ -99,3 +103,17 @@ def logged_losses(stage: Path) -> list[dict]:
     keep = ('loss', 'kept_share', 'ema_updates')
     return [{k: v for k, v in line.items() if any(part in k for part in keep)} | {'iter': line['iter']}
             for line in lines if 'loss' in line]
+
+
+def creation_trace(folder: Path) -> list[dict]:
+    """Mean and spread of the U-Net's output at each of the 20 calls of one creation (T = 600) with the tiny weights."""
+    diffusion, trace = LatentDiffusion.from_folder(folder / 'weights'), []
+    image = np.asarray(Image.open(folder / 'scenes' / 'train' / 'images' / '000000.png'))
+    source = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 127.5 - 1
+
+    def keep(module, args, output):
+        trace.append({'timestep': int(args[1][0]), 'mean': float(output[0].mean()), 'std': float(output[0].std())})
+
+    with diffusion.unet.register_forward_hook(keep):
+        diffusion.create(source, captions=['a red ball'], seeds=[0], T=600, num_calls=20)
+    return trace

@@ -1,4 +1,4 @@
-"""Writes the golden losses of ``tests/assets/losses``: 20 steps of each training stage of the tiny chain.
+"""Writes the golden losses of ``tests/assets/losses``: 20 steps of each stage of the tiny chain.
 
     python tests/write_golden_losses.py
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from conftest import TINY_DIFFUSION
-from tiny_chain import SIZE, chain_config, logged_losses
+from tiny_chain import SIZE, chain_config, creation_trace, logged_losses
 
 from mmdiff2in1.apis.training import train
 from mmdiff2in1.datasets.scenes import make_scenes
@@ -23,6 +23,8 @@ if __name__ == '__main__':
     LatentDiffusion.from_config(TINY_DIFFUSION).save_folder(folder / 'weights')
     make_scenes(folder / 'scenes', {'train': 8, 'val': 4, 'test': 4}, size=SIZE, workers=1, progress=False)
     train(chain_config(folder), folder / 'run')
-    for stage in ('warmup', 'self_improving'):
-        lines = [json.dumps(entry) for entry in logged_losses(folder / 'run' / stage)]
-        (Path(__file__).parent / 'assets' / 'losses' / f'{stage}.jsonl').write_text('\n'.join(lines) + '\n')
+    written = {stage: logged_losses(folder / 'run' / stage) for stage in ('warmup', 'self_improving')}
+    written['creation'] = creation_trace(folder)
+    for stage, entries in written.items():
+        text = '\n'.join(map(json.dumps, entries)) + '\n'
+        (Path(__file__).parent / 'assets' / 'losses' / f'{stage}.jsonl').write_text(text)

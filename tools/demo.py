@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.logging import print_log
 from PIL import Image
 
 from mmdiff2in1.apis import Diff2in1Inferencer
@@ -65,6 +64,7 @@ def config(name: str, args: argparse.Namespace) -> Config:
         changes['stages.synthesis.seed'] = args.seed
     short = {k: v for k, v in SHORT.items() if not k.startswith('stages.synthesis') or cfg.stages.synthesis is not None}
     cfg.merge_from_dict(changes | (short if args.short else {}))
+    cfg.custom_hooks.append(dict(type='ProgressBarHook'))
     return cfg
 
 
@@ -132,7 +132,7 @@ def main() -> None:
     make_scenes(args.data, counts)
     seconds['scenes'] = time.perf_counter() - start
     for name, title in (('diff2in1', 'with'), ('baselines', 'without')):
-        print_log(f'--- training {title} synthetic images ---')
+        print(f'--- training {title} synthetic images (warm-up, then self-improving) ---')
         begun = time.perf_counter()
         results[name] = train(config(name, args), args.work_dir / name, resume=True)
         seconds[name] = time.perf_counter() - begun

@@ -5,7 +5,7 @@
     torchrun --nproc-per-node 8 tools/train.py configs/diff2in1/vpd_scenes.py
 
 Each stage has its folder in the work dir (default: work_dirs/CONFIG): warmup, synthetic, self_improving, test; a
-finished stage is skipped. At the end: test/metrics.json and curves.png. A config without ``stages`` is trained as mmseg
+finished stage is skipped. At the end: results.json and curves.png. A config without ``stages`` is trained as mmseg
 would train it.
 """
 

@@ -126,8 +126,9 @@ def requests_from_prompts(
             f'T={settings.T} keeps part of a source image, but there are only prompts; leave T out (pure noise, '
             f'T={diffusion.schedule.T_max}), or give images'
         )
-    side = diffusion.unet.config.sample_size or 64
-    native = tuple(s * diffusion.downscale for s in (side if isinstance(side, Sequence) else (side, side)))
+    trained_at = diffusion.unet.config.sample_size or 64  # latent cells; diffusers allows a pair
+    height, width = (trained_at, trained_at) if isinstance(trained_at, int) else trained_at
+    native = (height * diffusion.downscale, width * diffusion.downscale)
     size = creation_size(native, settings.size, diffusion.multiple)
     return [Request(caption=prompt, seed=seed, size=size) for prompt, seed in paired(prompts, seeds)]
 

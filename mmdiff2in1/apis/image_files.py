@@ -42,7 +42,7 @@ def read_images(images: Images) -> list[Picture]:
     return [_picture(each) for each in listed]
 
 
-def _listed(images: Images) -> list[Path | np.ndarray | Image.Image]:
+def _listed(images: Images) -> Sequence[Path | np.ndarray | Image.Image]:
     if isinstance(images, str | Path):
         path = Path(images).expanduser()
         if not path.is_dir():

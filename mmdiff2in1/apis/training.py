@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
@@ -19,6 +20,7 @@ from mmdiff2in1.synthesis import SampleStore, synthesize_from_config
 from mmdiff2in1.synthesis.atomic import write_atomically
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
+from .data_check import check_data
 from .stage_folder import StageFolder
 from .stages import check_chain, fingerprint, self_improving_config, warmup_config
 
@@ -30,8 +32,9 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
 
     Args:
         cfg: A config of a ``SelfImprovingSegmentor`` with ``stages``.
-        work_dir: Gets the folders ``warmup synthetic self_improving test``. ``stages.warmup.work_dir`` names another
-            place for the first, so that several runs can share a warm-up.
+        work_dir: Gets the folders ``warmup synthetic self_improving test``, ``results.json`` and ``curves.png``.
+            ``stages.warmup.work_dir`` names another place for the first, so that several runs can share a warm-up;
+            ``train_dataloader.dataset.store`` one for the second.
         resume: Continue an unfinished stage from its last checkpoint; without it the stage starts anew. An unfinished
             synthesis always continues.
 
@@ -39,9 +42,12 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         ``warmup`` and ``self_improving``: last validation metrics; ``test``: metrics, θ_E's under ``exploiter/``.
 
     Raises:
-        ValueError: The config cannot be chained, or the work dir holds stages of another config.
+        ValueError: The config cannot be chained, labels do not fit it, or the work dir holds stages of another config.
     """
     check_chain(cfg)
+    launcher_of_environment()
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    check_data(cfg)
     work_dir = Path(work_dir)
     results, warmup_checkpoint, store = {}, None, None
     warmup = cfg.stages.get('warmup')
@@ -50,17 +56,17 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         results['warmup'] = run_stage('warm-up', warmup_config(cfg, folder), resume)
         warmup_checkpoint = Path(results['warmup']['checkpoint'])
     if cfg.stages.get('synthesis'):
-        store = work_dir / 'synthetic'
+        store = Path(cfg.train_dataloader.dataset.get('store') or work_dir / 'synthetic')
         create_samples(cfg, store)
     stage = self_improving_config(cfg, work_dir / 'self_improving', warmup_checkpoint, store)
     carried = warmup_checkpoint if warmup and warmup.get('carry_optimizer') else None
     results['self_improving'] = run_stage('self-improving', stage, resume, optimizer_of=carried)
-    stage.load_from = results['self_improving']['checkpoint']
-    stage.work_dir = str(work_dir / 'test')
-    results['test'] = test(stage)
+    if stage.get('test_dataloader'):
+        stage.load_from = results['self_improving']['checkpoint']
+        stage.work_dir = str(work_dir / 'test')
+        results['test'] = test(stage)
     if is_main_process():
-        text = json.dumps(results['test'], indent=2) + '\n'
-        write_atomically(work_dir / 'test' / 'metrics.json', text.encode())
+        write_atomically(work_dir / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
         curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
     return results
 

@@ -74,6 +74,9 @@ class LatentDiffusion(nn.Module):
             bad = {kind: sorted(map(str, info[kind])) for kind in ('missing_keys', 'unexpected_keys') if info[kind]}
             if bad:
                 raise ValueError(f'{folder / name}: the weights do not fit the configuration beside them: {bad}')
+            for parameter in parts[name].parameters():
+                # Memory of its own, aligned: mapped from a file, its offset there would decide the last bit of results.
+                parameter.data = parameter.data.clone()
         with loading(folder / 'tokenizer'):
             tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
         schedule = NoiseSchedule(read_json(folder / 'scheduler' / 'scheduler_config.json'))

@@ -28,7 +28,8 @@ class NoiseSchedule(nn.Module):
     def __init__(self, config: dict):
         super().__init__()
         scheduler = DDPMScheduler.from_config(config)
-        self.config = dict(scheduler.config)
+        # Without diffusers' notes on which fields were defaults: written to a file, they would overrule its fields.
+        self.config = {name: value for name, value in scheduler.config.items() if not name.startswith('_')}
         self.prediction_type: str = self.config['prediction_type']
         if self.prediction_type not in PREDICTION_TYPES:
             raise ValueError(f'unknown prediction_type {self.prediction_type!r}; known: {", ".join(PREDICTION_TYPES)}')

@@ -43,18 +43,23 @@ class CaptionEncoder(nn.Module):
         empty = [i for i, name in enumerate(names) if not name.strip()]
         if empty:
             raise ValueError(f'class names {empty} are empty; every class needs a name to be attended to')
+        self._warn_of_unknown_words(names)
         ids = self.token_ids([template.format(name) for name in names])
-        unknown = self.tokenizer.unk_token_id
-        if unknown != self.tokenizer.eos_token_id:  # In CLIP's vocabulary, which can spell any word, they are one.
-            strange = [name for name, row in zip(names, ids.tolist(), strict=True) if unknown in row]
-            if strange:
-                message = f'the text encoder does not know all words of {strange}; it cannot tell such classes apart'
-                warnings.warn(message, stacklevel=2)
         # The last word stands right before the end-of-text token, which is also the padding of CLIP's tokenizers.
-        tokenizer = self.tokenizer
-        special = torch.tensor(
-            [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id], device=ids.device
-        )
+        special = torch.tensor(sorted(self._special_ids()), device=ids.device)
         positions = torch.arange(ids.shape[1], device=ids.device)
         last_word = torch.where(torch.isin(ids, special), -1, positions).amax(1)
         return self(ids)[torch.arange(len(names), device=ids.device), last_word]
+
+    def _special_ids(self) -> set[int]:
+        return {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+
+    def _warn_of_unknown_words(self, names: list[str]) -> None:
+        special = self._special_ids()
+        # CLIP's vocabulary can spell any word; its unknown token is the end of text.
+        unknown = {self.tokenizer.unk_token_id} - special
+        words = [set(row) - special for row in self.token_ids(names).tolist()]
+        strange = [name for name, ids in zip(names, words, strict=True) if not ids or ids & unknown]
+        if strange:
+            message = f'the text encoder does not know all words of {strange}; it cannot tell such classes apart'
+            warnings.warn(message, stacklevel=3)

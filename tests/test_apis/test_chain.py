@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 from PIL import Image
-from tiny_chain import chain_config, final_state, finish, kill_when, logged_losses, start
+from tiny_chain import chain_config, creation_trace, final_state, finish, kill_when, logged_losses, start
 
 from mmdiff2in1.apis.stages import self_improving_config
 from mmdiff2in1.apis.training import train
@@ -20,7 +20,7 @@ def test_every_stage_leaves_its_results(straight):
     assert results['warmup']['iters'] == results['self_improving']['iters'] == 20
     records = [json.loads(line) for line in (work_dir / 'synthetic' / 'manifest.jsonl').read_text().splitlines()]
     assert len(records) == 2 * 6 and all(record['num_calls'] == len(record['timesteps']) == 3 for record in records)
-    assert json.loads((work_dir / 'test' / 'metrics.json').read_text()) == results['test']
+    assert json.loads((work_dir / 'results.json').read_text()) == results
     assert {'mIoU', 'exploiter/mIoU'} <= set(results['test'])
     assert Image.open(work_dir / 'curves.png').width > 400
 
@@ -76,21 +76,34 @@ def test_added_samples_leave_the_real_ones_as_they_are(straight, chain_folder):
             assert torch.equal(one, other)
 
 
+def _golden(stage: str) -> list[dict]:
+    return [json.loads(line) for line in (GOLDEN / f'{stage}.jsonl').read_text().splitlines()]
+
+
 @pytest.mark.parametrize('stage', ['warmup', 'self_improving'])
 def test_golden_losses(straight, stage):
     """Losses of 20 steps, kept as text; a change that should not alter results must leave them alone.
 
     Written by ``python tests/write_golden_losses.py``.
     """
-    logged = logged_losses(straight[0] / stage)
-    golden = [json.loads(line) for line in (GOLDEN / f'{stage}.jsonl').read_text().splitlines()]
+    logged, golden = logged_losses(straight[0] / stage), _golden(stage)
     assert len(golden) == len(logged) == 20
     for found, expected in zip(logged, golden, strict=True):
         assert found == pytest.approx(expected, rel=2e-3, abs=2e-4)
 
 
+def test_golden_creation(chain_folder):
+    """20 denoising calls from T = 600: the U-Net's output at each of them."""
+    found, golden = creation_trace(chain_folder), _golden('creation')
+    assert len(golden) == 20
+    for one, expected in zip(found, golden, strict=True):
+        assert one == pytest.approx(expected, rel=2e-3, abs=2e-4)
+
+
 def test_frozen_parts_are_held_once(straight):
-    state = torch.load(straight[0] / 'self_improving' / 'iter_20.pth', map_location='cpu', weights_only=False)['state_dict']
+    state = torch.load(straight[0] / 'self_improving' / 'iter_20.pth', map_location='cpu', weights_only=False)[
+        'state_dict'
+    ]
     assert any(key.startswith('exploiter.backbone.diffusion.unet') for key in state)
     assert not any(key.startswith('creator.backbone.diffusion') for key in state)
     assert any(key.startswith('creator.decode_head') for key in state)
@@ -120,7 +133,7 @@ def _assert_equal_runs(one: Path, other: Path) -> None:
             assert torch.equal(tensor, found[name]), f'{stage}: {name}'
     images = [{p.name: p.read_bytes() for p in (run / 'synthetic' / 'images').glob('*.png')} for run in (one, other)]
     assert images[0] == images[1]
-    metrics = [json.loads((run / 'test' / 'metrics.json').read_text()) for run in (one, other)]
+    metrics = [json.loads((run / 'results.json').read_text())['test'] for run in (one, other)]
     assert metrics[0] == metrics[1]
 
 

@@ -26,7 +26,7 @@ def most_different(a: torch.Tensor, b: torch.Tensor) -> int:
 
 
 class CallCounter:
-    """Batch size and timesteps of each U-Net pass: every pass, whole or not, embeds its timesteps and has one conv_in."""
+    """Batch size and timesteps of each U-Net pass: every pass, whole or not, runs time_proj and conv_in once."""
 
     def __init__(self, unet: torch.nn.Module):
         self.batches: list[int] = []

@@ -1,6 +1,7 @@
 """VPD, scaled down: decoder features and class attention maps of the built-in U-Net (frozen), FPN, Semantic FPN head."""
 
-classes = ('floor', 'ceiling', 'wall', 'door', 'window', 'picture', 'cabinet', 'table', 'bed', 'ball', 'bin')
+# The words of the captions that stand for the classes, in label order: captions say "walls", and never "ceiling".
+classes = ('floor', 'room', 'walls', 'door', 'window', 'picture', 'cabinet', 'table', 'bed', 'ball', 'bin')
 data_preprocessor = dict(
     type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=(64, 64)
 )
