@@ -59,7 +59,9 @@ def chain_config(folder: Path, name: str = 'diff2in1') -> Config:
     """The chain as a config; ``name``: ``diff2in1`` or ``baselines``."""
     cfg = Config.fromfile(ROOT / 'configs' / name / 'vpd_scenes.py')
     options = chain_options(folder)
-    cfg.merge_from_dict({k: v for k, v in options.items() if cfg.stages.synthesis or not k.startswith('stages.synthesis')})
+    cfg.merge_from_dict(
+        {k: v for k, v in options.items() if cfg.stages.synthesis or not k.startswith('stages.synthesis')}
+    )
     return cfg
 
 
@@ -99,10 +101,15 @@ def final_state(work_dir: Path, stage: str) -> dict[str, torch.Tensor]:
 
 def logged_losses(stage: Path) -> list[dict]:
     """Iteration, losses and kept share as logged, one entry per training iteration."""
-    lines = [json.loads(line) for f in sorted(stage.glob('*/vis_data/scalars.json')) for line in f.read_text().splitlines()]
+    lines = [
+        json.loads(line) for f in sorted(stage.glob('*/vis_data/scalars.json')) for line in f.read_text().splitlines()
+    ]
     keep = ('loss', 'kept_share', 'ema_updates')
-    return [{k: v for k, v in line.items() if any(part in k for part in keep)} | {'iter': line['iter']}
-            for line in lines if 'loss' in line]
+    return [
+        {k: v for k, v in line.items() if any(part in k for part in keep)} | {'iter': line['iter']}
+        for line in lines
+        if 'loss' in line
+    ]
 
 
 def creation_trace(folder: Path) -> list[dict]:

@@ -30,10 +30,14 @@ PROMPTS = [
     'a yellow cabinet, a purple ball and a door in a room with checkered white walls and a wooden floor',
 ]
 SHORT = {
-    'stages.warmup.train_cfg.max_iters': 12, 'stages.warmup.train_cfg.val_interval': 12,
-    'train_cfg.max_iters': 8, 'train_cfg.val_interval': 8,
-    'stages.synthesis.samples_per_image': 1, 'stages.synthesis.num_calls': 4,
-    'val_dataloader.dataset.indices': 20, 'test_dataloader.dataset.indices': 20,
+    'stages.warmup.train_cfg.max_iters': 12,
+    'stages.warmup.train_cfg.val_interval': 12,
+    'train_cfg.max_iters': 8,
+    'train_cfg.val_interval': 8,
+    'stages.synthesis.samples_per_image': 1,
+    'stages.synthesis.num_calls': 4,
+    'val_dataloader.dataset.indices': 20,
+    'test_dataloader.dataset.indices': 20,
 }
 
 
@@ -41,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='results (work_dirs/demo)')
-    parser.add_argument('--data', type=Path, default=Path('data/scenes'), help='where the scenes are kept (data/scenes)')
+    parser.add_argument(
+        '--data', type=Path, default=Path('data/scenes'), help='where the scenes are kept (data/scenes)'
+    )
     parser.add_argument('--seed', type=int, default=0, help='draw of the labels, weights, order, noise (0)')
     parser.add_argument('--short', action='store_true', help='a few iterations of everything, to see that it runs')
     return parser.parse_args()
@@ -93,7 +99,9 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     """Predictions of the three arms, created samples with pseudo labels, and images from prompts with their maps."""
     ours = Diff2in1Inferencer(config('diff2in1', args), results['diff2in1']['self_improving']['checkpoint'])
     plain = Diff2in1Inferencer(config('baselines', args), results['baselines']['self_improving']['checkpoint'])
-    only = Diff2in1Inferencer(config('baselines', args), results['baselines']['self_improving']['checkpoint'], 'exploiter')
+    only = Diff2in1Inferencer(
+        config('baselines', args), results['baselines']['self_improving']['checkpoint'], 'exploiter'
+    )
     colours, drawn = ours.task.colours, {}
 
     tests = sorted((args.data / 'test' / 'images').glob('*.png'))[:6]
@@ -106,7 +114,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     drawn['predictions'] = prediction_panel(rows, colours, ('real only', 'real + EMA', 'Diff-2-in-1'))
 
     store = SampleStore(args.work_dir / 'diff2in1' / 'synthetic')
-    records = store.records()[::max(1, len(store.records()) // 6)][:6]
+    records = store.records()[:: max(1, len(store.records()) // 6)][:6]
     created = ours([store.path(record, 'image') for record in records])
     sources = [np.asarray(Image.open(args.data / record['source'])) for record in records]
     drawn['created'] = creation_panel(
@@ -115,7 +123,9 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     )
     generated = ours.generate(prompts=PROMPTS, seeds=[args.seed + i for i in range(len(PROMPTS))], guidance_scale=2.0)
     drawn['generated'] = contact_sheet(
-        [[g.image, g.colours] for g in generated], row_captions=PROMPTS, column_captions=['from the prompt', 'perceived'],
+        [[g.image, g.colours] for g in generated],
+        row_captions=PROMPTS,
+        column_captions=['from the prompt', 'perceived'],
     )
     files = []
     for name, picture in drawn.items():

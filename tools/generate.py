@@ -19,6 +19,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config, DictAction
 
 from mmdiff2in1.apis import Diff2in1Inferencer
@@ -130,7 +131,7 @@ def remove_earlier(out: Path) -> None:
                 (out / sample[folder]).unlink(missing_ok=True)
 
 
-def sheet(made: list[Generation]):
+def sheet(made: list[Generation]) -> np.ndarray:
     """Rows of (source |) image | map, each with its caption."""
     varied = made[0].source is not None
     rows = [[*([one.source] if varied else []), one.image, one.colours] for one in made]

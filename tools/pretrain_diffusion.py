@@ -46,12 +46,19 @@ def parse_args() -> PretrainingOptions:
         if isinstance(field.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
         elif isinstance(field.default, tuple):
-            parser.add_argument(flag, type=int, nargs='+', default=list(field.default), help=f'{text} ({field.default})')
+            parser.add_argument(
+                flag, type=int, nargs='+', default=list(field.default), help=f'{text} ({field.default})'
+            )
         else:
             required = field.name in ('images', 'out')
             kind = type(field.default) if isinstance(field.default, int | float | str) else str
-            parser.add_argument(flag, required=required, type=kind, default=None if required else field.default,
-                                help=text if required else f'{text} ({field.default})')
+            parser.add_argument(
+                flag,
+                required=required,
+                type=kind,
+                default=None if required else field.default,
+                help=text if required else f'{text} ({field.default})',
+            )
     values = vars(parser.parse_args())
     return PretrainingOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 

@@ -24,8 +24,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='default: work_dir of the config, else work_dirs/CONFIG')
     parser.add_argument('--resume', action='store_true', help='continue the unfinished stage from its last checkpoint')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        help='changes to the config, e.g. stages.synthesis.T=400 model.min_confidence=0.8')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='changes to the config, e.g. stages.synthesis.T=400 model.min_confidence=0.8',
+    )
     return parser.parse_args()
 
 

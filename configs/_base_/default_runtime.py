@@ -3,7 +3,9 @@
 custom_imports = dict(imports=['mmdiff2in1.components'], allow_failed_imports=False)
 default_scope = 'mmseg'
 # cudnn_benchmark picks kernels by timing them, so a resumed run could differ in the last bit.
-env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
+env_cfg = dict(
+    cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')
+)
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends)
 log_processor = dict(by_epoch=False)

@@ -24,8 +24,14 @@ updates = max_iters * 16 // 40
 segmentor = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
-        type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, pad_val=0, seg_pad_val=11,
-        size=(96, 128), test_cfg=dict(size_divisor=1),
+        type='SegDataPreProcessor',
+        mean=[127.5] * 3,
+        std=[127.5] * 3,
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=11,
+        size=(96, 128),
+        test_cfg=dict(size_divisor=1),
     ),
     backbone=dict(
         type='DiffusionBackbone',
@@ -39,16 +45,28 @@ segmentor = dict(
     decode_head=dict(
         type='GenerativeDecodeHead',
         head=dict(
-            type='FPNHead', in_channels=[64] * 4, in_index=[0, 1, 2, 3], feature_strides=[2, 4, 8, 16], channels=64,
-            dropout_ratio=0.1, num_classes=11, norm_cfg=dict(type='BN', requires_grad=True), align_corners=False,
-            ignore_index=11, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+            type='FPNHead',
+            in_channels=[64] * 4,
+            in_index=[0, 1, 2, 3],
+            feature_strides=[2, 4, 8, 16],
+            channels=64,
+            dropout_ratio=0.1,
+            num_classes=11,
+            norm_cfg=dict(type='BN', requires_grad=True),
+            align_corners=False,
+            ignore_index=11,
+            loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
         ),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
 model = dict(
-    _delete_=True, type='SelfImprovingSegmentor', segmentor=segmentor, normalize_by='real', synthetic_weight=0.3,
+    _delete_=True,
+    type='SelfImprovingSegmentor',
+    segmentor=segmentor,
+    normalize_by='real',
+    synthetic_weight=0.3,
     min_confidence=0.9,
 )
 train_dataloader = dict(
@@ -81,7 +99,16 @@ stages = dict(
         carry_optimizer=True,
     ),
     synthesis=dict(
-        diffusion=diffusion, caption_fallback='', T=600, num_calls=20, grid='even', solver='dpm++', guidance_scale=1.0,
-        samples_per_image=1, size=96, batch_size=10, seed=0,
+        diffusion=diffusion,
+        caption_fallback='',
+        T=600,
+        num_calls=20,
+        grid='even',
+        solver='dpm++',
+        guidance_scale=1.0,
+        samples_per_image=1,
+        size=96,
+        batch_size=10,
+        seed=0,
     ),
 )

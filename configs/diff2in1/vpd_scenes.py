@@ -60,7 +60,16 @@ stages = dict(
         carry_optimizer=True,
     ),
     synthesis=dict(
-        diffusion='builtin:scenes', captions='data/scenes/train/captions.jsonl', T=600, num_calls=20, grid='even',
-        solver='dpm++', guidance_scale=1.0, samples_per_image=4, size=64, batch_size=20, seed=0,
+        diffusion='builtin:scenes',
+        captions='data/scenes/train/captions.jsonl',
+        T=600,
+        num_calls=20,
+        grid='even',
+        solver='dpm++',
+        guidance_scale=1.0,
+        samples_per_image=4,
+        size=64,
+        batch_size=20,
+        seed=0,
     ),
 )

@@ -1,6 +1,5 @@
 """Looks at a spread of image and label files before a long training starts."""
 
-from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config

@@ -25,9 +25,13 @@ from mmdiff2in1.engine import AtomicCheckpointHook, ExactResumeHook
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.sample_grid_hook import SampleGridHook
 from mmdiff2in1.evaluation import MeanSquaredError
+from mmdiff2in1.synthesis import read_captions
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .stage_folder import StageFolder
+
+PLACES = ('images', 'captions', 'out', 'work_dir', 'resume')
+"""Options that say where things are; the others decide the result."""
 
 
 @dataclass
@@ -85,28 +89,46 @@ def diffusion_config(options: PretrainingOptions, words: list[str], max_length: 
     attending = levels - 1
     return dict(
         vae=dict(
-            block_out_channels=options.vae_widths, latent_channels=options.latent_channels, layers_per_block=1,
+            block_out_channels=options.vae_widths,
+            latent_channels=options.latent_channels,
+            layers_per_block=1,
             down_block_types=('DownEncoderBlock2D',) * len(options.vae_widths),
             up_block_types=('UpDecoderBlock2D',) * len(options.vae_widths),
-            norm_num_groups=8, mid_block_add_attention=False, sample_size=options.size[0],
+            norm_num_groups=8,
+            mid_block_add_attention=False,
+            sample_size=options.size[0],
             scaling_factor=1.0,
         ),
         unet=dict(
             sample_size=options.size[0] // 2 ** (len(options.vae_widths) - 1),
-            in_channels=options.latent_channels, out_channels=options.latent_channels,
-            block_out_channels=options.widths, layers_per_block=options.layers, norm_num_groups=16,
+            in_channels=options.latent_channels,
+            out_channels=options.latent_channels,
+            block_out_channels=options.widths,
+            layers_per_block=options.layers,
+            norm_num_groups=16,
             down_block_types=('DownBlock2D',) + ('CrossAttnDownBlock2D',) * attending,
             up_block_types=('CrossAttnUpBlock2D',) * attending + ('UpBlock2D',),
-            cross_attention_dim=options.text_width, attention_head_dim=4,
+            cross_attention_dim=options.text_width,
+            attention_head_dim=4,
         ),
         text_encoder=dict(
-            num_hidden_layers=3, num_attention_heads=4, intermediate_size=3 * options.text_width, hidden_act='gelu',
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=3 * options.text_width,
+            hidden_act='gelu',
         ),
         scheduler=dict(
-            num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear',
-            prediction_type='v_prediction', clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+            num_train_timesteps=1000,
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule='scaled_linear',
+            prediction_type='v_prediction',
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
         ),
-        words=words, max_length=max_length,
+        words=words,
+        max_length=max_length,
     )
 
 
@@ -123,7 +145,8 @@ def pretrain(options: PretrainingOptions) -> Path:
         ValueError: Unreadable images or captions, sizes that do not fit the widths, or a work dir of other options.
     """
     launcher_of_environment()
-    images = ImageCaptionFolder(options.images, options.size, options.captions)
+    captions = read_captions(options.captions) if options.captions else None
+    images = ImageCaptionFolder(options.images, options.size, captions)
     torch.manual_seed(options.seed)
     diffusion = initial_diffusion(options, images.captions)
     if any(side % diffusion.multiple for side in options.size):
@@ -137,10 +160,13 @@ def pretrain(options: PretrainingOptions) -> Path:
         dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500),
         SampleGridHook(diffusion, images.captions[:16], options.size),
     ]
-    _train_stage('unet', DenoisingObjective(diffusion, bf16=options.bf16), latents, options, options.iters, options.lr, hooks)
+    _train_stage(
+        'unet', DenoisingObjective(diffusion, bf16=options.bf16), latents, options, options.iters, options.lr, hooks
+    )
     if is_main_process():
         diffusion.save_folder(options.out, torch.float16)
-        Path(options.out, 'training.json').write_text(json.dumps(asdict(options), indent=2) + '\n')
+        settings = {k: v for k, v in asdict(options).items() if k not in PLACES}
+        Path(options.out, 'training.json').write_text(json.dumps(settings, indent=2) + '\n')
     return Path(options.out)
 
 
@@ -157,7 +183,7 @@ def _train_stage(
     name: str, objective: BaseModel, data: Dataset, options: PretrainingOptions, iters: int, lr: float, hooks: list = ()
 ) -> None:
     """Trains ``objective`` in ``<work_dir>/<name>`` unless that is finished; afterwards it holds the final weights."""
-    deciding = {k: v for k, v in asdict(options).items() if k not in ('out', 'work_dir', 'resume', 'val_interval')}
+    deciding = {k: v for k, v in asdict(options).items() if k not in (*PLACES, 'val_interval')}
     if name == 'vae':
         deciding = {k: v for k, v in deciding.items() if k not in ('iters', 'lr')}
     fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
@@ -197,7 +223,9 @@ def _runner(path: Path, objective, data, options: PretrainingOptions, iters: int
         optim_wrapper=OptimWrapper(optimizer, clip_grad=dict(max_norm=1.0)),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup),
-            dict(type='CosineAnnealingLR', T_max=max(1, iters - warmup), eta_min_ratio=0.02, by_epoch=False, begin=warmup),
+            dict(
+                type='CosineAnnealingLR', T_max=max(1, iters - warmup), eta_min_ratio=0.02, by_epoch=False, begin=warmup
+            ),
         ],
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),

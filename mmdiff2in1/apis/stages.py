@@ -23,7 +23,7 @@ def check_chain(cfg: Config) -> None:
     """
     if cfg.model.get('type') != 'SelfImprovingSegmentor':
         raise ValueError(
-            f"model.type is {cfg.model.get('type')!r}; the chain trains a SelfImprovingSegmentor. Wrap yours: "
+            f'model.type is {cfg.model.get("type")!r}; the chain trains a SelfImprovingSegmentor. Wrap yours: '
             "model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)"
         )
     if 'stages' not in cfg:
@@ -78,7 +78,9 @@ def _without_samples(cfg: Config) -> None:
     """Keeps the wrapper, which seeds the augmentation, but without store and mix: the wrapped set, bit for bit."""
     dataset = cfg.train_dataloader.dataset
     if dataset.get('type') == 'SyntheticSampleDataset':
-        cfg.train_dataloader.dataset = ConfigDict(type=dataset.type, dataset=dataset.dataset, seed=dataset.get('seed', 0))
+        cfg.train_dataloader.dataset = ConfigDict(
+            type=dataset.type, dataset=dataset.dataset, seed=dataset.get('seed', 0)
+        )
         cfg.train_dataloader.pop('batch_sampler', None)
 
 
@@ -89,5 +91,7 @@ def _placed(cfg: Config, work_dir: Path) -> Config:
 
 def fingerprint(cfg: Config) -> str:
     """Hash of all that decides a stage's result: the config without places and names."""
-    decisive = {k: v for k, v in cfg.to_dict().items() if k not in ('work_dir', 'resume', 'launcher', 'filename', 'log_level')}
+    decisive = {
+        k: v for k, v in cfg.to_dict().items() if k not in ('work_dir', 'resume', 'launcher', 'filename', 'log_level')
+    }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()

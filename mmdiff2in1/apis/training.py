@@ -100,7 +100,9 @@ def run_stage(title: str, cfg: Config, resume: bool, optimizer_of: Path | None =
     start = time.perf_counter()
     runner.train()
     facts = dict(
-        checkpoint=runner.message_hub.get_info('last_ckpt'), iters=runner.iter, seconds=time.perf_counter() - start,
+        checkpoint=runner.message_hub.get_info('last_ckpt'),
+        iters=runner.iter,
+        seconds=time.perf_counter() - start,
         metrics=last_metrics(runner),
     )
     return folder.finish(**facts) if is_main_process() else facts

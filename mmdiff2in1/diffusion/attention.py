@@ -33,9 +33,12 @@ class CollectingAttnProcessor:
             layer(x).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for layer, x in ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
         )
-        if collector is not None and encoder_hidden_states is not None:
+        collecting = collector is not None and encoder_hidden_states is not None
+        # Fused attention's backward is slow on CPUs: it took a third of a training step.
+        if collecting or (query.requires_grad and query.device.type == 'cpu'):
             probabilities = (query @ key.transpose(-1, -2) * attn.scale).float().softmax(-1)  # B, heads, N, L
-            collector.append(probabilities.mean(1))
+            if collecting:
+                collector.append(probabilities.mean(1))
             out = probabilities.to(value.dtype) @ value
         else:
             out = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)

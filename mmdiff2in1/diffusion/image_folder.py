@@ -1,6 +1,6 @@
 """Images of a folder with optional captions, held in memory, for training a diffusion model from scratch."""
 
-import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,51 +17,33 @@ from .latent_diffusion import LatentDiffusion
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp'}
 
 
-def read_captions(path: Path) -> dict[str, str]:
-    """``{"image": name, "caption": text}`` lines → name → caption.
-
-    Raises:
-        ValueError: A line is not of that form.
-    """
-    captions = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            record = json.loads(line)
-            captions[record['image']] = record['caption']
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{path}, line {number}: expected {{"image": name, "caption": text}}, found {line[:80]!r}'
-            ) from error
-    return captions
-
-
 class ImageCaptionFolder(Dataset):
     """All images below a folder, resized (short side) and cropped in the middle to one size.
 
     Args:
         folder: Searched recursively.
         size: (H, W) in pixels.
-        captions: JSONL file with one line per image, named relative to ``folder``; None: empty captions.
+        captions: Name relative to ``folder`` → caption; None: empty captions.
 
     Raises:
         FileNotFoundError: No folder, or no image in it.
         ValueError: An image cannot be read, or has no caption.
     """
 
-    def __init__(self, folder: str | Path, size: tuple[int, int], captions: str | Path | None = None):
+    def __init__(self, folder: str | Path, size: tuple[int, int], captions: Mapping[str, str] | None = None):
         self.folder, self.size = Path(folder), size
         if not self.folder.is_dir():
             raise FileNotFoundError(f'{folder}: no such folder of images')
         self.names = sorted(str(p.relative_to(folder)) for p in self.folder.rglob('*') if p.suffix.lower() in SUFFIXES)
         if not self.names:
             raise FileNotFoundError(f'{folder}: no images ({", ".join(sorted(SUFFIXES))}) in it')
-        texts = {} if captions is None else read_captions(Path(captions))
-        missing = [name for name in self.names if name not in texts] if captions is not None else []
+        missing = [] if captions is None else [name for name in self.names if name not in captions]
         if missing:
             raise ValueError(
-                f'{captions} has no caption for {len(missing)} of {len(self.names)} images, first {missing[0]}'
+                f'no caption for {len(missing)} of the {len(self.names)} images in {folder}, first {missing[0]}; '
+                f'{len(captions)} captions were given'
             )
-        self.captions = [texts.get(name, '') for name in self.names]
+        self.captions = [(captions or {}).get(name, '') for name in self.names]
         with ThreadPoolExecutor() as pool:
             self.images = torch.from_numpy(np.stack(list(pool.map(self._read, self.names))))
 

@@ -6,7 +6,6 @@ B, 3, H, W: RGB in [-1, 1]; c, h, w: latent; L tokens.
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from diffusers.models.attention_processor import AttnProcessor
 from mmengine.model import BaseModel
 from torch import Tensor
 
@@ -56,9 +55,6 @@ class DenoisingObjective(BaseModel):
         super().__init__()
         self.unet, self.text, self.schedule = diffusion.unet, diffusion.text, diffusion.schedule
         self.drop_caption, self.bf16 = drop_caption, bf16
-        if self.unet.device.type == 'cpu':
-            # Fused attention's backward is slow on CPUs: twice the time of a whole training step at these sizes.
-            self.unet.set_attn_processor(AttnProcessor())
         self.register_buffer('empty', self.text.token_ids([''])[0], persistent=False)
 
     def forward(self, latents: Tensor, token_ids: Tensor, mode: str = 'loss') -> dict | list[dict]:

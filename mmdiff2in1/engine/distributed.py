@@ -25,6 +25,8 @@ def wrapper_config(find_unused_parameters: bool = False) -> dict:
     """``model_wrapper_cfg`` that works on GPUs and CPUs: mmengine's default names a device even where there is none."""
     device_ids = [int(os.environ.get('LOCAL_RANK', 0))] if torch.cuda.is_available() else None
     return dict(
-        type='MMDistributedDataParallel', device_ids=device_ids, broadcast_buffers=False,
+        type='MMDistributedDataParallel',
+        device_ids=device_ids,
+        broadcast_buffers=False,
         find_unused_parameters=find_unused_parameters,
     )

@@ -32,11 +32,16 @@ class SampleGridHook(Hook):
         if not is_main_process():
             return
         created = self.diffusion.create(
-            captions=self.captions, seeds=list(range(len(self.captions))), T=self.diffusion.schedule.T_max, num_calls=25,
-            solver='dpm++', guidance_scale=2.0, size=self.size,
+            captions=self.captions,
+            seeds=list(range(len(self.captions))),
+            T=self.diffusion.schedule.T_max,
+            num_calls=25,
+            solver='dpm++',
+            guidance_scale=2.0,
+            size=self.size,
         ).images
         images = created.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        rows = [np.concatenate(images[i: i + self.columns], 1) for i in range(0, len(images), self.columns)]
+        rows = [np.concatenate(images[i : i + self.columns], 1) for i in range(0, len(images), self.columns)]
         folder = Path(runner.work_dir, 'samples')
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.concatenate(rows, 0)).save(folder / f'iter_{runner.iter}.png')

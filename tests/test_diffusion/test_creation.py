@@ -64,20 +64,27 @@ def test_guidance_doubles_the_batch_not_the_calls(tiny_diffusion, solver, record
     assert most_different(plain.images, guided.images) > 0
 
 
-def test_one_call_by_hand(tiny_diffusion):
-    """n = 1, DDIM: encode, noise to T, one U-Net call under guidance, z_0 of its noise, decode."""
+@pytest.mark.parametrize(('grid', 'told'), [('even', 300), ('released', 1)])
+def test_one_call_by_hand(tiny_diffusion, grid, told):
+    """n = 1, DDIM: encode, noise to T, one U-Net call under guidance, z_0 of its noise, decode.
+
+    The released grid tells its first call less than the level that was noised to, and its last step goes to ᾱ_0.
+    """
     d, x, scale = tiny_diffusion, sources(2), 2.5
-    made = d.create(x, captions=CAPTIONS[:2], seeds=[7, 8], T=300, num_calls=1, guidance_scale=scale)
-    assert made.timesteps == [300]
+    made = d.create(x, captions=CAPTIONS[:2], seeds=[7, 8], T=300, num_calls=1, guidance_scale=scale, grid=grid)
+    assert made.timesteps == [told]
     with torch.no_grad():
-        a = d.schedule.alphas_cumprod[300]
-        noise = torch.stack([torch.randn(4, 4, 8, generator=torch.Generator().manual_seed(s)) for s in (7, 8)])
-        z = a.sqrt() * d.vae.encode(x).latent_dist.mean * 0.5 + (1 - a).sqrt() * noise
+        first, a, last = d.schedule.alphas_cumprod[[300, told, 0]]
+        drawn = torch.stack([torch.randn(4, 4, 8, generator=torch.Generator().manual_seed(s)) for s in (7, 8)])
+        z = first.sqrt() * d.vae.encode(x).latent_dist.mean * 0.5 + (1 - first).sqrt() * drawn
         ids = d.text.token_ids(CAPTIONS[:2]), d.text.token_ids(['', ''])
-        captioned, free = (d.unet(z, torch.tensor(300), d.text.encoder(i).last_hidden_state).sample for i in ids)
-        z0 = (z - (1 - a).sqrt() * (free + scale * (captioned - free))) / a.sqrt()
-        images = d.vae.decode(z0 / 0.5).sample.clamp(-1, 1)
-    torch.testing.assert_close(made.latents, z0, atol=1e-5, rtol=1e-5)
+        captioned, free = (d.unet(z, torch.tensor(told), d.text.encoder(i).last_hidden_state).sample for i in ids)
+        noise = free + scale * (captioned - free)
+        z = (z - (1 - a).sqrt() * noise) / a.sqrt()
+        if grid == 'released':
+            z = last.sqrt() * z + (1 - last).sqrt() * noise
+        images = d.vae.decode(z / 0.5).sample.clamp(-1, 1)
+    torch.testing.assert_close(made.latents, z, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(made.images, images, atol=1e-5, rtol=1e-5)
 
 

@@ -1,7 +1,6 @@
 """What is learned from scratch: losses by hand, and the images and latents they are fed."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from PIL import Image
 
 from mmdiff2in1.diffusion import LatentDiffusion
-from mmdiff2in1.diffusion.image_folder import ImageCaptionFolder, LatentCaptions, read_captions
+from mmdiff2in1.diffusion.image_folder import ImageCaptionFolder, LatentCaptions
 from mmdiff2in1.diffusion.pretraining import AutoencoderObjective, DenoisingObjective
 
 
@@ -84,19 +83,20 @@ def test_denoising_validation_is_the_same_each_time(tiny_diffusion):
 
 @pytest.fixture
 def images(tmp_path):
-    """Three images of different shapes below a folder, and their captions."""
+    """Three images of different shapes below a folder."""
     folder = tmp_path / 'images'
     (folder / 'more').mkdir(parents=True)
     draw = np.random.default_rng(0)
     for name, shape in (('a.png', (8, 16)), ('b.png', (24, 16)), ('more/c.JPG', (20, 40))):
         Image.fromarray(draw.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(folder / name)
-    lines = [{'image': name, 'caption': text} for name, text in (('b.png', 'B'), ('a.png', 'A'), ('more/c.JPG', 'C'))]
-    (tmp_path / 'captions.jsonl').write_text('\n'.join(map(json.dumps, lines)))
     return folder
 
 
+CAPTIONS = {'b.png': 'B', 'a.png': 'A', 'more/c.JPG': 'C'}
+
+
 def test_images_are_cropped_in_the_middle_and_mirrored(images):
-    data = ImageCaptionFolder(images, (8, 16), images.parent / 'captions.jsonl')
+    data = ImageCaptionFolder(images, (8, 16), CAPTIONS)
     assert data.names == ['a.png', 'b.png', 'more/c.JPG'] and len(data) == 6
     assert [data[i]['captions'] for i in range(6)] == ['A', 'B', 'C', 'A', 'B', 'C']
     for number, name, rows in ((0, 'a.png', slice(0, 8)), (1, 'b.png', slice(8, 16))):
@@ -108,7 +108,7 @@ def test_images_are_cropped_in_the_middle_and_mirrored(images):
 
 
 def test_latents_are_the_encoded_images_with_unit_deviation(images, tiny_diffusion):
-    data = ImageCaptionFolder(images, (8, 16), images.parent / 'captions.jsonl')
+    data = ImageCaptionFolder(images, (8, 16), CAPTIONS)
     latents = LatentCaptions(data, tiny_diffusion, batch_size=4)
     assert len(latents) == 6
     assert latents.latents.float().std() == pytest.approx(1, abs=2e-3)
@@ -125,14 +125,8 @@ def test_folders_and_captions_that_are_not_right(images, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match=r'no images \(.*\.png'):
         ImageCaptionFolder(tmp_path / 'empty', (8, 8))
-    captions = tmp_path / 'captions.jsonl'
-    captions.write_text('{"image": "a.png", "caption": "A"}\n')
-    with pytest.raises(ValueError, match='no caption for 2 of 3 images, first b.png'):
-        ImageCaptionFolder(images, (8, 8), captions)
-    for line in ('{"image": "a.png"}', '[1]', '{"image": ', ''):
-        captions.write_text('{"image": "a.png", "caption": "A"}\n' + line + '\n')
-        with pytest.raises(ValueError, match='captions.jsonl, line 2: expected'):
-            read_captions(captions)
+    with pytest.raises(ValueError, match='no caption for 2 of the 3 images .* first b.png'):
+        ImageCaptionFolder(images, (8, 8), {'a.png': 'A'})
     (images / 'b.png').write_bytes(b'not an image')
     with pytest.raises(ValueError, match='b.png cannot be read as an image'):
         ImageCaptionFolder(images, (8, 8))

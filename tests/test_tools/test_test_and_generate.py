@@ -244,18 +244,20 @@ def test_augmentation_of_the_config(tester, single, tmp_path):
 
 def test_depth_is_written_in_millimetres(tester, folder, tmp_path):
     metres = np.random.default_rng(1).uniform(1, 9, (3, H, W))
-    (folder / 'data/depth').mkdir()
+    for kind in ('images', 'depth'):
+        (tmp_path / kind).mkdir()
     for i, depth in enumerate(metres):
-        Image.fromarray(np.round(depth * 1000).astype(np.uint16)).save(folder / f'data/depth/{i}.png')
-        Image.fromarray(np.zeros((H, W, 3), np.uint8)).save(folder / 'data/depth' / f'{i}.jpg')
+        Image.fromarray(np.round(depth * 1000).astype(np.uint16)).save(tmp_path / f'depth/{i}.png')
+        Image.fromarray(np.zeros((H, W, 3), np.uint8)).save(tmp_path / f'images/{i}.png')
     cfg = config(folder, self_improving=False)
     cfg.model.type = 'DepthEstimator'
     cfg.model.decode_head.update(num_classes=1, threshold=0.5)
     cfg.test_evaluator = dict(type='DepthMetric')
-    depths = dict(img_path='depth', depth_map_path='depth')
-    load = dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3)
-    cfg.test_dataloader.dataset.update(type='ScenesDataset', img_suffix='.jpg', data_prefix=depths)
-    cfg.test_dataloader.dataset.pipeline[1] = load
+    load, _, pack = cfg.test_dataloader.dataset.pipeline
+    cfg.test_dataloader.dataset = dict(
+        type='ScenesDataset', data_root=str(tmp_path), data_prefix=dict(img_path='images', depth_map_path='depth'),
+        pipeline=[load, dict(type='LoadDepthAnnotation', depth_rescale_factor=1e-3), pack],
+    )  # fmt: skip
     cfg.dump(tmp_path / 'depth.py')
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(cfg.model).eval()

@@ -25,7 +25,9 @@ train_dataloader = dict(
     num_workers=0,
     sampler=dict(type='StreamSampler'),
     dataset=dict(
-        type=dataset_type, data_root=data_root, data_prefix=dict(img_path='images/train', seg_map_path='annotations/train'),
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path='images/train', seg_map_path='annotations/train'),
         pipeline=train_pipeline,
     ),
 )
@@ -34,7 +36,9 @@ val_dataloader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type, data_root=data_root, data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
         pipeline=test_pipeline,
     ),
 )

@@ -27,8 +27,11 @@ train_dataloader = dict(
     num_workers=0,
     sampler=dict(type='StreamSampler'),
     dataset=dict(
-        type=dataset_type, data_root=data_root, data_prefix=dict(img_path='train/images', seg_map_path='train/semantic'),
-        num_labelled=60, pipeline=train_pipeline,
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path='train/images', seg_map_path='train/semantic'),
+        num_labelled=60,
+        pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
@@ -36,7 +39,9 @@ val_dataloader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type, data_root=data_root, data_prefix=dict(img_path='val/images', seg_map_path='val/semantic'),
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path='val/images', seg_map_path='val/semantic'),
         pipeline=test_pipeline,
     ),
 )
@@ -45,7 +50,9 @@ test_dataloader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type, data_root=data_root, data_prefix=dict(img_path='test/images', seg_map_path='test/semantic'),
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path='test/images', seg_map_path='test/semantic'),
         pipeline=test_pipeline,
     ),
 )

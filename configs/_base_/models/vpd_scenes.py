@@ -3,7 +3,13 @@
 # The words of the captions that stand for the classes, in label order: captions say "walls", and never "ceiling".
 classes = ('floor', 'room', 'walls', 'door', 'window', 'picture', 'cabinet', 'table', 'bed', 'ball', 'bin')
 data_preprocessor = dict(
-    type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=(64, 64)
+    type='SegDataPreProcessor',
+    mean=[127.5] * 3,
+    std=[127.5] * 3,
+    bgr_to_rgb=True,
+    pad_val=0,
+    seg_pad_val=255,
+    size=(64, 64),
 )
 model = dict(
     type='EncoderDecoder',
@@ -21,8 +27,15 @@ model = dict(
     decode_head=dict(
         type='GenerativeDecodeHead',
         head=dict(
-            type='FPNHead', in_channels=[64] * 4, in_index=[0, 1, 2, 3], feature_strides=[2, 4, 8, 16], channels=64,
-            dropout_ratio=0.1, num_classes=11, norm_cfg=dict(type='BN', requires_grad=True), align_corners=False,
+            type='FPNHead',
+            in_channels=[64] * 4,
+            in_index=[0, 1, 2, 3],
+            feature_strides=[2, 4, 8, 16],
+            channels=64,
+            dropout_ratio=0.1,
+            num_classes=11,
+            norm_cfg=dict(type='BN', requires_grad=True),
+            align_corners=False,
             loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
         ),
     ),

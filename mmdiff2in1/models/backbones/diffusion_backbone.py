@@ -65,6 +65,8 @@ class DiffusionBackbone(BaseModule):
         super().__init__(init_cfg)
         if regime not in REGIMES:
             raise ValueError(f'unknown regime {regime!r}; known: {", ".join(REGIMES)}')
+        if bf16 not in (True, False, 'auto'):
+            raise ValueError(f"bf16 is {bf16!r}, expected True, False or 'auto'")
         self.feature, self.regime, self.bf16 = feature_config(**(feature or {})), regime, bf16
         if isinstance(diffusion, dict):
             self.diffusion = LatentDiffusion.from_config(diffusion)
