@@ -1,4 +1,4 @@
-"""The main job on the embedded default: Scenes are rendered, a model is trained and improves itself, pictures are drawn.
+"""The main job on the embedded default: Scenes are rendered, a model is trained, improves itself, and is shown.
 
     make demo          # or: python tools/demo.py
     python tools/demo.py --short     # the same in about a minute, too short to learn anything
@@ -44,13 +44,16 @@ SHORT = {
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='results (work_dirs/demo)')
+    parser.add_argument('--work-dir', type=Path, help='results (work_dirs/demo)')
     parser.add_argument(
         '--data', type=Path, default=Path('data/scenes'), help='where the scenes are kept (data/scenes)'
     )
     parser.add_argument('--seed', type=int, default=0, help='draw of the labels, weights, order, noise (0)')
     parser.add_argument('--short', action='store_true', help='a few iterations of everything, to see that it runs')
-    return parser.parse_args()
+    args = parser.parse_args()
+    name = 'demo' + ('-short' if args.short else '') + (f'-seed{args.seed}' if args.seed else '')
+    args.work_dir = args.work_dir or Path('work_dirs', name)
+    return args
 
 
 def config(name: str, args: argparse.Namespace) -> Config:

@@ -10,6 +10,7 @@ appear in WORK_DIR/unet/samples; killed at any time, --resume goes on. The resul
 
 import argparse
 from dataclasses import fields
+from typing import Any
 
 from mmdiff2in1.apis.pretraining import PretrainingOptions, pretrain
 
@@ -59,7 +60,7 @@ def parse_args() -> PretrainingOptions:
                 default=None if required else field.default,
                 help=text if required else f'{text} ({field.default})',
             )
-    values = vars(parser.parse_args())
+    values: dict[str, Any] = vars(parser.parse_args())
     return PretrainingOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

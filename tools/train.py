@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 
 from mmdiff2in1.apis.training import build_runner, resume_where_possible, train
 
@@ -41,7 +42,9 @@ def main() -> None:
     cfg.merge_from_dict(args.cfg_options)
     work_dir = Path(args.work_dir or cfg.get('work_dir') or Path('work_dirs', Path(args.config).stem))
     if 'stages' in cfg:
-        print(json.dumps(train(cfg, work_dir, args.resume), indent=2))
+        results = train(cfg, work_dir, args.resume)
+        if is_main_process():
+            print(json.dumps(results, indent=2))
         return
     cfg.work_dir = str(work_dir)
     if args.resume:

@@ -19,7 +19,6 @@ _base_ = [
 
 diffusion = 'work_dirs/camvid_diffusion'
 max_iters = 300
-updates = max_iters * 16 // 40
 
 segmentor = dict(
     type='EncoderDecoder',
@@ -86,7 +85,7 @@ optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor', optimizer=d
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_iters, eta_min_ratio=0.01, by_epoch=False)]
 custom_hooks = [
     dict(type='ExactResumeHook'),
-    dict(type='SelfImprovingHook', alpha=0.05 ** (1 / updates), samples_per_update=40),
+    dict(type='SelfImprovingHook', remaining=0.05, samples_per_update=40),
 ]
 stages = dict(
     warmup=dict(

@@ -19,7 +19,6 @@ _base_ = [
 
 # Self-improving stage: 400 steps of 12 + 12 samples, an update per 40 samples: 240 updates.
 max_iters = 400
-updates = max_iters * 24 // 40
 
 model = dict(
     _delete_=True,
@@ -47,7 +46,7 @@ param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_iters, eta_min_ratio
 custom_hooks = [
     dict(type='ExactResumeHook'),
     # 5 % of the warm-up's weights are left in θ_C at the end.
-    dict(type='SelfImprovingHook', alpha=0.05 ** (1 / updates), samples_per_update=40),
+    dict(type='SelfImprovingHook', remaining=0.05, samples_per_update=40),
 ]
 stages = dict(
     warmup=dict(

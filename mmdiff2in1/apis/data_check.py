@@ -1,6 +1,5 @@
 """Looks at a spread of image and label files before a long training starts."""
 
-
 import numpy as np
 from mmengine.config import Config
 from mmseg.registry import DATASETS
@@ -41,18 +40,28 @@ def check_labels(dataset, num_classes: int, name: str, most: int = 64) -> int:
 
 
 def check_data(cfg: Config) -> None:
-    """:func:`check_labels` for the training and validation sets of a config with a ``SelfImprovingSegmentor``."""
+    """:func:`check_labels` for the sets of a config with a ``SelfImprovingSegmentor``."""
     head = cfg.model.segmentor.get('decode_head', {})
     head = head[-1] if isinstance(head, list) else head
     num_classes = head.get('head', head).get('num_classes')
-    for loader in ('train_dataloader', 'val_dataloader'):
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if not cfg.get(loader):
+            continue
         dataset_cfg = cfg[loader].dataset
         if dataset_cfg.type == 'SyntheticSampleDataset':
             dataset_cfg = dataset_cfg.dataset
         dataset = DATASETS.build(dataset_cfg)
         dataset.full_init()
-        if num_classes is not None and hasattr(dataset, 'ignore_index'):
-            check_labels(dataset, num_classes, f'{loader}.dataset')
+        for part in _parts(dataset):
+            if num_classes is not None and hasattr(part, 'ignore_index'):
+                check_labels(part, num_classes, f'{loader}.dataset')
+
+
+def _parts(dataset) -> list:
+    """The datasets inside mmengine's RepeatDataset and ConcatDataset."""
+    if hasattr(dataset, 'datasets'):
+        return [part for inner in dataset.datasets for part in _parts(inner)]
+    return _parts(dataset.dataset) if hasattr(dataset, 'dataset') else [dataset]
 
 
 def _read(path: str) -> np.ndarray:
@@ -68,11 +77,11 @@ def _check_values(label: np.ndarray, info: dict, num_classes: int, ignore_index:
     values = np.unique(label).astype(int)
     if info.get('reduce_zero_label'):
         values = np.where(values == 0, ignore_index, values - 1)
-    values = {(info.get('label_map') or {}).get(int(v), int(v)) for v in values}
-    strange = sorted(v for v in values if not 0 <= v < num_classes and v != ignore_index)
+    mapped = {(info.get('label_map') or {}).get(int(v), int(v)) for v in values}
+    strange = sorted(v for v in mapped if not 0 <= v < num_classes and v != ignore_index)
     if strange:
         raise ValueError(
-            f'{name}: {info[LABEL_KEY]} holds the label values {strange[:8]} (after zero-label reduction and label map); '
+            f'{name}: {info[LABEL_KEY]} holds the label values {strange[:8]} after zero-label reduction and label map; '
             f'expected 0 … {num_classes - 1} or {ignore_index} (ignore). Check num_classes, reduce_zero_label and '
             'ignore_index'
         )

@@ -1,8 +1,9 @@
-"""Training a small latent diffusion model from scratch on a folder of images: autoencoder first, then U-Net and text."""
+"""Training a small latent diffusion model from scratch on a folder of images: autoencoder, then U-Net and text."""
 
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -20,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from mmdiff2in1.diffusion import LatentDiffusion
 from mmdiff2in1.diffusion.image_folder import ImageCaptionFolder, LatentCaptions
 from mmdiff2in1.diffusion.pretraining import AutoencoderObjective, DenoisingObjective
-from mmdiff2in1.diffusion.tokenizer import words_of
+from mmdiff2in1.diffusion.tokenizer import split_words, words_of
 from mmdiff2in1.engine import AtomicCheckpointHook, ExactResumeHook
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.sample_grid_hook import SampleGridHook
@@ -147,8 +150,12 @@ def pretrain(options: PretrainingOptions) -> Path:
     launcher_of_environment()
     captions = read_captions(options.captions) if options.captions else None
     images = ImageCaptionFolder(options.images, options.size, captions)
+    if len(images.names) < 5:
+        raise ValueError(
+            f'{options.images} holds {len(images.names)} images; at least 5 are needed, one to validate on'
+        )
     torch.manual_seed(options.seed)
-    diffusion = initial_diffusion(options, images.captions)
+    diffusion = initial_diffusion(options, images.captions).to(get_device())
     if any(side % diffusion.multiple for side in options.size):
         raise ValueError(f'size {options.size}: height and width must be multiples of {diffusion.multiple}')
     autoencoder = AutoencoderObjective(diffusion.vae.requires_grad_(True), bf16=options.bf16)
@@ -173,14 +180,24 @@ def pretrain(options: PretrainingOptions) -> Path:
 def initial_diffusion(options: PretrainingOptions, captions: list[str]) -> LatentDiffusion:
     """Random weights with a vocabulary made from the captions, or the weights of ``options.init``."""
     if options.init is not None:
-        return LatentDiffusion.from_folder(options.init)
-    longest = max(sum(1 for _ in caption.split()) for caption in captions)
+        diffusion = LatentDiffusion.from_folder(options.init)
+        unknown = sorted(set(words_of(captions)) - set(diffusion.text.tokenizer.get_vocab()))
+        if unknown and options.captions:
+            print_log(f'{options.init} does not know {len(unknown)} words of the captions: {unknown[:10]}', 'current')
+        return diffusion
+    longest = max(len(split_words(caption)) for caption in captions)
     max_length = 8 * math.ceil((longest + 2) / 8)
     return LatentDiffusion.from_config(diffusion_config(options, words_of(captions), max_length))
 
 
 def _train_stage(
-    name: str, objective: BaseModel, data: Dataset, options: PretrainingOptions, iters: int, lr: float, hooks: list = ()
+    name: str,
+    objective: BaseModel,
+    data: Dataset,
+    options: PretrainingOptions,
+    iters: int,
+    lr: float,
+    hooks: Sequence = (),
 ) -> None:
     """Trains ``objective`` in ``<work_dir>/<name>`` unless that is finished; afterwards it holds the final weights."""
     deciding = {k: v for k, v in asdict(options).items() if k not in (*PLACES, 'val_interval')}
@@ -203,7 +220,7 @@ def _train_stage(
     objective.load_state_dict(checkpoint['state_dict'])
 
 
-def _runner(path: Path, objective, data, options: PretrainingOptions, iters: int, lr: float, hooks: list) -> Runner:
+def _runner(path: Path, objective, data, options: PretrainingOptions, iters: int, lr: float, hooks: Sequence) -> Runner:
     images = len(data) // 2  # the second half are the mirrored images
     held_out = min(options.validation, images // 5)
     order = np.random.default_rng(options.seed).permutation(images)

@@ -1,5 +1,6 @@
-"""A stage's folder knows which config it belongs to and whether the stage is finished."""
+"""A stage's folder knows what it was made from and whether the stage is finished."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ class StageFolder:
 
     Args:
         path: The folder.
-        fingerprint: Hash of the config that the stage is asked to run.
+        fingerprint: Hash of all that the stage is made from.
     """
 
     def __init__(self, path: Path, fingerprint: str):
@@ -23,14 +24,13 @@ class StageFolder:
         """What :meth:`finish` was given, or None.
 
         Raises:
-            ValueError: The folder holds this stage of another config.
+            ValueError: The folder holds this stage of another config, other weights or another stage before it.
         """
-        self._check(BEGUN)
-        return self._check(FINISHED)
+        self._read(BEGUN)
+        return self._read(FINISHED)
 
     def begin(self) -> None:
-        """Marks the folder as this config's. To be called on one process."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Marks the folder. To be called on one process."""
         self._write(BEGUN, {})
 
     def finish(self, **result) -> dict:
@@ -38,11 +38,16 @@ class StageFolder:
         self._write(FINISHED, result)
         return result
 
+    @property
+    def mark(self) -> str:
+        """Identity of this finished stage, for those that build on it: another run of it has another one."""
+        return hashlib.sha256((self.path / FINISHED).read_bytes()).hexdigest()
+
     def _write(self, name: str, facts: dict) -> None:
         text = json.dumps({'fingerprint': self.fingerprint, **facts}, indent=2) + '\n'
         write_atomically(self.path / name, text.encode())
 
-    def _check(self, name: str) -> dict | None:
+    def _read(self, name: str) -> dict | None:
         file = self.path / name
         if not file.is_file():
             return None
@@ -50,7 +55,8 @@ class StageFolder:
         found = facts.pop('fingerprint')
         if found != self.fingerprint:
             raise ValueError(
-                f'{self.path} holds this stage of another config (fingerprint {found[:8]}, expected '
-                f'{self.fingerprint[:8]}): choose another --work-dir, or delete that folder to run the stage anew'
+                f'{self.path} holds this stage of another config, of other weights or after another stage (fingerprint '
+                f'{found[:8]}, expected {self.fingerprint[:8]}): choose another --work-dir, or delete that folder to '
+                'run the stage anew'
             )
         return facts

@@ -4,22 +4,22 @@
 """
 
 import copy
-import hashlib
-import json
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-STAGES = ('warmup', 'synthesis', 'self_improving', 'test')
-CHAIN_KEYS = ('carry_optimizer',)
-"""Settings of a stage that are no config keys."""
+from mmdiff2in1.datasets import BatchMix
+
+CHAIN_KEYS = ('carry_optimizer', 'work_dir')
+"""Settings of the warm-up that are no keys of its config."""
 
 
 def check_chain(cfg: Config) -> None:
     """Refuses a config that the chain cannot run, before anything starts.
 
     Raises:
-        ValueError: No self-improving model, unknown stages, or a stage without a length.
+        ValueError: No self-improving model, unknown stages, samples without the wrapper that mixes them in, or a mix
+            that the batch size does not allow.
     """
     if cfg.model.get('type') != 'SelfImprovingSegmentor':
         raise ValueError(
@@ -31,12 +31,22 @@ def check_chain(cfg: Config) -> None:
     unknown = set(cfg.stages) - {'warmup', 'synthesis'}
     if unknown:
         raise ValueError(f'unknown stages {sorted(unknown)}; known: warmup, synthesis (the config itself is the third)')
-    wrapper = cfg.train_dataloader.dataset
-    if cfg.stages.get('synthesis') and wrapper.get('type') != 'SyntheticSampleDataset':
+    loader = cfg.train_dataloader
+    if loader.dataset.get('type') == 'SyntheticSampleDataset':
+        BatchMix.parse(loader.dataset.get('mix', 'uniform')).composition(loader.batch_size)
+    elif cfg.stages.get('synthesis'):
         raise ValueError(
-            f'stages.synthesis makes samples, but train_dataloader.dataset is a {wrapper.get("type")}; wrap it: '
+            f'stages.synthesis makes samples, but train_dataloader.dataset is a {loader.dataset.get("type")}; wrap it: '
             "dataset = dict(_delete_=True, type='SyntheticSampleDataset', dataset=_base_.train_dataloader.dataset)"
         )
+
+
+def store_of(cfg: Config, work_dir: Path) -> Path | None:
+    """Where the synthetic samples of a run are: the dataset's own ``store``, else a folder of the work dir; or None."""
+    store = cfg.train_dataloader.dataset.get('store')
+    if store is not None:
+        return Path(store)
+    return work_dir / 'synthetic' if cfg.stages.get('synthesis') else None
 
 
 def warmup_config(cfg: Config, work_dir: Path) -> Config:
@@ -44,8 +54,8 @@ def warmup_config(cfg: Config, work_dir: Path) -> Config:
     plain = copy.deepcopy(cfg)
     plain.model = plain.model.segmentor
     _without_samples(plain)
-    plain.val_cfg = dict(type='ValLoop')
-    plain.test_cfg = dict(type='TestLoop')
+    plain.val_cfg = dict(type='ValLoop') if plain.get('val_cfg') else None
+    plain.test_cfg = dict(type='TestLoop') if plain.get('test_cfg') else None
     plain.custom_hooks = [hook for hook in plain.get('custom_hooks', []) if hook['type'] != 'SelfImprovingHook']
     if plain.optim_wrapper.get('constructor') == 'ExploiterOptimWrapperConstructor':
         base = plain.optim_wrapper.pop('base_constructor', None)
@@ -58,7 +68,8 @@ def warmup_config(cfg: Config, work_dir: Path) -> Config:
         if isinstance(value, list):
             plain[key] = value
     plain.pop('stages')
-    return _placed(plain, work_dir)
+    plain.work_dir = str(work_dir)
+    return plain
 
 
 def self_improving_config(cfg: Config, work_dir: Path, warmup: Path | None, store: Path | None) -> Config:
@@ -71,27 +82,14 @@ def self_improving_config(cfg: Config, work_dir: Path, warmup: Path | None, stor
     if warmup is not None:
         stage.load_from = str(warmup)
     stage.pop('stages')
-    return _placed(stage, work_dir)
+    stage.work_dir = str(work_dir)
+    return stage
 
 
 def _without_samples(cfg: Config) -> None:
     """Keeps the wrapper, which seeds the augmentation, but without store and mix: the wrapped set, bit for bit."""
     dataset = cfg.train_dataloader.dataset
     if dataset.get('type') == 'SyntheticSampleDataset':
-        cfg.train_dataloader.dataset = ConfigDict(
-            type=dataset.type, dataset=dataset.dataset, seed=dataset.get('seed', 0)
-        )
+        seed = dataset.get('seed', 0)
+        cfg.train_dataloader.dataset = ConfigDict(type=dataset.type, dataset=dataset.dataset, seed=seed)
         cfg.train_dataloader.pop('batch_sampler', None)
-
-
-def _placed(cfg: Config, work_dir: Path) -> Config:
-    cfg.work_dir = str(work_dir)
-    return cfg
-
-
-def fingerprint(cfg: Config) -> str:
-    """Hash of all that decides a stage's result: the config without places and names."""
-    decisive = {
-        k: v for k, v in cfg.to_dict().items() if k not in ('work_dir', 'resume', 'launcher', 'filename', 'log_level')
-    }
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()

@@ -3,26 +3,30 @@
 Each stage is an ordinary mmengine run, or job, with its own folder below the work dir.
 """
 
+import copy
 import json
-import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, get_rank, is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
-from mmdiff2in1.synthesis import SampleStore, synthesize_from_config
+from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.synthesis.atomic import write_atomically
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
+from .checkpoints import load_weights
+from .creating import check_creation, create_samples
 from .data_check import check_data
+from .identity import fingerprint, store_mark
 from .stage_folder import StageFolder
-from .stages import check_chain, fingerprint, self_improving_config, warmup_config
+from .stages import check_chain, self_improving_config, store_of, warmup_config
 
 
 def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
@@ -39,73 +43,90 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
             synthesis always continues.
 
     Returns:
-        ``warmup`` and ``self_improving``: last validation metrics; ``test``: metrics, θ_E's under ``exploiter/``.
+        ``warmup`` and ``self_improving``: checkpoint and last validation metrics; ``test``: metrics, θ_E's under
+        ``exploiter/``.
 
     Raises:
-        ValueError: The config cannot be chained, labels do not fit it, or the work dir holds stages of another config.
+        ValueError: The config cannot be chained, data or synthesis settings do not fit it, or the work dir holds stages
+            that were made from something else. All of it is found before the first stage.
     """
     check_chain(cfg)
     launcher_of_environment()
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     check_data(cfg)
     work_dir = Path(work_dir)
-    results, warmup_checkpoint, store = {}, None, None
+    store, results, parents, warmup_checkpoint = store_of(cfg, work_dir), {}, [], None
+    if cfg.stages.get('synthesis'):
+        check_creation(cfg, store)
     warmup = cfg.stages.get('warmup')
     if warmup:
-        folder = Path(warmup.pop('work_dir', work_dir / 'warmup'))
-        results['warmup'] = run_stage('warm-up', warmup_config(cfg, folder), resume)
-        warmup_checkpoint = Path(results['warmup']['checkpoint'])
+        stage = warmup_config(cfg, Path(warmup.get('work_dir') or work_dir / 'warmup'))
+        results['warmup'] = run_stage('warm-up', stage, resume)
+        warmup_checkpoint = results['warmup']['checkpoint']
+        parents.append(StageFolder(stage.work_dir, fingerprint(stage)).mark)
     if cfg.stages.get('synthesis'):
-        store = Path(cfg.train_dataloader.dataset.get('store') or work_dir / 'synthetic')
         create_samples(cfg, store)
+    if store is not None:
+        parents.append(store_mark(SampleStore(store)))
     stage = self_improving_config(cfg, work_dir / 'self_improving', warmup_checkpoint, store)
-    carried = warmup_checkpoint if warmup and warmup.get('carry_optimizer') else None
-    results['self_improving'] = run_stage('self-improving', stage, resume, optimizer_of=carried)
+    carry = bool(warmup and warmup.get('carry_optimizer'))
+    results['self_improving'] = run_stage('self-improving', stage, resume, parents, warmup_checkpoint, carry)
     if stage.get('test_dataloader'):
-        stage.load_from = results['self_improving']['checkpoint']
-        stage.work_dir = str(work_dir / 'test')
-        results['test'] = test(stage)
+        results['test'] = test(stage, results['self_improving']['checkpoint'], work_dir / 'test')
     if is_main_process():
         write_atomically(work_dir / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
         curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
     return results
 
 
-def run_stage(title: str, cfg: Config, resume: bool, optimizer_of: Path | None = None) -> dict:
+def run_stage(
+    title: str,
+    cfg: Config,
+    resume: bool,
+    parents: Sequence[str] = (),
+    before: str | None = None,
+    carry_optimizer: bool = False,
+) -> dict:
     """One training stage as an mmengine run, unless it is finished.
 
     Args:
         title: For the log.
         cfg: Its config, ``work_dir`` included.
         resume: Continue from its last checkpoint.
-        optimizer_of: Checkpoint whose optimizer state (moments, not rates) is carried over at the start.
+        parents: Identities of what it builds on, see :func:`~mmdiff2in1.apis.identity.fingerprint`.
+        before: Checkpoint of the stage before, which must fit in every tensor.
+        carry_optimizer: Start with that stage's optimizer state (moments, not rates).
 
     Returns:
         ``checkpoint``, ``iters``, ``seconds`` and ``metrics`` of the last validation.
     """
-    folder = StageFolder(cfg.work_dir, fingerprint(cfg))
-    result = folder.result()
-    if result is not None:
-        print_log(f'{title}: finished before, skipped ({cfg.work_dir})', 'current')
-        return result
+    folder = StageFolder(cfg.work_dir, fingerprint(cfg, parents))
+    facts = folder.result()
     barrier()  # nobody writes before everybody has looked
+    if facts is not None:
+        print_log(f'{title}: finished before, skipped ({cfg.work_dir})', 'current')
+        return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
     if resume:
         resume_where_possible(cfg)
     runner = build_runner(cfg)
     if is_main_process():
         folder.begin()
-    runner.logger.info(f'{title}: {cfg.train_cfg.max_iters} iterations in {cfg.work_dir}')
-    if optimizer_of is not None and not cfg.resume:
-        carry_optimizer_state(runner, optimizer_of)
+    runner.logger.info(f'{title} in {cfg.work_dir}')
+    if before is not None and not cfg.resume:
+        # mmengine, which loads it again after initialisation, would only warn of what does not fit.
+        load_weights(unwrapped(runner.model), before)
+        if carry_optimizer:
+            carry_optimizer_state(runner, before)
     start = time.perf_counter()
     runner.train()
+    checkpoint = Path(runner.message_hub.get_info('last_ckpt'))
     facts = dict(
-        checkpoint=runner.message_hub.get_info('last_ckpt'),
-        iters=runner.iter,
-        seconds=time.perf_counter() - start,
-        metrics=last_metrics(runner),
+        checkpoint=checkpoint.name, iters=runner.iter, seconds=time.perf_counter() - start, metrics=last_metrics(runner)
     )
-    return folder.finish(**facts) if is_main_process() else facts
+    if is_main_process():
+        folder.finish(**facts)
+    barrier()
+    return facts | {'checkpoint': str(folder.path / checkpoint.name)}
 
 
 def resume_where_possible(cfg: Config) -> None:
@@ -129,7 +150,12 @@ def build_runner(cfg: Config) -> Runner:
     return Runner.from_cfg(cfg)
 
 
-def carry_optimizer_state(runner: Runner, checkpoint: Path) -> None:
+def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """The model inside a wrapper for several processes."""
+    return getattr(model, 'module', model)
+
+
+def carry_optimizer_state(runner: Runner, checkpoint: str | Path) -> None:
     """Continues the moments of another run of the same parameters; learning rates stay the stage's own.
 
     Raises:
@@ -150,33 +176,19 @@ def carry_optimizer_state(runner: Runner, checkpoint: Path) -> None:
 
 def last_metrics(runner: Runner) -> dict[str, float]:
     """Metrics of the last validation."""
-    scalars = runner.message_hub.log_scalars
-    return {
-        name.removeprefix('val/'): float(buffer.current())
-        for name, buffer in scalars.items()
-        if name.startswith('val/') and name.removeprefix('val/') not in ('time', 'data_time')
+    scalars = {
+        name.removeprefix('val/'): buffer
+        for name, buffer in runner.message_hub.log_scalars.items()
+        if name.startswith('val/')
     }
+    return {name: float(buffer.current()) for name, buffer in scalars.items() if name not in ('time', 'data_time')}
 
 
-def create_samples(cfg: Config, store: Path, poll_seconds: float = 1.0) -> None:
-    """The synthesis stage; each process makes its share, none waits inside a collective while others create."""
-    rank, world_size = get_rank(), int(os.environ.get('WORLD_SIZE', 1))
-    synthesize_from_config(cfg, store, rank, world_size)
-    if world_size == 1:
-        return
-    marker = f'.done-{os.environ.get("TORCHELASTIC_RUN_ID", "run")}-rank'
-    (store / f'{marker}{rank}').touch()
-    while len(list(store.glob(f'{marker}*'))) < world_size:
-        time.sleep(poll_seconds)
-    barrier()
-    if is_main_process():
-        SampleStore(store).merge()
-        for file in store.glob(f'{marker}*'):
-            file.unlink()
-    barrier()
-
-
-def test(cfg: Config) -> dict[str, float]:
-    """Runs the test loop of a config whose ``load_from`` names a checkpoint."""
-    cfg.resume = False
-    return {name: float(value) for name, value in build_runner(cfg).test().items()}
+def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float]:
+    """Runs the test loop of a config on a checkpoint, which must fit it."""
+    cfg = copy.deepcopy(cfg)
+    cfg.work_dir, cfg.load_from, cfg.resume = str(work_dir), None, False
+    cfg.pop('experiment_name', None)
+    runner = build_runner(cfg)
+    load_weights(unwrapped(runner.model), checkpoint)
+    return {name: float(value) for name, value in runner.test().items()}

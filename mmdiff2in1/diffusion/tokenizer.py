@@ -10,10 +10,15 @@ BEGIN, END, UNKNOWN = '<|begin|>', '<|end|>', '<|unknown|>'
 _WORD = Regex(r"[a-z0-9'-]+")
 
 
-def words_of(captions: Iterable[str]) -> list[str]:
-    """The words that occur in ``captions``, lower case, sorted; the vocabulary of :func:`caption_tokenizer`."""
+def split_words(caption: str) -> list[str]:
+    """The words of a caption, lower case, in order: one token each."""
     splitter = pre_tokenizers.Split(_WORD, 'removed', invert=True)
-    return sorted({word for caption in captions for word, _ in splitter.pre_tokenize_str(caption.lower())})
+    return [word for word, _ in splitter.pre_tokenize_str(caption.lower())]
+
+
+def words_of(captions: Iterable[str]) -> list[str]:
+    """The words that occur in ``captions``, sorted; the vocabulary of :func:`caption_tokenizer`."""
+    return sorted({word for caption in captions for word in split_words(caption)})
 
 
 def caption_tokenizer(words: list[str], max_length: int) -> PreTrainedTokenizerFast:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
 from mmdiff2in1.datasets.randomness import seed_all
@@ -47,6 +47,22 @@ class ExactResumeHook(Hook):
                 'ExactResumeHook: the config sets no seed, so a resumed run reads its samples in another order; '
                 f'set randomness=dict(seed={runner.seed}) to repeat this run and resume it exactly'
             )
+
+        self._make_up_lost_validation(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: Mapping | None = None) -> None:
+        runner.message_hub.update_info('validated_iter', runner.iter)
+
+    def _make_up_lost_validation(self, runner: Runner) -> None:
+        """A checkpoint is written before the validation of its iteration: a kill in between loses that validation."""
+        loop = runner.train_loop
+        if not isinstance(loop, IterBasedTrainLoop) or runner.val_loop is None or not 0 < runner.iter:
+            return
+        due = runner.iter >= loop.val_begin and (
+            runner.iter % loop.val_interval == 0 or runner.iter == runner.max_iters
+        )
+        if due and runner.message_hub.runtime_info.get('validated_iter') != runner.iter:
+            runner.val_loop.run()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None) -> None:
         seed_all(self._seed, 'train', self._rank, runner.iter)

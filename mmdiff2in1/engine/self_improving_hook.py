@@ -12,9 +12,10 @@ from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 SAMPLES = 'self_improving_n'
 UPDATES = 'self_improving_updates'
@@ -41,27 +42,44 @@ class SelfImprovingHook(Hook):
     the remainder. The cadence is thus the same for every batch size and number of processes. n and the number of
     updates travel in the checkpoint (`message_hub`); the log shows `ema_updates`.
 
-    `alpha` is the share that θ_C *keeps* per update (mmengine's EMAHook has momentum = 1 - alpha). Parameters and
-    running averages are averaged; what the model lists as copied (counters, power-iteration vectors) is copied. With
-    several processes the running averages of θ_E's normalisation layers, which every process has of its own share of
-    the data, are averaged over the processes before an update. All processes must get batches of one size: the count
-    is never communicated, as that would make the GPU wait.
+    Exactly one of two says how slow the average is. `alpha` is the share that θ_C *keeps* per update (mmengine's EMAHook
+    has momentum = 1 - alpha). `remaining` is the share of the first θ_C that is left when the training ends: α follows
+    from the length of the training and the global batch (`alpha_for`), and so is the same after a resume; the log shows
+    it. Epochs that end in a shorter batch count as if it were a whole one.
+
+    Parameters and running averages are averaged; what the model lists as copied (counters, power-iteration vectors) is
+    copied. With several processes the running averages of θ_E's normalisation layers, which every process has of its
+    own share of the data, are averaged over the processes after every iteration: the checkpoint holds those of the
+    first process, a validation uses everybody's. All processes must get batches of one size: the count is never
+    communicated, as that would make the GPU wait.
 
     A step that mixed precision skips because of an overflow counts as a step, for the same reason.
 
-    Raises ValueError for alpha outside [0, 1] or samples_per_update that is no integer >= 1; TypeError, at the start of
-    the training, for a model without `ema_tensors`.
+    Raises ValueError for none or both of alpha and remaining, alpha outside [0, 1], remaining outside (0, 1) or
+    samples_per_update that is no integer >= 1; at the start of the training TypeError for a model without
+    `ema_tensors`, and ValueError where `remaining` cannot be turned into α: no iteration-based training, batches of
+    unknown size, or a training without a single update.
     """
 
     # After the optimizer step, as all hooks of `after_train_iter`; before the log (60) and the checkpoint (90).
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, alpha: float = 0.998, samples_per_update: int = 40) -> None:
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
+    def __init__(
+        self, alpha: float | None = None, remaining: float | None = None, samples_per_update: int = 40
+    ) -> None:
+        if (alpha is None) == (remaining is None):
+            raise ValueError(
+                f'found alpha={alpha!r} and remaining={remaining!r}, expected one of them: alpha=0.998, as in the '
+                'paper, or remaining=0.05, the share of the first θ_C that is left at the end of this training'
+            )
+        if alpha is not None and not (_is_number(alpha) and 0 <= alpha <= 1):
             raise ValueError(f'alpha is {alpha!r}, expected the share that θ_C keeps, a number in [0, 1]')
+        if remaining is not None and not (_is_number(remaining) and 0 < remaining < 1):
+            raise ValueError(f'remaining is {remaining!r}, expected the share that is left, a number in (0, 1)')
         if isinstance(samples_per_update, bool) or not isinstance(samples_per_update, int) or samples_per_update < 1:
             raise ValueError(f'samples_per_update is {samples_per_update!r}, expected an integer of 1 or more')
-        self.alpha = float(alpha)
+        self.alpha = alpha
+        self.remaining = remaining
         self.samples_per_update = samples_per_update
 
     def before_train(self, runner: Runner) -> None:
@@ -76,11 +94,21 @@ class SelfImprovingHook(Hook):
         self._n = runner.message_hub.get_info(SAMPLES, 0) if resumed else 0
         self._updates = runner.message_hub.get_info(UPDATES, 0) if resumed else 0
         self._world_size = get_world_size()
+        if self.remaining is not None:
+            updates = _expected_updates(runner, self._world_size, self.samples_per_update)
+            self.alpha = alpha_for(updates, self.remaining)
+            runner.logger.info(
+                f'SelfImprovingHook: α = {self.alpha:.6g}, of which {updates} updates leave {self.remaining:g} of the '
+                'first θ_C'
+            )
+        self._collect(model)
         self._report(runner)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: dict | None = None
     ) -> None:
+        if self._world_size > 1:
+            all_reduce_params(_running_averages(self._normalisations), op='mean')
         self._n += _batch_size(data_batch) * self._world_size
         if _has_stepped(runner.optim_wrapper):
             k, self._n = divmod(self._n, self.samples_per_update)
@@ -89,10 +117,19 @@ class SelfImprovingHook(Hook):
         self._report(runner)
         runner.message_hub.update_scalar('train/ema_updates', self._updates)
 
+    def _collect(self, model: nn.Module) -> None:
+        """Walks through the model, which is on its device and loaded by now; its updates do not do so again."""
+        self._normalisations = _with_own_statistics(model.exploiter)
+        self._tensors = model.ema_tensors()
+        self._stay = False
+
     @torch.no_grad()
     def _update(self, model: nn.Module, k: int) -> None:
-        all_reduce_params(_running_averages(model.exploiter), op='mean')
-        averaged_creator, averaged_exploiter, copied_creator, copied_exploiter = model.ema_tensors()
+        if not self._stay:
+            # A module may bind its buffer anew in every forward pass instead of changing it. The first update tells.
+            before, self._tensors = self._tensors, model.ema_tensors()
+            self._stay = _same_memory(before, self._tensors)
+        averaged_creator, averaged_exploiter, copied_creator, copied_exploiter = self._tensors
         weight = 1 - self.alpha**k
         for creator, exploiter in _by_type(averaged_creator, averaged_exploiter):
             torch._foreach_lerp_(creator, exploiter, weight)
@@ -122,25 +159,63 @@ def _batch_size(batch: object) -> int:
     return len(inputs)
 
 
+def _expected_updates(runner: Runner, world_size: int, samples_per_update: int) -> int:
+    """Updates of the whole training, the part before a resume included."""
+    loop = runner.train_loop
+    if not isinstance(loop, IterBasedTrainLoop):
+        raise ValueError(
+            f'remaining needs the number of iterations, found {type(loop).__name__}; train with '
+            "train_cfg=dict(type='IterBasedTrainLoop', max_iters=…), or give alpha"
+        )
+    batch = _loader_batch_size(loop.dataloader) * world_size
+    updates = loop.max_iters * batch // samples_per_update
+    if updates < 1:
+        raise ValueError(
+            f'{loop.max_iters} iterations of {batch} samples make no update of {samples_per_update} samples, expected '
+            'one or more; train longer, lower samples_per_update, or give alpha'
+        )
+    return updates
+
+
+def _loader_batch_size(dataloader: DataLoader) -> int:
+    """Samples of a process's batch: a batch sampler that mixes adds to the `batch_size` of the config."""
+    size = getattr(dataloader.batch_sampler, 'batch_size', dataloader.batch_size)
+    if not isinstance(size, int):
+        raise ValueError(
+            f'the batch size of {type(dataloader.batch_sampler).__name__} is {size!r}, expected an integer; give it a '
+            '`batch_size`, or the hook alpha instead of remaining'
+        )
+    return size
+
+
 def _has_stepped(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
     """Whether this iteration ended in an optimizer step, and not in the middle of gradient accumulation."""
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
     return any(wrapper.should_update() for wrapper in wrappers)
 
 
-def _running_averages(model: nn.Module) -> list[Tensor]:
-    """Running mean and variance that differ between processes.
-
-    Those of SyncBatchNorm agree already. Those of layers in eval mode do not move, and averaging would round them.
-    """
-    layers = [
+def _with_own_statistics(model: nn.Module) -> list[nn.Module]:
+    """Layers whose running mean and variance differ between processes; those of SyncBatchNorm agree already."""
+    return [
         module
         for module in model.modules()
-        if module.training
-        and getattr(module, 'running_mean', None) is not None
-        and not isinstance(module, nn.SyncBatchNorm)
+        if getattr(module, 'running_mean', None) is not None and not isinstance(module, nn.SyncBatchNorm)
     ]
-    return [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var)]
+
+
+def _running_averages(layers: list[nn.Module]) -> list[Tensor]:
+    """Running mean and variance; those of layers in eval mode do not move, and averaging would round them."""
+    return [buffer for layer in layers if layer.training for buffer in (layer.running_mean, layer.running_var)]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _same_memory(before: Iterable[list[Tensor]], after: Iterable[list[Tensor]]) -> bool:
+    """Whether all tensors are still the same ones."""
+    one, other = ([tensor.data_ptr() for tensors in lists for tensor in tensors] for lists in (before, after))
+    return one == other
 
 
 def _by_type(creator: Iterable[Tensor], exploiter: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:

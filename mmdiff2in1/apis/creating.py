@@ -1,0 +1,38 @@
+"""The synthesis stage of a chain: checked before the warm-up, run after it, waited for without a collective."""
+
+import os
+import time
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import barrier, get_rank
+
+from mmdiff2in1.synthesis import SampleStore, check_plan, others_of, prepare, run_job
+
+
+def check_creation(cfg: Config, store: Path) -> None:
+    """Loads what creation needs and plans it, so that a wrong setting is found before hours of warm-up.
+
+    Raises:
+        ValueError: Whatever is wrong with the settings, captions or weights, or samples of another plan in the store.
+    """
+    job = prepare(cfg, get_rank())
+    plan = job.plan()
+    check_plan(job.diffusion, plan)
+    others = others_of(plan, SampleStore(store).finished())
+    if others and not job.settings.keep_others:
+        raise ValueError(
+            f'{store} holds {len(others)} samples that the settings do not ask for, first {others[0]}: run '
+            'tools/synthesize.py with --prune, delete the folder, choose another --work-dir, or set keep_others=True'
+        )
+
+
+def create_samples(cfg: Config, store: Path, poll_seconds: float = 1.0) -> None:
+    """Each process makes its share; none waits inside a collective while others create for hours."""
+    rank, world_size = get_rank(), int(os.environ.get('WORLD_SIZE', 1))
+    job = prepare(cfg, rank)
+    run_job(job, SampleStore(store), rank, world_size)
+    asked = {recipe.sample_id for recipe in job.plan()}
+    while not asked <= SampleStore(store).finished().keys():
+        time.sleep(poll_seconds)
+    barrier()

@@ -1,0 +1,85 @@
+"""What a stage's result depends on, as one hash: its config, the weights it starts from, and the stages before it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmdiff2in1.diffusion.weights import resolve_folder
+from mmdiff2in1.synthesis import SampleStore
+
+# Where things are, how they are shown, how fast they are read: none of it changes what is trained.
+PLACES = ('work_dir', 'load_from', 'resume', 'launcher', 'filename', 'experiment_name', 'model_wrapper_cfg', 'env_cfg')
+SHOWN = ('log_level', 'log_processor', 'visualizer', 'vis_backends', 'default_hooks')
+TESTED = ('test_dataloader', 'test_evaluator', 'test_cfg', 'tta_model', 'tta_pipeline')
+READ = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'store')
+SHOWING_HOOKS = ('ProgressBarHook', 'SegVisualizationHook')
+SAMPLED = 64, 1 << 16
+"""Blocks and bytes per block that are read of a weight file."""
+
+
+def fingerprint(cfg: Config, parents: Sequence[str] = ()) -> str:
+    """Hash of all that decides what a stage trains.
+
+    Args:
+        cfg: The stage's config. Places, pictures, logs, test sets and loader speed do not count; the content of every
+            diffusion folder that it names does.
+        parents: Identities of what the stage builds on, such as the warm-up and the store.
+
+    Raises:
+        TypeError: A config value that is neither plain nor a class or function.
+    """
+    plain = {k: v for k, v in cfg.to_dict().items() if k not in (*PLACES, *SHOWN, *TESTED)}
+    plain['custom_hooks'] = [hook for hook in plain.get('custom_hooks') or [] if hook['type'] not in SHOWING_HOOKS]
+    for loader in ('train_dataloader', 'val_dataloader'):
+        plain[loader] = _without(plain.get(loader), READ)
+    weights = [weights_mark(folder) for folder in sorted(_diffusion_folders(plain))]
+    text = json.dumps([plain, weights, list(parents)], sort_keys=True, default=_named)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def store_mark(store: SampleStore) -> str:
+    """Identity of the samples in a store."""
+    samples = [(record['sample_id'], record['image_sha256']) for record in store.records()]
+    return hashlib.sha256(json.dumps(samples).encode()).hexdigest()
+
+
+def weights_mark(folder: str | Path) -> str:
+    """Identity of a diffusers folder: names, sizes and 64 blocks of each weight file (gigabytes are not read whole)."""
+    digest = hashlib.sha256()
+    root = resolve_folder(folder)
+    for file in sorted((*root.rglob('*.safetensors'), *root.rglob('*.json'))):
+        size, (blocks, length) = file.stat().st_size, SAMPLED
+        digest.update(f'{file.relative_to(root)} {size}'.encode())
+        with open(file, 'rb') as stream:
+            for offset in sorted({i * max(0, size - length) // (blocks - 1) for i in range(blocks)}):
+                stream.seek(offset)
+                digest.update(stream.read(length))
+    return digest.hexdigest()
+
+
+def _diffusion_folders(value: object) -> Iterator[str]:
+    """Every string under a key ``diffusion``, at any depth."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == 'diffusion' and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _diffusion_folders(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _diffusion_folders(inner)
+
+
+def _without(value: object, keys: Sequence[str]) -> object:
+    if isinstance(value, dict):
+        return {k: _without(v, keys) for k, v in value.items() if k not in keys}
+    return [_without(v, keys) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _named(value: object) -> str:
+    if hasattr(value, '__qualname__'):
+        return f'{value.__module__}.{value.__qualname__}'
+    raise TypeError(f'the config holds {value!r}; expected plain values, or classes and functions by name')
