@@ -8,10 +8,10 @@ import copy
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor
 
 from mmdiff2in1.diffusion import LatentDiffusion, check_wanted, freeze_unread, ldm_blocks, vpd_taps
-from mmdiff2in1.diffusion.attention import install_collecting_attention
+from mmdiff2in1.diffusion.attention import CollectingAttnProcessor, install_collecting_attention
 from mmdiff2in1.diffusion.features import unet_features
 
 HEADS = 2
@@ -244,6 +244,28 @@ def test_under_bfloat16_autocast(net):
         assert maps.dtype == torch.float32
         close(maps.sum(1), torch.ones_like(maps[:, 0]), 1e-5)
         close(maps, exact.maps[level], 0.02)
+
+
+@pytest.mark.parametrize('autocast', [False, True])
+def test_class_maps_do_not_overflow_in_float16(autocast):
+    """Logits near 10^5, which float16 does not hold, that differ by a few units."""
+    attention = Attention(query_dim=8, cross_attention_dim=8, heads=1, dim_head=8, processor=CollectingAttnProcessor())
+    for layer in (attention.to_q, attention.to_k, attention.to_v, attention.to_out[0]):
+        layer.weight.data = torch.eye(8)
+    attention.to_out[0].bias.data.zero_()
+    generator = torch.Generator().manual_seed(0)
+    tokens, queries = torch.full((1, 5, 8), 200.0), torch.full((1, 6, 8), 200.0)
+    tokens[..., 7] = torch.randint(-32, 33, (5,), generator=generator) / 16
+    queries[..., 7] = torch.randint(-32, 33, (6,), generator=generator) / 16
+    logits = queries.double() @ tokens.double().transpose(1, 2) / 8**0.5
+    assert logits.min() > torch.finfo(torch.float16).max
+    dtype, collector = torch.float32 if autocast else torch.float16, []
+    with torch.no_grad(), torch.autocast('cpu', torch.float16, enabled=autocast):
+        out = attention.to(dtype)(queries.to(dtype), tokens.to(dtype), collector=collector)
+    assert out.dtype == torch.float16 and torch.isfinite(out).all()
+    assert collector[0].dtype == torch.float32
+    # Float32 has steps of 1/128 at these logits.
+    close(collector[0].double(), logits.softmax(-1), 0.02)
 
 
 @pytest.mark.parametrize(

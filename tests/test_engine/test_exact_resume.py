@@ -89,6 +89,7 @@ def test_validation_changes_nothing(tiny, scene_files, straight, tmp_path):
 class _Runner:
     seed = 11
     iter = 0
+    train_loop = val_loop = None
     _randomness_cfg = dict(seed=None)
 
     def __init__(self):

@@ -1,11 +1,14 @@
 """The average against a recursion that takes the updates one by one."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmdiff2in1.engine import SelfImprovingHook, alpha_for
+from mmdiff2in1.engine.self_improving_hook import _expected_updates
 
 
 def trained(tiny, folder, batch, **settings):
@@ -67,6 +70,7 @@ def test_alpha_is_what_the_creator_keeps(tiny, alpha, expected):
     torch.nn.init.ones_(model.exploiter.weight)
     hook = SelfImprovingHook(alpha=alpha)
     hook._updates = 0
+    hook._collect(model)
     hook._update(model, k=2)  # 1 - alpha^2 of the way
     assert model.creator.weight.tolist() == [[expected, expected]]
     assert model.exploiter.weight.tolist() == [[1, 1]]
@@ -81,18 +85,35 @@ def test_dtypes_may_differ_between_parameters():
         def ema_tensors(self):
             return self.creators, self.exploiters, [], []
 
-    hook = SelfImprovingHook(alpha=0.5)
+    hook, model = SelfImprovingHook(alpha=0.5), Mixed()
     hook._updates = 0
-    hook._update(Mixed(), k=1)
+    hook._collect(model)
+    hook._update(model, k=1)
     assert [tensor.tolist() for tensor in Mixed.creators] == [[0.5] * 2, [0.5] * 3, [1.0]]
 
 
 def test_statistics_of_frozen_layers_stay_out_of_the_average_over_processes():
-    from mmdiff2in1.engine.self_improving_hook import _running_averages
+    from mmdiff2in1.engine.self_improving_hook import _running_averages, _with_own_statistics
 
     layers = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2).eval(), torch.nn.SyncBatchNorm(2))
-    found = _running_averages(layers)
+    found = _running_averages(_with_own_statistics(layers))
     assert [id(buffer) for buffer in found] == [id(layers[0].running_mean), id(layers[0].running_var)]
+
+
+def test_the_model_is_walked_through_once(tiny, scene_files, tmp_path):
+    """TinySegmentor changes its buffers in place; TinyRegression binds one anew in every step."""
+    calls = []
+
+    def counted(runner):
+        collect = runner.model.ema_tensors
+        runner.model.ema_tensors = lambda: (calls.append(1), collect())[1]
+        runner.train()
+        return runner.message_hub.get_info('self_improving_updates'), len(calls)
+
+    runner = tiny.segmentation_runner(tmp_path / 'a', scene_files)
+    assert counted(runner) == (5, 2), 'before the training and at the first update'
+    calls.clear()
+    assert counted(tiny.regression_runner(tmp_path / 'b', 40, max_iters=6)) == (6, 7)
 
 
 @pytest.mark.parametrize('alpha', [-0.1, 1.1, True, 'auto', float('nan')])
@@ -104,7 +125,7 @@ def test_bad_alpha(alpha):
 @pytest.mark.parametrize('samples', [0, -40, 1.5, True])
 def test_bad_cadence(samples):
     with pytest.raises(ValueError, match='expected an integer of 1 or more'):
-        SelfImprovingHook(samples_per_update=samples)
+        SelfImprovingHook(alpha=0.9, samples_per_update=samples)
 
 
 def test_plain_model_is_refused_before_the_first_step(tiny, tmp_path):
@@ -132,3 +153,87 @@ def test_alpha_for_a_number_of_updates():
     for bad in (dict(updates=0), dict(updates=5, remaining=0), dict(updates=5, remaining=1)):
         with pytest.raises(ValueError, match='expected updates >= 1'):
             alpha_for(**bad)
+
+
+def averaging(**settings):
+    return dict(custom_hooks=[dict(type='Recorder'), dict(type='SelfImprovingHook', **settings)])
+
+
+def hook_of(runner):
+    return next(hook for hook in runner.hooks if isinstance(hook, SelfImprovingHook))
+
+
+def test_remaining_is_what_is_left_of_the_first_creator(tiny, tmp_path):
+    """θ_E stands still: θ_C ends 95 % of the way there, whatever the batch."""
+    for batch, remaining in ((16, 0.05), (3, 0.05), (128, 0.3)):
+        optimizer = dict(optimizer=dict(type='SGD', lr=0.0))
+        runner = tiny.regression_runner(
+            tmp_path / f'{batch}', batch, optim_wrapper=optimizer, **averaging(remaining=remaining)
+        )
+        runner.logger.info = (said := []).append
+        there = runner.model.exploiter[0].weight.detach()
+        first = runner.model.creator[0].weight.data.add_(1).clone()
+        runner.train()
+        expected = remaining * first + (1 - remaining) * there
+        torch.testing.assert_close(runner.model.creator[0].weight.data, expected, rtol=1e-10, atol=1e-12)
+        updates = 30 * batch // 40
+        assert hook_of(runner).alpha == remaining ** (1 / updates)
+        assert any(f'α = {remaining ** (1 / updates):.6g}, of which {updates} updates' in line for line in said)
+
+
+def test_alpha_from_remaining_gives_the_same_average_as_the_number(tiny, tmp_path):
+    runner, first, exploiters = trained(tiny, tmp_path / 'run', 16, **averaging(remaining=0.05))
+    expected, _, updates = tiny.by_recursion(first, exploiters, 16, alpha=0.05 ** (1 / 12))
+    assert updates == 12
+    for name, value in runner.model.creator.state_dict().items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-12, atol=1e-14)
+
+
+def test_alpha_counts_synthetic_samples_and_survives_a_resume(tiny, scene_files, tmp_path):
+    """8 steps of 3 real and 2 synthetic samples, an update per 7."""
+
+    def run(name, stop=None, **settings):
+        hooks = [dict(type='SelfImprovingHook', remaining=0.2, samples_per_update=7), dict(type='ExactResumeHook')]
+        hooks += [dict(type='Stop', iteration=stop)] if stop else []
+        runner = tiny.segmentation_runner(tmp_path / name, scene_files, custom_hooks=hooks, **settings)
+        if stop:
+            with pytest.raises(KeyboardInterrupt):
+                runner.train()
+        else:
+            runner.train()
+        assert hook_of(runner).alpha == 0.2 ** (1 / 5)
+        return runner.model.state_dict()
+
+    straight = run('straight')
+    run('resumed', stop=4)
+    resumed = run('resumed', resume=True)
+    assert all(torch.equal(value, straight[name]) for name, value in resumed.items())
+
+
+def test_remaining_without_a_length():
+    def runner(loop, **attributes):
+        made = object.__new__(loop)
+        made.__dict__.update(attributes)
+        return SimpleNamespace(train_loop=made)
+
+    loader = torch.utils.data.DataLoader(range(20), batch_size=3)
+    assert _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=loader), 4, 40) == 3
+    with pytest.raises(ValueError, match='10 iterations of 3 samples make no update of 40 samples'):
+        _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=loader), 1, 40)
+    with pytest.raises(ValueError, match=r"found EpochBasedTrainLoop; .*type='IterBasedTrainLoop'"):
+        _expected_updates(runner(EpochBasedTrainLoop), 1, 40)
+    lists = torch.utils.data.DataLoader(range(4), batch_sampler=[[0, 1], [2, 3]])
+    with pytest.raises(ValueError, match='the batch size of list is None'):
+        _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=lists), 1, 40)
+
+
+@pytest.mark.parametrize('remaining', [0, 1, -0.1, True, '5 %', float('nan')])
+def test_bad_remaining(remaining):
+    with pytest.raises(ValueError, match=r'a number in \(0, 1\)'):
+        SelfImprovingHook(remaining=remaining)
+
+
+@pytest.mark.parametrize('both', [dict(), dict(alpha=0.998, remaining=0.05)])
+def test_one_of_alpha_and_remaining(both):
+    with pytest.raises(ValueError, match=r'expected one of them: alpha=0\.998.*remaining=0\.05'):
+        SelfImprovingHook(**both)

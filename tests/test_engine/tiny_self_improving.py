@@ -182,6 +182,20 @@ class KillInCheckpoint(Hook):
             os.fsync = lambda descriptor: (os.ftruncate(descriptor, 1000), os.kill(os.getpid(), signal.SIGKILL))
 
 
+@HOOKS.register_module(force=True)
+class Stop(Hook):
+    """Ends the run after `iteration` steps, its checkpoint included, as Ctrl-C does."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.iteration:
+            raise KeyboardInterrupt
+
+
 def make_scene_files(root: Path) -> None:
     """Six real images with labels, two of them again as synthetic samples of a store."""
     rng = np.random.default_rng(0)
@@ -295,27 +309,56 @@ def build_runner(work_dir: Path, **arguments) -> Runner:
     return runner
 
 
-def main(role: str, work_dir: Path, root: Path, number: int) -> None:
+DISTRIBUTED = dict(
+    launcher='pytorch',
+    cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)),
+    env_cfg=dict(dist_cfg=dict(backend='gloo')),
+)
+
+
+def average_of_two_processes(work_dir: Path) -> None:
+    """θ_C before, θ_E around the hook in each step, θ_C after; for three batch sizes."""
+    for batch in (4, 16, 128):
+        average = dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=40)
+        hooks = [dict(type='Recorder'), average, dict(type='Recorder', priority='LOWEST')]
+        runner = regression_runner(work_dir / str(batch), batch, world_size=2, custom_hooks=hooks, **DISTRIBUTED)
+        first = copy.deepcopy(runner.model.module.creator.state_dict())
+        runner.train()
+        before, after = (hook.exploiters for hook in runner.hooks if isinstance(hook, Recorder))
+        creator = runner.model.module.creator.state_dict()
+        torch.save((first, before, after, creator), work_dir / f'{batch}.{get_rank()}.pth')
+
+
+def resume_of_two_processes(work_dir: Path, root: Path) -> None:
+    """A straight run of 10 steps of 10 samples, updates after steps 4 and 8, and one resumed after step 6."""
+    hooks = [dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=40), dict(type='ExactResumeHook')]
+    for name, stop, resume in (('straight', None, False), ('resumed', 6, False), ('resumed', None, True)):
+        stops = [dict(type='Stop', iteration=stop)] if stop else []
+        runner = segmentation_runner(
+            work_dir / name, root, max_iters=10, resume=resume, custom_hooks=hooks + stops, **DISTRIBUTED
+        )
+        try:
+            runner.train()
+        except KeyboardInterrupt:
+            continue
+        metrics = {key: scalar.data[0] for key, scalar in runner.message_hub.log_scalars.items() if 'accuracy' in key}
+        torch.save((runner.iter, runner.model.state_dict(), metrics), work_dir / f'{name}.{get_rank()}.pth')
+
+
+def main(role: str, work_dir: Path, root: Path, number: int, meeting: Path | None = None) -> None:
     torch.set_num_threads(1)
     if role == 'kill':
         hook = dict(type='KillInCheckpoint', iteration=number)
         segmentation_runner(work_dir, root, extra_hooks=[hook]).train()
         return
     os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE='2')
-    torch.distributed.init_process_group('gloo', init_method=f'file://{root}', rank=number, world_size=2)
-    wrapper = dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False))
-    for batch in (4, 16, 128):
-        runner = regression_runner(
-            work_dir / str(batch), batch, world_size=2, launcher='pytorch', cfg=wrapper,
-            env_cfg=dict(dist_cfg=dict(backend='gloo')),
-        )  # fmt: skip
-        first = copy.deepcopy(runner.model.module.creator.state_dict())
-        runner.train()
-        recorder = next(hook for hook in runner.hooks if isinstance(hook, Recorder))
-        creator = runner.model.module.creator.state_dict()
-        torch.save((first, recorder.exploiters, creator), work_dir / f'{batch}.{get_rank()}.pth')
+    torch.distributed.init_process_group('gloo', init_method=f'file://{meeting}', rank=number, world_size=2)
+    if role == 'average':
+        average_of_two_processes(work_dir)
+    else:
+        resume_of_two_processes(work_dir, root)
     torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), *map(Path, sys.argv[5:]))

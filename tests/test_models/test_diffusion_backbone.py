@@ -189,6 +189,38 @@ def test_frozen_features_are_values():
         frozen.latents = None
 
 
+@pytest.mark.parametrize(
+    ('low', 'high', 'found'),
+    [(0.0, 255.0, r'\[0, 255\]'), (-2.1, 0.9, r'\[-2.1, 0.9\]'), (-1.0, 1.01, r'\[-1, 1.01\]')]
+    + [(float('nan'), 0.0, 'nan')],
+)
+def test_images_of_another_preprocessor_are_refused(make, low, high, found):
+    images = torch.zeros(2, 3, 8, 8)
+    images[0, 0, 0, :2] = torch.tensor([low, high])
+    with pytest.raises(ValueError, match=found + r'.*mean=\[127.5\] \* 3, std=\[127.5\] \* 3, bgr_to_rgb=True'):
+        make()(images)
+
+
+def test_only_the_first_images_are_checked(make, monkeypatch):
+    """Reading the range makes a GPU wait."""
+    backbone, read, aminmax = make(), [], torch.Tensor.aminmax
+    monkeypatch.setattr(torch.Tensor, 'aminmax', lambda self: (read.append(self), aminmax(self))[1])
+    images = pictures()
+    images[0, 0, 0, :2] = torch.tensor([-1.0009, 1.0009])  # rounding
+    with torch.no_grad():
+        for _ in range(3):
+            backbone(images)
+    assert len(read) == 1 and read[0] is images
+
+
+def test_the_layout_of_the_unet_is_read_once(make, monkeypatch):
+    backbone, images = make(), pictures()
+    with torch.no_grad():
+        expected = backbone(images)
+        monkeypatch.delattr('mmdiff2in1.models.backbones.diffusion_backbone.ldm_blocks')
+        same(backbone(images), expected)
+
+
 def test_the_frozen_regime_trains_nothing_and_runs_the_unet_once(make):
     backbone, images = make().train(), pictures().requires_grad_()
     calls = unet_calls(backbone)
@@ -214,6 +246,21 @@ def test_frozen_parts_stay_in_eval_mode(make, options):
     held = {id(p) for part in backbone.frozen_modules() for p in part.parameters()}
     assert all((id(p) in held) <= (not p.requires_grad) for p in backbone.parameters())
     assert not any(module.training for module in backbone.eval().modules())
+
+
+@pytest.mark.parametrize('options', [{}, dict(text_adapter=True), dict(regime='finetune')])
+def test_switching_modes_does_not_walk_through_frozen_parts(make, options, monkeypatch):
+    backbone = make(**options)
+    frozen = {id(module) for part in backbone.frozen_modules() for module in part.modules()}
+    visited, train = [], torch.nn.Module.train
+    monkeypatch.setattr(
+        torch.nn.Module, 'train', lambda self, mode=True: (visited.append(id(self)), train(self, mode))[1]
+    )
+    backbone.train().eval().train()
+    assert not frozen & set(visited)
+    trained = {id(p) for p in backbone.parameters() if p.requires_grad}
+    reached = {id(p) for m in backbone.modules() if m.training for p in m.parameters(recurse=False)}
+    assert trained <= reached
 
 
 @pytest.mark.parametrize('text_adapter', [False, True])

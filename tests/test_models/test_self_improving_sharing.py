@@ -168,6 +168,56 @@ def test_creator_and_shared_parts_stay_in_eval_mode():
     assert not model.eval().exploiter.training
 
 
+def test_switching_modes_does_not_walk_through_the_creator(monkeypatch):
+    model = wrap()
+    own = set(map(id, model.creator.modules())) - set(map(id, model.exploiter.modules()))
+    visited, train = [], nn.Module.train
+    monkeypatch.setattr(nn.Module, 'train', lambda self, mode=True: (visited.append(id(self)), train(self, mode))[1])
+    model.train().eval().train()
+    assert own and not own & set(visited)
+    model.creator.train()
+    assert not any(module.training for module in model.train().creator.modules()), 'put right where it is not'
+
+
+def batch(seed=0):
+    """As a data loader gives it: uint8 images and samples of their own."""
+    drawn = torch.randint(0, 256, (3, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return dict(inputs=list(drawn), data_samples=samples())
+
+
+@pytest.mark.parametrize(('mode', 'runs'), [('whole', 1), ('slide', 8)])
+def test_both_predictions_from_one_frozen_part(mode, runs):
+    """Bit for bit those of `val_step`; slide inference sees four crops, of which each model makes its own features."""
+    preprocessor = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3)
+    model = wrap(data_preprocessor=preprocessor).eval()
+    for segmentor in (model.creator, model.exploiter):
+        segmentor.test_cfg = ConfigDict(mode=mode, crop_size=(10, 10), stride=(6, 6))
+        segmentor.backbone.frozen[2].train()  # draws: it has to be the same draw
+    expected = {}
+    for which in ('creator', 'exploiter'):
+        torch.manual_seed(3)
+        with model.evaluated(which):
+            expected[which] = model.val_step(batch())
+    FakeFrozenBackbone.calls = 0
+    given = batch()
+    torch.manual_seed(3)
+    predict = model.predictor(given)
+    state = torch.get_rng_state()
+    found = {}
+    for which in ('creator', 'exploiter'):
+        torch.set_rng_state(state)
+        found[which] = predict(which)
+    assert FakeFrozenBackbone.calls == runs and model.evaluate == 'creator'
+    for which, samples_ in found.items():
+        for one, other in zip(samples_, expected[which], strict=True):
+            assert torch.equal(one.seg_logits.data, other.seg_logits.data)
+            assert torch.equal(one.pred_sem_seg.data, other.pred_sem_seg.data)
+            assert torch.equal(one.gt_sem_seg.data, other.gt_sem_seg.data)
+            assert one.metainfo == other.metainfo
+    assert not torch.equal(found['creator'][0].seg_logits.data, found['exploiter'][0].seg_logits.data)
+    assert not hasattr(given['data_samples'][0], 'seg_logits'), 'the samples of the batch are not changed'
+
+
 def test_the_creator_starts_as_a_copy_of_the_exploiter():
     model = SelfImprovingSegmentor(config())
     model.exploiter.decode_head.conv_seg.weight.data.fill_(7)

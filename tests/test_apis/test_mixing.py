@@ -1,0 +1,99 @@
+"""The README's promise to mmseg users: an existing config, wrapped, trains in a plain mmengine runner."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.registry import MODELS
+
+from mmdiff2in1.synthesis import synthesize_from_config
+
+BASE = """
+default_scope = 'mmseg'
+randomness = dict(seed=0)
+classes = 11
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(type='SegDataPreProcessor', mean=[120.0] * 3, std=[60.0] * 3, bgr_to_rgb=True, size=(32, 32)),
+    backbone=dict(
+        type='MixVisionTransformer', embed_dims=8, num_stages=4, num_layers=[1] * 4, num_heads=[1, 1, 2, 2],
+        patch_sizes=[7, 3, 3, 3], sr_ratios=[8, 4, 2, 1], mlp_ratio=2, drop_path_rate=0.0),
+    decode_head=dict(
+        type='SegformerHead', in_channels=[8, 8, 16, 16], in_index=[0, 1, 2, 3], channels=8, num_classes=classes,
+        norm_cfg=dict(type='BN'), align_corners=False),
+    test_cfg=dict(mode='whole'))
+pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs')]
+dataset = dict(
+    type='ScenesDataset', data_root='{data}', data_prefix=dict(img_path='train/images', seg_map_path='train/semantic'),
+    pipeline=pipeline)
+train_dataloader = dict(batch_size=4, num_workers=0, sampler=dict(type='InfiniteSampler'), dataset=dataset)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=12)
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3))
+log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=12))
+custom_imports = dict(imports=['mmdiff2in1.components'], allow_failed_imports=False)
+"""
+WRAPPED = """
+_base_ = ['base.py']
+model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)
+train_dataloader = dict(
+    batch_sampler=dict(type='MixedBatchSampler'),
+    dataset=dict(
+        _delete_=True, type='SyntheticSampleDataset', dataset=_base_.train_dataloader.dataset, store='{store}',
+        mix=dict(added=2)))
+optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor')
+custom_hooks = [dict(type='SelfImprovingHook', alpha=0.5, samples_per_update=40)]
+stages = dict(synthesis=dict(diffusion='{weights}', captions='{data}/train/captions.jsonl', num_calls=2,
+                             samples_per_image=1, size=32))
+"""
+
+
+@pytest.fixture
+def configs(chain_folder, tmp_path) -> Path:
+    """``base.py`` as a user has it, and ``mixed.py`` on top."""
+    places = {'data': chain_folder / 'scenes', 'weights': chain_folder / 'weights', 'store': tmp_path / 'store'}
+    for name, text in (('base', BASE), ('mixed', WRAPPED)):
+        for place, path in places.items():
+            text = text.replace('{' + place + '}', str(path))
+        (tmp_path / f'{name}.py').write_text(text)
+    return tmp_path
+
+
+def _run(cfg: Config, work_dir: Path) -> Runner:
+    cfg.work_dir = str(work_dir)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def test_a_wrapped_config_trains_in_a_plain_runner(configs):
+    cfg = Config.fromfile(configs / 'mixed.py')
+    synthesize_from_config(cfg, configs / 'store', progress=False)
+    runner = _run(cfg, configs / 'run')
+    # 12 steps of 4 + 2 samples: one update at 40 and none at 80.
+    assert runner.message_hub.get_info('self_improving_updates') == 1
+    creator, exploiter = runner.model.creator.state_dict(), runner.model.exploiter.state_dict()
+    assert any(not torch.equal(creator[name], exploiter[name]) for name in creator)
+
+
+def test_without_samples_the_wrapper_changes_nothing(configs):
+    """Twelve optimizer steps, wrapped and not: the same weights, bit for bit."""
+    plain = _run(Config.fromfile(configs / 'base.py'), configs / 'plain').model.state_dict()
+    cfg = Config.fromfile(configs / 'mixed.py')
+    cfg.train_dataloader.dataset.store = None
+    wrapped = _run(cfg, configs / 'wrapped').model.exploiter.state_dict()
+    assert plain.keys() == wrapped.keys()
+    for name, tensor in plain.items():
+        assert torch.equal(tensor, wrapped[name]), name
+
+
+def test_forgetting_delete_says_what_to_do(configs):
+    text = (configs / 'mixed.py').read_text().replace('model = dict(_delete_=True, ', 'model = dict(')
+    (configs / 'forgotten.py').write_text(text)
+    cfg = Config.fromfile(configs / 'forgotten.py')
+    with pytest.raises(TypeError, match='_delete_=True'):
+        MODELS.build(cfg.model)

@@ -1,0 +1,107 @@
+"""θ_C and θ_E on a diffusion backbone: what is frozen runs once and is held once, what is trained gets a gradient."""
+
+from collections import Counter
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.models.segmentors.parameter_pairs import named_tensors
+
+
+@pytest.fixture(params=[('frozen', False), ('finetune', False), ('frozen', True), ('finetune', True)])
+def model(request, tiny_diffusion_config):
+    """A self-improving model; the parameter is (regime, text adapter)."""
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    regime, text_adapter = request.param
+    head = dict(
+        type='FPNHead', in_channels=[8] * 3, in_index=[0, 1, 2], feature_strides=[2, 4, 8], channels=8, num_classes=3,
+        dropout_ratio=0, norm_cfg=dict(type='BN'), align_corners=False,
+    )  # fmt: skip
+    segmentor = dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='SegDataPreProcessor', size=(16, 16)),
+        backbone=dict(
+            type='DiffusionBackbone', diffusion=tiny_diffusion_config, classes=['ball', 'floor', 'wall'],
+            feature=dict(latent_scale=True), regime=regime, text_adapter=text_adapter,
+        ),
+        neck=dict(type='FPN', in_channels=[8, 19, 19], out_channels=8, num_outs=3),
+        decode_head=dict(type='GenerativeDecodeHead', head=head),
+        test_cfg=dict(mode='whole'),
+    )  # fmt: skip
+    built = MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=segmentor))
+    built.regime, built.text_adapter = regime, text_adapter
+    return built.train()
+
+
+def _batch(kinds: list[bool]) -> tuple[torch.Tensor, list[SegDataSample]]:
+    """Images in [-1, 1] and samples, synthetic where ``kinds`` says so."""
+    generator = torch.Generator().manual_seed(1)
+    samples = []
+    for synthetic in kinds:
+        shape = dict(img_shape=(16, 16), ori_shape=(16, 16), pad_shape=(16, 16))
+        sample = SegDataSample(metainfo=dict(synthetic=synthetic, **shape))
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 3, (1, 16, 16), generator=generator))
+        samples.append(sample)
+    return torch.rand(len(kinds), 3, 16, 16, generator=generator) * 2 - 1, samples
+
+
+def _total(losses: dict) -> torch.Tensor:
+    return sum(value for name, value in losses.items() if 'loss' in name)
+
+
+def test_the_frozen_part_runs_once_per_batch(model):
+    calls = Counter()
+    diffusion = model.exploiter.backbone.diffusion
+    diffusion.vae.encoder.register_forward_hook(lambda *_: calls.update(vae=1))
+    for each in {id(m): m for m in (diffusion.unet, model.creator.backbone.diffusion.unet)}.values():
+        each.conv_in.register_forward_hook(lambda *_: calls.update(unet=1))
+    _total(model.loss(*_batch([False, False, True]))).backward()
+    shared = model.regime == 'frozen' and not model.text_adapter
+    assert calls == {'vae': 1, 'unet': 1 if shared else 2}
+
+
+def test_frozen_parameters_are_held_once(model):
+    exploiter, creator = (dict(named_tensors(m)) for m in (model.exploiter, model.creator))
+    trained = {name for name, p in model.exploiter.named_parameters() if p.requires_grad}
+    assert trained and not any(name.startswith('backbone.diffusion.vae') for name in trained)
+    for name, tensor in model.exploiter.named_parameters():
+        is_frozen = model.regime == 'frozen' or not name.startswith('backbone.diffusion.unet')
+        in_diffusion = name.startswith('backbone.diffusion')
+        assert (creator[name] is exploiter[name]) == (in_diffusion and is_frozen), name
+        assert tensor is exploiter[name]
+    unique = sum(p.numel() for p in model.parameters())
+    own = sum(p.numel() for name, p in model.exploiter.named_parameters() if creator[name] is not p)
+    assert unique == sum(p.numel() for p in model.exploiter.parameters()) + own
+
+
+def test_every_trained_parameter_of_the_exploiter_gets_a_gradient_and_the_creator_none(model):
+    _total(model.loss(*_batch([False, True]))).backward()
+    without = [n for n, p in model.exploiter.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    assert not [n for n, p in model.exploiter.named_parameters() if not p.requires_grad and p.grad is not None]
+    assert not [n for n, p in model.creator.named_parameters() if p.grad is not None or p.requires_grad]
+
+
+def test_a_batch_of_real_samples_is_the_plain_segmentors(model):
+    images, samples = _batch([False, False])
+    losses, plain = model.loss(images, samples), model.exploiter.loss(images, samples)
+    assert losses.keys() == plain.keys()
+    assert torch.equal(losses['decode.loss_ce'], plain['decode.loss_ce'])
+
+
+def test_pseudo_labels_are_what_the_creator_sees_in_the_image(model):
+    """Another θ_E changes the loss but not the target; the target is θ_C's argmax."""
+    images, samples = _batch([True, True])
+    expected = model.creator.encode_decode(images, [s.metainfo for s in samples]).argmax(1)
+    for sample, label in zip(samples, expected, strict=True):
+        sample.gt_sem_seg.data = label[None]
+    pseudo = model.loss(images, samples)['synthetic/decode.loss_ce']
+    for sample in samples:
+        sample.set_metainfo(dict(synthetic=False))
+    assert torch.allclose(pseudo, model.exploiter.loss(images, samples)['decode.loss_ce'], rtol=1e-6)
