@@ -60,8 +60,10 @@ def parse_args() -> PretrainingOptions:
                 default=None if required else field.default,
                 help=text if required else f'{text} ({field.default})',
             )
-    values: dict[str, Any] = vars(parser.parse_args())
-    return PretrainingOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in vars(parser.parse_args()).items()
+    }
+    return PretrainingOptions(**values)
 
 
 if __name__ == '__main__':

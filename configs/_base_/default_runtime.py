@@ -1,4 +1,4 @@
-"""Runtime of every config: scope, hooks, logging, exact resume."""
+"""Runtime of every config: scope, hooks, logging, atomic checkpoints."""
 
 custom_imports = dict(imports=['mmdiff2in1.components'], allow_failed_imports=False)
 default_scope = 'mmseg'
@@ -20,4 +20,3 @@ default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
-custom_hooks = [dict(type='ExactResumeHook')]

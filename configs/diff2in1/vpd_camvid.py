@@ -13,53 +13,23 @@ Expected score: not yet measured over seeds.
 _base_ = [
     '../_base_/models/vpd_scenes.py',
     '../_base_/datasets/camvid.py',
-    '../_base_/schedules/scenes.py',
+    '../_base_/schedules/self_improving_small.py',
     '../_base_/default_runtime.py',
 ]
 
 diffusion = 'work_dirs/camvid_diffusion'
-max_iters = 300
 
-segmentor = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[127.5] * 3,
-        std=[127.5] * 3,
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=11,
-        size=(96, 128),
-        test_cfg=dict(size_divisor=1),
-    ),
-    backbone=dict(
-        type='DiffusionBackbone',
-        diffusion=diffusion,
-        # Trained without captions: only the empty prompt means anything to it.
-        feature=dict(preset='vpd', prompt='empty', map_levels=(), latent_scale=True, timestep=50),
-        regime='frozen',
-        bf16='auto',
-    ),
-    neck=dict(type='FPN', in_channels=[32, 64, 96, 128], out_channels=64, num_outs=4),
-    decode_head=dict(
-        type='GenerativeDecodeHead',
-        head=dict(
-            type='FPNHead',
-            in_channels=[64] * 4,
-            in_index=[0, 1, 2, 3],
-            feature_strides=[2, 4, 8, 16],
-            channels=64,
-            dropout_ratio=0.1,
-            num_classes=11,
-            norm_cfg=dict(type='BN', requires_grad=True),
-            align_corners=False,
-            ignore_index=11,
-            loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-        ),
-    ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
+segmentor = _base_.model
+segmentor.data_preprocessor.update(seg_pad_val=11, size=(96, 128), test_cfg=dict(size_divisor=1))
+# Trained without captions: only the empty prompt means anything to it.
+segmentor.backbone.update(
+    diffusion=diffusion,
+    classes=None,
+    feature=dict(preset='vpd', prompt='empty', map_levels=(), latent_scale=True, timestep=50),
 )
+segmentor.neck.in_channels = [32, 64, 96, 128]
+segmentor.decode_head.head.update(num_classes=11, ignore_index=11)
+
 model = dict(
     _delete_=True,
     type='SelfImprovingSegmentor',
@@ -78,25 +48,7 @@ train_dataloader = dict(
         mix=dict(added=8),
     ),
 )
-train_cfg = dict(max_iters=max_iters, val_interval=150)
-val_cfg = dict(_delete_=True, type='SelfImprovingValLoop')
-test_cfg = dict(_delete_=True, type='SelfImprovingTestLoop', exploiter=True)
-optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor', optimizer=dict(lr=3e-3))
-param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_iters, eta_min_ratio=0.01, by_epoch=False)]
-custom_hooks = [
-    dict(type='ExactResumeHook'),
-    dict(type='SelfImprovingHook', remaining=0.05, samples_per_update=40),
-]
 stages = dict(
-    warmup=dict(
-        train_cfg=dict(max_iters=500, val_interval=250),
-        optim_wrapper=dict(optimizer=dict(lr=6e-3)),
-        param_scheduler=[
-            dict(type='LinearLR', start_factor=0.1, end=50, by_epoch=False),
-            dict(type='CosineAnnealingLR', T_max=450, begin=50, end=500, eta_min_ratio=0.2, by_epoch=False),
-        ],
-        carry_optimizer=True,
-    ),
     synthesis=dict(
         diffusion=diffusion,
         caption_fallback='',

@@ -8,8 +8,8 @@ from mmseg.registry import DATASETS
 class CamVidDataset(BaseSegDataset):
     """Images and label PNGs of the same name; labels 0 … 10 are classes, 11 is unlabelled (ignored).
 
-    Layout: ``images/{train,val}/*.png``, ``annotations/{train,val}/*.png``. The ignore index of the losses must be 11 as
-    well (``ignore_index=11`` of the decode head).
+    Layout: ``images/{train,val}/*.png``, ``annotations/{train,val}/*.png``. The losses must ignore 11 as well
+    (``ignore_index=11`` of the decode head).
     """
 
     METAINFO = dict(

@@ -36,11 +36,10 @@ def seed_all(*key: object) -> None:
 
 
 @contextmanager
-def derived_randomness(*key: object) -> Iterator[None]:
-    """Inside, everything is drawn from `key` (see `seed_all`); outside, nobody notices: all states are put back."""
+def kept_randomness() -> Iterator[None]:
+    """Outside, nobody notices what is drawn inside: the states of Python, NumPy and torch are put back."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    seed_all(*key)
     try:
         yield
     finally:
@@ -49,3 +48,11 @@ def derived_randomness(*key: object) -> Iterator[None]:
         torch.default_generator.set_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def derived_randomness(*key: object) -> Iterator[None]:
+    """Inside, everything is drawn from `key` (see `seed_all`); outside, nobody notices: all states are put back."""
+    with kept_randomness():
+        seed_all(*key)
+        yield

@@ -3,6 +3,7 @@
 B, heads, N (= h·w queries), L tokens.
 """
 
+import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
@@ -36,7 +37,7 @@ class CollectingAttnProcessor:
         collecting = collector is not None and encoder_hidden_states is not None
         # Fused attention's backward is slow on CPUs: it took a third of a training step.
         if collecting or (query.requires_grad and query.device.type == 'cpu'):
-            probabilities = (query @ key.transpose(-1, -2) * attn.scale).float().softmax(-1)  # B, heads, N, L
+            probabilities = _probabilities(query, key, attn.scale)
             if collecting:
                 collector.append(probabilities.mean(1))
             out = probabilities.to(value.dtype) @ value
@@ -46,6 +47,12 @@ class CollectingAttnProcessor:
         if attn.residual_connection:
             out = out + residual
         return out / attn.rescale_output_factor
+
+
+def _probabilities(query: Tensor, key: Tensor, scale: float) -> Tensor:
+    """(B, heads, N, L) in float32: the logits of Stable Diffusion 2.1 do not fit into float16."""
+    with torch.autocast(query.device.type, enabled=False):
+        return (query.float() * scale @ key.float().transpose(-1, -2)).softmax(-1)
 
 
 def install_collecting_attention(unet: UNet2DConditionModel) -> None:

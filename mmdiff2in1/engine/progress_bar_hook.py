@@ -11,8 +11,10 @@ from tqdm import tqdm
 class ProgressBarHook(Hook):
     """A bar over the training iterations of a stage, with the loss every ``interval`` iterations."""
 
+    bar: tqdm
+
     def __init__(self, title: str = 'training', interval: int = 20):
-        self.title, self.interval, self.bar = title, interval, None
+        self.title, self.interval = title, interval
 
     def before_train(self, runner: Runner) -> None:
         """Opens the bar where a resumed run goes on."""

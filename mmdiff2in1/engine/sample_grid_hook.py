@@ -41,7 +41,15 @@ class SampleGridHook(Hook):
             size=self.size,
         ).images
         images = created.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        rows = [np.concatenate(images[i : i + self.columns], 1) for i in range(0, len(images), self.columns)]
         folder = Path(runner.work_dir, 'samples')
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.concatenate(rows, 0)).save(folder / f'iter_{runner.iter}.png')
+        Image.fromarray(grid(images, self.columns)).save(folder / f'iter_{runner.iter}.png')
+
+
+def grid(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (B, H, W, 3) uint8, row by row, as one; what is left free of the last row is grey."""
+    columns = min(columns, len(images))
+    free = -len(images) % columns
+    cells = np.concatenate([images, np.full((free, *images.shape[1:]), 128, np.uint8)])
+    rows, (height, width) = len(cells) // columns, images.shape[1:3]
+    return cells.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)

@@ -42,7 +42,7 @@ class SelfImprovingHook(Hook):
     the remainder. The cadence is thus the same for every batch size and number of processes. n and the number of
     updates travel in the checkpoint (`message_hub`); the log shows `ema_updates`.
 
-    Exactly one of two says how slow the average is. `alpha` is the share that θ_C *keeps* per update (mmengine's EMAHook
+    One of two says how slow the average is. `alpha` is the share that θ_C *keeps* per update (mmengine's EMAHook
     has momentum = 1 - alpha). `remaining` is the share of the first θ_C that is left when the training ends: α follows
     from the length of the training and the global batch (`alpha_for`), and so is the same after a resume; the log shows
     it. Epochs that end in a shorter batch count as if it were a whole one.

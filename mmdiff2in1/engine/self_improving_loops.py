@@ -1,23 +1,27 @@
 """Evaluation of both models: θ_C, the one that ships, under the plain metric names, θ_E under `exploiter/`."""
 
+import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from mmengine.dist import get_rank
 from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, TestLoop, ValLoop, autocast
 from mmseg.registry import LOOPS
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmdiff2in1.datasets.randomness import derived_randomness, seed_all
+from mmdiff2in1.datasets.randomness import derived_randomness, kept_randomness
 
 
 class _EvaluatesBoth:
-    """`run` of a loop over θ_C and, if asked for, θ_E.
+    """`run` of a loop over θ_C and, if asked for, θ_E, in one pass over the data.
 
-    Both see the same draws, seeded from the runner's seed, and the random state of the training is put back: an
-    evaluation neither depends on when it is run nor changes what is trained after it.
+    What both have in common is computed once per batch where the model offers it (`predictor`). Both see the same
+    draws, seeded from the runner's seed, and the random state of the training is put back: an evaluation neither
+    depends on when it is run nor changes what is trained after it.
 
     Hooks of single iterations see θ_C only, so that pictures and timings show what ships.
     """
@@ -28,45 +32,65 @@ class _EvaluatesBoth:
     dataloader: DataLoader
     evaluator: Evaluator
     fp16: bool
-    run_iter: Callable[[int, dict], None]
 
     def run(self) -> dict:
         runner = self.runner
-        model = _evaluable(runner.model)
-        key = (runner.seed, 'evaluation', get_rank())
-        with derived_randomness(*key):
+        size = len(self.dataloader.dataset)
+        with derived_randomness(runner.seed, 'evaluation', get_rank()), _evaluable(runner.model).evaluated('creator'):
             runner.call_hook(f'before_{self.stage}')
             runner.call_hook(f'before_{self.stage}_epoch')
             runner.model.eval()
-            with model.evaluated('creator'):
-                for idx, batch in enumerate(self.dataloader):
-                    self.run_iter(idx, batch)
-                metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+            # A copy of the metrics as they are before the first batch: their results are kept apart.
+            self._of_exploiter = copy.deepcopy(self.evaluator) if self.exploiter else None
+            for idx, batch in enumerate(self.dataloader):
+                self.run_iter(idx, batch)
+            metrics = self.evaluator.evaluate(size)
             if self.exploiter:
-                runner.logger.info('Evaluating θ_E; its metrics follow under exploiter/')
-                seed_all(*key)
-                with model.evaluated('exploiter'):
-                    for batch in self.dataloader:
-                        self._process(batch)
-                    found = self.evaluator.evaluate(len(self.dataloader.dataset))
+                runner.logger.info('The metrics of θ_E follow under exploiter/')
+                found = self._of_exploiter.evaluate(size)
                 metrics |= {f'exploiter/{name}': value for name, value in found.items()}
             runner.call_hook(f'after_{self.stage}_epoch', metrics=metrics)
             runner.call_hook(f'after_{self.stage}')
         return metrics
 
     @torch.no_grad()
-    def _process(self, batch: dict) -> None:
-        step = getattr(self.runner.model, f'{self.stage}_step')
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """One batch: θ_C between the hooks, then θ_E, which starts from the random state that θ_C started from."""
+        call_hook = self.runner.call_hook
+        call_hook(f'before_{self.stage}_iter', batch_idx=idx, data_batch=data_batch)
         with autocast(enabled=self.fp16):
-            outputs = step(batch)
-        self.evaluator.process(data_samples=outputs, data_batch=batch)
+            predict = self._predictor(data_batch)
+        with kept_randomness() if self.exploiter else nullcontext():
+            with autocast(enabled=self.fp16):
+                outputs = predict('creator')
+            self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+            call_hook(f'after_{self.stage}_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        if self.exploiter:
+            with autocast(enabled=self.fp16):
+                outputs = predict('exploiter')
+            self._of_exploiter.process(data_samples=outputs, data_batch=data_batch)
+
+    def _predictor(self, batch: dict) -> Callable[[str], list]:
+        """'creator' or 'exploiter' → its prediction of `batch`."""
+        model = _evaluable(self.runner.model)
+        outer = self.runner.model
+        wrapped = outer.module if is_model_wrapper(outer) else outer
+        if self.exploiter and wrapped is model and hasattr(model, 'predictor'):
+            return model.predictor(batch)
+
+        def predict(which: str) -> list:
+            # Test-time augmentation, for instance: a model around the model has a step of its own.
+            with model.evaluated(which):
+                return getattr(outer, f'{self.stage}_step')(batch)
+
+        return predict
 
 
 @LOOPS.register_module()
 class SelfImprovingValLoop(_EvaluatesBoth, ValLoop):
     """Validation during training of a model that offers `evaluated(which)`, such as `SelfImprovingSegmentor`.
 
-    `mIoU` is θ_C's and `exploiter/mIoU` θ_E's; `exploiter=False` skips the second pass. Both names can be given to
+    `mIoU` is θ_C's and `exploiter/mIoU` θ_E's; `exploiter=False` leaves θ_E out. Both names can be given to
     `save_best`.
 
     Raises TypeError for another model, when run.

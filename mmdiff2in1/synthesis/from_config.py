@@ -6,7 +6,6 @@ The settings stand in `cfg.stages.synthesis`, the sources are the images of `cfg
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,11 +93,6 @@ class Job:
     @cached_property
     def weights_hash(self) -> str:
         """Of the diffusion model; reading gigabytes of weights takes seconds."""
-        return self.diffusion.weights_hash()
-
-    @cached_property
-    def weights_hash(self) -> str:
-        """Hash of the diffusion weights; gigabytes are read for it, so once."""
         return self.diffusion.weights_hash()
 
     def plan(self, **changes) -> list[Recipe]:

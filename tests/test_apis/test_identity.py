@@ -90,7 +90,7 @@ def test_a_stage_folder_tells_its_own_result_from_another(tmp_path):
         StageFolder(tmp_path, 'b' * 64).result()
 
 
-def test_another_T_is_not_passed_over(straight, chain_folder):
+def test_another_noise_level_is_not_passed_over(straight, chain_folder):
     """The store of T = 600 does not serve a run that asks for T = 200."""
     cfg = chain_config(chain_folder)
     cfg.stages.synthesis.T = 200

@@ -67,6 +67,18 @@ def test_both_models_are_evaluated(straight):
     assert {'train/real/decode.loss_ce', 'train/synthetic/decode.loss_ce'} <= set(scalars)
 
 
+def test_one_pass_gives_the_metrics_of_two(straight):
+    loop = straight.val_loop
+    both = loop.run()
+    for name, prefix in (('creator', ''), ('exploiter', 'exploiter/')):
+        with straight.model.evaluated(name), torch.no_grad():
+            for batch in loop.dataloader:
+                loop.evaluator.process(straight.model.val_step(batch), batch)
+        alone = loop.evaluator.evaluate(6)
+        assert {f'{prefix}{key}' for key in alone} <= set(both)
+        assert {key: both[f'{prefix}{key}'] for key in alone} == pytest.approx(alone, rel=0, abs=0, nan_ok=True)
+
+
 def test_creator_is_the_average(tiny, straight):
     recorder = next(hook for hook in straight.hooks if isinstance(hook, tiny.Recorder))
     expected, _, updates = tiny.by_recursion(straight.first, recorder.exploiters, batch=5, every=7)

@@ -1,4 +1,4 @@
-"""VPD, scaled down: decoder features and class attention maps of the built-in U-Net (frozen), FPN, Semantic FPN head."""
+"""VPD, scaled down: decoder features and class maps of the built-in U-Net (frozen), FPN, Semantic FPN head."""
 
 # The words of the captions that stand for the classes, in label order: captions say "walls", and never "ceiling".
 classes = ('floor', 'room', 'walls', 'door', 'window', 'picture', 'cabinet', 'table', 'bed', 'ball', 'bin')

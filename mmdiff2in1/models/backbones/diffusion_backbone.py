@@ -4,7 +4,6 @@ B, 3, H, W: RGB in [-1, 1]; c, h, w: latent; K classes; level l: features at (h 
 """
 
 import math
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,10 @@ from ...diffusion import (
     ldm_blocks,
     vpd_taps,
 )
+from .bf16 import bf16_autocast
 from .feature_config import feature_config
 from .frozen_features import FrozenFeatures
+from .input_range import check_range
 from .text_adapter import TextAdapter
 
 REGIMES = ('frozen', 'finetune')
@@ -72,8 +73,9 @@ class DiffusionBackbone(BaseModule):
             self.diffusion = LatentDiffusion.from_config(diffusion)
         else:
             self.diffusion = LatentDiffusion.from_folder(diffusion)
-        self.diffusion.requires_grad_(False)
-        blocks = ldm_blocks(self.diffusion.unet)
+        self.diffusion.requires_grad_(False).eval()
+        self._blocks = ldm_blocks(self.diffusion.unet)
+        self._range_checked = False
         self.taps = self._resolved_taps()
         if regime == 'finetune':
             self._train_unet()
@@ -82,17 +84,18 @@ class DiffusionBackbone(BaseModule):
         self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
         if text_adapter and regime == 'frozen':
             print_log('the text adapter stands in front of the frozen U-Net: θ_C and θ_E share the VAE only', 'current')
-        self._levels = sorted({*(blocks[name].level for name in self.taps), *self.feature.map_levels})
+        blocks = [self._blocks[name] for name in self.taps]
+        self._levels = sorted({*(block.level for block in blocks), *self.feature.map_levels})
         maps = dict.fromkeys(self.feature.map_levels, self.tokens.shape[0])
         self.out_channels = [
-            sum(blocks[name].channels for name in self.taps if blocks[name].level == level) + maps.get(level, 0)
+            sum(block.channels for block in blocks if block.level == level) + maps.get(level, 0)
             for level in self._levels
         ]
 
     def _resolved_taps(self) -> tuple[str, ...]:
         """The names of the taps, everything that the U-Net is asked for being checked."""
         unet, T_max = self.diffusion.unet, self.diffusion.schedule.T_max
-        presets = {'vpd': vpd_taps(unet), 'all': tuple(ldm_blocks(unet))}
+        presets = {'vpd': vpd_taps(unet), 'all': tuple(self._blocks)}
         taps = self.feature.taps
         if isinstance(taps, str):
             if taps not in presets:
@@ -107,8 +110,7 @@ class DiffusionBackbone(BaseModule):
 
     def _train_unet(self) -> None:
         """Gives the gradient to all of the U-Net that the features depend on."""
-        blocks = ldm_blocks(self.diffusion.unet)
-        last = last_read(blocks, self.taps, self.feature.map_levels)
+        last = last_read(self._blocks, self.taps, self.feature.map_levels)
         if last not in self.taps:
             # The values that this layer's attention reads out would get no gradient, which DDP refuses.
             raise ValueError(
@@ -127,10 +129,12 @@ class DiffusionBackbone(BaseModule):
         return self.diffusion.text.class_tokens(list(classes))
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
-        """Trains what is trained; frozen parts stay in eval mode."""
-        super().train(mode)
-        for module in self.frozen_modules():
-            module.eval()
+        """Trains what is trained; frozen parts are in eval mode from the start and not walked through again."""
+        self.training = mode
+        if self.regime == 'finetune':
+            self.diffusion.unet.train(mode)
+        if self.text_adapter is not None:
+            self.text_adapter.train(mode)
         return self
 
     def frozen_modules(self) -> list[nn.Module]:
@@ -140,9 +144,16 @@ class DiffusionBackbone(BaseModule):
         return [self.diffusion.vae, self.diffusion.text, self.diffusion.schedule]
 
     def frozen_features(self, images: Tensor) -> FrozenFeatures:
-        """Everything before the first trainable parameter: the whole pyramid, or the latents."""
+        """Everything before the first trainable parameter: the whole pyramid, or the latents.
+
+        Raises:
+            ValueError: The first images that are seen are not in [-1, 1].
+        """
+        if not self._range_checked:
+            check_range(images)
+            self._range_checked = True
         size = tuple(images.shape[-2:])
-        with torch.no_grad(), self._autocast(images):
+        with torch.no_grad(), bf16_autocast(self.bf16, images.device):
             frozen = FrozenFeatures(size, latents=self._latents(images))
             return frozen if self._trains else FrozenFeatures(size, pyramid=self._perceive(frozen))
 
@@ -180,17 +191,13 @@ class DiffusionBackbone(BaseModule):
             return frozen.pyramid
         if self._trains:
             return self._perceive(frozen)
-        with torch.no_grad(), self._autocast(frozen.latents):
+        with torch.no_grad(), bf16_autocast(self.bf16, frozen.latents.device):
             return self._perceive(frozen)
 
     @property
     def _trains(self) -> bool:
         """Whether something behind the latents is trained."""
         return self.regime == 'finetune' or self.text_adapter is not None
-
-    def _autocast(self, inputs: Tensor):
-        wanted = _computes_bf16(inputs.device) if self.bf16 == 'auto' else self.bf16
-        return torch.autocast(inputs.device.type, torch.bfloat16) if wanted else nullcontext()
 
     def _generators(self, batch: Tensor, seed: int) -> list[torch.Generator] | None:
         """In eval mode every sample has the same fixed draw, so that a prediction depends on its image alone."""
@@ -228,9 +235,9 @@ class DiffusionBackbone(BaseModule):
 
     def _pyramid(self, features: Features, size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Groups taps and maps by level and crops the padding away."""
-        blocks, pyramid = ldm_blocks(self.diffusion.unet), []
+        pyramid = []
         for level in self._levels:
-            maps = [features.taps[name].float() for name in self.taps if blocks[name].level == level]
+            maps = [features.taps[name].float() for name in self.taps if self._blocks[name].level == level]
             if level in features.maps:
                 maps.append(features.maps[level])
             stride = self.diffusion.downscale * 2**level
@@ -238,10 +245,3 @@ class DiffusionBackbone(BaseModule):
             # Contiguous: GroupNorm's backward crashes on channels_last inputs without gradient on CPUs (torch 2.13).
             pyramid.append(torch.cat(maps, 1)[..., :height, :width].contiguous())
         return tuple(pyramid)
-
-
-def _computes_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is native: elsewhere it is emulated, many times slower than float32."""
-    if device.type == 'cuda':
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == 'cpu' and torch.ops.mkldnn._is_mkldnn_bf16_supported()

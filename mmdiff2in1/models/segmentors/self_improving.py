@@ -4,7 +4,7 @@ B samples in a batch, r of them real and s synthetic; H, W the padded crop.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -156,14 +156,35 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         finally:
             self.evaluate = before
 
+    def predictor(self, data: dict) -> Callable[[str], list]:
+        """'creator' or 'exploiter' → what `val_step` gives for a batch while that model is evaluated.
+
+        Preprocessor and, in test mode 'whole', frozen features run once for both. Data samples are copies.
+        """
+        data = self.data_preprocessor(data, False)
+        if self.test_cfg.get('mode', 'whole') == 'whole':
+            data['inputs'] = self._frozen_features(data['inputs'])
+
+        def predict(which: str) -> list:
+            samples = [sample.new() for sample in data['data_samples']]
+            with self.evaluated(which):
+                return self._run_forward(data | dict(data_samples=samples), mode='predict')
+
+        return predict
+
     def ema_tensors(self) -> EMATensors:
         """Tensors to average and to copy from θ_E to θ_C. Collect them anew after the model moved to another device."""
         return ema_tensors(self.creator, self.exploiter)
 
     def train(self, mode: bool = True) -> 'SelfImprovingSegmentor':
-        """θ_C, and with it all that is shared, stays in eval mode."""
-        super().train(mode)
-        self.creator.eval()
+        """θ_C, and with it all that is shared, stays in eval mode; where it is already, nothing is walked through."""
+        self.training = mode
+        self.exploiter.train(mode)
+        backbone = getattr(self.exploiter, 'backbone', None)
+        shared = backbone.frozen_modules() if hasattr(backbone, 'frozen_modules') else []
+        for module in (self.creator, self.data_preprocessor, *shared):
+            if module.training:
+                module.eval()
         return self
 
     def init_weights(self) -> None:
