@@ -29,6 +29,7 @@ PROMPTS = [
     'a red bed and a window in a room with blue walls and a grey floor',
     'a yellow cabinet, a purple ball and a door in a room with checkered white walls and a wooden floor',
 ]
+ROWS = 4
 SHORT = {
     'stages.warmup.train_cfg.max_iters': 12,
     'stages.warmup.train_cfg.val_interval': 12,
@@ -107,7 +108,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     )
     colours, drawn = ours.task.colours, {}
 
-    tests = sorted((args.data / 'test' / 'images').glob('*.png'))[:6]
+    tests = sorted((args.data / 'test' / 'images').glob('*.png'))[:ROWS]
     truths = [np.asarray(Image.open(args.data / 'test' / 'semantic' / path.name)) for path in tests]
     seen = [model(tests) for model in (only, plain, ours)]
     rows = [
@@ -117,7 +118,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     drawn['predictions'] = prediction_panel(rows, colours, ('real only', 'real + EMA', 'Diff-2-in-1'))
 
     store = SampleStore(args.work_dir / 'diff2in1' / 'synthetic')
-    records = store.records()[:: max(1, len(store.records()) // 6)][:6]
+    records = store.records()[:: max(1, len(store.records()) // ROWS)][:ROWS]
     created = ours([store.path(record, 'image') for record in records])
     sources = [np.asarray(Image.open(args.data / record['source'])) for record in records]
     drawn['created'] = creation_panel(
@@ -130,11 +131,19 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
         row_captions=PROMPTS,
         column_captions=['from the prompt', 'perceived'],
     )
+    drawn['overview'] = side_by_side([drawn[name] for name in ('created', 'predictions', 'generated')])
     files = []
     for name, picture in drawn.items():
         files.append(args.work_dir / f'{name}.png')
         Image.fromarray(picture).save(files[-1])
     return files
+
+
+def side_by_side(sheets: list[np.ndarray]) -> np.ndarray:
+    """Sheets (H, W, 3) on one white picture."""
+    height = max(len(sheet) for sheet in sheets)
+    padded = [np.pad(s, ((0, height - len(s)), (0, 24), (0, 0)), constant_values=255) for s in sheets]
+    return np.concatenate(padded, 1)
 
 
 def main() -> None:
