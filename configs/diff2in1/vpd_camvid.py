@@ -48,7 +48,16 @@ train_dataloader = dict(
         mix=dict(added=8),
     ),
 )
+train_cfg = dict(max_iters=150, val_interval=150)
+param_scheduler = [dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=False, end=150)]
 stages = dict(
+    warmup=dict(
+        train_cfg=dict(max_iters=250, val_interval=250),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=25),
+            dict(type='CosineAnnealingLR', eta_min_ratio=0.2, by_epoch=False, begin=25, end=250),
+        ],
+    ),
     synthesis=dict(
         diffusion=diffusion,
         caption_fallback='',
