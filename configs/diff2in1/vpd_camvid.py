@@ -8,8 +8,8 @@ method can do with a pretrained one. ``model.segmentor.backbone.diffusion`` and 
 any folder in diffusers' layout.
 
 Expected score: not yet measured over seeds. Seed 0, two CPU cores, a generator of 300 + 300 iterations (which creates
-little more than grey texture), test on ``val``: θ_C 21.77, θ_E 22.01 mIoU; the baseline 21.74 and 21.80. One seed proves
-nothing; ``docs/results`` has the numbers.
+little more than grey texture), test on ``val``: θ_C 21.77, θ_E 22.01 mIoU; the baseline 21.74 and 21.80. One seed
+proves nothing; ``docs/results`` has the numbers.
 """
 
 _base_ = [
