@@ -237,6 +237,10 @@ def _save(model, folder: Path, state: dict[str, Tensor]) -> None:
     """Saves a diffusers model with ``state`` in place of its own tensors (save_pretrained takes none)."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_config(folder)
+    # diffusers notes where the weights were loaded from: a path of this machine, which concerns nobody else.
+    config = read_json(folder / 'config.json')
+    config.pop('_name_or_path', None)
+    (folder / 'config.json').write_text(json.dumps(config, indent=2, sort_keys=True) + '\n')
     save_file(
         {k: v.contiguous() for k, v in state.items()},
         folder / 'diffusion_pytorch_model.safetensors',

@@ -33,6 +33,13 @@ def test_all_in_all_at_most_20_mb():
     assert sum(file.stat().st_size for file in FOLDER.rglob('*') if file.is_file()) <= 20e6
 
 
+def test_no_path_of_the_machine_that_made_them(scenes_diffusion, tmp_path):
+    scenes_diffusion.save_folder(tmp_path)
+    for folder in (FOLDER, tmp_path):
+        for file in folder.rglob('*.json'):
+            assert '_name_or_path' not in file.read_text(), file
+
+
 def test_autoencoder_reaches_30_db(scenes_diffusion, validation):
     images = _images(validation)
     with torch.no_grad():
