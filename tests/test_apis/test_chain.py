@@ -1,6 +1,7 @@
 """The chain: what it leaves behind, what it skips, and that a killed run goes on as if nothing had happened."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_a_finished_chain_is_skipped(straight, chain_folder):
     again = train(chain_config(chain_folder), work_dir)
     assert {p: p.stat().st_mtime_ns for p in work_dir.glob('*/iter_*.pth')} == before
     assert again['self_improving'] == results['self_improving'] and again['test'] == results['test']
+
+
+def test_a_moved_run_goes_on_and_makes_up_the_validation_that_a_kill_took(straight, chain_folder):
+    """The last checkpoint precedes the last validation; after a kill in between, the metrics were of iteration 10."""
+    work_dir, results = straight
+    moved = chain_folder / 'moved'
+    shutil.copytree(work_dir, moved)
+    (moved / 'self_improving' / 'finished.json').unlink()
+    again = train(chain_config(chain_folder), moved, resume=True)
+    assert again['self_improving']['metrics'] == results['self_improving']['metrics']
+    assert again['warmup']['checkpoint'] == str(moved / 'warmup' / 'iter_20.pth')
+    assert again['test'] == results['test']
 
 
 def test_a_stage_of_another_config_is_refused(straight, chain_folder):
