@@ -25,7 +25,7 @@ HELP = {
     'vae_widths': 'channels of the autoencoder levels; each but the last halves the resolution',
     'latent_channels': 'channels of the latent',
     'text_width': 'width of the text encoder',
-    'vae_iters': 'iterations of the autoencoder stage',
+    'vae_iters': 'iterations of the autoencoder stage; 0 keeps the autoencoder of --init',
     'iters': 'iterations of the U-Net stage',
     'batch_size': 'images per process and iteration',
     'lr': 'peak learning rate of the U-Net stage',

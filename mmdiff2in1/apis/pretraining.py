@@ -52,7 +52,7 @@ class PretrainingOptions:
         vae_widths: Channels of the autoencoder's levels; each but the last halves the resolution.
         latent_channels: Channels of the latent.
         text_width: Width of the text encoder and of the cross-attention.
-        vae_iters, iters: Iterations of the two stages.
+        vae_iters, iters: Iterations of the two stages; ``vae_iters=0`` keeps the autoencoder of ``init`` as it is.
         batch_size: Per process.
         lr, vae_lr: Peak learning rates.
         validation: Images held out for validation.
@@ -147,6 +147,8 @@ def pretrain(options: PretrainingOptions) -> Path:
         FileNotFoundError: No images, or no weights to start from.
         ValueError: Unreadable images or captions, sizes that do not fit the widths, or a work dir of other options.
     """
+    if options.vae_iters == 0 and options.init is None:
+        raise ValueError('vae_iters is 0 and init is None: an untrained autoencoder has no use; name init or train it')
     launcher_of_environment()
     captions = read_captions(options.captions) if options.captions else None
     images = ImageCaptionFolder(options.images, options.size, captions)
@@ -158,8 +160,9 @@ def pretrain(options: PretrainingOptions) -> Path:
     diffusion = initial_diffusion(options, images.captions).to(get_device())
     if any(side % diffusion.multiple for side in options.size):
         raise ValueError(f'size {options.size}: height and width must be multiples of {diffusion.multiple}')
-    autoencoder = AutoencoderObjective(diffusion.vae.requires_grad_(True), bf16=options.bf16)
-    _train_stage('vae', autoencoder, images, options, options.vae_iters, options.vae_lr)
+    if options.vae_iters:
+        autoencoder = AutoencoderObjective(diffusion.vae.requires_grad_(True), bf16=options.bf16)
+        _train_stage('vae', autoencoder, images, options, options.vae_iters, options.vae_lr)
 
     diffusion.requires_grad_(True).vae.requires_grad_(False).eval()
     latents = LatentCaptions(images, diffusion)

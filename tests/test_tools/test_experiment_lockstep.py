@@ -1,0 +1,344 @@
+"""The measurement: augmentation, scores, labels and weights by hand; killed and resumed = straight; arms are paired."""
+
+import importlib
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY_DIFFUSION
+
+import mmdiff2in1.components  # noqa: F401
+from mmdiff2in1.models.backbones import DiffusionBackbone
+
+FOLDER = Path(__file__).parents[2] / 'tools' / 'experiments'
+NAMES = ('arms', 'augmentation', 'created', 'learner', 'lockstep', 'pools', 'scoring', 'streams', 'scenes', 'jobs')
+
+
+def _load(*names):
+    """Modules that import each other by their bare names, as they do when the script is run."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        return [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+arms, augmentation, created, learner, lockstep, pools, scoring, streams, scenes, jobs = _load(*NAMES)
+TASKS = pools.TASKS['scenes']
+SIZE = 32
+
+
+def unit(vectors):
+    return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+@pytest.fixture
+def targets():
+    torch.manual_seed(0)
+    return {
+        'normal': unit(torch.randn(6, 3, SIZE, SIZE)),
+        'semantic_segmentation': torch.randint(0, 11, (6, 1, SIZE, SIZE), dtype=torch.uint8),
+        'depth': 1 + torch.rand(6, 1, SIZE, SIZE),
+    }
+
+
+class TestAugmentation:
+    def test_labels_move_with_their_image(self, targets):
+        """An image that shows its own label, one constant value per quadrant, still agrees with it."""
+        classes = torch.zeros(6, 1, SIZE, SIZE, dtype=torch.uint8)
+        classes[..., : SIZE // 2] = 3
+        classes[:, :, SIZE // 2 :] += 5
+        images = (classes / 10).expand(-1, 3, -1, -1)
+        generator = torch.Generator().manual_seed(0)
+        plain, _, moved = augmentation.augment(images, {'semantic_segmentation': classes}, TASKS, generator)
+        label = moved['semantic_segmentation']
+        agree = (plain[:, :1] - label / 10).abs() < 1e-4
+        assert label.dtype == torch.uint8 and not torch.equal(label, classes)
+        assert agree.float().mean() > 0.9  # all but the blended pixels along the borders
+
+    def test_values_change_as_the_tasks_say(self, targets):
+        generator = torch.Generator().manual_seed(1)
+        constant = {
+            'normal': unit(torch.ones(6, 3, SIZE, SIZE)),
+            'depth': torch.full((6, 1, SIZE, SIZE), 3.0),
+        }
+        _, _, moved = augmentation.augment(torch.rand(6, 3, SIZE, SIZE), constant, TASKS, generator)
+        x, y, z = moved['normal'][:, :, 5, 7].T
+        assert torch.equal(y, torch.full((6,), 3**-0.5)) and torch.equal(z, y)
+        assert torch.equal(x.abs(), y) and {-1.0, 1.0} == set(x.sign().tolist())
+        zoom = 3 / moved['depth'][:, 0, 0, 0]
+        assert zoom.min() >= 1 and zoom.max() <= augmentation.MAX_ZOOM and zoom.unique().numel() == 6
+
+    def test_plain_and_recoloured_are_the_same_crop(self, targets):
+        images = torch.rand(6, 3, SIZE, SIZE)
+        plain, recoloured, _ = augmentation.augment(images, {}, TASKS, torch.Generator().manual_seed(2))
+        assert 0 <= recoloured.min() and recoloured.max() <= 1
+        assert not torch.allclose(plain, recoloured, atol=0.05)
+        for one, other in zip(plain.flatten(1), recoloured.flatten(1), strict=True):
+            assert torch.corrcoef(torch.stack([one, other]))[0, 1] > 0.7
+
+    def test_mirror_swaps_sides(self):
+        ramp = torch.linspace(0, 1, SIZE).expand(8, 3, SIZE, SIZE)
+        plain, _, moved = augmentation.augment(
+            ramp, {'normal': unit(torch.ones(8, 3, SIZE, SIZE))}, TASKS, torch.Generator().manual_seed(3)
+        )
+        rising = plain[:, 0, 0, -1] > plain[:, 0, 0, 0]
+        assert torch.equal(rising, moved['normal'][:, 0, 0, 0] > 0)
+        assert rising.any() and not rising.all()
+
+
+class TestScores:
+    def test_normals_by_hand(self):
+        """Two pixels at 0°, one at 90°; the fourth has no ground truth."""
+        target = torch.tensor([[0.0, 0, 1], [0, 0, 1], [0, 1, 0], [0, 0, 0]]).T.reshape(1, 3, 2, 2)
+        output = torch.tensor([0.0, 0, 5]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+        found = scoring.scores(TASKS['normal'], [(output, target)])
+        assert found['mean'] == pytest.approx(30) and found['median'] == pytest.approx(0)
+        assert found['rmse'] == pytest.approx(90 / math.sqrt(3)) and found['11.25'] == pytest.approx(200 / 3)
+
+    def test_segmentation_against_a_loop_over_classes(self):
+        torch.manual_seed(0)
+        batches = [(torch.randn(2, 11, 8, 8), torch.randint(0, 11, (2, 1, 8, 8), dtype=torch.uint8)) for _ in range(3)]
+        batches[0][1][:, :, 0] = 255
+        found = scoring.scores(TASKS['semantic_segmentation'], batches)
+        predicted = torch.cat([output.argmax(1) for output, _ in batches])
+        true = torch.cat([target[:, 0] for _, target in batches])
+        known, iou = true != 255, []
+        for k in range(11):
+            a, b = (predicted == k) & known, (true == k) & known
+            iou.append(100 * (a & b).sum().item() / (a | b).sum().item())
+        assert found['mIoU'] == pytest.approx(sum(iou) / 11)
+        assert [found[f'IoU/{k}'] for k in range(11)] == pytest.approx(iou)
+
+    def test_a_class_that_is_nowhere_does_not_count(self):
+        output = torch.full((1, 11, 1, 1), -1.0)
+        output[:, 4] = 1
+        found = scoring.scores(TASKS['semantic_segmentation'], [(output, torch.full((1, 1, 4, 4), 4))])
+        assert found['mIoU'] == 100 and math.isnan(found['IoU/0'])
+
+    def test_depth_by_hand(self):
+        """A head of zeros says 5 m everywhere (sigmoid(0) · 10)."""
+        target = torch.tensor([[4.0, 6.0], [10.0, 0.0]]).view(1, 1, 2, 2)
+        found = scoring.scores(TASKS['depth'], [(torch.zeros(1, 1, 1, 1), target)])
+        assert found['rmse'] == pytest.approx(math.sqrt((1 + 1 + 25) / 3))
+        assert found['abs_rel'] == pytest.approx((1 / 4 + 1 / 6 + 1 / 2) / 3)
+        assert found['delta1'] == pytest.approx(100 / 3)  # 5/4 is not below 1.25
+
+
+class TestLearner:
+    CHANNELS = (8, 27, 27)
+
+    def features(self, batch=4):
+        torch.manual_seed(1)
+        return [torch.randn(batch, c, 16 // 2**i, 16 // 2**i) for i, c in enumerate(self.CHANNELS)]
+
+    def made(self, task='normal'):
+        torch.manual_seed(0)
+        return learner.Learner(TASKS[task], self.CHANNELS)
+
+    def test_follow_is_the_moving_average(self):
+        one = self.made()
+        for parameter in one.exploiter.parameters():
+            parameter.data += 1
+        before = [p.clone() for p in one.creator.parameters()]
+        for _ in range(3):
+            one.follow(0.9)
+        for old, new in zip(before, one.creator.parameters(), strict=True):
+            torch.testing.assert_close(new, old + 1 - 0.9**3)
+
+    @pytest.mark.parametrize('task', list(TASKS))
+    def test_loss_is_real_plus_weighted_synthetic(self, task, targets):
+        real, synthetic = targets[task][:2], targets[task][2:4]
+        values = {}
+        for weight in (0.0, 1.0, 3.0):
+            values[weight] = self.made(task).step(self.features(), real, synthetic, weight, 1.0, seed=5)
+        assert values[3.0] - values[0.0] == pytest.approx(3 * (values[1.0] - values[0.0]), rel=1e-4)
+        assert values[1.0] > values[0.0] > 0
+
+    def test_the_loss_functions_by_hand(self, targets):
+        torch.manual_seed(0)
+        logits, label = torch.randn(2, 11, 8, 8), torch.randint(0, 11, (2, 1, 8, 8))
+        label[:, :, :2] = 255
+        expected = F.cross_entropy(logits, label[:, 0], ignore_index=255) * 0.75  # ignored pixels count in mmseg's mean
+        ours = learner.LOSSES['semantic_segmentation'](TASKS['semantic_segmentation'], logits, label)
+        torch.testing.assert_close(ours, expected)
+        vectors, normal = torch.randn(2, 3, 8, 8), unit(torch.randn(2, 3, 8, 8))
+        normal[0, :, :4] = 0
+        cosine = F.cosine_similarity(vectors, normal)
+        expected = (1 - cosine)[normal.any(1)].mean()
+        torch.testing.assert_close(learner.LOSSES['normal'](TASKS['normal'], vectors, normal), expected)
+        raw, metres = torch.randn(2, 1, 8, 8), 1 + torch.rand(2, 1, 8, 8)
+        d = (raw.sigmoid() * 10).log() - metres.log()
+        expected = (d.var(correction=0) + 0.5 * d.mean() ** 2 + 1e-6).sqrt()
+        torch.testing.assert_close(learner.LOSSES['depth'](TASKS['depth'], raw, metres), expected)
+
+    def test_a_fork_starts_equal_and_goes_its_own_way(self, targets):
+        one = self.made()
+        one.step(self.features(), targets['normal'][:4], None, 0, 1.0, seed=0)
+        other = one.fork()
+        for a, b, c in zip(*(m.parameters() for m in (one.exploiter, other.exploiter, other.creator)), strict=True):
+            assert torch.equal(a, b) and torch.equal(a, c)
+        first = one.step(self.features(), targets['normal'][:4], None, 0, 1.0, seed=1)
+        assert other.step(self.features(), targets['normal'][:4], None, 0, 1.0, seed=1) == first
+        for a, b in zip(one.exploiter.parameters(), other.exploiter.parameters(), strict=True):
+            assert torch.equal(a, b) and a is not b
+
+    def test_low_confidence_is_left_out(self):
+        one = self.made('semantic_segmentation')
+        label, kept = one.pseudo_labels(self.features(), (SIZE, SIZE), 0.5)
+        assert kept == pytest.approx((label != 255).float().mean().item())
+        assert one.pseudo_labels(self.features(), (SIZE, SIZE), None)[1] == 1
+
+
+def test_streams_show_every_image_once_per_round():
+    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 3, SIZE, SIZE).contiguous()
+    stream = streams.Stream(pools.Pool(images, {}, [''] * 6), 'x', 0, 4, {})
+    shown = torch.cat([stream.batch(step).plain[:, 0, 0, 0] for step in range(3)])
+    shown = ((shown + 1) * 127.5).round().int().tolist()
+    assert sorted(shown[:6]) == sorted(shown[6:]) == list(range(6))
+    assert torch.equal(stream.batch(2).images, stream.batch(2).images)
+    other = streams.Stream(stream.pool, 'y', 0, 4, {})
+    assert not torch.equal(other.batch(0).images, stream.batch(0).images)
+
+
+def test_recombined_captions():
+    red, empty = 'a bed in a room with red walls and a floor', 'an empty room with blue walls and a tiled floor'
+    assert created.recombined(red, empty) == 'a bed in a room with blue walls and a tiled floor'
+    assert created.recombined(empty, red) == 'an empty room with red walls and a floor'
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def job(tmp_path, targets):
+    """A small job on random images: one pool of them stands for the created ones."""
+    torch.manual_seed(0)
+    classes = ['floor', 'wall', 'ball']
+    backbone = DiffusionBackbone(TINY_DIFFUSION, classes, feature=dict(preset='vpd', latent_scale=True))
+    images = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8)
+    tasks = {name: TASKS[name] for name in ('normal', 'semantic_segmentation')}
+    labelled = pools.Pool(images, {name: targets[name] for name in tasks}, [''] * 6)
+    other = pools.Pool(images.flip(0), {name: targets[name].flip(0) for name in tasks}, [''] * 6)
+    some = [
+        arms.Arm(name='loop', pool='T600', weak_teacher=True),
+        arms.Arm(name='truth', pool='unlabelled', true_labels=True),
+        arms.Arm(name='only', pool='T600', real=False, remaining=1.0),
+    ]
+
+    def make(folder, each=some):
+        return lockstep.Lockstep(
+            lockstep.Data(labelled, lambda name: other, labelled, labelled),
+            tasks,
+            dict.fromkeys(tasks, each),
+            backbone,
+            lockstep.Schedule(warmup=6, self_improving=6, batch_size=2, validations=2),
+            seed=0,
+            folder=tmp_path / folder,
+            warmup=tmp_path / folder / 'warm-up.pth',
+        )
+
+    return make
+
+
+def _without_clock(records):
+    return [{key: value for key, value in record.items() if key != 'seconds'} for record in records]
+
+
+def test_a_killed_job_goes_on_as_if_nothing_had_happened(job, monkeypatch):
+    monkeypatch.setattr(lockstep, 'STATE_INTERVAL', 2)
+    straight = _without_clock(job('straight').run())
+    step, calls = lockstep.Lockstep._features, []
+
+    def dies(self, images):
+        calls.append(len(calls))
+        if len(calls) in (5, 12):
+            raise KilledError
+        return step(self, images)
+
+    monkeypatch.setattr(lockstep.Lockstep, '_features', dies)
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            job('killed').run()
+    assert repr(_without_clock(job('killed').run())) == repr(straight)  # repr: nan equals nan
+    assert len(calls) > 14
+
+
+def test_the_control_does_not_depend_on_the_other_arms(job):
+    with_others, alone = job('with').run(), job('alone', []).run()
+    for task in ('normal', 'semantic_segmentation'):
+        for name in ('real + EMA', 'real only'):
+            one, other = (
+                next(r for r in records if (r['task'], r['arm']) == (task, name)) for records in (with_others, alone)
+            )
+            key = next(iter(one['val']))
+            # Another batch size of the features changes their last bits.
+            assert one['test'][key] == pytest.approx(other['test'][key], rel=2e-3)
+            assert one['curve']['val'] == pytest.approx(other['curve']['val'], rel=2e-3)
+
+
+def test_records_say_what_was_run(job):
+    records = job('x').run()
+    assert [r['arm'] for r in records[:5]] == ['real + EMA', 'real only', 'loop', 'truth', 'only']
+    control, real_only, loop, truth, _ = records[:5]
+    assert real_only['test'] == control['exploiter']['test'] != control['test']
+    assert loop['settings']['creation']['T'] == (600,) and loop['kept_share'] == 1.0 and truth['kept_share'] is None
+    assert loop['curve']['step'] == [3, 6] and loop['curve']['val'][-1] == loop['val']['mean']
+    assert loop['exploiter']['test'] is None and loop['test']['mean'] > 0
+
+
+def test_a_fixed_teacher_stays_the_warm_up(job, monkeypatch):
+    learners = {}
+    records = lockstep.Lockstep._records
+
+    def keep(self, task, arm, one, *rest):
+        learners[task, arm.name] = one
+        return records(self, task, arm, one, *rest)
+
+    monkeypatch.setattr(lockstep.Lockstep, '_records', keep)
+    made = job('x')
+    made.run()
+    warm = torch.load(made.warmup_file, weights_only=True)['learners']['normal']['exploiter']
+    fixed, moving = (learners['normal', name].creator.state_dict() for name in ('only', 'loop'))
+    assert all(torch.equal(fixed[key], warm[key]) for key in warm)
+    assert not any(torch.equal(moving[key], warm[key]) for key in warm if 'convs.0.conv.weight' in key)
+
+
+def test_trained_features_are_refused():
+    config = dict(type='DiffusionBackbone', diffusion=TINY_DIFFUSION, classes=['a'], regime='finetune')
+    with pytest.raises(ValueError, match='share features'):
+        lockstep.make_backbone(config)
+
+
+class TestQueue:
+    def test_jobs_have_names_of_their_own_and_arms(self):
+        assert len({job.name for job in jobs.JOBS}) == len(jobs.JOBS)
+        for job in jobs.JOBS:
+            for task in job.tasks:
+                names = [arm.name for arm in job.arms(task)]
+                assert len(set(names)) == len(names) and 'real + EMA' not in names
+                known = {'labelled', 'unlabelled', *arms.CREATIONS}
+                assert {arm.pool for arm in job.arms(task)} <= known
+
+    def test_best_settings_do_not_leak_into_the_paper_arm(self):
+        paper = next(arm for arm in arms.main_arms('normal') if arm.name == 'Diff-2-in-1')
+        assert paper == arms.Arm(name='Diff-2-in-1', pool='T600') and paper.weight == 1
+        assert replace(arms.BEST['normal'], name='self-distillation', pool='labelled') in arms.main_arms('normal')
+
+    def test_dry_run_lists_and_marks_what_is_done(self, tmp_path, capsys):
+        out = tmp_path / 'runs.jsonl'
+        head = '{"block": "main", "set": "scenes", "labels": 60, "seed": 0, "task": '
+        out.write_text(''.join(f'{head}"{task}"}}\n' for task in ('normal', 'semantic_segmentation')))
+        scenes.main(['--dry-run', '--out', str(out), '--blocks', 'main', '--tasks', 'normal', '--seeds', '0', '1'])
+        lines = capsys.readouterr().out.splitlines()
+        assert [line[:5].strip() for line in lines] == ['done', 'to do'] and '9 arms' in lines[1]
+
+    def test_missing_data_is_said_before_the_work(self, tmp_path):
+        flags = ['--data-root', str(tmp_path), '--out', str(tmp_path / 'o'), '--work-dir', str(tmp_path / 'w')]
+        with pytest.raises(SystemExit, match='meta.json is not there'):
+            scenes.main([*flags, '--sets', 'scenes'])

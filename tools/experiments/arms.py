@@ -1,0 +1,100 @@
+"""The arms of the comparison: what θ_E sees besides the real batch, and how it is labelled and weighted."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Creation:
+    """How a pool of created images comes from the labelled ones.
+
+    Attributes:
+        T: Noise levels; sample i has T[i % len(T)]. 1000 is pure noise.
+        recombined: The things of one training caption in the room of another, instead of the source's own caption.
+        per_image: Samples per labelled image, at most ``MAX_SAMPLES`` in all.
+    """
+
+    T: tuple[int, ...]
+    recombined: bool = False
+    per_image: int = 4
+
+
+MAX_SAMPLES = 240
+
+# `labelled` and `unlabelled` are real images and need no creation.
+CREATIONS = {
+    'T200': Creation(T=(200,)),
+    'T600': Creation(T=(600,)),
+    'T600, 1 per image': Creation(T=(600,), per_image=1),
+    'T800': Creation(T=(800,)),
+    'T range': Creation(T=(200, 400, 600, 800)),
+    'new T_max': Creation(T=(1000,), recombined=True),
+    'new T range': Creation(T=(600, 700, 800, 900), recombined=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to spend the self-improving stage after a common warm-up.
+
+    Attributes:
+        name: As in the tables.
+        pool: Key of ``CREATIONS``, ``labelled``, ``unlabelled``, or None: real images only.
+        weight: Weight of the synthetic loss; the real one has weight 1.
+        real: Whether the real batch is learned from.
+        true_labels: Learn from the pool's true labels instead of θ_C's predictions.
+        min_confidence: Pixels of which θ_C is less sure are left out (segmentation only).
+        remaining: Share of the warm-up's weights left in θ_C at the end; 1 keeps the teacher fixed.
+        weak_teacher: θ_C labels the crop before its colours were changed (weak-to-strong).
+    """
+
+    name: str
+    pool: str | None = None
+    weight: float = 1.0
+    real: bool = True
+    true_labels: bool = False
+    min_confidence: float | None = None
+    remaining: float = 0.05
+    weak_teacher: bool = False
+
+
+# Chosen on `val`, seeds 0-2, from the block `knobs`.
+BEST = {task: Arm(name='Diff-2-in-1, best', pool='T range') for task in ('normal', 'semantic_segmentation', 'depth')}
+
+
+def main_arms(task: str) -> list[Arm]:
+    """Every arm of the main comparison but the control; where the paper says nothing, the best settings count."""
+    best = BEST[task]
+    return [
+        replace(best, name='self-distillation', pool='labelled'),
+        Arm(name='Diff-2-in-1', pool='T600'),
+        best,
+        replace(best, name='new scenes, T_max', pool='new T_max'),
+        replace(best, name='new scenes, T range', pool='new T range'),
+        replace(best, name='unlabelled', pool='unlabelled'),
+        Arm(name='unlabelled, true labels', pool='unlabelled', true_labels=True),
+        replace(best, name='synthetic only', real=False),
+    ]
+
+
+def range_arms(task: str) -> list[Arm]:
+    """The arms that are followed over the number of labels."""
+    names = ('Diff-2-in-1, best', 'new scenes, T range', 'unlabelled', 'unlabelled, true labels')
+    return [arm for arm in main_arms(task) if arm.name in names]
+
+
+def knob_arms(task: str) -> list[Arm]:
+    """One change at a time to Diff-2-in-1 as the paper has it (T = 600, weight 1, no filter)."""
+    arms = [
+        Arm(name='Diff-2-in-1', pool='T600'),
+        Arm(name='T=200', pool='T200'),
+        Arm(name='T=800', pool='T800'),
+        Arm(name='T=200 ... 800', pool='T range'),
+        Arm(name='1 sample per image', pool='T600, 1 per image'),
+        Arm(name='weight 0.3', pool='T600', weight=0.3),
+        Arm(name='weight 3', pool='T600', weight=3.0),
+        Arm(name='fixed teacher', pool='T600', remaining=1.0),
+        Arm(name='weak-to-strong', pool='T600', weak_teacher=True),
+    ]
+    if task == 'semantic_segmentation':
+        arms.append(Arm(name='confidence 0.9', pool='T600', min_confidence=0.9))
+    return arms

@@ -1,0 +1,121 @@
+"""Contact sheets of a generator: what each T makes of real scenes with tables, and scenes from captions it never saw.
+
+N images of H × W pixels: uint8 RGB (N, H, W, 3).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from generator_creation import Creator
+from generator_data import Part
+
+from mmdiff2in1.datasets.scenes import CLASSES
+from mmdiff2in1.visualization import contact_sheet
+
+ROWS = 8
+COLUMNS = 5
+SMALLEST_TABLE = 0.02
+IN, EMPTY = ' in a room with ', 'an empty room with '
+
+
+def table_scenes(labels: np.ndarray, count: int) -> np.ndarray:
+    """Positions of `count` of the label maps (N, H, W), with tables from large to small.
+
+    Only tables that are whole (they touch no border), with all of their legs, as far as there are enough of them.
+    """
+    table = labels == CLASSES.index('table')
+    area = table.mean((1, 2))
+    cut = table[:, [0, -1]].any((1, 2)) | table[:, :, [0, -1]].any((1, 2))
+    order = np.argsort(-area, kind='stable')
+    whole = order[(area >= SMALLEST_TABLE)[order] & ~cut[order]]
+    if len(whole) < count:
+        return order[:count]
+    return whole[np.linspace(0, len(whole) - 1, count).round().astype(int)]
+
+
+def split_caption(caption: str) -> tuple[str, str]:
+    """A caption of a scene → its things ('' if it is empty) and its room, without the words between.
+
+    Raises ValueError for a sentence of another form.
+    """
+    if caption.startswith(EMPTY):
+        return '', caption.removeprefix(EMPTY)
+    things, found, room = caption.partition(IN)
+    if not found:
+        raise ValueError(
+            f'{caption!r} is no caption of a scene; expected "… in a room with …" or "an empty room with …"'
+        )
+    return things, room
+
+
+def join_caption(things: str, room: str) -> str:
+    """The inverse of `split_caption`."""
+    return f'{things}{IN}{room}' if things else f'{EMPTY}{room}'
+
+
+def unseen_captions(captions: Sequence[str], seen: Sequence[str]) -> list[int]:
+    """Positions of the captions that are not among those `seen` in training; of equal ones the first."""
+    first = {caption: i for i, caption in reversed(list(enumerate(captions)))}
+    return sorted(i for caption, i in first.items() if caption not in set(seen))
+
+
+def recombined_captions(
+    captions: Sequence[str], seen: Sequence[str], count: int, rng: np.random.Generator
+) -> list[str]:
+    """The things of one caption in the room of another: `count` different sentences, none given and none seen."""
+    parts, known, found = [split_caption(caption) for caption in captions], {*captions, *seen}, dict[str, None]()
+    # Bounded: of a handful of captions there may be no new pairs.
+    for _ in range(100 * count):
+        things, room = parts[rng.integers(len(parts))][0], parts[rng.integers(len(parts))][1]
+        caption = join_caption(things, room)
+        if things and caption not in known and len(found) < count:
+            found[caption] = None
+    return list(found)
+
+
+def level_sheet(creator: Creator, scenes: Part, levels: Sequence[int], seed: int) -> tuple[np.ndarray, list[str]]:
+    """Rows of real scenes with tables, one column per T, all from the row's caption and noise; and the rows' names."""
+    rows = scenes[table_scenes(scenes.labels, min(ROWS, len(scenes)))]
+    seeds = range(seed, seed + len(rows))
+    columns = [rows.images, *(creator(rows.images, rows.captions, seeds, T) for T in levels)]
+    sheet = contact_sheet(
+        list(zip(*columns, strict=True)),
+        row_captions=rows.captions,
+        column_captions=['real', *(f'T={T}' for T in levels[:-1]), f'T={levels[-1]}, noise'],
+        title=_settings(creator),
+    )
+    return sheet, rows.names
+
+
+def unseen_sheet(
+    creator: Creator, scenes: Part, seen: Sequence[str], T_max: int, seed: int
+) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Rows of captions that were not trained on, several noises each; and these captions.
+
+    The upper half are captions of `scenes`, beside their real image; in the lower half things and room come from two.
+    """
+    rng = np.random.default_rng(seed)
+    new = unseen_captions(scenes.captions, seen)
+    new = sorted(rng.permutation(new)[: ROWS // 2].tolist())
+    captions = dict(new=[scenes.captions[i] for i in new])
+    captions['recombined'] = recombined_captions(scenes.captions, seen, ROWS // 2, rng)
+    texts = [*captions['new'], *captions['recombined']]
+    if not texts:
+        raise ValueError('every caption of val, and every pair of their things and rooms, was trained on')
+    shape = (len(texts) * COLUMNS, *scenes.images.shape[1:])
+    repeated = [text for text in texts for _ in range(COLUMNS)]
+    made = creator(np.zeros(shape, np.uint8), repeated, range(seed, seed + len(repeated)), T_max)
+    real = [*(scenes.images[i] for i in new), *(None for _ in captions['recombined'])]
+    kinds = [f'new: {text}' for text in captions['new']] + [f'recombined: {text}' for text in captions['recombined']]
+    sheet = contact_sheet(
+        [[image, *made[i * COLUMNS : (i + 1) * COLUMNS]] for i, image in enumerate(real)],
+        row_captions=kinds,
+        column_captions=['real', *(f'noise {i + 1}' for i in range(COLUMNS))],
+        title=f'from captions that no training image has; {_settings(creator)}',
+    )
+    return sheet, captions
+
+
+def _settings(creator: Creator) -> str:
+    settings = creator.settings
+    return f'{settings.num_calls} U-Net calls, {settings.solver}, guidance {settings.guidance_scale:g}'

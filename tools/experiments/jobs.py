@@ -1,0 +1,114 @@
+"""The jobs of the measurement: which labelled sets, seeds, tasks and arms are trained side by side."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arms import CREATIONS, Arm, knob_arms, main_arms, range_arms
+from created import created_pool
+from lockstep import Data, Lockstep, Schedule, make_backbone
+from mmengine.config import Config
+from pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
+
+from mmdiff2in1.diffusion import LatentDiffusion
+
+UNLABELLED = 240
+# Warm-up until the scores on `val` stand still (the curves are in the records), by number of labels.
+SCHEDULES = {20: Schedule(600, 300), 60: Schedule(900, 300), 200: Schedule(1200, 300), 600: Schedule(1500, 300)}
+CAMVID_SCHEDULES = {60: Schedule(600, 240), 250: Schedule(800, 240)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Attributes: ``block`` decides the arms; the jobs of one set, labels, seed and tasks share their warm-up."""
+
+    block: str
+    set: str
+    labels: int
+    seed: int
+    tasks: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Also the name of its folder."""
+        return f'{self.block}-{self.set}-{self.labels}-{"+".join(self.tasks)}-seed{self.seed}'
+
+    @property
+    def schedule(self) -> Schedule:
+        """Steps of both stages."""
+        return (CAMVID_SCHEDULES if self.set == 'camvid' else SCHEDULES)[self.labels]
+
+    def arms(self, task: str) -> list[Arm]:
+        """Arms of a task, without the control."""
+        if task == 'depth' and self.block != 'main':
+            return []
+        if self.block == 'camvid':
+            wanted = ('self-distillation', 'Diff-2-in-1', 'Diff-2-in-1, best')
+            return [arm for arm in main_arms(task) if arm.name in wanted]
+        arms_of: dict[str, Callable[[str], list[Arm]]] = {'knobs': knob_arms, 'main': main_arms, 'range': range_arms}
+        return arms_of[self.block](task)
+
+
+TWO = ('normal', 'semantic_segmentation')
+THREE = (*TWO, 'depth')
+JOBS = [
+    # Depth comes along where features are made anyway; in `knobs` for its warm-up alone.
+    *(Job('knobs', 'scenes', 60, seed, THREE) for seed in range(3)),
+    *(Job('main', 'scenes', 60, seed, THREE) for seed in range(3)),
+    *(Job('main', 'scenes', 60, seed, TWO) for seed in range(3, 5)),
+    *(Job('range', 'scenes', labels, seed, TWO) for seed in range(3) for labels in (20, 200, 600)),
+    *(Job('camvid', 'camvid', labels, seed, ('semantic_segmentation',)) for seed in range(3) for labels in (60, 250)),
+]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data and weights are, and where jobs keep their state."""
+
+    scenes: Path
+    camvid: Path
+    work_dir: Path
+    diffusion: str
+    camvid_diffusion: str
+
+
+def prepare(job: Job, places: Places) -> Lockstep:
+    """Reads the data of a job and sets it up; pools are created when the training first asks for them."""
+    tasks = {name: TASKS[job.set][name] for name in job.tasks}
+    weights = places.diffusion if job.set == 'scenes' else places.camvid_diffusion
+    if job.set == 'scenes':
+        labelled = scenes_part(places.scenes, 'train', tasks, job.labels, job.seed)
+        val, test = (scenes_part(places.scenes, part, tasks) for part in ('val', 'test'))
+    else:
+        labelled, val, test = camvid_train(places.camvid, job.labels, job.seed), camvid_val(places.camvid), None
+
+    def pool(name: str) -> Pool:
+        if name == 'unlabelled':
+            return unlabelled_scenes(places.scenes, UNLABELLED, job.seed, tasks)
+        diffusion = LatentDiffusion.from_folder(weights)
+        return created_pool(diffusion, labelled, CREATIONS[name], job.seed, places.work_dir / 'pools')
+
+    return Lockstep(
+        Data(labelled, pool, val, None if job.block == 'knobs' else test),
+        tasks,
+        {name: job.arms(name) for name in job.tasks},
+        make_backbone(_backbone(job.set, weights)),
+        job.schedule,
+        job.seed,
+        places.work_dir / job.name,
+        places.work_dir / 'warm-ups' / f'{job.set}-{job.labels}-{"+".join(job.tasks)}-seed{job.seed}.pth',
+    )
+
+
+def _backbone(set_: str, weights: str) -> dict:
+    """The backbone of the configs of this repository, with other weights."""
+    base = Config.fromfile(Path(__file__).parents[2] / 'configs' / '_base_' / 'models' / 'vpd_scenes.py')
+    config: Any = base.model.backbone
+    config.diffusion = weights
+    if set_ == 'camvid':
+        config.update(
+            classes=None,
+            feature=dict(preset='vpd', prompt='empty', map_levels=(), latent_scale=True, timestep=50),
+        )
+    return config

@@ -1,0 +1,174 @@
+"""One task of one arm: θ_E learns, θ_C follows it and labels.
+
+B samples, r of them real; C channels of the head; H, W pixels.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from scoring import resize
+from torch import Tensor, nn
+
+from mmdiff2in1.tasks import DenseTask
+
+WIDTH, LEARNING_RATE = 32, {'normal': 6e-3, 'semantic_segmentation': 6e-3, 'depth': 6e-3}
+
+
+def make_head(task: DenseTask, in_channels: Sequence[int]) -> nn.Module:
+    """FPN and, on its finest level, an FCN head, both mmseg's: half the time of a Semantic FPN head on a CPU.
+
+    Group normalisation, so that synthetic images shift no statistics of the real ones.
+    """
+    neck = dict(type='FPN', in_channels=list(in_channels), out_channels=WIDTH, num_outs=len(in_channels))
+    head = dict(
+        type='FCNHead',
+        in_channels=WIDTH,
+        in_index=0,
+        channels=WIDTH,
+        num_convs=2,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=task.channels,
+        norm_cfg=dict(type='GN', num_groups=8, requires_grad=True),
+        align_corners=False,
+    )
+    model = nn.Sequential(MODELS.build(neck), MODELS.build(head))
+    for module in model:
+        module.init_weights()
+    return model
+
+
+class Learner:
+    """θ_E with its optimizer, and θ_C.
+
+    Args:
+        task: What is predicted.
+        in_channels: Channels of the features.
+    """
+
+    def __init__(self, task: DenseTask, in_channels: Sequence[int]):
+        self.task = task
+        self.exploiter = make_head(task, in_channels)
+        self.optimizer = torch.optim.AdamW(
+            self.exploiter.parameters(), lr=LEARNING_RATE[task.name], weight_decay=1e-3, fused=True
+        )
+        self.creator = copy.deepcopy(self.exploiter).requires_grad_(False).eval()
+
+    def fork(self) -> 'Learner':
+        """An independent copy: same weights, same optimizer moments, θ_C ← θ_E."""
+        return copy.copy(self)._load(copy.deepcopy(self.state()), start=True)
+
+    def state(self) -> dict:
+        """All that training changes."""
+        return dict(
+            exploiter=self.exploiter.state_dict(),
+            creator=self.creator.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
+
+    def load(self, state: dict) -> None:
+        """Continues from what :meth:`state` gave."""
+        self._load(state, start=False)
+
+    def _load(self, state: dict, start: bool) -> 'Learner':
+        self.exploiter = copy.deepcopy(self.exploiter)
+        self.exploiter.load_state_dict(state['exploiter'])
+        self.creator = copy.deepcopy(self.exploiter).requires_grad_(False).eval()
+        self.creator.load_state_dict(state['exploiter' if start else 'creator'])
+        group = self.optimizer.param_groups[0]
+        self.optimizer = torch.optim.AdamW(
+            self.exploiter.parameters(), lr=group['lr'], weight_decay=group['weight_decay'], fused=True
+        )
+        self.optimizer.load_state_dict(state['optimizer'])
+        return self
+
+    def step(
+        self,
+        features: Sequence[Tensor],
+        real: Tensor | None,
+        synthetic: Tensor | None,
+        synthetic_weight: float,
+        share: float,
+        seed: int,
+    ) -> float:
+        """One update of θ_E on a batch that holds the real samples first.
+
+        Args:
+            features: Levels (B, C_l, h_l, w_l).
+            real: Targets of the first samples, or None.
+            synthetic: Targets of the others, or None.
+            synthetic_weight: w of L = L_real + w · L_synthetic, each a mean over its valid pixels.
+            share: Learning rate as a share of the peak.
+            seed: Of the dropout.
+        """
+        self.optimizer.param_groups[0]['lr'] = LEARNING_RATE[self.task.name] * share
+        torch.manual_seed(seed)
+        self.exploiter.train()
+        with torch.autocast('cpu', torch.bfloat16):
+            output = self.exploiter(features)
+        loss, start = torch.zeros(()), 0
+        for target, weight in ((real, 1.0), (synthetic, synthetic_weight)):
+            if target is not None:
+                part = resize(output[start : start + len(target)], target)
+                loss = loss + weight * LOSSES[self.task.name](self.task, part, target)
+                start += len(target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.exploiter.parameters(), 1.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def follow(self, keep: float) -> None:
+        """θ_C ← keep · θ_C + (1 − keep) · θ_E (Diff-2-in-1, the exponential moving average of the data creator)."""
+        if keep < 1:
+            torch._foreach_lerp_(list(self.creator.parameters()), list(self.exploiter.parameters()), 1 - keep)
+
+    @torch.no_grad()
+    def pseudo_labels(
+        self, features: Sequence[Tensor], size: tuple[int, int], min_confidence: float | None
+    ) -> tuple[Tensor, float]:
+        """Targets (B, c, H, W) by θ_C and the share of their pixels that is kept."""
+        output = self.outputs(self.creator, features)
+        output = F.interpolate(output, size, mode='bilinear', align_corners=False)
+        if self.task.name == 'depth':
+            output = self.task.activate(output)  # this task's pseudo label starts from metres
+        target, confidence = self.task.pseudo_label(output)
+        if min_confidence is None or confidence is None:
+            return target, 1.0
+        unsure = confidence < min_confidence
+        return self.task.invalidate(target, unsure), 1 - unsure.float().mean().item()
+
+    @staticmethod
+    @torch.no_grad()
+    def outputs(model: nn.Module, features: Sequence[Tensor]) -> Tensor:
+        """What a model puts out in eval mode, float32."""
+        model.eval()
+        with torch.autocast('cpu', torch.bfloat16):
+            return model(features).float()
+
+
+def _cross_entropy(task: DenseTask, output: Tensor, target: Tensor) -> Tensor:
+    target = target[:, 0].long()
+    total = F.cross_entropy(output, target, ignore_index=int(task.invalid), reduction='sum')
+    return total / target.numel()  # mmseg's mean: ignored pixels count in the denominator
+
+
+def _one_minus_cosine(task: DenseTask, output: Tensor, target: Tensor) -> Tensor:
+    # rsqrt on the sum of squares: F.normalize costs five times as much here.
+    cosine = (output * target).sum(1) * (output.square().sum(1) + 1e-8).rsqrt()
+    valid = task.valid(target)[:, 0]
+    return ((1 - cosine) * valid).sum() / valid.sum().clamp(min=1)
+
+
+def _silog(task: DenseTask, output: Tensor, target: Tensor) -> Tensor:
+    """Eigen et al. 2014, λ = 0.5, under the root (mmseg's SiLogLoss) with a floor that keeps its gradient finite."""
+    valid = task.valid(target)
+    error = task.activate(output)[valid].log() - target[valid].log()
+    return (error.square().mean() - 0.5 * error.mean().square() + 1e-6).sqrt()
+
+
+LOSSES = {'semantic_segmentation': _cross_entropy, 'normal': _one_minus_cosine, 'depth': _silog}

@@ -1,0 +1,296 @@
+"""All arms of one labelled set and seed, trained side by side: one warm-up, the same real batches, features made once.
+
+The U-Net is frozen, so what it makes of a batch does not depend on the arm: every image is encoded once per step and
+shown to every head that wants it. A run is a pure function of its job; killed, it goes on from its last state.
+
+B samples; H, W pixels.
+"""
+
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from arms import CREATIONS, Arm
+from learner import Learner
+from mmseg.registry import MODELS
+from pools import Pool
+from scoring import scores
+from streams import Batch, Stream
+from torch import Tensor, nn
+
+from mmdiff2in1.datasets.randomness import derived_seed
+from mmdiff2in1.models.backbones import DiffusionBackbone
+from mmdiff2in1.synthesis.atomic import write_atomically
+from mmdiff2in1.tasks import DenseTask
+
+CONTROL, REAL_ONLY = 'real + EMA', 'real only'
+STATE_INTERVAL, EVAL_BATCH = 100, 25
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps of the two stages, real (and as many synthetic) images per step, validations of the second stage."""
+
+    warmup: int
+    self_improving: int
+    batch_size: int = 8
+    validations: int = 4
+
+
+@dataclass
+class Data:
+    """What a job reads: the labelled pool, the pools by name (made when first asked for), the parts to score on."""
+
+    labelled: Pool
+    pool: Callable[[str], Pool]
+    val: Pool
+    test: Pool | None
+
+
+class Lockstep:
+    """One job: a labelled set, a seed, its tasks and their arms.
+
+    Args:
+        data: See :class:`Data`.
+        tasks: Task name → task.
+        arms: Task name → arms; the control is trained in any case.
+        backbone: Frozen features.
+        schedule: Steps.
+        seed: Of weights, order and augmentation.
+        folder: State and progress.
+        warmup: File of the warm-up's result, shared by all jobs of this labelled set, seed and tasks.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        tasks: dict[str, DenseTask],
+        arms: dict[str, list[Arm]],
+        backbone: DiffusionBackbone,
+        schedule: Schedule,
+        seed: int,
+        folder: Path,
+        warmup: Path,
+    ):
+        self.data, self.tasks, self.schedule, self.seed = data, tasks, schedule, seed
+        self.backbone, self.folder, self.warmup_file = backbone.eval(), folder, warmup
+        self.arms = {task: [Arm(name=CONTROL), *arms[task]] for task in tasks}
+        self.pools = {arm.pool for each in self.arms.values() for arm in each if arm.pool}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._parts: dict[str, list[tuple[list[Tensor], dict[str, Tensor]]]] = {}
+
+    def run(self) -> list[dict[str, Any]]:
+        """One record per task and arm: scores of θ_C and θ_E, curves, settings."""
+        begun = time.monotonic()
+        learners, warm = self._warm_up()
+        forks = {(task, arm.name): learners[task].fork() for task in self.tasks for arm in self.arms[task]}
+        curves, kept = self._self_improve(forks)
+        seconds = round(time.monotonic() - begun, 1)
+        return [
+            record
+            for task in self.tasks
+            for arm in self.arms[task]
+            for record in self._records(
+                task, arm, forks[task, arm.name], curves[f'{task}|{arm.name}'], kept, warm, seconds
+            )
+        ]
+
+    # --- the two stages --------------------------------------------------------------------------------------------
+
+    def _warm_up(self) -> tuple[dict[str, Learner], dict]:
+        """θ_E on real images; θ_C ← θ_E. Returns the learners and the validation scores on the way."""
+        learners = {}
+        for name, task in self.tasks.items():
+            torch.manual_seed(derived_seed(self.seed, 'weights', name))
+            learners[name] = Learner(task, self.backbone.out_channels)
+        state = self._load(self.warmup_file) or dict(step=0, learners={}, curve={})
+        for name, saved in state['learners'].items():
+            learners[name].load(saved)
+        stream, total, curve = self._stream('labelled', 'real'), self.schedule.warmup, state['curve']
+        for step in range(state['step'], total):
+            batch = stream.batch(step)
+            features = self._features(batch.images)
+            for name, learner in learners.items():
+                seed = derived_seed(self.seed, 'warm-up', name, step)
+                learner.step(features, batch.targets[name], None, 0, _warmup_share(step, total), seed)
+            done = step + 1
+            if done % (total // 4) == 0 or done == total:
+                for name, learner in learners.items():
+                    score = scores(learner.task, self._outputs(learner, learner.exploiter, 'val'))
+                    curve.setdefault(name, []).append([done, score])
+            if done % STATE_INTERVAL == 0 or done == total:
+                saved = {name: learner.state() for name, learner in learners.items()}
+                self._save(self.warmup_file, dict(step=done, learners=saved, curve=curve))
+            self._report('warm-up', done)
+        return learners, curve
+
+    def _self_improve(self, learners: dict[tuple[str, str], Learner]) -> tuple[dict, dict]:
+        """All arms on the same real batches. Returns validation curves and mean kept shares."""
+        total = self.schedule.self_improving
+        path = self.folder / 'state.pth'
+        state = self._load(path) or dict(step=0, learners={}, curves={}, kept={})
+        for key, saved in state['learners'].items():
+            learners[tuple(key.split('|'))].load(saved)
+        curves, kept = state['curves'], state['kept']
+        real_stream = self._stream('labelled', 'real after warm-up')
+        streams = {name: self._stream(name, f'pool {name}') for name in sorted(self.pools)}
+        for step in range(state['step'], total):
+            real = real_stream.batch(step)
+            created = {name: stream.batch(step) for name, stream in streams.items()}
+            features = self._all_features(real, created)
+            for task in self.tasks:
+                for arm in self.arms[task]:
+                    share = self._arm_step(learners[task, arm.name], arm, real, created, features, step)
+                    kept[f'{task}|{arm.name}'] = kept.get(f'{task}|{arm.name}', 0) + share / total
+            done = step + 1
+            if done % (total // self.schedule.validations) == 0:
+                for (task, name), learner in learners.items():
+                    score = scores(learner.task, self._outputs(learner, learner.creator, 'val'))
+                    curves.setdefault(f'{task}|{name}', []).append([done, score])
+            if done % STATE_INTERVAL == 0 or done == total:
+                saved = {'|'.join(key): learner.state() for key, learner in learners.items()}
+                self._save(path, dict(step=done, learners=saved, curves=curves, kept=kept))
+            self._report('self-improving', done)
+        return curves, kept
+
+    def _arm_step(
+        self, learner: Learner, arm: Arm, real: Batch, created: dict[str, Batch], features: dict, step: int
+    ) -> float:
+        """One update of an arm; returns the share of the pseudo-labelled pixels that was kept."""
+        task, total = learner.task.name, self.schedule.self_improving
+        share, kept = 0.5 * _cosine(step / total, 0.01), 1.0
+        seed = derived_seed(self.seed, 'self-improving', task, step)  # the same dropout in every arm
+        target = real.targets[task]
+        if arm.pool is None:
+            learner.step(features['real'], target, None, 0, share, seed)
+        else:
+            batch, seen = created[arm.pool], features[arm.pool]
+            if arm.true_labels:
+                labels = batch.targets[task]
+            else:
+                by = features[f'{arm.pool}, plain'] if arm.weak_teacher else seen
+                labels, kept = learner.pseudo_labels(by, tuple(batch.images.shape[-2:]), arm.min_confidence)
+            if arm.real:
+                both = [torch.cat(levels) for levels in zip(features['real'], seen, strict=True)]
+                learner.step(both, target, labels, arm.weight, share, seed)
+            else:
+                learner.step(seen, None, labels, arm.weight, share, seed)
+        learner.follow(arm.remaining ** (1 / total))
+        return kept
+
+    # --- features --------------------------------------------------------------------------------------------------
+
+    def _all_features(self, real: Batch, created: dict[str, Batch]) -> dict[str, list[Tensor]]:
+        """'real', each pool and, where an arm's teacher sees it, '<pool>, plain' → features, from one forward."""
+        images = {'real': real.images, **{name: batch.images for name, batch in created.items()}}
+        for arm in (arm for arms in self.arms.values() for arm in arms):
+            if arm.weak_teacher:
+                images[f'{arm.pool}, plain'] = created[arm.pool].plain
+        levels = [level.split(self.schedule.batch_size) for level in self._features(torch.cat(list(images.values())))]
+        return {name: [level[i] for level in levels] for i, name in enumerate(images)}
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        return list(self.backbone.frozen_features(images).pyramid)
+
+    def _outputs(self, learner: Learner, model: nn.Module, part: str) -> Iterator[tuple[Tensor, Tensor]]:
+        if part not in self._parts:
+            pool = getattr(self.data, part)
+            self._parts[part] = [
+                (
+                    self._features(pool.images[i : i + EVAL_BATCH].float() / 127.5 - 1),
+                    {name: target[i : i + EVAL_BATCH] for name, target in pool.targets.items()},
+                )
+                for i in range(0, len(pool), EVAL_BATCH)
+            ]
+        for features, targets in self._parts[part]:
+            yield learner.outputs(model, features), targets[learner.task.name]
+
+    def _stream(self, pool: str, name: str) -> Stream:
+        source = self.data.labelled if pool == 'labelled' else self.data.pool(pool)
+        return Stream(source, name, self.seed, self.schedule.batch_size, self.tasks)
+
+    # --- results and files -----------------------------------------------------------------------------------------
+
+    def _records(
+        self, task: str, arm: Arm, learner: Learner, curve: list, kept: dict, warm: dict, seconds: float
+    ) -> Iterator[dict[str, Any]]:
+        parts = ['val'] if self.data.test is None else ['val', 'test']
+        found = {
+            who: {'test': None} | {part: scores(learner.task, self._outputs(learner, model, part)) for part in read}
+            for who, model, read in (
+                ('creator', learner.creator, parts),
+                # θ_E of the control is the arm "real only"; of the others it is looked at on val.
+                ('exploiter', learner.exploiter, parts if arm.name == CONTROL else ['val']),
+            )
+        }
+        primary = next(iter(found['creator']['val']))
+        settings = asdict(arm) | ({'creation': asdict(CREATIONS[arm.pool])} if arm.pool in CREATIONS else {})
+        common = dict(
+            task=task,
+            steps=dict(warmup=self.schedule.warmup, self_improving=self.schedule.self_improving),
+            warmup=dict(
+                val=warm[task][-1][1],
+                curve=dict(step=[s for s, _ in warm[task]], val=[v[primary] for _, v in warm[task]]),
+            ),
+            seconds=seconds,
+        )
+        curves = dict(step=[s for s, _ in curve], val=[v[primary] for _, v in curve])
+        yield dict(
+            arm=arm.name,
+            settings=settings,
+            **found['creator'],
+            exploiter=found['exploiter'],
+            curve=curves,
+            kept_share=round(kept[f'{task}|{arm.name}'], 4) if arm.pool and not arm.true_labels else None,
+            **common,
+        )
+        if arm.name == CONTROL:
+            yield dict(
+                arm=REAL_ONLY,
+                settings={'exploiter_of': CONTROL},
+                **found['exploiter'],
+                exploiter=found['exploiter'],
+                curve=dict(step=[], val=[]),
+                kept_share=None,
+                **common,
+            )
+
+    def _report(self, stage: str, done: int) -> None:
+        if done % 10 == 0 or stage == 'warm-up' and done == self.schedule.warmup:
+            before = 0 if stage == 'warm-up' else self.schedule.warmup
+            steps = [before + done, self.schedule.warmup + self.schedule.self_improving]
+            (self.folder / 'progress.json').write_text(json.dumps(steps))
+
+    @staticmethod
+    def _save(path: Path, state: dict) -> None:
+        file = io.BytesIO()
+        torch.save(state, file)
+        write_atomically(path, file.getvalue())
+
+    @staticmethod
+    def _load(path: Path) -> dict | None:
+        return torch.load(path, weights_only=True) if path.is_file() else None
+
+
+def make_backbone(config: dict) -> DiffusionBackbone:
+    """The backbone of an mmseg config, frozen."""
+    backbone = MODELS.build(config)
+    if backbone.regime != 'frozen' or backbone.text_adapter is not None:
+        raise ValueError("arms share features: the backbone must have regime='frozen' and no text adapter")
+    return backbone
+
+
+def _warmup_share(step: int, total: int) -> float:
+    """Learning rate as a share of the peak: linear for a tenth at most, then a cosine down to 0.2."""
+    rise = min(50, total // 10)
+    return (step + 1) / rise if step < rise else _cosine((step - rise) / (total - rise), 0.2)
+
+
+def _cosine(progress: float, end: float) -> float:
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
