@@ -1,15 +1,15 @@
 """The study of the generator: closed forms and slow references of its measures, its captions, and one tiny run."""
 
-import importlib
 import itertools
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import generator as tool
 import numpy as np
 import pytest
 import torch
+from generation import creation, data, measures, metrics, network, sheet, study
 from mmengine.config import Config
 from PIL import Image
 
@@ -18,21 +18,6 @@ from mmdiff2in1.datasets.scenes import CLASSES, make_scenes
 from mmdiff2in1.synthesis.images import from_model, to_model
 
 ROOT = Path(__file__).parents[2]
-NAMES = ('creation', 'data', 'measures', 'metrics', 'network', 'sheet', 'study')
-
-
-def _load(*names):
-    """Modules that import each other by their bare names, as they do when the script is run."""
-    folder = str(ROOT / 'tools' / 'experiments')
-    sys.path.insert(0, folder)
-    try:
-        return [importlib.import_module(name) for name in names]
-    finally:
-        sys.path.remove(folder)
-
-
-creation, data, measures, metrics, network, sheet, study = _load(*(f'generator_{name}' for name in NAMES))
-[tool] = _load('generator')
 
 
 @pytest.fixture(scope='module')

@@ -1,33 +1,19 @@
 """The measurement: augmentation, scores, labels and weights by hand; killed and resumed = straight; arms are paired."""
 
-import importlib
+import contextlib
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import scenes
 import torch
 import torch.nn.functional as F
 from conftest import TINY_DIFFUSION
+from loop import arms, augmentation, created, jobs, learner, lockstep, pools, scoring, streams
 
 import mmdiff2in1.components  # noqa: F401
 from mmdiff2in1.models.backbones import DiffusionBackbone
 
-FOLDER = Path(__file__).parents[2] / 'tools' / 'experiments'
-NAMES = ('arms', 'augmentation', 'created', 'learner', 'lockstep', 'pools', 'scoring', 'streams', 'scenes', 'jobs')
-
-
-def _load(*names):
-    """Modules that import each other by their bare names, as they do when the script is run."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return [importlib.import_module(name) for name in names]
-    finally:
-        sys.path.remove(str(FOLDER))
-
-
-arms, augmentation, created, learner, lockstep, pools, scoring, streams, scenes, jobs = _load(*NAMES)
 TASKS = pools.TASKS['scenes']
 SIZE = 32
 
@@ -155,7 +141,7 @@ class TestLearner:
         real, synthetic = targets[task][:2], targets[task][2:4]
         values = {}
         for weight in (0.0, 1.0, 3.0):
-            values[weight] = self.made(task).step(self.features(), real, synthetic, weight, 1.0, seed=5)
+            values[weight] = self.made(task).step(self.features(), real, synthetic, weight, 1.0, seed=5).item()
         assert values[3.0] - values[0.0] == pytest.approx(3 * (values[1.0] - values[0.0]), rel=1e-4)
         assert values[1.0] > values[0.0] > 0
 
@@ -269,7 +255,9 @@ def test_a_killed_job_goes_on_as_if_nothing_had_happened(job, monkeypatch):
     assert len(calls) > 14
 
 
-def test_the_control_does_not_depend_on_the_other_arms(job):
+def test_the_control_does_not_depend_on_the_other_arms(job, monkeypatch):
+    # In float32: another batch size of the features changes their last bits.
+    monkeypatch.setattr(torch, 'autocast', lambda *args, **kwargs: contextlib.nullcontext())
     with_others, alone = job('with').run(), job('alone', []).run()
     for task in ('normal', 'semantic_segmentation'):
         for name in ('real + EMA', 'real only'):
@@ -277,9 +265,8 @@ def test_the_control_does_not_depend_on_the_other_arms(job):
                 next(r for r in records if (r['task'], r['arm']) == (task, name)) for records in (with_others, alone)
             )
             key = next(iter(one['val']))
-            # Another batch size of the features changes their last bits.
-            assert one['test'][key] == pytest.approx(other['test'][key], rel=2e-3)
-            assert one['curve']['val'] == pytest.approx(other['curve']['val'], rel=2e-3)
+            assert one['test'][key] == pytest.approx(other['test'][key], rel=1e-3)
+            assert one['curve']['val'] == pytest.approx(other['curve']['val'], rel=1e-3)
 
 
 def test_records_say_what_was_run(job):

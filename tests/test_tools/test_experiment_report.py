@@ -1,32 +1,19 @@
 """Tables and plots of the evidence page: numbers by hand, pairing by seed, which way is better, and what is refused."""
 
-import importlib
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import report
+from evidence import paired, plots
+from evidence.runs import read_runs
+from evidence.tables import tables
 from PIL import Image
 
-pytest.importorskip('scipy')
-
-FOLDER = Path(__file__).parents[2] / 'tools' / 'experiments'
 CONTROL, LOOP = 'real + EMA', 'Diff-2-in-1'
 KEYS = {'normal': 'mean', 'semantic_segmentation': 'mIoU', 'depth': 'rmse'}
-
-
-def _load(*names):
-    """Modules that import each other by their bare names, as they do when the script is run."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return [importlib.import_module(name) for name in names]
-    finally:
-        sys.path.remove(str(FOLDER))
-
-
-paired, runs_file, tables_file, plots, report = _load('paired', 'runs', 'evidence_tables', 'evidence_plots', 'report')
 
 
 def line(arm=CONTROL, seed=0, score=15.0, *, task='normal', labels=60, block='main', **other):
@@ -55,12 +42,12 @@ def write(path, *lines):
 @pytest.fixture
 def read(tmp_path):
     """read(*lines) → runs, through a file."""
-    return lambda *lines: runs_file.read_runs(write(tmp_path / 'runs.jsonl', *lines))
+    return lambda *lines: read_runs(write(tmp_path / 'runs.jsonl', *lines))
 
 
 def table(runs, name='scenes-normal-60'):
     """Rows of cells, first the header, and the caption."""
-    text = tables_file.tables(runs)[name]()
+    text = tables(runs)[name]()
     *rows, _, caption = text.split('\n')
     cells = [[cell.strip() for cell in row.strip('|').split(' | ')] for row in rows]
     assert set(cells.pop(1)) == {':--', '--:'}
@@ -170,7 +157,7 @@ def test_range_table_joins_the_main_block(read):
         ['60', '16.00 ± 1.00 (n 3)', '−2.00 ± 1.00 (p 0.074, n 3)'],
     ]
     assert 'seeds 0–2' in caption
-    assert list(tables_file.tables(runs)) == ['scenes-normal-20', 'scenes-normal-60', 'scenes-normal-range']
+    assert list(tables(runs)) == ['scenes-normal-20', 'scenes-normal-60', 'scenes-normal-range']
 
 
 def test_knobs_table_is_on_val_with_the_seeds_of_the_knobs(read):
@@ -292,13 +279,13 @@ def test_a_missing_key_a_cut_line_and_an_empty_file_are_named(read, tmp_path):
     path = write(tmp_path / 'cut.jsonl', line())
     path.write_text('\n' + path.read_text() + '{"set": "sce')
     with pytest.raises(ValueError, match=r'cut\.jsonl:3: Unterminated string'):
-        runs_file.read_runs(path)
+        read_runs(path)
     path.write_text('[1]\n')
     with pytest.raises(ValueError, match=r'cut\.jsonl:1: found list, expected a JSON object'):
-        runs_file.read_runs(path)
+        read_runs(path)
     path.write_text('\n')
     with pytest.raises(ValueError, match='no runs'):
-        runs_file.read_runs(path)
+        read_runs(path)
 
 
 def test_the_same_run_twice_names_both_lines_but_the_knobs_are_apart(read):

@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from generator_measures import BINS, denoising_loss, distribution, label_cost, novelty, reconstruction
-from generator_network import FEATURES, standardised
-from generator_plot import level_plot
-from generator_sheet import COLUMNS, ROWS, level_sheet, unseen_sheet
-from generator_study import LABELLED, SUBSET_SEED, Study, prepare
+from generation.measures import BINS, denoising_loss, distribution, label_cost, novelty, reconstruction
+from generation.network import FEATURES, standardised
+from generation.plot import level_plot
+from generation.sheet import COLUMNS, ROWS, level_sheet, unseen_sheet
+from generation.study import LABELLED, SUBSET_SEED, Study, prepare
 from PIL import Image
 
 from mmdiff2in1.synthesis.atomic import write_atomically

@@ -18,9 +18,9 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from evidence_plots import draw_all
-from evidence_tables import tables
-from runs import read_runs
+from evidence.plots import draw_all
+from evidence.runs import read_runs
+from evidence.tables import tables
 
 START, END = '<!-- table: NAME -->', '<!-- end -->'
 MARKER = re.compile(r'<!--\s*(?:table:\s*(?P<name>.*?)|(?P<end>end))\s*-->')

@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Lists, runs, collects."""
     args = parse_args(argv)
-    from jobs import JOBS, Places, prepare  # after --help: this takes seconds
+    from loop.jobs import JOBS, Places, prepare  # after --help: this takes seconds
 
     if args.job:
         import torch

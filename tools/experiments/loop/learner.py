@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
-from scoring import resize
 from torch import Tensor, nn
 
 from mmdiff2in1.tasks import DenseTask
+
+from .scoring import resize
 
 WIDTH, LEARNING_RATE = 32, {'normal': 6e-3, 'semantic_segmentation': 6e-3, 'depth': 6e-3}
 
@@ -47,11 +48,13 @@ class Learner:
     Args:
         task: What is predicted.
         in_channels: Channels of the features.
+        device: Where the features are.
     """
 
-    def __init__(self, task: DenseTask, in_channels: Sequence[int]):
+    def __init__(self, task: DenseTask, in_channels: Sequence[int], device: torch.device | None = None):
         self.task = task
-        self.exploiter = make_head(task, in_channels)
+        self.device = device or torch.device('cpu')
+        self.exploiter = make_head(task, in_channels).to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.exploiter.parameters(), lr=LEARNING_RATE[task.name], weight_decay=1e-3, fused=True
         )
@@ -93,7 +96,7 @@ class Learner:
         synthetic_weight: float,
         share: float,
         seed: int,
-    ) -> float:
+    ) -> Tensor:
         """One update of θ_E on a batch that holds the real samples first.
 
         Args:
@@ -103,13 +106,16 @@ class Learner:
             synthetic_weight: w of L = L_real + w · L_synthetic, each a mean over its valid pixels.
             share: Learning rate as a share of the peak.
             seed: Of the dropout.
+
+        Returns:
+            The loss before the update, on the device: nothing waits for it.
         """
         self.optimizer.param_groups[0]['lr'] = LEARNING_RATE[self.task.name] * share
         torch.manual_seed(seed)
         self.exploiter.train()
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             output = self.exploiter(features)
-        loss, start = torch.zeros(()), 0
+        loss, start = torch.zeros((), device=self.device), 0
         for target, weight in ((real, 1.0), (synthetic, synthetic_weight)):
             if target is not None:
                 part = resize(output[start : start + len(target)], target)
@@ -119,7 +125,7 @@ class Learner:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.exploiter.parameters(), 1.0)
         self.optimizer.step()
-        return float(loss.detach())
+        return loss.detach()
 
     @torch.no_grad()
     def follow(self, keep: float) -> None:
@@ -142,12 +148,11 @@ class Learner:
         unsure = confidence < min_confidence
         return self.task.invalidate(target, unsure), 1 - unsure.float().mean().item()
 
-    @staticmethod
     @torch.no_grad()
-    def outputs(model: nn.Module, features: Sequence[Tensor]) -> Tensor:
-        """What a model puts out in eval mode, float32."""
+    def outputs(self, model: nn.Module, features: Sequence[Tensor]) -> Tensor:
+        """What θ_E or θ_C puts out in eval mode, float32."""
         model.eval()
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             return model(features).float()
 
 

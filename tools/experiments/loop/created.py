@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from arms import MAX_SAMPLES, Creation
-from pools import Pool
 
 from mmdiff2in1.datasets.randomness import derived_seed
 from mmdiff2in1.diffusion import LatentDiffusion
 from mmdiff2in1.models.backbones.bf16 import bf16_autocast
+
+from .arms import MAX_SAMPLES, Creation
+from .pools import Pool
 
 NUM_CALLS, BATCH = 10, 16
 IN_A_ROOM, EMPTY = ' in a room with ', 'an empty room with '
@@ -49,7 +50,7 @@ def created_pool(diffusion: LatentDiffusion, source: Pool, recipe: Creation, see
                     num_calls=NUM_CALLS,
                     solver='dpm++',
                 )
-            images[batch] = ((creation.images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            images[batch] = ((creation.images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.partial.npz')
     np.savez_compressed(partial, images=images.numpy())

@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arms import CREATIONS, Arm
-from learner import Learner
+from mmengine.device import get_device
 from mmseg.registry import MODELS
-from pools import Pool
-from scoring import scores
-from streams import Batch, Stream
 from torch import Tensor, nn
 
 from mmdiff2in1.datasets.randomness import derived_seed
 from mmdiff2in1.models.backbones import DiffusionBackbone
 from mmdiff2in1.synthesis.atomic import write_atomically
 from mmdiff2in1.tasks import DenseTask
+
+from .arms import CREATIONS, Arm
+from .learner import Learner
+from .pools import Pool
+from .scoring import scores
+from .streams import Batch, Stream
 
 CONTROL, REAL_ONLY = 'real + EMA', 'real only'
 STATE_INTERVAL, EVAL_BATCH = 100, 25
@@ -80,6 +82,7 @@ class Lockstep:
     ):
         self.data, self.tasks, self.schedule, self.seed = data, tasks, schedule, seed
         self.backbone, self.folder, self.warmup_file = backbone.eval(), folder, warmup
+        self.device = next(backbone.parameters()).device
         self.arms = {task: [Arm(name=CONTROL), *arms[task]] for task in tasks}
         self.pools = {arm.pool for each in self.arms.values() for arm in each if arm.pool}
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +111,7 @@ class Lockstep:
         learners = {}
         for name, task in self.tasks.items():
             torch.manual_seed(derived_seed(self.seed, 'weights', name))
-            learners[name] = Learner(task, self.backbone.out_channels)
+            learners[name] = Learner(task, self.backbone.out_channels, self.device)
         state = self._load(self.warmup_file) or dict(step=0, learners={}, curve={})
         for name, saved in state['learners'].items():
             learners[name].load(saved)
@@ -118,7 +121,7 @@ class Lockstep:
             features = self._features(batch.images)
             for name, learner in learners.items():
                 seed = derived_seed(self.seed, 'warm-up', name, step)
-                learner.step(features, batch.targets[name], None, 0, _warmup_share(step, total), seed)
+                learner.step(features, batch.targets[name].to(self.device), None, 0, _warmup_share(step, total), seed)
             done = step + 1
             if done % (total // 4) == 0 or done == total:
                 for name, learner in learners.items():
@@ -166,13 +169,13 @@ class Lockstep:
         task, total = learner.task.name, self.schedule.self_improving
         share, kept = 0.5 * _cosine(step / total, 0.01), 1.0
         seed = derived_seed(self.seed, 'self-improving', task, step)  # the same dropout in every arm
-        target = real.targets[task]
+        target = real.targets[task].to(self.device)
         if arm.pool is None:
             learner.step(features['real'], target, None, 0, share, seed)
         else:
             batch, seen = created[arm.pool], features[arm.pool]
             if arm.true_labels:
-                labels = batch.targets[task]
+                labels = batch.targets[task].to(self.device)
             else:
                 by = features[f'{arm.pool}, plain'] if arm.weak_teacher else seen
                 labels, kept = learner.pseudo_labels(by, tuple(batch.images.shape[-2:]), arm.min_confidence)
@@ -196,7 +199,7 @@ class Lockstep:
         return {name: [level[i] for level in levels] for i, name in enumerate(images)}
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        return list(self.backbone.frozen_features(images).pyramid)
+        return list(self.backbone.frozen_features(images.to(self.device)).pyramid)
 
     def _outputs(self, learner: Learner, model: nn.Module, part: str) -> Iterator[tuple[Tensor, Tensor]]:
         if part not in self._parts:
@@ -204,7 +207,7 @@ class Lockstep:
             self._parts[part] = [
                 (
                     self._features(pool.images[i : i + EVAL_BATCH].float() / 127.5 - 1),
-                    {name: target[i : i + EVAL_BATCH] for name, target in pool.targets.items()},
+                    {name: target[i : i + EVAL_BATCH].to(self.device) for name, target in pool.targets.items()},
                 )
                 for i in range(0, len(pool), EVAL_BATCH)
             ]
@@ -275,12 +278,12 @@ class Lockstep:
 
     @staticmethod
     def _load(path: Path) -> dict | None:
-        return torch.load(path, weights_only=True) if path.is_file() else None
+        return torch.load(path, map_location='cpu', weights_only=True) if path.is_file() else None
 
 
 def make_backbone(config: dict) -> DiffusionBackbone:
-    """The backbone of an mmseg config, frozen."""
-    backbone = MODELS.build(config)
+    """The backbone of an mmseg config, frozen, on the GPU if there is one."""
+    backbone = MODELS.build(config).to(get_device())
     if backbone.regime != 'frozen' or backbone.text_adapter is not None:
         raise ValueError("arms share features: the backbone must have regime='frozen' and no text adapter")
     return backbone

@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from paired import Spread, compare
 from PIL import Image
-from runs import CONTROL, METRICS, Metric, Run, arms_of, followed_arms, part_of, scores
+
+from .paired import Spread, compare
+from .runs import CONTROL, METRICS, Metric, Run, arms_of, followed_arms, part_of, scores
 
 Band = tuple[list[int], list[float], list[float], list[float]]
 

@@ -6,12 +6,13 @@ B samples; 3, H, W: RGB in [-1, 1].
 from dataclasses import dataclass
 
 import torch
-from augmentation import augment
-from pools import Pool
 from torch import Tensor
 
 from mmdiff2in1.datasets.randomness import derived_seed
 from mmdiff2in1.tasks import DenseTask
+
+from .augmentation import augment
+from .pools import Pool
 
 
 @dataclass

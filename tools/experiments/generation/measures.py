@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from generator_metrics import frechet_distance, kernel_distance, quartiles, rmse_matrix
 from mmseg.evaluation.metrics import IoUMetric
 from torch import Tensor
 from tqdm import tqdm
@@ -17,6 +16,8 @@ from mmdiff2in1.diffusion import LatentDiffusion
 from mmdiff2in1.diffusion.pretraining import AutoencoderObjective, DenoisingObjective
 from mmdiff2in1.evaluation import MeanSquaredError
 from mmdiff2in1.synthesis.images import to_model
+
+from .metrics import frechet_distance, kernel_distance, quartiles, rmse_matrix
 
 BINS = 10
 HALVES = 50

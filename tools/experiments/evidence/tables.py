@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from paired import Paired, Spread, compare
-from runs import CONTROL, LOOP, METRICS, REAL_ONLY, Metric, Run, arms_of, followed_arms, part_of, scores
+from .paired import Paired, Spread, compare
+from .runs import CONTROL, LOOP, METRICS, REAL_ONLY, Metric, Run, arms_of, followed_arms, part_of, scores
 
 NOTHING = '–'
 MINUS = '−'  # U+2212; a hyphen is shorter than the plus sign above it

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from generator_creation import CreationSettings, Creator
-from generator_data import PARTS, Part, labelled_positions, labelled_settings, read_part, source_positions
-from generator_network import image_features, load_network
 from mmengine.device import get_device
 
 from mmdiff2in1.apis import Diff2in1Inferencer
 from mmdiff2in1.datasets.scenes import CLASSES
 from mmdiff2in1.diffusion import LatentDiffusion, timestep_grid
 from mmdiff2in1.synthesis import read_captions
+
+from .creation import CreationSettings, Creator
+from .data import PARTS, Part, labelled_positions, labelled_settings, read_part, source_positions
+from .network import image_features, load_network
 
 LEVELS = (200, 400, 600, 800)
 LABELLED, SUBSET_SEED = 60, 0

@@ -6,11 +6,12 @@ N images of H × W pixels: uint8 RGB (N, H, W, 3).
 from collections.abc import Sequence
 
 import numpy as np
-from generator_creation import Creator
-from generator_data import Part
 
 from mmdiff2in1.datasets.scenes import CLASSES
 from mmdiff2in1.visualization import contact_sheet
+
+from .creation import Creator
+from .data import Part
 
 ROWS = 8
 COLUMNS = 5

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arms import CREATIONS, Arm, knob_arms, main_arms, range_arms
-from created import created_pool
-from lockstep import Data, Lockstep, Schedule, make_backbone
 from mmengine.config import Config
-from pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
+from mmengine.device import get_device
 
 from mmdiff2in1.diffusion import LatentDiffusion
+
+from .arms import CREATIONS, Arm, knob_arms, main_arms, range_arms
+from .created import created_pool
+from .lockstep import Data, Lockstep, Schedule, make_backbone
+from .pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
 
 UNLABELLED = 240
 # Warm-up until the scores on `val` stand still (the curves are in the records), by number of labels.
@@ -86,7 +88,7 @@ def prepare(job: Job, places: Places) -> Lockstep:
     def pool(name: str) -> Pool:
         if name == 'unlabelled':
             return unlabelled_scenes(places.scenes, UNLABELLED, job.seed, tasks)
-        diffusion = LatentDiffusion.from_folder(weights)
+        diffusion = LatentDiffusion.from_folder(weights).to(get_device())
         return created_pool(diffusion, labelled, CREATIONS[name], job.seed, places.work_dir / 'pools')
 
     return Lockstep(
@@ -103,7 +105,7 @@ def prepare(job: Job, places: Places) -> Lockstep:
 
 def _backbone(set_: str, weights: str) -> dict:
     """The backbone of the configs of this repository, with other weights."""
-    base = Config.fromfile(Path(__file__).parents[2] / 'configs' / '_base_' / 'models' / 'vpd_scenes.py')
+    base = Config.fromfile(Path(__file__).parents[3] / 'configs' / '_base_' / 'models' / 'vpd_scenes.py')
     config: Any = base.model.backbone
     config.diffusion = weights
     if set_ == 'camvid':

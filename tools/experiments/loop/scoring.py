@@ -49,7 +49,7 @@ def _segmentation(task: DenseTask, batches: Iterable[tuple[Tensor, Tensor]]) -> 
     for output, target in batches:
         known = task.valid(target)[:, 0]
         pairs = target[:, 0][known].long() * K + output.argmax(1)[known]
-        confusion += torch.bincount(pairs, minlength=K * K).view(K, K)
+        confusion += torch.bincount(pairs, minlength=K * K).view(K, K).cpu()
     hits = confusion.diag().double()
     union = confusion.sum(0) + confusion.sum(1) - confusion.diag()
     iou = 100 * hits / union  # nan for a class that is neither there nor predicted

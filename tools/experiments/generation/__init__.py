@@ -1,0 +1,1 @@
+"""What a generator of rendered scenes is worth."""

@@ -1,0 +1,1 @@
+"""Arms of the self-improving loop, trained side by side."""
