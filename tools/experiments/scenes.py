@@ -117,7 +117,7 @@ def _start(job, args: argparse.Namespace) -> subprocess.Popen:
 
 def _same_warm_up(job, others) -> bool:
     """Whether a running job is making the warm-up that this one would make too."""
-    return any((job.set, job.labels, job.seed, job.tasks) == (o.set, o.labels, o.seed, o.tasks) for o in others)
+    return any(job.warm_up == other.warm_up for other in others)
 
 
 def _steps(folder: Path) -> int:

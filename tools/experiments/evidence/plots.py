@@ -30,6 +30,7 @@ STYLES = {
     'new scenes, T_max': ('#0072b2', '^'),
     'new scenes, T range': ('#7a5cb8', 'D'),
     'unlabelled': ('#009e73', 'P'),
+    'unlabelled, best': ('#66c2a5', 'p'),
     'unlabelled, true labels': ('#8c6d31', '*'),
     'synthetic only': ('#cc79a7', 'X'),
 }

@@ -19,6 +19,7 @@ ARMS = (
     'new scenes, T_max',
     'new scenes, T range',
     'unlabelled',
+    'unlabelled, best',
     'unlabelled, true labels',
     'synthetic only',
 )
