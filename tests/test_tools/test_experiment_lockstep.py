@@ -1,6 +1,7 @@
 """The measurement: augmentation, scores, labels and weights by hand; killed and resumed = straight; arms are paired."""
 
 import contextlib
+import json
 import math
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ import mmdiff2in1.components  # noqa: F401
 from mmdiff2in1.models.backbones import DiffusionBackbone
 
 TASKS = pools.TASKS['scenes']
+KEY = ('block', 'set', 'labels', 'seed', 'task', 'arm')
 SIZE = 32
 
 
@@ -173,6 +175,15 @@ class TestLearner:
         for a, b in zip(one.exploiter.parameters(), other.exploiter.parameters(), strict=True):
             assert torch.equal(a, b) and a is not b
 
+    def test_a_mirrored_teacher_labels_mirror_images_alike(self):
+        """Features of a symmetric pair of images: the mean label of one is the mirror image of that of the other."""
+        one, (left, right) = self.made(), (self.features(), [f.flip(-1) for f in self.features()])
+        label, _ = one.pseudo_labels(left, (SIZE, SIZE), None, mirrored=right)
+        mirrored, _ = one.pseudo_labels(right, (SIZE, SIZE), None, mirrored=left)
+        sign = torch.tensor([-1.0, 1, 1]).view(1, 3, 1, 1)
+        torch.testing.assert_close(mirrored, label.flip(-1) * sign)
+        assert not torch.allclose(one.pseudo_labels(left, (SIZE, SIZE), None)[0], label, atol=1e-2)
+
     def test_low_confidence_is_left_out(self):
         one = self.made('semantic_segmentation')
         label, kept = one.pseudo_labels(self.features(), (SIZE, SIZE), 0.5)
@@ -214,7 +225,8 @@ def job(tmp_path, targets):
     some = [
         arms.Arm(name='loop', pool='T600', weak_teacher=True),
         arms.Arm(name='truth', pool='unlabelled', true_labels=True),
-        arms.Arm(name='only', pool='T600', real=False, remaining=1.0),
+        arms.Arm(name='mirror', pool='T600', mirrored_teacher=True),
+        arms.Arm(name='only', pool='T600', real=False, fixed_teacher=True),
     ]
 
     def make(folder, each=some):
@@ -271,7 +283,7 @@ def test_the_control_does_not_depend_on_the_other_arms(job, monkeypatch):
 
 def test_records_say_what_was_run(job):
     records = job('x').run()
-    assert [r['arm'] for r in records[:5]] == ['real + EMA', 'real only', 'loop', 'truth', 'only']
+    assert [r['arm'] for r in records[:5]] == ['real + EMA', 'real only', 'loop', 'truth', 'mirror']
     control, real_only, loop, truth, _ = records[:5]
     assert real_only['test'] == control['exploiter']['test'] != control['test']
     assert loop['settings']['creation']['T'] == (600,) and loop['kept_share'] == 1.0 and truth['kept_share'] is None
@@ -291,9 +303,44 @@ def test_a_fixed_teacher_stays_the_warm_up(job, monkeypatch):
     made = job('x')
     made.run()
     warm = torch.load(made.warmup_file, weights_only=True)['learners']['normal']['exploiter']
-    fixed, moving = (learners['normal', name].creator.state_dict() for name in ('only', 'loop'))
-    assert all(torch.equal(fixed[key], warm[key]) for key in warm)
-    assert not any(torch.equal(moving[key], warm[key]) for key in warm if 'convs.0.conv.weight' in key)
+    only, loop = (learners['normal', name] for name in ('only', 'loop'))
+    assert loop.teacher is None and all(
+        torch.equal(value, warm[key]) for key, value in only.teacher.state_dict().items()
+    )
+    for one in (only, loop):  # what is scored is averaged in both
+        assert not torch.equal(one.creator[1].convs[0].conv.weight, warm['1.convs.0.conv.weight'])
+
+
+def test_a_state_of_other_arms_is_refused(job):
+    job('x').run()
+    (job('x').folder / 'state.pth').touch()
+    with pytest.raises(ValueError, match='state.pth was made with other weights or settings'):
+        job('x', []).run()
+
+
+def test_samples_of_a_source_take_the_levels_in_turn_under_other_things(tiny_diffusion, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    captions = [
+        f'a {colour} ball in a room with red walls {i}' for i, colour in enumerate(['red', 'a', 'floor', 'wall'])
+    ]
+    source = pools.Pool(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), {}, captions)
+    calls, create = [], type(tiny_diffusion).create
+
+    def spy(self, **kwargs):
+        calls.append((kwargs['T'], len(kwargs['captions'])))
+        return create(self, **kwargs)
+
+    monkeypatch.setattr(type(tiny_diffusion), 'create', spy)
+    recipe = arms.Creation(T=(100, 200), recombined=True, per_image=2)
+    pool = created.created_pool(tiny_diffusion, source, recipe, 0, tmp_path)
+    # With T[i % 2] each of the four sources would have one level only; now each has both.
+    assert sorted(calls) == [(100, 4), (200, 4)]
+    for i, caption in enumerate(pool.captions):
+        things, room = caption.split(created.IN_A_ROOM)
+        assert room == captions[i % 4].split(created.IN_A_ROOM)[1] and not captions[i % 4].startswith(things)
+    again = created.created_pool(tiny_diffusion, source, recipe, 0, tmp_path)
+    assert len(calls) == 2 and torch.equal(again.images, pool.images)
+    assert not torch.equal(created.created_pool(tiny_diffusion, source, recipe, 1, tmp_path).images, pool.images)
 
 
 def test_trained_features_are_refused():
@@ -322,11 +369,33 @@ class TestQueue:
 
     def test_dry_run_lists_and_marks_what_is_done(self, tmp_path, capsys):
         out = tmp_path / 'runs.jsonl'
-        head = '{"block": "main", "set": "scenes", "labels": 60, "seed": 0, "task": '
-        out.write_text(''.join(f'{head}"{task}"}}\n' for task in ('normal', 'semantic_segmentation')))
-        scenes.main(['--dry-run', '--out', str(out), '--blocks', 'main', '--tasks', 'normal', '--seeds', '0', '1'])
-        lines = capsys.readouterr().out.splitlines()
-        assert [line[:5].strip() for line in lines] == ['done', 'to do'] and '9 arms' in lines[1]
+        job = next(job for job in jobs.JOBS if job.name == 'main-scenes-60-normal+semantic_segmentation+depth-seed0')
+        lines = [dict(zip(KEY, key, strict=True)) for key in scenes._keys(job)]
+        out.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+        flags = ['--dry-run', '--out', str(out), '--work-dir', str(tmp_path / 'w'), '--blocks', 'main']
+        scenes.main([*flags, '--seeds', '0', '1'])
+        states = [line[:5].strip() for line in capsys.readouterr().out.splitlines()]
+        assert states == ['done', 'to do']
+        out.write_text(''.join(json.dumps(line) + '\n' for line in lines[1:]))  # one arm is missing
+        scenes.main([*flags, '--seeds', '0'])
+        assert capsys.readouterr().out.startswith('to do')
+
+    def test_what_an_orphan_finished_is_collected_once(self, tmp_path, capsys):
+        out, job = tmp_path / 'runs.jsonl', jobs.JOBS[0]
+        folder = tmp_path / 'w' / job.name
+        folder.mkdir(parents=True)
+        lines = [json.dumps(dict(zip(KEY, key, strict=True))) for key in sorted(scenes._keys(job))]
+        (folder / 'records.jsonl').write_text('\n'.join(lines) + '\n')
+        flags = ['--dry-run', '--out', str(out), '--work-dir', str(tmp_path / 'w'), '--blocks', 'knobs', '--seeds', '0']
+        for _ in range(2):
+            scenes.main(flags)
+            assert out.read_text().splitlines() == lines and capsys.readouterr().out.startswith('done')
+
+    def test_a_job_that_is_at_work_is_not_started_again(self, tmp_path):
+        with scenes.alone_in(tmp_path), pytest.raises(SystemExit, match='another process'), scenes.alone_in(tmp_path):
+            pass
+        with scenes.alone_in(tmp_path):
+            pass
 
     def test_missing_data_is_said_before_the_work(self, tmp_path):
         flags = ['--data-root', str(tmp_path), '--out', str(tmp_path / 'o'), '--work-dir', str(tmp_path / 'w')]

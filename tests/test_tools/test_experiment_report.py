@@ -160,21 +160,27 @@ def test_range_table_joins_the_main_block(read):
     assert list(tables(runs)) == ['scenes-normal-20', 'scenes-normal-60', 'scenes-normal-range']
 
 
-def test_knobs_table_is_on_val_with_the_seeds_of_the_knobs(read):
+def test_settings_are_compared_on_val_with_references_of_their_own(read):
     knobs = [line(arm, s, 14.0 - s, block='knobs') for s in (0, 1) for arm in ('weight 3', 'T=200')]
-    # One reference was run again with the settings, on seed 0: this run counts, not that of the main block.
-    knobs.append(line(LOOP, 0, 13.5, block='knobs'))
+    # References of their own, and none from the main block, which has another warm-up.
+    knobs += [line(CONTROL, s, 15.0 + s, block='knobs') for s in (0, 1)]
+    knobs += [line(LOOP, s, 13.5 + 0.5 * s, block='knobs') for s in (0, 1)]
     rows, caption = table(read(*THREE, *knobs), 'scenes-normal-knobs-60')
     assert rows[0] == ['Arm', 'mean angular error'] + [
         f'to {reference}, {what}' for reference in (CONTROL, LOOP) for what in ('by seed', 'mean')
     ]
     assert [row[0] for row in rows[1:]] == [CONTROL, LOOP, 'T=200', 'weight 3']
-    assert rows[1][1] == '14.50 ± 0.71'  # 14 and 15; seed 2 has no knob
+    assert rows[1][1] == '14.50 ± 0.71'  # 14 and 15
     # 13, 12 against 14, 15 and against 12.5, 13.
     t = -0.25 / (0.75 * math.sqrt(2) / math.sqrt(2))
     assert rows[3][1:4] == ['12.50 ± 0.71', '−1.00, −3.00', '−2.00 ± 1.41 (p 0.295, n 2)']
     assert rows[3][4:] == ['+0.50, −1.00', f'−0.25 ± 1.06 (p {1 - 2 / math.pi * math.atan(-t):.3f}, n 2)']
     assert 'on val, where settings are chosen' in caption and 'seeds 0, 1.' in caption
+
+
+def test_a_block_without_settings_has_no_table(read):
+    names = tables(read(line(), line(block='ready'), line(LOOP, block='knobs')))
+    assert list(names) == ['scenes-normal-60', 'scenes-normal-knobs-60']
 
 
 def test_small_p_is_not_zero(read):
@@ -253,7 +259,7 @@ def test_a_page_that_cannot_be_filled_stays_as_it_is(tmp_path, monkeypatch, page
     [
         ({'task': 'edges'}, "task is 'edges', known are normal, semantic_segmentation, depth"),
         ({'set': 'nyu'}, "set is 'nyu', known are scenes, camvid"),
-        ({'block': 'rest'}, "block is 'rest', known are main, range, knobs, camvid"),
+        ({'block': 'rest'}, "block is 'rest', known are main, range, knobs, ready, camvid"),
         ({'seed': 'zero'}, "seed is 'zero', expected int"),
         ({'seed': True}, 'seed is True, expected int'),
         ({'labels': 0}, 'labels is 0, expected 1 or more'),

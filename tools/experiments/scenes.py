@@ -5,22 +5,28 @@
     python tools/experiments/scenes.py --blocks main --labels 60 # a part of it
     python tools/experiments/report.py docs/evidence/runs.jsonl  # tables and plots
 
-A job is a labelled set and a seed: its arms share one warm-up and see the same real batches (lockstep.py). Finished
-jobs are skipped; a killed one goes on from its last state in --work-dir. Blocks: knobs (scored on val only), main,
-range (20, 200 and 600 labels), camvid. arms.py says what the arms are, jobs.py which jobs there are.
+A job is a labelled set and a seed: its arms share one warm-up and see the same real batches (loop/lockstep.py).
+Finished jobs are skipped; a killed one goes on from its last state in --work-dir. Blocks: knobs (settings) and ready (a
+teacher whose warm-up was annealed), both scored on val only; main; range (20, 200 and 600 labels); camvid. What the
+arms are stands in loop/arms.py, which jobs there are in loop/jobs.py.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-from mmdiff2in1.synthesis.atomic import append_line, complete_lines
+from mmdiff2in1.synthesis.atomic import append_line, complete_lines, write_atomically
+
+RECORDS = 'records.jsonl'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -56,14 +62,20 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(1)
         job = next(job for job in JOBS if job.name == args.job)
         places = Places(args.data_root, args.camvid_root, args.work_dir, args.diffusion, args.camvid_diffusion)
-        head = dict(block=job.block, set=job.set, labels=job.labels, seed=job.seed)
-        records = [head | record for record in prepare(job, places).run()]
-        (args.work_dir / job.name / 'records.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in records))
+        folder = args.work_dir / job.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder):
+            head = dict(block=job.block, set=job.set, labels=job.labels, seed=job.seed)
+            lines = [json.dumps(head | record) + '\n' for record in prepare(job, places).run()]
+            write_atomically(folder / RECORDS, ''.join(lines).encode())
         return
 
-    done = {_key(json.loads(line)) for line in complete_lines(args.out)}
     wanted = [job for job in JOBS if _chosen(job, args)]
-    left = [job for job in wanted if not all((job.block, job.set, job.labels, job.seed, t) in done for t in job.tasks)]
+    # What a job finished while nobody waited for it, its parent having been killed.
+    for job in wanted:
+        collect(job, args)
+    done = {_key(json.loads(line)) for line in complete_lines(args.out)}
+    left = [job for job in wanted if not _keys(job) <= done]
     for job in wanted:
         print(f'{"to do" if job in left else "done ":5}  {job.name}: {len(job.arms(job.tasks[0])) + 1} arms')
     if args.dry_run or not left:
@@ -93,13 +105,35 @@ def run_queue(jobs: list, args: argparse.Namespace) -> None:
                 failed.append(job)
                 tqdm.write(f'{job.name} failed, see {args.work_dir / job.name}.log')
                 continue
-            for line in complete_lines(args.work_dir / job.name / 'records.jsonl'):
-                append_line(args.out, line)
+            collect(job, args)
             tqdm.write(f'{job.name} is done')
         bar.update(ended + sum(_steps(args.work_dir / job.name) for job in running.values()) - bar.n)
     bar.close()
     if failed:
         raise SystemExit(f'{len(failed)} of {len(jobs)} jobs failed: {", ".join(job.name for job in failed)}')
+
+
+def collect(job, args: argparse.Namespace) -> None:
+    """Appends the records of a finished job that are not in ``args.out`` yet."""
+    there = {_key(json.loads(line)) for line in complete_lines(args.out)}
+    for line in complete_lines(args.work_dir / job.name / RECORDS):
+        if _key(json.loads(line)) not in there:
+            append_line(args.out, line)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """A job outlives a killed parent; the next parent must not start it a second time beside itself.
+
+    Raises:
+        SystemExit: Another process works in ``folder``.
+    """
+    with open(folder / 'lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f'{folder}: another process is at this job; wait for it, or end it') from None
+        yield
 
 
 def _start(job, args: argparse.Namespace) -> subprocess.Popen:
@@ -138,7 +172,13 @@ def _chosen(job, args: argparse.Namespace) -> bool:
 
 
 def _key(record: dict) -> tuple:
-    return record['block'], record['set'], record['labels'], record['seed'], record['task']
+    return tuple(record[name] for name in ('block', 'set', 'labels', 'seed', 'task', 'arm'))
+
+
+def _keys(job) -> set[tuple]:
+    """Of every record that the job gives."""
+    arms = {task: ['real only', 'real + EMA', *(arm.name for arm in job.arms(task))] for task in job.tasks}
+    return {(job.block, job.set, job.labels, job.seed, task, arm) for task in job.tasks for arm in arms[task]}
 
 
 def _check_inputs(jobs: list, args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .paired import Spread, compare
-from .runs import CONTROL, METRICS, Metric, Run, arms_of, followed_arms, part_of, scores
+from .runs import CONTROL, METRICS, SETTINGS, Metric, Run, arms_of, followed_arms, part_of, scores
 
 Band = tuple[list[int], list[float], list[float], list[float]]
 
@@ -47,7 +47,7 @@ def draw_all(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     """
     drawn = []
     for data_set, task in sorted({(run.data_set, run.task) for run in runs}):
-        arms = [run for run in runs if (run.data_set, run.task) == (data_set, task) and run.block != 'knobs']
+        arms = [run for run in runs if (run.data_set, run.task) == (data_set, task) and run.block not in SETTINGS]
         main = [run for run in arms if run.block != 'range']
         figures = {'range': range_plot(arms)}
         for labels in sorted({run.labels for run in main}):

@@ -23,7 +23,9 @@ ARMS = (
     'unlabelled, true labels',
     'synthetic only',
 )
-SETS, BLOCKS = ('scenes', 'camvid'), ('main', 'range', 'knobs', 'camvid')
+SETS, BLOCKS = ('scenes', 'camvid'), ('main', 'range', 'knobs', 'ready', 'camvid')
+SETTINGS = ('knobs', 'ready')
+"""Blocks that compare settings on val, each beside references of its own."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Run:
 
 def part_of(data_set: str, block: str = 'main') -> str:
     """The part of the data that scores of a block are reported on."""
-    return 'test' if data_set == 'scenes' and block != 'knobs' else 'val'
+    return 'test' if data_set == 'scenes' and block not in SETTINGS else 'val'
 
 
 def arm_order(arm: str) -> tuple[int, str]:
@@ -106,8 +108,7 @@ def read_runs(path: str | Path) -> list[Run]:
             run = _run(json.loads(line))
         except ValueError as error:
             raise ValueError(f'{path}:{number}: {error}') from None
-        # Settings are trained beside references of their own; every other block shares its tables.
-        key = (run.data_set, run.task, run.labels, run.seed, run.arm, run.block == 'knobs')
+        key = (run.data_set, run.task, run.labels, run.seed, run.arm, run.block if run.block in SETTINGS else None)
         if key in found:
             raise ValueError(f'{path}:{number}: the same run as line {found[key]} ({run}); remove one of the two')
         found[key] = number

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from .paired import Paired, Spread, compare
-from .runs import CONTROL, LOOP, METRICS, REAL_ONLY, Metric, Run, arms_of, followed_arms, part_of, scores
+from .runs import CONTROL, LOOP, METRICS, REAL_ONLY, SETTINGS, Metric, Run, arms_of, followed_arms, part_of, scores
 
 NOTHING = '–'
 MINUS = '−'  # U+2212; a hyphen is shorter than the plus sign above it
@@ -15,21 +15,22 @@ def tables(runs: Sequence[Run]) -> dict[str, Callable[[], str]]:
     """Name → what makes the Markdown of that table; by set, task, then number of labels.
 
     `SET-TASK-LABELS` compares the arms, `SET-TASK-range` follows them over the numbers of labels, and
-    `SET-TASK-knobs-LABELS` compares settings on the val part.
+    `SET-TASK-BLOCK-LABELS`, BLOCK knobs or ready, compares settings on the val part.
     """
     found: dict[str, Callable[[], str]] = {}
     for data_set, task in sorted({(run.data_set, run.task) for run in runs}):
         of_task = [run for run in runs if (run.data_set, run.task) == (data_set, task)]
         name = f'{data_set}-{task}'
-        arms = [run for run in of_task if run.block != 'knobs']
+        arms = [run for run in of_task if run.block not in SETTINGS]
         for labels in sorted({run.labels for run in arms}):
             here = [run for run in arms if run.labels == labels]
             found[f'{name}-{labels}'] = partial(arms_table, here)
         if followed_arms(arms):
             found[f'{name}-range'] = partial(range_table, arms)
-        for labels in sorted({run.labels for run in of_task if run.block == 'knobs'}):
-            here = [run for run in of_task if run.labels == labels]
-            found[f'{name}-knobs-{labels}'] = partial(knobs_table, here)
+        for block, labels in sorted({(run.block, run.labels) for run in of_task if run.block in SETTINGS}):
+            here = [run for run in of_task if (run.block, run.labels) == (block, labels)]
+            if {run.arm for run in here} - {CONTROL, REAL_ONLY}:  # a task may have come along for its warm-up alone
+                found[f'{name}-{block}-{labels}'] = partial(settings_table, here)
     return found
 
 
@@ -74,18 +75,13 @@ def range_table(runs: Sequence[Run]) -> str:
     )
 
 
-def knobs_table(runs: Sequence[Run]) -> str:
-    """Settings as rows, on val, against control and loop. `runs` share set, task and number of labels."""
-    metric, knobs = METRICS[runs[0].task], [run for run in runs if run.block == 'knobs']
-    seeds = _seeds(knobs)
-    # A reference that was not run with the settings comes from the main block, with their seeds and no more.
-    others = [run for run in runs if run.block != 'knobs' and run.seed in seeds and run.arm in (CONTROL, LOOP)]
-    rows = []
-    for arm in arms_of([*knobs, *others]):
-        ours, cells = scores(others, arm, 'val') | scores(knobs, arm, 'val'), []
+def settings_table(runs: Sequence[Run]) -> str:
+    """Settings as rows, on val, against control and loop. `runs` share set, task, number of labels and block."""
+    metric, seeds, rows = METRICS[runs[0].task], _seeds(runs), []
+    for arm in arms_of(runs):
+        ours, cells = scores(runs, arm, 'val'), []
         for reference in (CONTROL, LOOP):
-            theirs = scores(others, reference, 'val') | scores(knobs, reference, 'val')
-            pair = compare(ours, {} if arm == reference else theirs)
+            pair = compare(ours, {} if arm == reference else scores(runs, reference, 'val'))
             cells += [_by_seed(pair, seeds, metric), _cell(pair, metric)]
         rows.append([arm, _plain(Spread.of(ours.values()), metric), *cells])
     header = ['Arm', metric.name]

@@ -8,7 +8,7 @@ class Creation:
     """How a pool of created images comes from the labelled ones.
 
     Attributes:
-        T: Noise levels; sample i has T[i % len(T)]. 1000 is pure noise.
+        T: Noise levels, which the samples of a source take in turn. 1000 is pure noise.
         recombined: The things of one training caption in the room of another, instead of the source's own caption.
         per_image: Samples per labelled image, at most ``MAX_SAMPLES`` in all.
     """
@@ -43,8 +43,10 @@ class Arm:
         real: Whether the real batch is learned from.
         true_labels: Learn from the pool's true labels instead of θ_C's predictions.
         min_confidence: Pixels of which θ_C is less sure are left out (segmentation only).
-        remaining: Share of the warm-up's weights left in θ_C at the end; 1 keeps the teacher fixed.
+        remaining: Share of the warm-up's weights left in θ_C at the end.
+        fixed_teacher: The warm-up's result labels to the end; θ_C is averaged and scored as ever.
         weak_teacher: θ_C labels the crop before its colours were changed (weak-to-strong).
+        mirrored_teacher: The label is the mean of what θ_C sees in the crop and in its mirror image, mirrored back.
     """
 
     name: str
@@ -54,7 +56,9 @@ class Arm:
     true_labels: bool = False
     min_confidence: float | None = None
     remaining: float = 0.05
+    fixed_teacher: bool = False
     weak_teacher: bool = False
+    mirrored_teacher: bool = False
 
 
 # Chosen on `val` from the block `knobs`: what did least harm there.
@@ -86,6 +90,17 @@ def range_arms(task: str) -> list[Arm]:
     return [arm for arm in main_arms(task) if arm.name in names]
 
 
+def readiness_arms(task: str) -> list[Arm]:
+    """The arms that a better teacher should help first, and a teacher that is better still."""
+    return [
+        Arm(name='Diff-2-in-1', pool='T600'),
+        Arm(name='mirrored teacher', pool='T600', mirrored_teacher=True),
+        Arm(name='unlabelled', pool='unlabelled'),
+        Arm(name='unlabelled, mirrored teacher', pool='unlabelled', mirrored_teacher=True),
+        Arm(name='unlabelled, true labels', pool='unlabelled', true_labels=True),
+    ]
+
+
 def knob_arms(task: str) -> list[Arm]:
     """One change at a time to Diff-2-in-1 as the paper has it (T = 600, weight 1, no filter)."""
     arms = [
@@ -96,7 +111,7 @@ def knob_arms(task: str) -> list[Arm]:
         Arm(name='1 sample per image', pool='T600, 1 per image'),
         Arm(name='weight 0.3', pool='T600', weight=0.3),
         Arm(name='weight 3', pool='T600', weight=3.0),
-        Arm(name='fixed teacher', pool='T600', remaining=1.0),
+        Arm(name='fixed teacher', pool='T600', fixed_teacher=True),
         Arm(name='weak-to-strong', pool='T600', weak_teacher=True),
     ]
     if task == 'semantic_segmentation':

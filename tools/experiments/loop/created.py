@@ -4,7 +4,9 @@ N samples; H, W pixels.
 """
 
 import hashlib
+import io
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import torch
 from mmdiff2in1.datasets.randomness import derived_seed
 from mmdiff2in1.diffusion import LatentDiffusion
 from mmdiff2in1.models.backbones.bf16 import bf16_autocast
+from mmdiff2in1.synthesis.atomic import write_atomically
 
 from .arms import MAX_SAMPLES, Creation
 from .pools import Pool
@@ -29,13 +32,14 @@ def created_pool(diffusion: LatentDiffusion, source: Pool, recipe: Creation, see
         The samples; under ``targets`` nothing, because θ_C labels them.
     """
     count = min(recipe.per_image * len(source), MAX_SAMPLES)
-    identity = json.dumps([diffusion.weights_hash(), asdict(recipe), count, NUM_CALLS, seed, source.captions])
+    captions = _captions(source, recipe, count, seed)
+    # The samples of one source take the levels in turn, and the sources do not start at the same one.
+    levels = [recipe.T[(i + i // len(source)) % len(recipe.T)] for i in range(count)]
+    identity = json.dumps([diffusion.weights_hash(), asdict(recipe), levels, captions, NUM_CALLS, seed])
     pixels = hashlib.sha256(source.images.numpy().tobytes()).hexdigest()
     path = folder / f'{hashlib.sha256((identity + pixels).encode()).hexdigest()[:16]}.npz'
-    captions = _captions(source, recipe, count, seed)
     if path.is_file():
         return Pool(torch.from_numpy(np.load(path)['images']), {}, captions)
-    levels = [recipe.T[i % len(recipe.T)] for i in range(count)]
     images = torch.empty(count, *source.images.shape[1:], dtype=torch.uint8)
     for T in sorted(set(levels)):
         chosen = [i for i, level in enumerate(levels) if level == T]
@@ -51,10 +55,9 @@ def created_pool(diffusion: LatentDiffusion, source: Pool, recipe: Creation, see
                     solver='dpm++',
                 )
             images[batch] = ((creation.images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.partial.npz')
-    np.savez_compressed(partial, images=images.numpy())
-    partial.replace(path)
+    file = io.BytesIO()
+    np.savez_compressed(file, images=images.numpy())
+    write_atomically(path, file.getvalue(), writer=str(os.getpid()))  # jobs of one labelled set share their pools
     return Pool(images, {}, captions)
 
 
@@ -62,8 +65,9 @@ def _captions(source: Pool, recipe: Creation, count: int, seed: int) -> list[str
     own = [source.captions[i % len(source)] for i in range(count)]
     if not recipe.recombined:
         return own
-    others = np.random.default_rng([seed, 2]).integers(len(source), size=count)
-    return [recombined(source.captions[j], caption) for caption, j in zip(own, others, strict=True)]
+    steps = np.random.default_rng([seed, 2]).integers(1, len(source), size=count)  # never 0: never its own things
+    things = [source.captions[(i + step) % len(source)] for i, step in enumerate(steps)]
+    return [recombined(other, caption) for other, caption in zip(things, own, strict=True)]
 
 
 def recombined(things_of: str, room_of: str) -> str:

@@ -10,7 +10,7 @@ from mmengine.device import get_device
 
 from mmdiff2in1.diffusion import LatentDiffusion
 
-from .arms import CREATIONS, Arm, knob_arms, main_arms, range_arms
+from .arms import CREATIONS, Arm, knob_arms, main_arms, range_arms, readiness_arms
 from .created import created_pool
 from .lockstep import Data, Lockstep, Schedule, make_backbone
 from .pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
@@ -19,6 +19,7 @@ UNLABELLED = 240
 # Warm-up until the scores on `val` (nearly) stand still: the curves are in the records. By number of labels.
 SCHEDULES = {20: Schedule(1000, 300), 60: Schedule(1600, 300), 200: Schedule(2000, 300), 600: Schedule(2400, 300)}
 KNOBS_SCHEDULE = Schedule(900, 300)  # enough for normals; segmentation is still rising there
+READY_SCHEDULE = Schedule(1600, 300, warmup_end=0.01)  # θ_C is annealed before it labels
 CAMVID_SCHEDULES = {60: Schedule(600, 240), 250: Schedule(800, 240)}
 
 
@@ -40,14 +41,15 @@ class Job:
     @property
     def schedule(self) -> Schedule:
         """Steps of both stages."""
-        if self.block == 'knobs':
-            return KNOBS_SCHEDULE
+        if self.block in ('knobs', 'ready'):
+            return KNOBS_SCHEDULE if self.block == 'knobs' else READY_SCHEDULE
         return (CAMVID_SCHEDULES if self.set == 'camvid' else SCHEDULES)[self.labels]
 
     @property
     def warm_up(self) -> str:
         """Name of the warm-up, the same for all jobs that share it."""
-        return f'{self.set}-{self.labels}-{"+".join(self.tasks)}-seed{self.seed}-{self.schedule.warmup}'
+        stage = f'{self.schedule.warmup}-{self.schedule.warmup_end:g}'
+        return f'{self.set}-{self.labels}-{"+".join(self.tasks)}-seed{self.seed}-{stage}'
 
     def arms(self, task: str) -> list[Arm]:
         """Arms of a task, without the control."""
@@ -56,7 +58,12 @@ class Job:
         if self.block == 'camvid':
             wanted = ('self-distillation', 'Diff-2-in-1', 'Diff-2-in-1, best')
             return [arm for arm in main_arms(task) if arm.name in wanted]
-        arms_of: dict[str, Callable[[str], list[Arm]]] = {'knobs': knob_arms, 'main': main_arms, 'range': range_arms}
+        arms_of: dict[str, Callable[[str], list[Arm]]] = {
+            'knobs': knob_arms,
+            'main': main_arms,
+            'ready': readiness_arms,
+            'range': range_arms,
+        }
         return arms_of[self.block](task)
 
 
@@ -67,6 +74,7 @@ JOBS = [
     *(Job('knobs', 'scenes', 60, seed, THREE) for seed in range(3)),
     *(Job('main', 'scenes', 60, seed, THREE) for seed in range(3)),
     *(Job('main', 'scenes', 60, seed, TWO) for seed in range(3, 5)),
+    *(Job('ready', 'scenes', 60, seed, TWO) for seed in range(3)),
     *(Job('range', 'scenes', labels, seed, TWO) for seed in range(3) for labels in (20, 200, 600)),
     *(Job('camvid', 'camvid', labels, seed, ('semantic_segmentation',)) for seed in range(3) for labels in (60, 250)),
 ]
@@ -100,7 +108,7 @@ def prepare(job: Job, places: Places) -> Lockstep:
         return created_pool(diffusion, labelled, CREATIONS[name], job.seed, places.work_dir / 'pools')
 
     return Lockstep(
-        Data(labelled, pool, val, None if job.block == 'knobs' else test),
+        Data(labelled, pool, val, None if job.block in ('knobs', 'ready') else test),
         tasks,
         {name: job.arms(name) for name in job.tasks},
         make_backbone(_backbone(job.set, weights)),

@@ -59,10 +59,17 @@ class Learner:
             self.exploiter.parameters(), lr=LEARNING_RATE[task.name], weight_decay=1e-3, fused=True
         )
         self.creator = copy.deepcopy(self.exploiter).requires_grad_(False).eval()
+        self.teacher: nn.Module | None = None  # that labels in place of θ_C; rebuilt by fork(), never trained
 
-    def fork(self) -> 'Learner':
-        """An independent copy: same weights, same optimizer moments, θ_C ← θ_E."""
-        return copy.copy(self)._load(copy.deepcopy(self.state()), start=True)
+    def fork(self, fixed_teacher: bool = False) -> 'Learner':
+        """An independent copy: same weights, same optimizer moments, θ_C ← θ_E.
+
+        Args:
+            fixed_teacher: Whether θ_C as it is now goes on labelling.
+        """
+        fork = copy.copy(self)._load(copy.deepcopy(self.state()), start=True)
+        fork.teacher = copy.deepcopy(fork.creator) if fixed_teacher else None
+        return fork
 
     def state(self) -> dict:
         """All that training changes."""
@@ -103,7 +110,8 @@ class Learner:
             features: Levels (B, C_l, h_l, w_l).
             real: Targets of the first samples, or None.
             synthetic: Targets of the others, or None.
-            synthetic_weight: w of L = L_real + w · L_synthetic, each a mean over its valid pixels.
+            synthetic_weight: w of L = L_real + w · L_synthetic, each a mean over its valid pixels (segmentation, as in
+                mmseg: over all pixels, so that a filter also lowers the weight).
             share: Learning rate as a share of the peak.
             seed: Of the dropout.
 
@@ -135,10 +143,27 @@ class Learner:
 
     @torch.no_grad()
     def pseudo_labels(
-        self, features: Sequence[Tensor], size: tuple[int, int], min_confidence: float | None
+        self,
+        features: Sequence[Tensor],
+        size: tuple[int, int],
+        min_confidence: float | None,
+        mirrored: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, float]:
-        """Targets (B, c, H, W) by θ_C and the share of their pixels that is kept."""
-        output = self.outputs(self.creator, features)
+        """Targets (B, c, H, W) by θ_C and the share of their pixels that is kept.
+
+        Args:
+            features: Of the images.
+            size: (H, W).
+            min_confidence: Below it a pixel is left out, where the task has a confidence.
+            mirrored: Features of the mirrored images, to take the mean of both outputs.
+        """
+        teacher = self.teacher or self.creator
+        output = self.outputs(teacher, features)
+        if mirrored is not None:
+            back = self.outputs(teacher, mirrored).flip(-1)
+            if self.task.name == 'normal':
+                back[:, 0].neg_()
+            output = (output + back) / 2
         output = F.interpolate(output, size, mode='bilinear', align_corners=False)
         if self.task.name == 'depth':
             output = self.task.activate(output)  # this task's pseudo label starts from metres

@@ -6,6 +6,7 @@ shown to every head that wants it. A run is a pure function of its job; killed, 
 B samples; H, W pixels.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -37,10 +38,20 @@ STATE_INTERVAL, EVAL_BATCH = 100, 25
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of the two stages, real (and as many synthetic) images per step, validations of the second stage."""
+    """Two stages of training.
+
+    Attributes:
+        warmup, self_improving: Steps of the stages.
+        warmup_end: Learning rate at the end of the warm-up as a share of the peak; the smaller, the readier θ_C is.
+        restart: And at the beginning of the second stage, which ends at a hundredth of that.
+        batch_size: Real images per step, and as many of a pool.
+        validations: Of the second stage.
+    """
 
     warmup: int
     self_improving: int
+    warmup_end: float = 0.2
+    restart: float = 0.5
     batch_size: int = 8
     validations: int = 4
 
@@ -83,6 +94,7 @@ class Lockstep:
         self.data, self.tasks, self.schedule, self.seed = data, tasks, schedule, seed
         self.backbone, self.folder, self.warmup_file = backbone.eval(), folder, warmup
         self.device = next(backbone.parameters()).device
+        self.weights = backbone.diffusion.weights_hash()
         self.arms = {task: [Arm(name=CONTROL), *arms[task]] for task in tasks}
         self.pools = {arm.pool for each in self.arms.values() for arm in each if arm.pool}
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +104,9 @@ class Lockstep:
         """One record per task and arm: scores of θ_C and θ_E, curves, settings."""
         begun = time.monotonic()
         learners, warm = self._warm_up()
-        forks = {(task, arm.name): learners[task].fork() for task in self.tasks for arm in self.arms[task]}
+        forks = {
+            (task, arm.name): learners[task].fork(arm.fixed_teacher) for task in self.tasks for arm in self.arms[task]
+        }
         curves, kept = self._self_improve(forks)
         seconds = round(time.monotonic() - begun, 1)
         return [
@@ -112,7 +126,8 @@ class Lockstep:
         for name, task in self.tasks.items():
             torch.manual_seed(derived_seed(self.seed, 'weights', name))
             learners[name] = Learner(task, self.backbone.out_channels, self.device)
-        state = self._load(self.warmup_file) or dict(step=0, learners={}, curve={})
+        identity = self._identity()
+        state = self._load(self.warmup_file, identity) or dict(step=0, learners={}, curve={})
         for name, saved in state['learners'].items():
             learners[name].load(saved)
         stream, total, curve = self._stream('labelled', 'real'), self.schedule.warmup, state['curve']
@@ -121,7 +136,8 @@ class Lockstep:
             features = self._features(batch.images)
             for name, learner in learners.items():
                 seed = derived_seed(self.seed, 'warm-up', name, step)
-                learner.step(features, batch.targets[name].to(self.device), None, 0, _warmup_share(step, total), seed)
+                share = _warmup_share(step, total, self.schedule.warmup_end)
+                learner.step(features, batch.targets[name].to(self.device), None, 0, share, seed)
             done = step + 1
             if done % (total // 4) == 0 or done == total:
                 for name, learner in learners.items():
@@ -129,7 +145,7 @@ class Lockstep:
                     curve.setdefault(name, []).append([done, score])
             if done % STATE_INTERVAL == 0 or done == total:
                 saved = {name: learner.state() for name, learner in learners.items()}
-                self._save(self.warmup_file, dict(step=done, learners=saved, curve=curve))
+                self._save(self.warmup_file, dict(identity=identity, step=done, learners=saved, curve=curve))
             self._report('warm-up', done)
         return learners, curve
 
@@ -137,12 +153,14 @@ class Lockstep:
         """All arms on the same real batches. Returns validation curves and mean kept shares."""
         total = self.schedule.self_improving
         path = self.folder / 'state.pth'
-        state = self._load(path) or dict(step=0, learners={}, curves={}, kept={})
+        identity = self._identity(self.arms)
+        state = self._load(path, identity) or dict(step=0, learners={}, curves={}, kept={})
         for key, saved in state['learners'].items():
             learners[tuple(key.split('|'))].load(saved)
         curves, kept = state['curves'], state['kept']
         real_stream = self._stream('labelled', 'real after warm-up')
-        streams = {name: self._stream(name, f'pool {name}') for name in sorted(self.pools)}
+        # One name for all: pools of equal size are drawn and augmented alike, so that arms differ in the images alone.
+        streams = {name: self._stream(name, 'synthetic') for name in sorted(self.pools)}
         for step in range(state['step'], total):
             real = real_stream.batch(step)
             created = {name: stream.batch(step) for name, stream in streams.items()}
@@ -158,7 +176,7 @@ class Lockstep:
                     curves.setdefault(f'{task}|{name}', []).append([done, score])
             if done % STATE_INTERVAL == 0 or done == total:
                 saved = {'|'.join(key): learner.state() for key, learner in learners.items()}
-                self._save(path, dict(step=done, learners=saved, curves=curves, kept=kept))
+                self._save(path, dict(identity=identity, step=done, learners=saved, curves=curves, kept=kept))
             self._report('self-improving', done)
         return curves, kept
 
@@ -167,7 +185,7 @@ class Lockstep:
     ) -> float:
         """One update of an arm; returns the share of the pseudo-labelled pixels that was kept."""
         task, total = learner.task.name, self.schedule.self_improving
-        share, kept = 0.5 * _cosine(step / total, 0.01), 1.0
+        share, kept = self.schedule.restart * _cosine(step / total, 0.01), 1.0
         seed = derived_seed(self.seed, 'self-improving', task, step)  # the same dropout in every arm
         target = real.targets[task].to(self.device)
         if arm.pool is None:
@@ -178,7 +196,9 @@ class Lockstep:
                 labels = batch.targets[task].to(self.device)
             else:
                 by = features[f'{arm.pool}, plain'] if arm.weak_teacher else seen
-                labels, kept = learner.pseudo_labels(by, tuple(batch.images.shape[-2:]), arm.min_confidence)
+                mirrored = features[f'{arm.pool}, mirrored'] if arm.mirrored_teacher else None
+                size = tuple(batch.images.shape[-2:])
+                labels, kept = learner.pseudo_labels(by, size, arm.min_confidence, mirrored)
             if arm.real:
                 both = [torch.cat(levels) for levels in zip(features['real'], seen, strict=True)]
                 learner.step(both, target, labels, arm.weight, share, seed)
@@ -190,11 +210,13 @@ class Lockstep:
     # --- features --------------------------------------------------------------------------------------------------
 
     def _all_features(self, real: Batch, created: dict[str, Batch]) -> dict[str, list[Tensor]]:
-        """'real', each pool and, where an arm's teacher sees it, '<pool>, plain' → features, from one forward."""
+        """'real', each pool and, where a teacher sees it, '<pool>, plain' or '<pool>, mirrored' → features."""
         images = {'real': real.images, **{name: batch.images for name, batch in created.items()}}
         for arm in (arm for arms in self.arms.values() for arm in arms):
             if arm.weak_teacher:
                 images[f'{arm.pool}, plain'] = created[arm.pool].plain
+            if arm.mirrored_teacher:
+                images[f'{arm.pool}, mirrored'] = created[arm.pool].images.flip(-1)
         levels = [level.split(self.schedule.batch_size) for level in self._features(torch.cat(list(images.values())))]
         return {name: [level[i] for level in levels] for i, name in enumerate(images)}
 
@@ -236,7 +258,8 @@ class Lockstep:
         settings = asdict(arm) | ({'creation': asdict(CREATIONS[arm.pool])} if arm.pool in CREATIONS else {})
         common = dict(
             task=task,
-            steps=dict(warmup=self.schedule.warmup, self_improving=self.schedule.self_improving),
+            steps=asdict(self.schedule),
+            weights=self.weights[:12],
             warmup=dict(
                 val=warm[task][-1][1],
                 curve=dict(step=[s for s, _ in warm[task]], val=[v[primary] for _, v in warm[task]]),
@@ -277,8 +300,17 @@ class Lockstep:
         write_atomically(path, file.getvalue())
 
     @staticmethod
-    def _load(path: Path) -> dict | None:
-        return torch.load(path, map_location='cpu', weights_only=True) if path.is_file() else None
+    def _load(path: Path, identity: str) -> dict | None:
+        state = torch.load(path, map_location='cpu', weights_only=True) if path.is_file() else None
+        if state is not None and state['identity'] != identity:
+            raise ValueError(f'{path} was made with other weights or settings; delete it, or choose another --work-dir')
+        return state
+
+    def _identity(self, *others: object) -> str:
+        """What a state must agree in to be gone on from."""
+        images = hashlib.sha256(self.data.labelled.images.numpy().tobytes()).hexdigest()
+        settings = [self.weights, images, asdict(self.schedule), self.seed, list(self.tasks), *others]
+        return json.dumps(settings, default=asdict)
 
 
 def make_backbone(config: dict) -> DiffusionBackbone:
@@ -289,10 +321,10 @@ def make_backbone(config: dict) -> DiffusionBackbone:
     return backbone
 
 
-def _warmup_share(step: int, total: int) -> float:
-    """Learning rate as a share of the peak: linear for a tenth at most, then a cosine down to 0.2."""
+def _warmup_share(step: int, total: int, end: float) -> float:
+    """Learning rate as a share of the peak: linear for a tenth at most, then a cosine down to ``end``."""
     rise = min(50, total // 10)
-    return (step + 1) / rise if step < rise else _cosine((step - rise) / (total - rise), 0.2)
+    return (step + 1) / rise if step < rise else _cosine((step - rise) / (total - rise), end)
 
 
 def _cosine(progress: float, end: float) -> float:

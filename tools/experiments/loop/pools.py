@@ -86,11 +86,8 @@ def camvid_train(root: Path, num_labelled: int, seed: int) -> Pool:
     if not 1 <= num_labelled <= len(names):
         raise ValueError(f'{num_labelled} labelled images asked for; {root} holds {len(names)} training images')
     drawn = [names[i] for i in sorted(np.random.default_rng(seed).permutation(len(names))[:num_labelled])]
-    height, width = CAMVID_SIZE
-    labels = [
-        cv2.resize(_read(root / f'annotations/train/{name}.png'), (width, height), interpolation=cv2.INTER_NEAREST)
-        for name in drawn
-    ]
+    task = TASKS['camvid']['semantic_segmentation']  # its resize keeps pixel centres where the image's are
+    labels = [task.resize(_read(root / f'annotations/train/{name}.png'), CAMVID_SIZE) for name in drawn]
     return Pool(_camvid_images(root, 'train', drawn), {'semantic_segmentation': _stack(labels)}, [''] * len(drawn))
 
 
