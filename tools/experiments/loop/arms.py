@@ -86,7 +86,7 @@ def main_arms(task: str) -> list[Arm]:
 
 def range_arms(task: str) -> list[Arm]:
     """The arms that are followed over the number of labels."""
-    names = ('Diff-2-in-1, best', 'new scenes, T range', 'unlabelled', 'unlabelled, true labels')
+    names = ('Diff-2-in-1', 'Diff-2-in-1, best', 'new scenes, T range', 'unlabelled', 'unlabelled, true labels')
     return [arm for arm in main_arms(task) if arm.name in names]
 
 
