@@ -9,7 +9,9 @@ import generator as tool
 import numpy as np
 import pytest
 import torch
-from generation import creation, data, measures, metrics, network, sheet, study
+from generation import data, measures, metrics, network, sheet, study
+from images import captions as texts
+from images import creation
 from mmengine.config import Config
 from PIL import Image
 
@@ -262,12 +264,12 @@ def test_the_config_says_what_is_labelled(name):
 
 def test_captions_are_split_and_joined(scenes):
     captions = data.read_part(scenes, 'train').captions
-    assert [sheet.join_caption(*sheet.split_caption(caption)) for caption in captions] == captions
+    assert [texts.join_caption(*texts.split_caption(caption)) for caption in captions] == captions
     text = 'a red bed and a bin in a room with white walls and a grey floor'
-    assert sheet.split_caption(text) == ('a red bed and a bin', 'white walls and a grey floor')
-    assert sheet.split_caption('an empty room with blue walls and a wooden floor')[0] == ''
+    assert texts.split_caption(text) == ('a red bed and a bin', 'white walls and a grey floor')
+    assert texts.split_caption('an empty room with blue walls and a wooden floor')[0] == ''
     with pytest.raises(ValueError, match='no caption of a scene'):
-        sheet.split_caption('a dog')
+        texts.split_caption('a dog')
 
 
 def test_recombined_captions_are_new(rng):
@@ -278,12 +280,12 @@ def test_recombined_captions_are_new(rng):
     ]
     pairs = itertools.product(('a red bed', 'two balls'), ('blue', 'white', 'grey'))
     everything = {f'{things} in a room with {room} walls' for things, room in pairs} - set(captions)
-    found = sheet.recombined_captions(captions, [], 4, rng)
+    found = texts.recombined_captions(captions, [], 4, rng)
     assert set(found) == everything and len(found) == 4
     seen = sorted(everything)[:3]
-    assert sheet.recombined_captions(captions, seen, 4, rng) == sorted(everything)[3:]
-    assert len(sheet.recombined_captions(captions, [], 2, rng)) == 2
-    assert sheet.unseen_captions(['b', 'a', 'c', 'a'], ['b']) == [1, 2]
+    assert texts.recombined_captions(captions, seen, 4, rng) == sorted(everything)[3:]
+    assert len(texts.recombined_captions(captions, [], 2, rng)) == 2
+    assert texts.unseen_captions(['b', 'a', 'c', 'a'], ['b']) == [1, 2]
 
 
 def test_tables_are_whole_and_of_all_sizes():
@@ -397,7 +399,7 @@ def test_everything_is_measured_and_drawn(run, tmp_path, scenes, monkeypatch):
         (['--samples', '9'], ValueError, 'train holds 8 images'),
         (['--num-labelled', '8'], ValueError, 'every image of train is labelled'),
         (['--num-calls', '300'], ValueError, '300 denoising calls do not fit into T=200'),
-        (['--data-root', 'nowhere'], FileNotFoundError, 'nowhere/train/images holds no images'),
+        (['--data-root', 'nowhere'], FileNotFoundError, 'nowhere/train/images is not there'),
         (['--network', 'nowhere.pth'], FileNotFoundError, r'nowhere\.pth does not exist'),
         (['--config', 'judge.py'], SystemExit, '2'),
         (['--samples', '3'], SystemExit, '2'),

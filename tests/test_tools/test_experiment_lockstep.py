@@ -4,13 +4,15 @@ import contextlib
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import scenes
 import torch
 import torch.nn.functional as F
 from conftest import TINY_DIFFUSION
-from loop import arms, augmentation, created, jobs, learner, lockstep, pools, scoring, streams
+from images import captions, creation, pools
+from loop import arms, augmentation, created, features, jobs, learner, lockstep, scoring, streams
 
 import mmdiff2in1.components  # noqa: F401
 from mmdiff2in1.models.backbones import DiffusionBackbone
@@ -126,7 +128,8 @@ class TestLearner:
 
     def made(self, task='normal'):
         torch.manual_seed(0)
-        return learner.Learner(TASKS[task], self.CHANNELS)
+        backbone = SimpleNamespace(out_channels=self.CHANNELS, regime='frozen')
+        return learner.Learner(TASKS[task], features.make_model(TASKS[task], backbone))
 
     def test_follow_is_the_moving_average(self):
         one = self.made()
@@ -204,8 +207,8 @@ def test_streams_show_every_image_once_per_round():
 
 def test_recombined_captions():
     red, empty = 'a bed in a room with red walls and a floor', 'an empty room with blue walls and a tiled floor'
-    assert created.recombined(red, empty) == 'a bed in a room with blue walls and a tiled floor'
-    assert created.recombined(empty, red) == 'an empty room with red walls and a floor'
+    assert captions.recombined(red, empty) == 'a bed in a room with blue walls and a tiled floor'
+    assert captions.recombined(empty, red) == 'an empty room with red walls and a floor'
 
 
 class KilledError(Exception):
@@ -217,11 +220,14 @@ def job(tmp_path, targets):
     """A small job on random images: one pool of them stands for the created ones."""
     torch.manual_seed(0)
     classes = ['floor', 'wall', 'ball']
-    backbone = DiffusionBackbone(TINY_DIFFUSION, classes, feature=dict(preset='vpd', latent_scale=True))
+    feature = dict(preset='vpd', latent_scale=True)
+    backbones = {
+        regime: DiffusionBackbone(TINY_DIFFUSION, classes, feature, regime) for regime in ('frozen', 'finetune')
+    }
     images = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8)
-    tasks = {name: TASKS[name] for name in ('normal', 'semantic_segmentation')}
-    labelled = pools.Pool(images, {name: targets[name] for name in tasks}, [''] * 6)
-    other = pools.Pool(images.flip(0), {name: targets[name].flip(0) for name in tasks}, [''] * 6)
+    names = {'frozen': ('normal', 'semantic_segmentation'), 'finetune': ('normal',)}  # as in the queue: see jobs.py
+    labelled = pools.Pool(images, targets, [''] * 6)
+    other = pools.Pool(images.flip(0), {name: target.flip(0) for name, target in targets.items()}, [''] * 6)
     some = [
         arms.Arm(name='loop', pool='T600', weak_teacher=True),
         arms.Arm(name='truth', pool='unlabelled', true_labels=True),
@@ -229,12 +235,13 @@ def job(tmp_path, targets):
         arms.Arm(name='only', pool='T600', real=False, fixed_teacher=True),
     ]
 
-    def make(folder, each=some):
+    def make(folder, each=some, regime='frozen'):
+        tasks = {name: TASKS[name] for name in names[regime]}
         return lockstep.Lockstep(
             lockstep.Data(labelled, lambda name: other, labelled, labelled),
             tasks,
             dict.fromkeys(tasks, each),
-            backbone,
+            backbones[regime],
             lockstep.Schedule(warmup=6, self_improving=6, batch_size=2, validations=2),
             seed=0,
             folder=tmp_path / folder,
@@ -248,9 +255,20 @@ def _without_clock(records):
     return [{key: value for key, value in record.items() if key != 'seconds'} for record in records]
 
 
-def test_a_killed_job_goes_on_as_if_nothing_had_happened(job, monkeypatch):
+@pytest.fixture
+def float32(monkeypatch):
+    """Without bfloat16, which is slow where tensors are tiny."""
+    monkeypatch.setattr(torch, 'autocast', lambda *args, **kwargs: contextlib.nullcontext())
+
+
+@pytest.mark.parametrize('regime', ['frozen', 'finetune'])
+def test_a_killed_job_goes_on_as_if_nothing_had_happened(job, monkeypatch, float32, regime):
     monkeypatch.setattr(lockstep, 'STATE_INTERVAL', 2)
-    straight = _without_clock(job('straight').run())
+    some = [
+        arms.Arm(name='loop', pool='T600', weak_teacher=True),
+        arms.Arm(name='mirror', pool='T600', mirrored_teacher=True),
+    ]
+    straight = _without_clock(job('straight', some, regime).run())
     step, calls = lockstep.Lockstep._features, []
 
     def dies(self, images):
@@ -262,14 +280,13 @@ def test_a_killed_job_goes_on_as_if_nothing_had_happened(job, monkeypatch):
     monkeypatch.setattr(lockstep.Lockstep, '_features', dies)
     for _ in range(2):
         with pytest.raises(KilledError):
-            job('killed').run()
-    assert repr(_without_clock(job('killed').run())) == repr(straight)  # repr: nan equals nan
+            job('killed', some, regime).run()
+    assert repr(_without_clock(job('killed', some, regime).run())) == repr(straight)  # repr: nan equals nan
     assert len(calls) > 14
 
 
-def test_the_control_does_not_depend_on_the_other_arms(job, monkeypatch):
-    # In float32: another batch size of the features changes their last bits.
-    monkeypatch.setattr(torch, 'autocast', lambda *args, **kwargs: contextlib.nullcontext())
+def test_the_control_does_not_depend_on_the_other_arms(job, float32):
+    # In bfloat16 another batch size of the features changes more than their last bits.
     with_others, alone = job('with').run(), job('alone', []).run()
     for task in ('normal', 'semantic_segmentation'):
         for name in ('real + EMA', 'real only'):
@@ -281,7 +298,7 @@ def test_the_control_does_not_depend_on_the_other_arms(job, monkeypatch):
             assert one['curve']['val'] == pytest.approx(other['curve']['val'], rel=1e-3)
 
 
-def test_records_say_what_was_run(job):
+def test_records_say_what_was_run(job, float32):
     records = job('x').run()
     assert [r['arm'] for r in records[:5]] == ['real + EMA', 'real only', 'loop', 'truth', 'mirror']
     control, real_only, loop, truth, _ = records[:5]
@@ -291,15 +308,21 @@ def test_records_say_what_was_run(job):
     assert loop['exploiter']['test'] is None and loop['test']['mean'] > 0
 
 
-def test_a_fixed_teacher_stays_the_warm_up(job, monkeypatch):
-    learners = {}
-    records = lockstep.Lockstep._records
+@pytest.fixture
+def learners(monkeypatch):
+    """(task, arm) → learner of the jobs that are run."""
+    found, records = {}, lockstep.records
 
-    def keep(self, task, arm, one, *rest):
-        learners[task, arm.name] = one
-        return records(self, task, arm, one, *rest)
+    def keep(outcome, *rest):
+        one = outcome.score.args[0]
+        found[one.task.name, outcome.arm.name] = one
+        return records(outcome, *rest)
 
-    monkeypatch.setattr(lockstep.Lockstep, '_records', keep)
+    monkeypatch.setattr(lockstep, 'records', keep)
+    return found
+
+
+def test_a_fixed_teacher_stays_the_warm_up(job, learners, float32):
     made = job('x')
     made.run()
     warm = torch.load(made.warmup_file, weights_only=True)['learners']['normal']['exploiter']
@@ -311,6 +334,36 @@ def test_a_fixed_teacher_stays_the_warm_up(job, monkeypatch):
         assert not torch.equal(one.creator[1].convs[0].conv.weight, warm['1.convs.0.conv.weight'])
 
 
+def test_a_trained_unet_belongs_to_its_arm(job, learners, float32):
+    some = [arms.Arm(name='loop', pool='T600'), arms.Arm(name='truth', pool='unlabelled', true_labels=True)]
+    made = job('x', some, 'finetune')
+    before = made.backbone.diffusion.weights_hash()
+    assert all(record['regime'] == 'finetune' for record in made.run())
+    trunks = {
+        (task, name, who): getattr(one, who)[0].backbone.diffusion
+        for (task, name), one in learners.items()
+        for who in ('exploiter', 'creator')
+    }
+    assert len(trunks) == 3 * 2
+    # Every one has weights of its own by now; those that images are created with are as they were.
+    assert len({before, *(trunk.unet.state_dict()['conv_in.weight'].sum().item() for trunk in trunks.values())}) == 7
+    assert made.backbone.diffusion.weights_hash() == before
+    pretrained = made.backbone.diffusion.vae.state_dict()
+    for trunk in trunks.values():
+        assert all(torch.equal(value, pretrained[key]) for key, value in trunk.vae.state_dict().items())
+    heads, trunk = learners['normal', 'loop'].optimizer.param_groups
+    assert trunk['lr'] == pytest.approx(0.1 * heads['lr']) and len(trunk['params']) > len(heads['params'])
+
+
+def test_what_a_trained_unet_shows_is_what_the_backbone_shows(job):
+    backbone = job('x', regime='finetune').backbone
+    images = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
+    with torch.no_grad():
+        shown = features.Trunk(backbone)(features.shared(backbone, images))
+        for one, other in zip(shown, backbone(images), strict=True):
+            torch.testing.assert_close(one, other)
+
+
 def test_a_state_of_other_arms_is_refused(job):
     job('x').run()
     (job('x').folder / 'state.pth').touch()
@@ -320,33 +373,32 @@ def test_a_state_of_other_arms_is_refused(job):
 
 def test_samples_of_a_source_take_the_levels_in_turn_under_other_things(tiny_diffusion, tmp_path, monkeypatch):
     torch.manual_seed(0)
-    captions = [
-        f'a {colour} ball in a room with red walls {i}' for i, colour in enumerate(['red', 'a', 'floor', 'wall'])
-    ]
-    source = pools.Pool(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), {}, captions)
+    texts = [f'a {colour} ball in a room with red walls {i}' for i, colour in enumerate(['red', 'a', 'floor', 'wall'])]
+    source = pools.Pool(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), {}, texts)
     calls, create = [], type(tiny_diffusion).create
 
-    def spy(self, **kwargs):
+    def spy(*args, **kwargs):
         calls.append((kwargs['T'], len(kwargs['captions'])))
-        return create(self, **kwargs)
+        return create(*args, **kwargs)
 
     monkeypatch.setattr(type(tiny_diffusion), 'create', spy)
+    creator = creation.Creator(tiny_diffusion, created.SETTINGS, tmp_path)
     recipe = arms.Creation(T=(100, 200), recombined=True, per_image=2)
-    pool = created.created_pool(tiny_diffusion, source, recipe, 0, tmp_path)
+    pool = created.created_pool(creator, source, recipe, 0)
     # With T[i % 2] each of the four sources would have one level only; now each has both.
     assert sorted(calls) == [(100, 4), (200, 4)]
     for i, caption in enumerate(pool.captions):
-        things, room = caption.split(created.IN_A_ROOM)
-        assert room == captions[i % 4].split(created.IN_A_ROOM)[1] and not captions[i % 4].startswith(things)
-    again = created.created_pool(tiny_diffusion, source, recipe, 0, tmp_path)
+        things, room = captions.split_caption(caption)
+        assert room == captions.split_caption(texts[i % 4])[1] and not texts[i % 4].startswith(things)
+    again = created.created_pool(creator, source, recipe, 0)
     assert len(calls) == 2 and torch.equal(again.images, pool.images)
-    assert not torch.equal(created.created_pool(tiny_diffusion, source, recipe, 1, tmp_path).images, pool.images)
+    assert not torch.equal(created.created_pool(creator, source, recipe, 1).images, pool.images)
 
 
-def test_trained_features_are_refused():
-    config = dict(type='DiffusionBackbone', diffusion=TINY_DIFFUSION, classes=['a'], regime='finetune')
-    with pytest.raises(ValueError, match='share features'):
-        lockstep.make_backbone(config)
+def test_a_text_adapter_is_refused():
+    config = dict(type='DiffusionBackbone', diffusion=TINY_DIFFUSION, classes=['a'], text_adapter=True)
+    with pytest.raises(ValueError, match='text adapter'):
+        features.make_backbone(config)
 
 
 class TestQueue:

@@ -259,7 +259,7 @@ def test_a_page_that_cannot_be_filled_stays_as_it_is(tmp_path, monkeypatch, page
     [
         ({'task': 'edges'}, "task is 'edges', known are normal, semantic_segmentation, depth"),
         ({'set': 'nyu'}, "set is 'nyu', known are scenes, camvid"),
-        ({'block': 'rest'}, "block is 'rest', known are main, range, knobs, ready, camvid"),
+        ({'block': 'rest'}, "block is 'rest', known are main, range, knobs, ready, finetune, camvid"),
         ({'seed': 'zero'}, "seed is 'zero', expected int"),
         ({'seed': True}, 'seed is True, expected int'),
         ({'labels': 0}, 'labels is 0, expected 1 or more'),

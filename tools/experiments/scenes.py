@@ -6,9 +6,9 @@
     python tools/experiments/report.py docs/evidence/runs.jsonl  # tables and plots
 
 A job is a labelled set and a seed: its arms share one warm-up and see the same real batches (loop/lockstep.py).
-Finished jobs are skipped; a killed one goes on from its last state in --work-dir. Blocks: knobs (settings) and ready (a
-teacher whose warm-up was annealed), both scored on val only; main; range (20, 200 and 600 labels); camvid. What the
-arms are stands in loop/arms.py, which jobs there are in loop/jobs.py.
+Finished jobs are skipped; a killed one goes on from its last state in --work-dir. Blocks: knobs (settings), ready (a
+teacher whose warm-up was annealed) and finetune (a U-Net that learns), scored on val only; main; range (20, 200 and 600
+labels); camvid. What the arms are stands in loop/arms.py, which jobs there are in loop/jobs.py.
 """
 
 import argparse

@@ -23,8 +23,8 @@ ARMS = (
     'unlabelled, true labels',
     'synthetic only',
 )
-SETS, BLOCKS = ('scenes', 'camvid'), ('main', 'range', 'knobs', 'ready', 'camvid')
-SETTINGS = ('knobs', 'ready')
+SETS, BLOCKS = ('scenes', 'camvid'), ('main', 'range', 'knobs', 'ready', 'finetune', 'camvid')
+SETTINGS = ('knobs', 'ready', 'finetune')
 """Blocks that compare settings on val, each beside references of its own."""
 
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from images.pools import TASKS, scenes_part
 from mmengine.config import Config
-from PIL import Image
 
 from mmdiff2in1.datasets import ScenesDataset
-from mmdiff2in1.diffusion.image_folder import ImageCaptionFolder
-from mmdiff2in1.synthesis import read_captions
-from mmdiff2in1.synthesis.images import image_size
 
 PARTS = ('train', 'val', 'test')
+CLASSES_TASK = {'semantic_segmentation': TASKS['scenes']['semantic_segmentation']}
 
 
 @dataclass(frozen=True)
@@ -44,30 +42,16 @@ class Part:
 
 
 def read_part(root: Path, part: str) -> Part:
-    """Images, captions and classes of `root`/`part`.
-
-    Raises:
-        FileNotFoundError: Something is missing; make the set with tools/dataset_converters/make_scenes.py.
-        ValueError: An image cannot be read or has no caption, or a label is not of its size.
-    """
-    folder = root / part / 'images'
-    first = next(iter(sorted(folder.glob('*.png'))), None)
-    if first is None:
-        raise FileNotFoundError(f'{folder} holds no images; make them with tools/dataset_converters/make_scenes.py')
-    found = ImageCaptionFolder(folder, image_size(first), read_captions(root / part / 'captions.jsonl'))
-    labels = [np.asarray(Image.open(root / part / 'semantic' / name)) for name in found.names]
-    wrong = [name for name, label in zip(found.names, labels, strict=True) if label.shape != found.size]
-    if wrong:
-        raise ValueError(f'{root / part}: the labels of {len(wrong)} images are not {found.size}, first {wrong[0]}')
-    return Part(found.names, found.images.permute(0, 2, 3, 1).numpy(), found.captions, np.stack(labels))
+    """Images, captions and classes of `root`/`part`; raises what `scenes_part` does."""
+    pool = scenes_part(root, part, CLASSES_TASK)
+    labels = pool.targets['semantic_segmentation'][:, 0].numpy()
+    return Part(pool.names, pool.images.permute(0, 2, 3, 1).contiguous().numpy(), pool.captions, labels)
 
 
 def labelled_positions(root: Path, train: Part, num_labelled: int, subset_seed: int) -> np.ndarray:
     """Positions in `train` of the images that a training with these settings of ScenesDataset sees labels of."""
-    prefix = dict(img_path='train/images', seg_map_path='train/semantic')
-    drawn = ScenesDataset(num_labelled, subset_seed, prefix, data_root=str(root), pipeline=[])
-    names = [Path(drawn.get_data_info(i)['img_path']).name for i in range(len(drawn))]
-    return np.array([train.names.index(name) for name in names])
+    drawn = scenes_part(root, 'train', {}, num_labelled, subset_seed)
+    return np.array([train.names.index(name) for name in drawn.names])
 
 
 def labelled_settings(cfg: Config) -> tuple[int | None, int]:

@@ -6,17 +6,17 @@ N images of H × W pixels: uint8 RGB (N, H, W, 3).
 from collections.abc import Sequence
 
 import numpy as np
+from images.captions import recombined_captions, unseen_captions
+from images.creation import Creator
 
 from mmdiff2in1.datasets.scenes import CLASSES
 from mmdiff2in1.visualization import contact_sheet
 
-from .creation import Creator
 from .data import Part
 
 ROWS = 8
 COLUMNS = 5
 SMALLEST_TABLE = 0.02
-IN, EMPTY = ' in a room with ', 'an empty room with '
 
 
 def table_scenes(labels: np.ndarray, count: int) -> np.ndarray:
@@ -32,46 +32,6 @@ def table_scenes(labels: np.ndarray, count: int) -> np.ndarray:
     if len(whole) < count:
         return order[:count]
     return whole[np.linspace(0, len(whole) - 1, count).round().astype(int)]
-
-
-def split_caption(caption: str) -> tuple[str, str]:
-    """A caption of a scene → its things ('' if it is empty) and its room, without the words between.
-
-    Raises ValueError for a sentence of another form.
-    """
-    if caption.startswith(EMPTY):
-        return '', caption.removeprefix(EMPTY)
-    things, found, room = caption.partition(IN)
-    if not found:
-        raise ValueError(
-            f'{caption!r} is no caption of a scene; expected "… in a room with …" or "an empty room with …"'
-        )
-    return things, room
-
-
-def join_caption(things: str, room: str) -> str:
-    """The inverse of `split_caption`."""
-    return f'{things}{IN}{room}' if things else f'{EMPTY}{room}'
-
-
-def unseen_captions(captions: Sequence[str], seen: Sequence[str]) -> list[int]:
-    """Positions of the captions that are not among those `seen` in training; of equal ones the first."""
-    first = {caption: i for i, caption in reversed(list(enumerate(captions)))}
-    return sorted(i for caption, i in first.items() if caption not in set(seen))
-
-
-def recombined_captions(
-    captions: Sequence[str], seen: Sequence[str], count: int, rng: np.random.Generator
-) -> list[str]:
-    """The things of one caption in the room of another: `count` different sentences, none given and none seen."""
-    parts, known, found = [split_caption(caption) for caption in captions], {*captions, *seen}, dict[str, None]()
-    # Bounded: of a handful of captions there may be no new pairs.
-    for _ in range(100 * count):
-        things, room = parts[rng.integers(len(parts))][0], parts[rng.integers(len(parts))][1]
-        caption = join_caption(things, room)
-        if things and caption not in known and len(found) < count:
-            found[caption] = None
-    return list(found)
 
 
 def level_sheet(creator: Creator, scenes: Part, levels: Sequence[int], seed: int) -> tuple[np.ndarray, list[str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from images.creation import CreationSettings, Creator
 from mmengine.device import get_device
 
 from mmdiff2in1.apis import Diff2in1Inferencer
@@ -13,7 +14,6 @@ from mmdiff2in1.datasets.scenes import CLASSES
 from mmdiff2in1.diffusion import LatentDiffusion, timestep_grid
 from mmdiff2in1.synthesis import read_captions
 
-from .creation import CreationSettings, Creator
 from .data import PARTS, Part, labelled_positions, labelled_settings, read_part, source_positions
 from .network import image_features, load_network
 

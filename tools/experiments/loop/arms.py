@@ -101,6 +101,12 @@ def readiness_arms(task: str) -> list[Arm]:
     ]
 
 
+def finetune_arms(task: str) -> list[Arm]:
+    """With a U-Net that learns: the loop, and what the images are worth to it under their true labels."""
+    wanted = ('Diff-2-in-1', 'unlabelled, true labels')
+    return [arm for arm in main_arms(task) if arm.name in wanted]
+
+
 def knob_arms(task: str) -> list[Arm]:
     """One change at a time to Diff-2-in-1 as the paper has it (T = 600, weight 1, no filter)."""
     arms = [
@@ -111,6 +117,8 @@ def knob_arms(task: str) -> list[Arm]:
         Arm(name='1 sample per image', pool='T600, 1 per image'),
         Arm(name='weight 0.3', pool='T600', weight=0.3),
         Arm(name='weight 3', pool='T600', weight=3.0),
+        Arm(name='slow average, 50 % left', pool='T600', remaining=0.5),
+        Arm(name='fast average, 0.1 % left', pool='T600', remaining=0.001),
         Arm(name='fixed teacher', pool='T600', fixed_teacher=True),
         Arm(name='weak-to-strong', pool='T600', weak_teacher=True),
     ]

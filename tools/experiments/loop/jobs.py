@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from images.creation import Creator
+from images.pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
 from mmengine.config import Config
-from mmengine.device import get_device
 
-from mmdiff2in1.diffusion import LatentDiffusion
-
-from .arms import CREATIONS, Arm, knob_arms, main_arms, range_arms, readiness_arms
-from .created import created_pool
-from .lockstep import Data, Lockstep, Schedule, make_backbone
-from .pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
+from .arms import CREATIONS, Arm, finetune_arms, knob_arms, main_arms, range_arms, readiness_arms
+from .created import SETTINGS, created_pool
+from .features import make_backbone
+from .lockstep import Data, Lockstep, Schedule
 
 UNLABELLED = 240
+SETTINGS_BLOCKS = ('knobs', 'ready', 'finetune')  # compared on `val` alone
 # Warm-up until the scores on `val` (nearly) stand still: the curves are in the records. By number of labels.
 SCHEDULES = {20: Schedule(1000, 300), 60: Schedule(1600, 300), 200: Schedule(2000, 300), 600: Schedule(2400, 300)}
-KNOBS_SCHEDULE = Schedule(900, 300)  # enough for normals; segmentation is still rising there
 READY_SCHEDULE = Schedule(1600, 300, warmup_end=0.01)  # θ_C is annealed before it labels
+FINETUNE_SCHEDULE = Schedule(800, 200)  # a step costs ten times as much
 CAMVID_SCHEDULES = {60: Schedule(600, 240), 250: Schedule(800, 240)}
 
 
@@ -41,15 +41,21 @@ class Job:
     @property
     def schedule(self) -> Schedule:
         """Steps of both stages."""
-        if self.block in ('knobs', 'ready'):
-            return KNOBS_SCHEDULE if self.block == 'knobs' else READY_SCHEDULE
+        if self.block in ('ready', 'finetune'):
+            return READY_SCHEDULE if self.block == 'ready' else FINETUNE_SCHEDULE
         return (CAMVID_SCHEDULES if self.set == 'camvid' else SCHEDULES)[self.labels]
 
     @property
     def warm_up(self) -> str:
         """Name of the warm-up, the same for all jobs that share it."""
         stage = f'{self.schedule.warmup}-{self.schedule.warmup_end:g}'
-        return f'{self.set}-{self.labels}-{"+".join(self.tasks)}-seed{self.seed}-{stage}'
+        unet = '' if self.regime == 'frozen' else f'-{self.regime}'
+        return f'{self.set}-{self.labels}-{"+".join(self.tasks)}-seed{self.seed}-{stage}{unet}'
+
+    @property
+    def regime(self) -> str:
+        """Whether the U-Net is ``frozen``, or trained (``finetune``)."""
+        return 'finetune' if self.block == 'finetune' else 'frozen'
 
     def arms(self, task: str) -> list[Arm]:
         """Arms of a task, without the control."""
@@ -60,6 +66,7 @@ class Job:
             return [arm for arm in main_arms(task) if arm.name in wanted]
         arms_of: dict[str, Callable[[str], list[Arm]]] = {
             'knobs': knob_arms,
+            'finetune': finetune_arms,
             'main': main_arms,
             'ready': readiness_arms,
             'range': range_arms,
@@ -70,11 +77,13 @@ class Job:
 TWO = ('normal', 'semantic_segmentation')
 THREE = (*TWO, 'depth')
 JOBS = [
-    # Depth comes along where features are made anyway; in `knobs` for its warm-up alone.
+    # Depth comes along where features are made anyway; in `knobs` because the warm-up is that of `main`.
     *(Job('knobs', 'scenes', 60, seed, THREE) for seed in range(3)),
     *(Job('main', 'scenes', 60, seed, THREE) for seed in range(3)),
     *(Job('main', 'scenes', 60, seed, TWO) for seed in range(3, 5)),
     *(Job('ready', 'scenes', 60, seed, TWO) for seed in range(3)),
+    # A U-Net of its own for every task.
+    *(Job('finetune', 'scenes', 60, seed, (task,)) for seed in range(3) for task in reversed(TWO)),
     *(Job('range', 'scenes', labels, seed, TWO) for seed in range(3) for labels in (20, 200, 600)),
     *(Job('camvid', 'camvid', labels, seed, ('semantic_segmentation',)) for seed in range(3) for labels in (60, 250)),
 ]
@@ -101,17 +110,19 @@ def prepare(job: Job, places: Places) -> Lockstep:
     else:
         labelled, val, test = camvid_train(places.camvid, job.labels, job.seed), camvid_val(places.camvid), None
 
+    backbone = make_backbone(_backbone(job.set, weights, job.regime))
+    creator = Creator(backbone.diffusion, SETTINGS, places.work_dir / 'pools')  # the pretrained U-Net in any regime
+
     def pool(name: str) -> Pool:
         if name == 'unlabelled':
             return unlabelled_scenes(places.scenes, UNLABELLED, job.seed, tasks)
-        diffusion = LatentDiffusion.from_folder(weights).to(get_device())
-        return created_pool(diffusion, labelled, CREATIONS[name], job.seed, places.work_dir / 'pools')
+        return created_pool(creator, labelled, CREATIONS[name], job.seed)
 
     return Lockstep(
-        Data(labelled, pool, val, None if job.block in ('knobs', 'ready') else test),
+        Data(labelled, pool, val, None if job.block in SETTINGS_BLOCKS else test),
         tasks,
         {name: job.arms(name) for name in job.tasks},
-        make_backbone(_backbone(job.set, weights)),
+        backbone,
         job.schedule,
         job.seed,
         places.work_dir / job.name,
@@ -119,11 +130,11 @@ def prepare(job: Job, places: Places) -> Lockstep:
     )
 
 
-def _backbone(set_: str, weights: str) -> dict:
+def _backbone(set_: str, weights: str, regime: str) -> dict:
     """The backbone of the configs of this repository, with other weights."""
     base = Config.fromfile(Path(__file__).parents[3] / 'configs' / '_base_' / 'models' / 'vpd_scenes.py')
     config: Any = base.model.backbone
-    config.diffusion = weights
+    config.update(diffusion=weights, regime=regime)
     if set_ == 'camvid':
         config.update(
             classes=None,

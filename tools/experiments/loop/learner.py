@@ -8,38 +8,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmdiff2in1.tasks import DenseTask
 
+from .features import Trunk
 from .scoring import resize
 
-WIDTH, LEARNING_RATE = 32, {'normal': 6e-3, 'semantic_segmentation': 6e-3, 'depth': 6e-3}
-
-
-def make_head(task: DenseTask, in_channels: Sequence[int]) -> nn.Module:
-    """FPN and, on its finest level, an FCN head, both mmseg's: half the time of a Semantic FPN head on a CPU.
-
-    Group normalisation, so that synthetic images shift no statistics of the real ones.
-    """
-    neck = dict(type='FPN', in_channels=list(in_channels), out_channels=WIDTH, num_outs=len(in_channels))
-    head = dict(
-        type='FCNHead',
-        in_channels=WIDTH,
-        in_index=0,
-        channels=WIDTH,
-        num_convs=2,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=task.channels,
-        norm_cfg=dict(type='GN', num_groups=8, requires_grad=True),
-        align_corners=False,
-    )
-    model = nn.Sequential(MODELS.build(neck), MODELS.build(head))
-    for module in model:
-        module.init_weights()
-    return model
+LEARNING_RATE, TRUNK_SHARE = 6e-3, 0.1  # the U-Net's share of it as in VPD
 
 
 class Learner:
@@ -47,17 +23,15 @@ class Learner:
 
     Args:
         task: What is predicted.
-        in_channels: Channels of the features.
+        model: θ_E, from :func:`.features.make_model`.
         device: Where the features are.
     """
 
-    def __init__(self, task: DenseTask, in_channels: Sequence[int], device: torch.device | None = None):
+    def __init__(self, task: DenseTask, model: nn.Module, device: torch.device | None = None):
         self.task = task
         self.device = device or torch.device('cpu')
-        self.exploiter = make_head(task, in_channels).to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            self.exploiter.parameters(), lr=LEARNING_RATE[task.name], weight_decay=1e-3, fused=True
-        )
+        self.exploiter = model.to(self.device)
+        self.optimizer = _optimizer(self.exploiter)
         self.creator = copy.deepcopy(self.exploiter).requires_grad_(False).eval()
         self.teacher: nn.Module | None = None  # that labels in place of θ_C; rebuilt by fork(), never trained
 
@@ -88,10 +62,7 @@ class Learner:
         self.exploiter.load_state_dict(state['exploiter'])
         self.creator = copy.deepcopy(self.exploiter).requires_grad_(False).eval()
         self.creator.load_state_dict(state['exploiter' if start else 'creator'])
-        group = self.optimizer.param_groups[0]
-        self.optimizer = torch.optim.AdamW(
-            self.exploiter.parameters(), lr=group['lr'], weight_decay=group['weight_decay'], fused=True
-        )
+        self.optimizer = _optimizer(self.exploiter)
         self.optimizer.load_state_dict(state['optimizer'])
         return self
 
@@ -107,7 +78,7 @@ class Learner:
         """One update of θ_E on a batch that holds the real samples first.
 
         Args:
-            features: Levels (B, C_l, h_l, w_l).
+            features: What :func:`.features.shared` gives.
             real: Targets of the first samples, or None.
             synthetic: Targets of the others, or None.
             synthetic_weight: w of L = L_real + w · L_synthetic, each a mean over its valid pixels (segmentation, as in
@@ -118,7 +89,8 @@ class Learner:
         Returns:
             The loss before the update, on the device: nothing waits for it.
         """
-        self.optimizer.param_groups[0]['lr'] = LEARNING_RATE[self.task.name] * share
+        for group in self.optimizer.param_groups:
+            group['lr'] = LEARNING_RATE * group['share'] * share
         torch.manual_seed(seed)
         self.exploiter.train()
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -179,6 +151,13 @@ class Learner:
         model.eval()
         with torch.autocast(self.device.type, torch.bfloat16):
             return model(features).float()
+
+
+def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    trunk = [p for part in model if isinstance(part, Trunk) for p in part.parameters() if p.requires_grad]
+    heads = [p for part in model if not isinstance(part, Trunk) for p in part.parameters()]
+    groups = [dict(params=heads, share=1.0)] + ([dict(params=trunk, share=TRUNK_SHARE)] if trunk else [])
+    return torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=1e-3, fused=True)
 
 
 def _cross_entropy(task: DenseTask, output: Tensor, target: Tensor) -> Tensor:

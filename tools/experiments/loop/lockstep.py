@@ -1,38 +1,36 @@
 """All arms of one labelled set and seed, trained side by side: one warm-up, the same real batches, features made once.
 
-The U-Net is frozen, so what it makes of a batch does not depend on the arm: every image is encoded once per step and
-shown to every head that wants it. A run is a pure function of its job; killed, it goes on from its last state.
+What is frozen does not depend on the arm: every image goes through it once per step (features.py) and is then shown to
+every model that wants it. A run is a pure function of its job; killed, it goes on from its last state.
 
 B samples; H, W pixels.
 """
 
 import hashlib
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.device import get_device
-from mmseg.registry import MODELS
+from images.pools import Pool
 from torch import Tensor, nn
 
 from mmdiff2in1.datasets.randomness import derived_seed
 from mmdiff2in1.models.backbones import DiffusionBackbone
-from mmdiff2in1.synthesis.atomic import write_atomically
 from mmdiff2in1.tasks import DenseTask
 
-from .arms import CREATIONS, Arm
+from .arms import Arm
+from .features import make_model, shared
 from .learner import Learner
-from .pools import Pool
+from .records import CONTROL, Outcome, records
 from .scoring import scores
+from .states import identity, load_state, save_state, write_progress
 from .streams import Batch, Stream
 
-CONTROL, REAL_ONLY = 'real + EMA', 'real only'
 STATE_INTERVAL, EVAL_BATCH = 100, 25
 
 
@@ -73,7 +71,7 @@ class Lockstep:
         data: See :class:`Data`.
         tasks: Task name → task.
         arms: Task name → arms; the control is trained in any case.
-        backbone: Frozen features.
+        backbone: Its U-Net is frozen, or trained by every arm for itself.
         schedule: Steps.
         seed: Of weights, order and augmentation.
         folder: State and progress.
@@ -108,13 +106,23 @@ class Lockstep:
             (task, arm.name): learners[task].fork(arm.fixed_teacher) for task in self.tasks for arm in self.arms[task]
         }
         curves, kept = self._self_improve(forks)
-        seconds = round(time.monotonic() - begun, 1)
+        common = dict(
+            steps=asdict(self.schedule),
+            weights=self.weights[:12],
+            regime=self.backbone.regime,
+            seconds=round(time.monotonic() - begun, 1),
+        )
+        parts = ['val'] if self.data.test is None else ['val', 'test']
         return [
-            record
+            dict(task=task) | record
             for task in self.tasks
             for arm in self.arms[task]
-            for record in self._records(
-                task, arm, forks[task, arm.name], curves[f'{task}|{arm.name}'], kept, warm, seconds
+            for key in [f'{task}|{arm.name}']
+            for record in records(
+                Outcome(arm, partial(self._score, forks[task, arm.name]), curves[key], kept[key]),
+                parts,
+                warm[task],
+                common,
             )
         ]
 
@@ -125,9 +133,9 @@ class Lockstep:
         learners = {}
         for name, task in self.tasks.items():
             torch.manual_seed(derived_seed(self.seed, 'weights', name))
-            learners[name] = Learner(task, self.backbone.out_channels, self.device)
-        identity = self._identity()
-        state = self._load(self.warmup_file, identity) or dict(step=0, learners={}, curve={})
+            learners[name] = Learner(task, make_model(task, self.backbone), self.device)
+        own = self._identity()
+        state = load_state(self.warmup_file, own) or dict(step=0, learners={}, curve={})
         for name, saved in state['learners'].items():
             learners[name].load(saved)
         stream, total, curve = self._stream('labelled', 'real'), self.schedule.warmup, state['curve']
@@ -141,11 +149,10 @@ class Lockstep:
             done = step + 1
             if done % (total // 4) == 0 or done == total:
                 for name, learner in learners.items():
-                    score = scores(learner.task, self._outputs(learner, learner.exploiter, 'val'))
-                    curve.setdefault(name, []).append([done, score])
+                    curve.setdefault(name, []).append([done, self._score(learner, 'exploiter', 'val')])
             if done % STATE_INTERVAL == 0 or done == total:
                 saved = {name: learner.state() for name, learner in learners.items()}
-                self._save(self.warmup_file, dict(identity=identity, step=done, learners=saved, curve=curve))
+                save_state(self.warmup_file, own, step=done, learners=saved, curve=curve)
             self._report('warm-up', done)
         return learners, curve
 
@@ -153,8 +160,8 @@ class Lockstep:
         """All arms on the same real batches. Returns validation curves and mean kept shares."""
         total = self.schedule.self_improving
         path = self.folder / 'state.pth'
-        identity = self._identity(self.arms)
-        state = self._load(path, identity) or dict(step=0, learners={}, curves={}, kept={})
+        own = self._identity(self.arms)
+        state = load_state(path, own) or dict(step=0, learners={}, curves={}, kept={})
         for key, saved in state['learners'].items():
             learners[tuple(key.split('|'))].load(saved)
         curves, kept = state['curves'], state['kept']
@@ -172,11 +179,10 @@ class Lockstep:
             done = step + 1
             if done % (total // self.schedule.validations) == 0:
                 for (task, name), learner in learners.items():
-                    score = scores(learner.task, self._outputs(learner, learner.creator, 'val'))
-                    curves.setdefault(f'{task}|{name}', []).append([done, score])
+                    curves.setdefault(f'{task}|{name}', []).append([done, self._score(learner, 'creator', 'val')])
             if done % STATE_INTERVAL == 0 or done == total:
                 saved = {'|'.join(key): learner.state() for key, learner in learners.items()}
-                self._save(path, dict(identity=identity, step=done, learners=saved, curves=curves, kept=kept))
+                save_state(path, own, step=done, learners=saved, curves=curves, kept=kept)
             self._report('self-improving', done)
         return curves, kept
 
@@ -221,7 +227,11 @@ class Lockstep:
         return {name: [level[i] for level in levels] for i, name in enumerate(images)}
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        return list(self.backbone.frozen_features(images.to(self.device)).pyramid)
+        return shared(self.backbone, images.to(self.device))
+
+    def _score(self, learner: Learner, who: str, part: str) -> dict[str, float]:
+        """Scores of θ_E ('exploiter') or θ_C ('creator')."""
+        return scores(learner.task, self._outputs(learner, getattr(learner, who), part))
 
     def _outputs(self, learner: Learner, model: nn.Module, part: str) -> Iterator[tuple[Tensor, Tensor]]:
         if part not in self._parts:
@@ -240,85 +250,18 @@ class Lockstep:
         source = self.data.labelled if pool == 'labelled' else self.data.pool(pool)
         return Stream(source, name, self.seed, self.schedule.batch_size, self.tasks)
 
-    # --- results and files -----------------------------------------------------------------------------------------
-
-    def _records(
-        self, task: str, arm: Arm, learner: Learner, curve: list, kept: dict, warm: dict, seconds: float
-    ) -> Iterator[dict[str, Any]]:
-        parts = ['val'] if self.data.test is None else ['val', 'test']
-        found = {
-            who: {'test': None} | {part: scores(learner.task, self._outputs(learner, model, part)) for part in read}
-            for who, model, read in (
-                ('creator', learner.creator, parts),
-                # θ_E of the control is the arm "real only"; of the others it is looked at on val.
-                ('exploiter', learner.exploiter, parts if arm.name == CONTROL else ['val']),
-            )
-        }
-        primary = next(iter(found['creator']['val']))
-        settings = asdict(arm) | ({'creation': asdict(CREATIONS[arm.pool])} if arm.pool in CREATIONS else {})
-        common = dict(
-            task=task,
-            steps=asdict(self.schedule),
-            weights=self.weights[:12],
-            warmup=dict(
-                val=warm[task][-1][1],
-                curve=dict(step=[s for s, _ in warm[task]], val=[v[primary] for _, v in warm[task]]),
-            ),
-            seconds=seconds,
-        )
-        curves = dict(step=[s for s, _ in curve], val=[v[primary] for _, v in curve])
-        yield dict(
-            arm=arm.name,
-            settings=settings,
-            **found['creator'],
-            exploiter=found['exploiter'],
-            curve=curves,
-            kept_share=round(kept[f'{task}|{arm.name}'], 4) if arm.pool and not arm.true_labels else None,
-            **common,
-        )
-        if arm.name == CONTROL:
-            yield dict(
-                arm=REAL_ONLY,
-                settings={'exploiter_of': CONTROL},
-                **found['exploiter'],
-                exploiter=found['exploiter'],
-                curve=dict(step=[], val=[]),
-                kept_share=None,
-                **common,
-            )
+    # --- files -----------------------------------------------------------------------------------------------------
 
     def _report(self, stage: str, done: int) -> None:
         if done % 10 == 0 or stage == 'warm-up' and done == self.schedule.warmup:
             before = 0 if stage == 'warm-up' else self.schedule.warmup
-            steps = [before + done, self.schedule.warmup + self.schedule.self_improving]
-            (self.folder / 'progress.json').write_text(json.dumps(steps))
-
-    @staticmethod
-    def _save(path: Path, state: dict) -> None:
-        file = io.BytesIO()
-        torch.save(state, file)
-        write_atomically(path, file.getvalue())
-
-    @staticmethod
-    def _load(path: Path, identity: str) -> dict | None:
-        state = torch.load(path, map_location='cpu', weights_only=True) if path.is_file() else None
-        if state is not None and state['identity'] != identity:
-            raise ValueError(f'{path} was made with other weights or settings; delete it, or choose another --work-dir')
-        return state
+            write_progress(self.folder, before + done, self.schedule.warmup + self.schedule.self_improving)
 
     def _identity(self, *others: object) -> str:
         """What a state must agree in to be gone on from."""
         images = hashlib.sha256(self.data.labelled.images.numpy().tobytes()).hexdigest()
-        settings = [self.weights, images, asdict(self.schedule), self.seed, list(self.tasks), *others]
-        return json.dumps(settings, default=asdict)
-
-
-def make_backbone(config: dict) -> DiffusionBackbone:
-    """The backbone of an mmseg config, frozen, on the GPU if there is one."""
-    backbone = MODELS.build(config).to(get_device())
-    if backbone.regime != 'frozen' or backbone.text_adapter is not None:
-        raise ValueError("arms share features: the backbone must have regime='frozen' and no text adapter")
-    return backbone
+        model = [self.weights, self.backbone.regime]
+        return identity(*model, images, self.schedule, self.seed, list(self.tasks), *others)
 
 
 def _warmup_share(step: int, total: int, end: float) -> float:

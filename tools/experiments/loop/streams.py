@@ -6,13 +6,13 @@ B samples; 3, H, W: RGB in [-1, 1].
 from dataclasses import dataclass
 
 import torch
+from images.pools import Pool
 from torch import Tensor
 
 from mmdiff2in1.datasets.randomness import derived_seed
 from mmdiff2in1.tasks import DenseTask
 
 from .augmentation import augment
-from .pools import Pool
 
 
 @dataclass
@@ -36,15 +36,16 @@ class Stream:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; nothing before it has to be drawn."""
-        chosen = torch.tensor([self._index(step * self.batch_size + i) for i in range(self.batch_size)])
+        places = [divmod(step * self.batch_size + i, len(self.pool)) for i in range(self.batch_size)]
+        orders = {
+            round_: torch.randperm(len(self.pool), generator=self._generator('order', round_))
+            for round_ in {round_ for round_, _ in places}
+        }
+        chosen = torch.stack([orders[round_][place] for round_, place in places])
         targets = {name: target[chosen] for name, target in self.pool.targets.items()}
         generator = self._generator('augment', step)
         plain, images, targets = augment(self.pool.images[chosen].float() / 255, targets, self.tasks, generator)
         return Batch(plain * 2 - 1, images * 2 - 1, targets)
-
-    def _index(self, position: int) -> int:
-        round_, place = divmod(position, len(self.pool))
-        return int(torch.randperm(len(self.pool), generator=self._generator('order', round_))[place])
 
     def _generator(self, *key: object) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(self.seed, self.name, *key))

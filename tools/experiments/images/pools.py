@@ -1,10 +1,10 @@
-"""Image pools of an experiment, in memory: labelled and unlabelled Scenes, CamVid.
+"""Images with what is known about them, in memory: the parts of Scenes, draws of them, CamVid.
 
 N images; H, W pixels; c target channels of a task.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -40,11 +40,13 @@ class Pool:
         images: (N, 3, H, W) uint8 RGB.
         targets: Task name → (N, c, H', W'); empty for images without labels. Test parts may have H' > H.
         captions: N texts.
+        names: File names, where the images have them.
     """
 
     images: Tensor
     targets: dict[str, Tensor]
     captions: list[str]
+    names: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -53,7 +55,12 @@ class Pool:
 def scenes_part(
     root: Path, part: str, tasks: dict[str, DenseTask], num_labelled: int | None = None, seed: int = 0
 ) -> Pool:
-    """A labelled part of Scenes, or the draw of it that ``ScenesDataset(num_labelled, subset_seed)`` makes."""
+    """A labelled part of Scenes, or the draw of it that ``ScenesDataset(num_labelled, subset_seed)`` makes.
+
+    Raises:
+        FileNotFoundError: Something is missing; make the set with tools/dataset_converters/make_scenes.py.
+        ValueError: An image has no caption, or images or labels differ in size.
+    """
     prefix = {LABEL_PATHS[name]: f'{part}/{FOLDERS[name]}' for name in tasks}
     dataset = ScenesDataset(
         data_root=str(root),
@@ -63,12 +70,20 @@ def scenes_part(
         pipeline=[],
     )
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    names = [Path(info['img_path']).name for info in infos]
     captions = read_captions(root / part / 'captions.jsonl')
-    return Pool(
-        _stack([_read(info['img_path']) for info in infos]),
-        {name: _stack([task.decode(_read(info[LABEL_PATHS[name]])) for info in infos]) for name, task in tasks.items()},
-        [captions[Path(info['img_path']).name] for info in infos],
-    )
+    if missing := [name for name in names if name not in captions]:
+        raise ValueError(f'{root / part}/captions.jsonl has no caption for {len(missing)} images, first {missing[0]}')
+    images = _stack([_read(info['img_path']) for info in infos])
+    targets = {
+        name: _stack([task.decode(_read(info[LABEL_PATHS[name]])) for info in infos]) for name, task in tasks.items()
+    }
+    for name, target in targets.items():
+        if target.shape[-2:] != images.shape[-2:]:
+            raise ValueError(
+                f'{root / part}: {name} of {tuple(target.shape[-2:])}, images of {tuple(images.shape[-2:])}'
+            )
+    return Pool(images, targets, [captions[name] for name in names], names)
 
 
 def unlabelled_scenes(root: Path, count: int, seed: int, tasks: dict[str, DenseTask]) -> Pool:

@@ -1,10 +1,11 @@
-"""Creates the images that are judged, and keeps them on disk: a second call with another question makes none anew.
+"""Creates images and keeps them on disk: a second call with another question makes none anew.
 
 N, H, W, 3: uint8 RGB.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -85,7 +86,7 @@ class Creator:
         created = np.concatenate(made)
         content = BytesIO()
         np.save(content, created)
-        write_atomically(file, content.getvalue())
+        write_atomically(file, content.getvalue(), writer=str(os.getpid()))  # others may be at the same images
         return created
 
     @torch.no_grad()
