@@ -19,7 +19,7 @@ SETTINGS_BLOCKS = ('knobs', 'ready', 'finetune')  # compared on `val` alone
 # Warm-up until the scores on `val` (nearly) stand still: the curves are in the records. By number of labels.
 SCHEDULES = {20: Schedule(1000, 300), 60: Schedule(1600, 300), 200: Schedule(2000, 300), 600: Schedule(2400, 300)}
 READY_SCHEDULE = Schedule(1600, 300, warmup_end=0.01)  # θ_C is annealed before it labels
-FINETUNE_SCHEDULE = Schedule(800, 200)  # a step costs ten times as much
+FINETUNE_SCHEDULE = Schedule(600, 200)  # a step costs ten times as much
 CAMVID_SCHEDULES = {60: Schedule(600, 240), 250: Schedule(800, 240)}
 
 
