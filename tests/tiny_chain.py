@@ -114,7 +114,7 @@ def logged_losses(stage: Path) -> list[dict]:
 
 def creation_trace(folder: Path) -> list[dict]:
     """Mean and spread of the U-Net's output at each of the 20 calls of one creation (T = 600) with the tiny weights."""
-    diffusion, trace = LatentDiffusion.from_folder(folder / 'weights'), []
+    diffusion, trace = LatentDiffusion.from_pretrained(folder / 'weights'), []
     image = np.asarray(Image.open(folder / 'scenes' / 'train' / 'images' / '000000.png'))
     source = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 127.5 - 1
 

@@ -3,47 +3,17 @@
 θ_C is `creator`, θ_E `exploiter`.
 """
 
-import re
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import numpy as np
 import torch
 from mmengine.logging import print_log
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mmdiff2in1.diffusion.weight_files import harmless, unknown_object
 from mmdiff2in1.models.segmentors.parameter_pairs import named_tensors
 
 LISTED = 8  # keys of each kind shown in an error
-
-
-class _Unread:
-    """Stands where a checkpoint holds an object that nobody needs here; takes any arguments and state."""
-
-    def __new__(cls, *args: Any) -> '_Unread':
-        return object.__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def _allowed() -> list:
-    """What may stand in a checkpoint besides tensors and plain values, for `torch.serialization.safe_globals`.
-
-    mmengine stores its log buffers, and `getattr` with them, which must not be called on behalf of a file: both are
-    replaced. NumPy numbers and arrays are what they are.
-    """
-    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    numpy_names = [
-        (function, f'numpy.{core}.multiarray.{name}')
-        for core in ('core', '_core')
-        for function, name in ((reconstruct, '_reconstruct'), (scalar, 'scalar'))
-    ]
-    dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefd'}
-    replaced = [(_Unread, 'mmengine.logging.history_buffer.HistoryBuffer'), (_Unread, 'builtins.getattr')]
-    return [*numpy_names, *dtypes, np.ndarray, np.dtype, *replaced]
 
 
 def read_checkpoint(path: str | Path) -> dict[str, dict]:
@@ -62,13 +32,13 @@ def read_checkpoint(path: str | Path) -> dict[str, dict]:
         if path.suffix == '.safetensors':
             found = load_file(path)
         else:
-            with torch.serialization.safe_globals(_allowed()):
+            with torch.serialization.safe_globals(harmless()):
                 found = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch, zip, pickle and safetensors each have their own
-        unknown = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, UnpicklingError) else None
+        unknown = unknown_object(error)
         if unknown:
             raise ValueError(
-                f'checkpoint {path} holds a {unknown[1]}, which could run code while it is read; expected tensors and '
+                f'checkpoint {path} holds a {unknown}, which could run code while it is read; expected tensors and '
                 'plain values. If you trust its source, save it anew with nothing but its weights: torch.save(dict('
                 "state_dict=torch.load(old, weights_only=False)['state_dict']), new)"
             ) from error

@@ -83,7 +83,7 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
     """
     device = next(segmentor.parameters()).device
     if folder is not None:
-        return LatentDiffusion.from_folder(folder).to(device).requires_grad_(False)
+        return LatentDiffusion.from_pretrained(folder).to(device).requires_grad_(False)
     backbone = getattr(segmentor, 'backbone', None)
     own = getattr(backbone, 'diffusion', None)
     if isinstance(own, LatentDiffusion):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmdiff2in1.diffusion.weights import resolve_folder
+from mmdiff2in1.diffusion.weights import resolve_weights
 from mmdiff2in1.synthesis import SampleStore
 
 # Where things are, how they are shown, how fast they are read: none of it changes what is trained.
@@ -47,10 +47,14 @@ def store_mark(store: SampleStore) -> str:
 
 
 def weights_mark(folder: str | Path) -> str:
-    """Identity of a diffusers folder: names, sizes and 64 blocks of each weight file (gigabytes are not read whole)."""
+    """Identity of weights on disk: names, sizes and 64 blocks of each file (gigabytes are not read whole)."""
     digest = hashlib.sha256()
-    root = resolve_folder(folder)
-    for file in sorted((*root.rglob('*.safetensors'), *root.rglob('*.json'))):
+    root = resolve_weights(folder)
+    if root.is_file():
+        files, root = [file for file in (root, root.with_suffix('.yaml')) if file.is_file()], root.parent
+    else:
+        files = sorted((*root.rglob('*.safetensors'), *root.rglob('*.json')))
+    for file in files:
         size, (blocks, length) = file.stat().st_size, SAMPLED
         digest.update(f'{file.relative_to(root)} {size}'.encode())
         with open(file, 'rb') as stream:

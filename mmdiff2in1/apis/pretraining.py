@@ -183,7 +183,7 @@ def pretrain(options: PretrainingOptions) -> Path:
 def initial_diffusion(options: PretrainingOptions, captions: list[str]) -> LatentDiffusion:
     """Random weights with a vocabulary made from the captions, or the weights of ``options.init``."""
     if options.init is not None:
-        diffusion = LatentDiffusion.from_folder(options.init)
+        diffusion = LatentDiffusion.from_pretrained(options.init)
         unknown = sorted(set(words_of(captions)) - set(diffusion.text.tokenizer.get_vocab()))
         if unknown and options.captions:
             print_log(f'{options.init} does not know {len(unknown)} words of the captions: {unknown[:10]}', 'current')

@@ -17,11 +17,12 @@ from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel
 from .attention import install_collecting_attention
 from .creation import Creation, create
 from .features import Features, unet_features
+from .ldm_file import read_ldm_file
 from .schedule import SCHEDULE_FIELDS, NoiseSchedule
 from .taps import check_layout
 from .text import CaptionEncoder
 from .tokenizer import caption_tokenizer
-from .weights import loading, read_json, resolve_folder
+from .weights import loading, read_json, resolve_weights
 
 POSTERIORS = ('mode', 'sample')
 CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length')
@@ -30,7 +31,7 @@ CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length
 class LatentDiffusion(nn.Module):
     """A text-conditioned latent diffusion model of the Stable Diffusion 1.x / 2.x layout.
 
-    Build one with :meth:`from_folder` or :meth:`from_config`.
+    Build one with :meth:`from_pretrained` or :meth:`from_config`.
 
     Args:
         vae: Image autoencoder.
@@ -51,19 +52,28 @@ class LatentDiffusion(nn.Module):
         self.eval()
 
     @classmethod
-    def from_folder(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> 'LatentDiffusion':
-        """Loads a diffusers folder (``vae/ unet/ text_encoder/ tokenizer/ scheduler/``); nothing is downloaded.
+    def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> 'LatentDiffusion':
+        """Loads weights from disk; nothing is downloaded.
 
         Args:
-            path: The folder, or ``builtin:scenes``.
+            path: A diffusers folder (``vae/ unet/ text_encoder/ tokenizer/ scheduler/``), one ``.safetensors`` or
+                ``.ckpt`` file of Stable Diffusion 1.x or 2.x in its original layout, or ``builtin:scenes``.
             dtype: Type of the parameters.
 
         Raises:
-            FileNotFoundError: The folder or a part of it does not exist.
+            FileNotFoundError: The path, or a part of the folder, does not exist.
             ValueError: A file is damaged; keys are missing from a part, or do not belong to it; the parts do not fit
                 each other.
         """
-        folder = resolve_folder(path)
+        place = resolve_weights(path)
+        if place.is_dir():
+            return cls._from_folder(place, dtype)
+        parts = read_ldm_file(place, dtype)
+        text = CaptionEncoder(parts.text_encoder, parts.tokenizer)
+        return cls(parts.vae, parts.unet, text, NoiseSchedule(parts.scheduler))
+
+    @classmethod
+    def _from_folder(cls, folder: Path, dtype: torch.dtype) -> 'LatentDiffusion':
         parts = {}
         for name, model in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel), ('text_encoder', CLIPTextModel)):
             extra = {} if model is CLIPTextModel else {'low_cpu_mem_usage': False}
@@ -113,7 +123,7 @@ class LatentDiffusion(nn.Module):
         )
 
     def save_folder(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Writes a diffusers folder (safetensors), readable by :meth:`from_folder` and by diffusers' pipelines.
+        """Writes a diffusers folder (safetensors), readable by :meth:`from_pretrained` and by diffusers' pipelines.
 
         The parameters are stored as ``dtype`` (default: their own); the module itself keeps its type.
         """

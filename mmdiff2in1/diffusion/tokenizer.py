@@ -1,10 +1,13 @@
-"""A word-level tokenizer made from captions, for models that are trained from scratch."""
+"""Tokenizers: one token per word for models that are trained from scratch, CLIP's for Stable Diffusion."""
 
+import gzip
 from collections.abc import Iterable
+from importlib import resources
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 BEGIN, END, UNKNOWN = '<|begin|>', '<|end|>', '<|unknown|>'
 _WORD = Regex(r"[a-z0-9'-]+")
@@ -38,3 +41,24 @@ def caption_tokenizer(words: list[str], max_length: int) -> PreTrainedTokenizerF
         unk_token=UNKNOWN,
         model_max_length=max_length,
     )
+
+
+CLIP_VOCABULARY = 49408
+
+
+def clip_tokenizer(padding: str, max_length: int) -> CLIPTokenizer:
+    """CLIP's own tokenizer (byte pairs, lower case), from the vocabulary that mmsegmentation carries.
+
+    Args:
+        padding: The token that fills captions up: the end of text in Stable Diffusion 1.x, ``!`` in 2.x.
+        max_length: Tokens per caption, both ends included.
+    """
+    packed = resources.files('mmseg.utils').joinpath('bpe_simple_vocab_16e6.txt.gz').read_bytes()
+    # The first line is a heading; 256 bytes, the same at the end of a word, and two ends complete the vocabulary.
+    lines = gzip.decompress(packed).decode().split('\n')[1 : CLIP_VOCABULARY - 2 * 256 - 2 + 1]
+    merges = [tuple(line.split()) for line in lines]
+    letters = list(bytes_to_unicode().values())
+    words = [*letters, *(f'{letter}</w>' for letter in letters), *(''.join(pair) for pair in merges)]
+    ends = ['<|startoftext|>', '<|endoftext|>']
+    vocabulary = {word: i for i, word in enumerate([*words, *ends])}
+    return CLIPTokenizer(vocabulary, merges, pad_token=padding, model_max_length=max_length)

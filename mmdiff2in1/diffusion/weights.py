@@ -1,4 +1,4 @@
-"""Where weights come from: a diffusers folder on disk, or one that is part of the package (``builtin:NAME``)."""
+"""Where weights come from: a diffusers folder, one file, or a folder that is part of the package (``builtin:NAME``)."""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from .ldm_file import check_ldm_file
 
 BUILTIN = Path(__file__).parent / 'builtin'
 PARTS = {
@@ -17,14 +19,16 @@ PARTS = {
 }
 
 
-def resolve_folder(path: str | Path) -> Path:
-    """The diffusers folder that ``path`` names, checked before anything is loaded.
+def resolve_weights(path: str | Path) -> Path:
+    """The diffusers folder or the file that ``path`` names, checked before anything is loaded.
 
     Args:
-        path: A folder, or ``builtin:NAME`` for weights that come with the package.
+        path: A folder, a ``.safetensors`` or ``.ckpt`` file of Stable Diffusion, or ``builtin:NAME`` for weights that
+            come with the package.
 
     Raises:
-        FileNotFoundError: No such folder, or a part of the pipeline is missing in it.
+        FileNotFoundError: No such folder or file, or a part of the pipeline is missing in the folder.
+        ValueError: The file is damaged, or holds something else.
     """
     text = str(path)
     if text.startswith('builtin:'):
@@ -34,11 +38,13 @@ def resolve_folder(path: str | Path) -> Path:
             raise FileNotFoundError(f'no built-in weights named {name!r}; known: {", ".join(known) or "none"}')
         return BUILTIN / name
     folder = Path(path).expanduser()
+    if folder.is_file():
+        return check_ldm_file(folder).path
     if not folder.is_dir():
-        kind = 'a file' if folder.exists() else 'nothing'
         raise FileNotFoundError(
-            f'{folder}: found {kind}, expected a diffusers folder with {", ".join(PARTS)}. Save one with '
-            "pipeline.save_pretrained(folder), or use 'builtin:scenes'."
+            f'{folder}: found nothing, expected a diffusers folder with {", ".join(PARTS)}, or one .safetensors or '
+            '.ckpt file of Stable Diffusion 1.x or 2.x. Nothing is downloaded here: fetch the weights once (`hf '
+            "download REPOSITORY --local-dir FOLDER`, or pipeline.save_pretrained(folder)), or use 'builtin:scenes'"
         )
     missing = [f'{part}/{name}' for part, name in PARTS.items() if not (folder / part / name).is_file()]
     if missing:

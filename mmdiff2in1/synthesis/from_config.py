@@ -128,7 +128,7 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'LatentDiffus
 
     dtype = DTYPES[settings.dtype]
     if isinstance(settings.diffusion, str):
-        diffusion = LatentDiffusion.from_folder(settings.diffusion, dtype=dtype)
+        diffusion = LatentDiffusion.from_pretrained(settings.diffusion, dtype=dtype)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)

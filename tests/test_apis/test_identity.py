@@ -65,7 +65,7 @@ def test_the_content_of_the_weights_counts(stage, tiny_diffusion, tmp_path):
     state['conv_in.bias'] = state['conv_in.bias'] + 1
     save_file(state, file, metadata={'format': 'pt'})
     assert weights_mark(folder) != mark and fingerprint(stage) != before
-    LatentDiffusion.from_folder(folder)
+    LatentDiffusion.from_pretrained(folder)
 
 
 def test_other_samples_are_another_store(straight):

@@ -31,8 +31,8 @@ def options(tmp_path):
 
 
 def test_a_second_training_goes_on_and_keeps_the_autoencoder(options):
-    first = LatentDiffusion.from_folder(str(pretrain(options('first'))))
-    second = LatentDiffusion.from_folder(str(pretrain(options('second', init=options('first').out, vae_iters=0))))
+    first = LatentDiffusion.from_pretrained(str(pretrain(options('first'))))
+    second = LatentDiffusion.from_pretrained(str(pretrain(options('second', init=options('first').out, vae_iters=0))))
     for (name, one), other in zip(first.vae.state_dict().items(), second.vae.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
     pairs = zip(first.unet.parameters(), second.unet.parameters(), strict=True)

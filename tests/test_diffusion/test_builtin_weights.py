@@ -16,7 +16,7 @@ FOLDER = Path(mmdiff2in1.diffusion.__file__).parent / 'builtin' / 'scenes'
 
 @pytest.fixture(scope='module')
 def scenes_diffusion():
-    return LatentDiffusion.from_folder('builtin:scenes')
+    return LatentDiffusion.from_pretrained('builtin:scenes')
 
 
 @pytest.fixture(scope='module')

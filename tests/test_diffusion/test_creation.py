@@ -144,7 +144,7 @@ from mmdiff2in1.diffusion import LatentDiffusion
 folder, out = sys.argv[1:]
 x = torch.rand(4, 3, 8, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
 captions = {captions!r}
-made = LatentDiffusion.from_folder(folder).create(x[2:], captions=captions[2:], seeds=[13, 14], T=600, num_calls=5)
+made = LatentDiffusion.from_pretrained(folder).create(x[2:], captions=captions[2:], seeds=[13, 14], T=600, num_calls=5)
 np.save(out, made.images.numpy())
 """
 

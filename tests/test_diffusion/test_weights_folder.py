@@ -49,7 +49,7 @@ def edit_weights(path, change) -> None:
 
 
 def test_round_trip(model, saved):
-    loaded = LatentDiffusion.from_folder(saved)
+    loaded = LatentDiffusion.from_pretrained(saved)
     assert_same(loaded, model)
     assert torch.equal(loaded.schedule.alphas_cumprod, model.schedule.alphas_cumprod)
     assert loaded.schedule.prediction_type == model.schedule.prediction_type
@@ -94,7 +94,7 @@ def test_half_precision_on_disk(model, tmp_path):
     assert model.weights_hash() == before
     assert load_file(tmp_path / 'half' / UNET_FILE)['conv_in.weight'].dtype == torch.float16
     as_float, as_bfloat = (
-        LatentDiffusion.from_folder(tmp_path / 'half', dtype) for dtype in (torch.float32, torch.bfloat16)
+        LatentDiffusion.from_pretrained(tmp_path / 'half', dtype) for dtype in (torch.float32, torch.bfloat16)
     )
     for name, tensor in model.state_dict().items():
         assert torch.equal(as_float.state_dict()[name], tensor.half().float()), name
@@ -107,7 +107,7 @@ def test_half_precision_on_disk(model, tmp_path):
 def test_the_fields_of_a_scheduler_file_are_kept(model, folder, tmp_path):
     fields = dict(_class_name='PNDMScheduler', skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
     edit_json(folder / 'scheduler' / 'scheduler_config.json', prediction_type='v_prediction', **fields)
-    loaded = LatentDiffusion.from_folder(folder)
+    loaded = LatentDiffusion.from_pretrained(folder)
     loaded.save_folder(tmp_path / 'again')
     config = json.loads((tmp_path / 'again' / 'scheduler' / 'scheduler_config.json').read_text())
     assert (config['prediction_type'], config['set_alpha_to_one'], config['steps_offset']) == ('v_prediction', False, 1)
@@ -150,7 +150,7 @@ def test_stable_diffusion_1_as_it_was_distributed(model, folder):
             )
         )
     )  # fmt: skip
-    loaded = LatentDiffusion.from_folder(folder)
+    loaded = LatentDiffusion.from_pretrained(folder)
     for name, tensor in vae.state_dict().items():
         assert torch.equal(loaded.vae.state_dict()[name], tensor), name
     for name, tensor in model.text.state_dict().items():
@@ -189,25 +189,25 @@ def test_weights_hash_changes_with_what_the_weights_mean(tiny_diffusion, tiny_di
 
 def test_paths_that_are_no_folder_of_weights(saved, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no built-in weights named 'nope'; known: "):
-        LatentDiffusion.from_folder('builtin:nope')
+        LatentDiffusion.from_pretrained('builtin:nope')
     with pytest.raises(FileNotFoundError, match='nowhere: found nothing, expected a diffusers folder with vae, unet'):
-        LatentDiffusion.from_folder(tmp_path / 'nowhere')
-    with pytest.raises(FileNotFoundError, match='safetensors: found a file, expected a diffusers folder'):
-        LatentDiffusion.from_folder(saved / UNET_FILE)
+        LatentDiffusion.from_pretrained(tmp_path / 'nowhere')
+    with pytest.raises(ValueError, match='one bare diffusers model; give the folder'):
+        LatentDiffusion.from_pretrained(saved / UNET_FILE)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(
         FileNotFoundError, match='not a complete diffusers folder: missing vae/config.json.*found nothing'
     ):
-        LatentDiffusion.from_folder(tmp_path / 'empty')
+        LatentDiffusion.from_pretrained(tmp_path / 'empty')
     with pytest.raises(FileNotFoundError, match='missing vae/config.json.*found config.json, diffusion_pytorch_model'):
-        LatentDiffusion.from_folder(saved / 'unet')
+        LatentDiffusion.from_pretrained(saved / 'unet')
 
 
 @pytest.mark.parametrize('part', ['vae', 'unet', 'text_encoder', 'tokenizer', 'scheduler'])
 def test_a_missing_part_is_named(folder, part):
     shutil.rmtree(folder / part)
     with pytest.raises(FileNotFoundError, match=rf'missing {part}/\w+\.json; found model_index.json, '):
-        LatentDiffusion.from_folder(folder)
+        LatentDiffusion.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_damaged_file_is_named(folder, file, message):
     path = folder / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=message):
-        LatentDiffusion.from_folder(folder)
+        LatentDiffusion.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -246,16 +246,16 @@ def test_a_damaged_file_is_named(folder, file, message):
 def test_missing_and_unexpected_weights_are_listed(folder, file, key, message):
     edit_weights(folder / file, lambda state: state.pop(key))
     with pytest.raises(ValueError, match=message):
-        LatentDiffusion.from_folder(folder)
+        LatentDiffusion.from_pretrained(folder)
     edit_weights(folder / file, lambda state: state.update(stray=torch.zeros(2)))
     with pytest.raises(ValueError, match=r"unexpected_keys.*\['stray'\]"):
-        LatentDiffusion.from_folder(folder)
+        LatentDiffusion.from_pretrained(folder)
 
 
 def test_a_weight_of_another_shape(folder):
     edit_weights(folder / UNET_FILE, lambda state: state.update({'conv_in.bias': torch.zeros(5)}))
     with pytest.raises(ValueError, match=r'(?s)unet cannot be loaded.*size mismatch for conv_in.bias'):
-        LatentDiffusion.from_folder(folder)
+        LatentDiffusion.from_pretrained(folder)
 
 
 def test_parts_that_do_not_fit_each_other(tiny_diffusion_config, tiny_diffusion):

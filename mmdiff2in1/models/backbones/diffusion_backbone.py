@@ -72,7 +72,7 @@ class DiffusionBackbone(BaseModule):
         if isinstance(diffusion, dict):
             self.diffusion = LatentDiffusion.from_config(diffusion)
         else:
-            self.diffusion = LatentDiffusion.from_folder(diffusion)
+            self.diffusion = LatentDiffusion.from_pretrained(diffusion)
         self.diffusion.requires_grad_(False).eval()
         self._blocks = ldm_blocks(self.diffusion.unet)
         self._range_checked = False

@@ -54,7 +54,7 @@ def prepare(args: argparse.Namespace) -> Study:
     train = parts['train']
     if args.samples > len(train):
         raise ValueError(f'--samples {args.samples}, but train holds {len(train)} images; each is a source once')
-    diffusion = LatentDiffusion.from_folder(args.diffusion).to(get_device())
+    diffusion = LatentDiffusion.from_pretrained(args.diffusion).to(get_device())
     levels = (*LEVELS, diffusion.schedule.T_max)
     for T in levels:
         timestep_grid(T, args.num_calls, T_max=levels[-1])

@@ -1,0 +1,218 @@
+"""Stable Diffusion in one file: the same model as its folder, and everything that is not such a file."""
+
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from ldm_names import ldm_names
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from mmdiff2in1.apis.identity import weights_mark
+from mmdiff2in1.diffusion import LatentDiffusion, NoiseSchedule
+from mmdiff2in1.diffusion.text import CaptionEncoder
+from mmdiff2in1.diffusion.tokenizer import clip_tokenizer
+
+SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear')
+
+
+def stable_diffusion(version: int) -> LatentDiffusion:
+    """Random weights, the depth and the kinds of layers of a version, narrow."""
+    torch.manual_seed(version)
+    channels = (32, 64, 128) if version == 1 else (64, 128, 128)
+    unet = UNet2DConditionModel(
+        block_out_channels=channels,
+        layers_per_block=2,
+        down_block_types=('CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D'),
+        up_block_types=('UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'),
+        cross_attention_dim=64 * version,
+        attention_head_dim=8 if version == 1 else [1, 2, 2],
+        use_linear_projection=version == 2,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(32, 64),
+        down_block_types=('DownEncoderBlock2D',) * 2,
+        up_block_types=('UpDecoderBlock2D',) * 2,
+        layers_per_block=2,
+        latent_channels=4,
+    )
+    text = CLIPTextConfig(
+        hidden_size=64 * version,
+        num_attention_heads=version,
+        num_hidden_layers=2,
+        intermediate_size=128,
+        hidden_act='quick_gelu' if version == 1 else 'gelu',
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=49407,
+    )
+    tokenizer = clip_tokenizer('<|endoftext|>' if version == 1 else '!', 77)
+    schedule = SCHEDULE | dict(prediction_type='epsilon' if version == 1 else 'v_prediction')
+    return LatentDiffusion(vae, unet, CaptionEncoder(CLIPTextModel(text), tokenizer), NoiseSchedule(schedule))
+
+
+@pytest.fixture(scope='module')
+def first() -> LatentDiffusion:
+    return stable_diffusion(1)
+
+
+@pytest.fixture(scope='module')
+def second() -> LatentDiffusion:
+    return stable_diffusion(2)
+
+
+@pytest.fixture(scope='module')
+def file(first, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp('ldm') / 'model.safetensors'
+    save_file({name: value.contiguous() for name, value in ldm_names(first).items()}, path)
+    return path
+
+
+def shown(model: LatentDiffusion) -> list[torch.Tensor]:
+    """Features and maps of a caption, an image created from it, and a pass through the autoencoder."""
+    with torch.no_grad():
+        z = model.encode(torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16))
+        tokens = model.encode_text(['a red ball on a chair'])
+        features = model.features(z, torch.tensor([50]), tokens, taps=('out.5',), map_levels=(1,))
+        made = model.create(captions=['a red ball'], seeds=[1], T=1000, num_calls=2, size=(16, 16))
+    return [z, tokens, *features.taps.values(), *features.maps.values(), made.images]
+
+
+def assert_alike(one: LatentDiffusion, other: LatentDiffusion) -> None:
+    for a, b in zip(shown(one), shown(other), strict=True):
+        assert torch.equal(a, b)
+    assert one.weights_hash() == other.weights_hash()
+
+
+def test_file_and_folder_of_the_same_weights_are_the_same_model(first, file, tmp_path):
+    first.save_folder(tmp_path / 'folder')
+    one, other = LatentDiffusion.from_pretrained(tmp_path / 'folder'), LatentDiffusion.from_pretrained(file)
+    assert_alike(one, other)
+    assert_alike(first, other)
+    assert not any(parameter.is_meta for parameter in other.parameters())
+
+
+def test_version_2_says_beside_it_what_it_predicts(second, tmp_path):
+    path = tmp_path / 'v2.safetensors'
+    save_file({name: value.contiguous() for name, value in ldm_names(second, open_clip=True).items()}, path)
+    with pytest.raises(ValueError, match=r'(?s)2\.x.*Put the original configuration beside it as v2\.yaml'):
+        LatentDiffusion.from_pretrained(path)
+    before = None
+    for word, expected in (('v', 'v_prediction'), ('eps', 'epsilon')):
+        (tmp_path / 'v2.yaml').write_text(f'model:\n  params:\n    parameterization: "{word}"\n')
+        loaded = LatentDiffusion.from_pretrained(path)
+        assert loaded.schedule.prediction_type == expected
+        assert weights_mark(path) != before
+        before = weights_mark(path)
+        if word == 'v':
+            assert_alike(second, loaded)
+    (tmp_path / 'v2.yaml').write_text('model:\n  target: ldm.models.diffusion.ddpm.LatentDiffusion\n')
+    assert LatentDiffusion.from_pretrained(path).schedule.prediction_type == 'epsilon'
+
+
+class Callback:
+    """Left behind by a training; opening the file must not run it."""
+
+    ran = False
+
+    def __reduce__(self):
+        return _run, ()
+
+
+def _run() -> None:
+    Callback.ran = True
+
+
+def test_a_checkpoint_is_read_without_running_what_it_holds(first, tmp_path, monkeypatch):
+    module = types.ModuleType('pytorch_lightning')
+    module.ModelCheckpoint = type('ModelCheckpoint', (), {'__module__': 'pytorch_lightning'})
+    monkeypatch.setitem(sys.modules, 'pytorch_lightning', module)
+    left = {'callbacks': {module.ModelCheckpoint: {'best': Callback()}}, 'global_step': 470000}
+    path = tmp_path / 'model.ckpt'
+    torch.save({'state_dict': ldm_names(first), **left}, path)
+    monkeypatch.delitem(sys.modules, 'pytorch_lightning')
+    loaded = LatentDiffusion.from_pretrained(path)
+    assert not Callback.ran
+    assert_alike(first, loaded)
+    for parameter in loaded.parameters():  # not a view of the file
+        parameter.data.zero_()
+    assert LatentDiffusion.from_pretrained(path).weights_hash() == first.weights_hash()
+
+
+def test_half_precision_and_averages(first, tmp_path):
+    state = {name: value.half().contiguous() for name, value in ldm_names(first).items()}
+    averages = {'model_ema.diffusion_modelout2bias': torch.ones(4), 'model_ema.decay': torch.tensor(0.9999)}
+    save_file(state | averages, tmp_path / 'half.safetensors')
+    loaded = LatentDiffusion.from_pretrained(tmp_path / 'half.safetensors')
+    assert torch.equal(loaded.unet.conv_out.bias, first.unet.conv_out.bias.half().float())
+    assert loaded.unet.dtype == loaded.vae.dtype == torch.float32
+
+
+def change(file: Path, to: Path, edit) -> Path:
+    from safetensors.torch import load_file
+
+    state = load_file(file)
+    edit(state)
+    save_file(state, to)
+    return to
+
+
+@pytest.mark.parametrize(
+    ('edit', 'message'),
+    [
+        (lambda s: s.pop('model.diffusion_model.out.2.bias'), r'U-Net: .*missing 1: conv_out\.bias'),
+        (
+            lambda s: s.update({'first_stage_model.encoder.conv_in.bias': torch.zeros(7)}),
+            'VAE: .*another shape 1',
+        ),
+        (
+            lambda s: s.update({'cond_stage_model.transformer.text_model.stray': torch.zeros(1)}),
+            'text encoder: .*unexpected 1: stray',
+        ),
+        (lambda s: s.update(alphas_cumprod=torch.linspace(1, 0, 1000)), 'another noise schedule'),
+        (lambda s: [s.pop(n) for n in list(s) if n.startswith('cond')], r'no tensors under cond_stage_model\.; found'),
+    ],
+)
+def test_what_does_not_fit_is_named(file, tmp_path, edit, message):
+    with pytest.raises(ValueError, match=message):
+        LatentDiffusion.from_pretrained(change(file, tmp_path / 'changed.safetensors', edit))
+
+
+@pytest.mark.parametrize(
+    ('names', 'message'),
+    [
+        (['conditioner.embedders.0.x', 'model.diffusion_model.x', 'first_stage_model.x'], 'found SDXL'),
+        (['control_model.x'], 'found a ControlNet'),
+        (['lora_unet_x'], 'found a LoRA'),
+        (['down_blocks.0.x', 'mid_block.x'], 'one bare diffusers model; give the folder'),
+        (['backbone.x', 'decode_head.y'], r'tensors of another layout \(backbone, decode_head\)'),
+    ],
+)
+def test_other_kinds_of_files_are_recognised(tmp_path, names, message):
+    path = tmp_path / 'other.safetensors'
+    save_file({name: torch.zeros(1) for name in names}, path)
+    with pytest.raises(ValueError, match=message):
+        LatentDiffusion.from_pretrained(path)
+
+
+def test_a_damaged_file_is_refused(file, tmp_path):
+    for name in ('cut.safetensors', 'cut.ckpt'):
+        (tmp_path / name).write_bytes(file.read_bytes()[:1000])
+        with pytest.raises(ValueError, match='cannot be read.*is it complete'):
+            LatentDiffusion.from_pretrained(tmp_path / name)
+    (tmp_path / 'list.ckpt').write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(ValueError, match='list.ckpt'):
+        LatentDiffusion.from_pretrained(tmp_path / 'list.ckpt')
+
+
+def test_clip_tokens_are_those_of_clip():
+    """Ids that openai/CLIP gives (its README's example among them)."""
+    tokenizer = clip_tokenizer('!', 8)
+    assert len(tokenizer) == 49408
+    assert tokenizer('a photo of a cat').input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+    padded = tokenizer('A  Diagram', padding='max_length', truncation=True).input_ids
+    assert padded == [49406, 320, 22697, 49407, 0, 0, 0, 0]
