@@ -45,6 +45,12 @@ TINY_DIFFUSION = dict(
 """Image sides are multiples of 8; the latent has half the image's resolution and three levels."""
 
 
+@pytest.fixture(scope='session', autouse=True)
+def cache(tmp_path_factory):
+    """What is kept between runs stays out of the home of whoever runs the tests."""
+    os.environ['MMDIFF2IN1_CACHE'] = str(tmp_path_factory.mktemp('cache'))
+
+
 @pytest.fixture(scope='session')
 def tiny_diffusion_config() -> dict:
     return TINY_DIFFUSION

@@ -25,7 +25,7 @@ from mmengine.config import Config, DictAction
 from mmdiff2in1.apis import Diff2in1Inferencer
 from mmdiff2in1.apis.generation import Generation
 from mmdiff2in1.apis.image_files import read_images, write_png
-from mmdiff2in1.synthesis.atomic import write_atomically
+from mmdiff2in1.atomic import write_atomically
 from mmdiff2in1.visualization import contact_sheet
 
 FOLDERS = ('images', 'labels', 'colours')

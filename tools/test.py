@@ -32,8 +32,8 @@ from mmdiff2in1.apis.checkpoints import load_weights
 from mmdiff2in1.apis.image_files import read_images, read_png, write_png
 from mmdiff2in1.apis.perception import perceived, task_of
 from mmdiff2in1.apis.training import build_runner
+from mmdiff2in1.atomic import write_atomically
 from mmdiff2in1.datasets.randomness import derived_randomness
-from mmdiff2in1.synthesis.atomic import write_atomically
 from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 from mmdiff2in1.visualization import Perceived, prediction_panel
 

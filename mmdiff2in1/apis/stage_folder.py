@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from mmdiff2in1.synthesis.atomic import write_atomically
+from mmdiff2in1.atomic import write_atomically
 
 BEGUN, FINISHED = 'begun.json', 'finished.json'
 

@@ -16,9 +16,9 @@ from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmdiff2in1.atomic import write_atomically
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.synthesis import SampleStore
-from mmdiff2in1.synthesis.atomic import write_atomically
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .checkpoints import load_weights

@@ -53,7 +53,7 @@ class WeightFile:
 
     Args:
         path: The file. A checkpoint may hold them under ``state_dict``, and beside them whatever its training left
-            there: nothing of that is run.
+            there: nothing of that is run. A single tensor is named ``tensor``.
 
     Raises:
         FileNotFoundError: No such file.
@@ -100,5 +100,7 @@ class WeightFile:
                 if name is None or (Unread, name) in replaced:
                     raise
                 replaced.append((Unread, name))  # a callback of the training, most likely
+        if isinstance(found, Tensor):
+            found = {'tensor': found}
         state = found.get('state_dict', found) if isinstance(found, dict) else {}
         return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .atomic import append_line, complete_lines, write_atomically
+from ..atomic import append_line, complete_lines, write_atomically
 
 MANIFEST = 'manifest.jsonl'
 FOLDERS = {'image': 'images', 'label': 'labels'}

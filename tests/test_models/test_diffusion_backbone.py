@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 
 from mmdiff2in1.models import DiffusionBackbone, FeatureConfig, FrozenFeatures
 from mmdiff2in1.models.backbones import feature_config
+from mmdiff2in1.models.backbones.class_prompt import TEMPLATES
 from mmdiff2in1.models.backbones.text_adapter import TextAdapter
 
 CLASSES = ['wall', 'floor', 'red ball', 'table', 'a wall and a floor']
@@ -76,7 +77,7 @@ def test_vpd_preset_by_hand(make):
     with torch.no_grad():
         d = backbone.diffusion
         z = d.vae.encode(images).latent_dist.mean
-        context = torch.stack([d.text.class_tokens([name])[0] for name in CLASSES])
+        context = torch.stack([d.text.class_embeddings([name], TEMPLATES)[0] for name in CLASSES])
         expected = pyramid_by_hand(backbone, z, context, 1, backbone.taps, (1, 2))
         found = backbone(images)
     close(found, expected)
@@ -438,11 +439,11 @@ def test_presets():
     assert (
         feature_config()
         == feature_config('vpd')
-        == FeatureConfig(1, 'class_names', False, 'mode', False, 'vpd', (1, 2))
+        == FeatureConfig(1, 'class_embeddings', False, 'mode', False, 'vpd', (1, 2))
     )
     assert feature_config('released') == FeatureConfig(0, 'empty', True, 'sample', True, 'all', ())
     changed = feature_config('vpd', taps=['mid'], map_levels=[2], latent_scale=True)
-    assert changed == FeatureConfig(1, 'class_names', False, 'mode', True, ('mid',), (2,))
+    assert changed == FeatureConfig(1, 'class_embeddings', False, 'mode', True, ('mid',), (2,))
 
 
 def test_weights_from_a_folder(make, tiny_diffusion, tmp_path):
@@ -456,11 +457,11 @@ def test_weights_from_a_folder(make, tiny_diffusion, tmp_path):
     ('options', 'message'),
     [
         (dict(regime='half'), "unknown regime 'half'; known: frozen, finetune"),
-        (dict(classes=None), r"prompt='class_names' needs classes="),
+        (dict(classes=None), r"prompt='class_embeddings' needs classes="),
         (dict(classes=['wall', ' ']), r'class names \[1\] are empty'),
         (dict(feature=dict(preset='ours')), "unknown feature preset 'ours'; known: vpd, released"),
         (dict(feature=dict(tap='mid')), r"unknown feature fields \['tap'\]; known: preset, timestep, .*map_levels"),
-        (dict(feature=dict(prompt='caption')), "unknown prompt 'caption'; known: class_names, empty"),
+        (dict(feature=dict(prompt='caption')), "unknown prompt 'caption'; known: class_embeddings, class_names, empty"),
         (dict(feature=dict(posterior='mean')), "unknown posterior 'mean'; known: mode, sample"),
         (dict(feature=dict(prompt='empty')), r'empty prompt has no class maps; set map_levels=\(\)'),
         (dict(feature=dict(timestep=1000)), 'feature timestep 1000 is outside 0 … 999'),

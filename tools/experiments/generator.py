@@ -38,7 +38,7 @@ from generation.sheet import COLUMNS, ROWS, level_sheet, unseen_sheet
 from generation.study import LABELLED, SUBSET_SEED, Study, prepare
 from PIL import Image
 
-from mmdiff2in1.synthesis.atomic import write_atomically
+from mmdiff2in1.atomic import write_atomically
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmdiff2in1.synthesis.atomic import append_line, complete_lines, write_atomically
+from mmdiff2in1.atomic import append_line, complete_lines, write_atomically
 
 RECORDS = 'records.jsonl'
 

@@ -19,7 +19,8 @@ model = dict(
         diffusion='builtin:scenes',
         classes=classes,
         # A frozen U-Net must see what it was trained on: scaled latents, and a timestep at which its features are rich.
-        feature=dict(preset='vpd', latent_scale=True, timestep=50),
+        # Its text encoder knows the words of captions, not the sentences that VPD averages over.
+        feature=dict(preset='vpd', prompt='class_names', latent_scale=True, timestep=50),
         regime='frozen',
         bf16='auto',
     ),

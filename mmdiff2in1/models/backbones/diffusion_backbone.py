@@ -23,6 +23,7 @@ from ...diffusion import (
     vpd_taps,
 )
 from .bf16 import bf16_autocast
+from .class_prompt import kept_class_embeddings, read_class_embeddings
 from .feature_config import feature_config
 from .frozen_features import FrozenFeatures
 from .input_range import check_range
@@ -42,6 +43,8 @@ class DiffusionBackbone(BaseModule):
         diffusion: A diffusers folder, ``builtin:scenes``, or a dict of random-weight components
             (:meth:`LatentDiffusion.from_config`).
         classes: Class names for the prompt, in label order.
+        class_embeddings: File of ``tools/class_embeddings.py``, or a ``.pth`` tensor (K, D) as VPD published; else they
+            are computed from ``classes`` once, and kept (:mod:`.class_prompt`).
         feature: ``dict(preset=…, field=…)``, see :mod:`.feature_config`.
         regime: ``frozen``: nothing of the diffusion model is trained. ``finetune``: the U-Net is.
         text_adapter: VPD's trainable adapter on the class tokens.
@@ -57,6 +60,7 @@ class DiffusionBackbone(BaseModule):
         self,
         diffusion: str | dict,
         classes: list[str] | None = None,
+        class_embeddings: str | None = None,
         feature: dict | None = None,
         regime: str = 'frozen',
         text_adapter: bool = False,
@@ -80,7 +84,7 @@ class DiffusionBackbone(BaseModule):
         if regime == 'finetune':
             self._train_unet()
         # Stored in checkpoints: a model with random weights could not make the same tokens again.
-        self.register_buffer('tokens', self._prompt_tokens(classes))
+        self.register_buffer('tokens', self._prompt_tokens(classes, class_embeddings))
         self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
         if text_adapter and regime == 'frozen':
             print_log('the text adapter stands in front of the frozen U-Net: θ_C and θ_E share the VAE only', 'current')
@@ -119,14 +123,19 @@ class DiffusionBackbone(BaseModule):
         self.diffusion.unet.requires_grad_(True)
         freeze_unread(self.diffusion.unet, last)
 
-    def _prompt_tokens(self, classes: list[str] | None) -> Tensor:
+    def _prompt_tokens(self, classes: list[str] | None, class_embeddings: str | None) -> Tensor:
         """(L, D) tokens that every image is shown with."""
-        if self.feature.prompt == 'empty':
+        text, prompt = self.diffusion.text, self.feature.prompt
+        if class_embeddings is not None:
+            if prompt != 'class_embeddings':
+                raise ValueError(f'class_embeddings={class_embeddings!r} is given, but the prompt is {prompt!r}')
+            return read_class_embeddings(class_embeddings, classes, text.width)
+        if prompt == 'empty':
             with torch.no_grad():
                 return self.diffusion.encode_text([''])[0]
         if not classes:
-            raise ValueError("prompt='class_names' needs classes=[…] (the dataset's METAINFO['classes']), found none")
-        return self.diffusion.text.class_tokens(list(classes))
+            raise ValueError(f"prompt={prompt!r} needs classes=[…] (the dataset's METAINFO['classes']), found none")
+        return text.class_tokens(list(classes)) if prompt == 'class_names' else kept_class_embeddings(text, classes)
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
         """Trains what is trained; frozen parts are in eval mode from the start and not walked through again."""

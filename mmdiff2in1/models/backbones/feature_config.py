@@ -5,7 +5,7 @@ from typing import Any
 
 from ...diffusion import POSTERIORS
 
-PROMPTS = ('class_names', 'empty')
+PROMPTS = ('class_embeddings', 'class_names', 'empty')
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,9 @@ class FeatureConfig:
 
     Attributes:
         timestep: What the U-Net is told, 0 … T_max - 1.
-        prompt: ``class_names`` (one token per class, VPD) or ``empty`` (the empty caption).
+        prompt: ``class_embeddings`` (one token per class, pooled and averaged over 80 sentences: VPD),
+            ``class_names`` (one token per class, the state at its last word: for text encoders that know words but no
+            sentences) or ``empty`` (the empty caption).
         noise: Whether noise of that timestep is added to the latent.
         posterior: ``mode`` or ``sample`` of the VAE.
         latent_scale: Whether the latent is multiplied by the VAE's scaling factor. The U-Net was trained on scaled
@@ -24,7 +26,7 @@ class FeatureConfig:
     """
 
     timestep: int = 1
-    prompt: str = 'class_names'
+    prompt: str = 'class_embeddings'
     noise: bool = False
     posterior: str = 'mode'
     latent_scale: bool = False
@@ -41,7 +43,7 @@ class FeatureConfig:
 
 
 PRESETS = {
-    # VPD, segmentation: unscaled posterior mode, no noise, t = 1, class names.
+    # VPD, segmentation: unscaled posterior mode, no noise, t = 1, class embeddings.
     'vpd': FeatureConfig(),
     # The code released with Diff-2-in-1: sampled posterior, scaled, noised at t = 0, empty prompt, every block.
     'released': FeatureConfig(

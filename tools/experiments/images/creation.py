@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from mmdiff2in1.atomic import write_atomically
 from mmdiff2in1.diffusion import LatentDiffusion
 from mmdiff2in1.models.backbones.bf16 import bf16_autocast
-from mmdiff2in1.synthesis.atomic import write_atomically
 from mmdiff2in1.synthesis.images import from_model, to_model
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mmdiff2in1.synthesis.atomic import write_atomically
+from mmdiff2in1.atomic import write_atomically
 
 
 def identity(*settings: object) -> str:
