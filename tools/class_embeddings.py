@@ -16,12 +16,11 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmseg.registry import DATASETS
 from torch import Tensor
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
 from mmdiff2in1.diffusion import LatentDiffusion
-from mmdiff2in1.models.backbones.class_prompt import compute_class_embeddings, write_class_embeddings
+from mmdiff2in1.models.backbones.class_prompt import class_names, compute_class_embeddings, write_class_embeddings
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,19 +36,18 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def class_names(args: argparse.Namespace) -> list[str]:
+def names_of(args: argparse.Namespace) -> list[str]:
     """What the flags say.
 
     Raises SystemExit for an unknown dataset, one without names, or names that are given twice.
     """
+    names = args.classes or []
     if args.dataset is not None:
-        dataset = DATASETS.get(args.dataset)
-        names = list((getattr(dataset, 'METAINFO', None) or {}).get('classes', ()))
-        if not names:
-            raise SystemExit(f"{args.dataset}: no such dataset in mmseg's registry, or it has no METAINFO['classes']")
-        return names
-    names = args.classes
-    if len(names) == 1 and Path(names[0]).is_file():
+        try:
+            names = class_names(args.dataset)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+    elif len(names) == 1 and Path(names[0]).is_file():
         names = [line.strip() for line in Path(names[0]).read_text().splitlines() if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -67,7 +65,7 @@ def closest(embeddings: Tensor) -> list[tuple[int, float]]:
 def main(arguments: list[str] | None = None) -> None:
     """Computes, writes, prints."""
     args = parse_args(arguments)
-    names = class_names(args)
+    names = names_of(args)
     text = LatentDiffusion.from_pretrained(args.diffusion).text
     with torch.no_grad():
         embeddings = compute_class_embeddings(text, names)

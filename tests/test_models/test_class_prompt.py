@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from mmdiff2in1.models.backbones import DiffusionBackbone, class_prompt
 from mmdiff2in1.models.backbones.class_prompt import (
     TEMPLATES,
+    class_names,
     kept_class_embeddings,
     read_class_embeddings,
     write_class_embeddings,
@@ -71,6 +72,14 @@ def test_the_backbone_attends_to_them(tmp_path):
     torch.testing.assert_close(read.tokens, expected + 1)
     with pytest.raises(ValueError, match="is given, but the prompt is 'class_names'"):
         backbone(classes=NAMES, class_embeddings='x.pth', feature=dict(prompt='class_names'))
+
+
+def test_names_of_a_dataset():
+    names = class_names('ADE20KDataset')
+    assert (len(names), names[0], names[149]) == (150, 'wall', 'flag')
+    assert class_names(('a', 'b')) == ['a', 'b']
+    with pytest.raises(ValueError, match='no such dataset'):
+        class_names('ADE21KDataset')
 
 
 def test_files_of_others(tmp_path):

@@ -31,7 +31,7 @@ def test_names_on_the_command_line_and_in_a_file(tmp_path, capsys):
 
 def test_names_of_a_dataset():
     args = tool.parse_args(['--diffusion', 'x', '--dataset', 'ADE20KDataset', '--out', 'x.safetensors'])
-    assert len(tool.class_names(args)) == 150
+    assert len(tool.names_of(args)) == 150
 
 
 def test_closest():

@@ -13,6 +13,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
+from mmseg.registry import DATASETS
 from mmseg.utils import get_predefined_templates
 from safetensors import safe_open
 from safetensors.torch import save
@@ -31,6 +32,20 @@ NAME = 'class_embeddings'
 def cache_folder() -> Path:
     """``$MMDIFF2IN1_CACHE``, or ``~/.cache/mmdiff2in1``."""
     return Path(os.environ.get(CACHE) or Path.home() / '.cache' / 'mmdiff2in1')
+
+
+def class_names(classes: str | Sequence[str]) -> list[str]:
+    """The names, or those in the METAINFO of the registered dataset that is named.
+
+    Raises:
+        ValueError: No such dataset, or it has no names.
+    """
+    if not isinstance(classes, str):
+        return list(classes)
+    names = (getattr(DATASETS.get(classes), 'METAINFO', None) or {}).get('classes', ())
+    if not names:
+        raise ValueError(f"{classes}: no such dataset in mmseg's registry, or it has no METAINFO['classes']")
+    return list(names)
 
 
 def kept_class_embeddings(text: CaptionEncoder, classes: Sequence[str]) -> Tensor:

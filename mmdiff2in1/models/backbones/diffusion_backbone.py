@@ -4,6 +4,7 @@ B, 3, H, W: RGB in [-1, 1]; c, h, w: latent; K classes; level l: features at (h 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from ...diffusion import (
     vpd_taps,
 )
 from .bf16 import bf16_autocast
-from .class_prompt import kept_class_embeddings, read_class_embeddings
+from .class_prompt import class_names, kept_class_embeddings, read_class_embeddings
 from .feature_config import feature_config
 from .frozen_features import FrozenFeatures
 from .input_range import check_range
@@ -42,7 +43,7 @@ class DiffusionBackbone(BaseModule):
     Args:
         diffusion: A diffusers folder, ``builtin:scenes``, or a dict of random-weight components
             (:meth:`LatentDiffusion.from_config`).
-        classes: Class names for the prompt, in label order.
+        classes: Class names for the prompt, in label order; or the name of a registered dataset that has them.
         class_embeddings: File of ``tools/class_embeddings.py``, or a ``.pth`` tensor (K, D) as VPD published; else they
             are computed from ``classes`` once, and kept (:mod:`.class_prompt`).
         feature: ``dict(preset=…, field=…)``, see :mod:`.feature_config`.
@@ -59,7 +60,7 @@ class DiffusionBackbone(BaseModule):
     def __init__(
         self,
         diffusion: str | dict,
-        classes: list[str] | None = None,
+        classes: str | Sequence[str] | None = None,
         class_embeddings: str | None = None,
         feature: dict | None = None,
         regime: str = 'frozen',
@@ -84,7 +85,7 @@ class DiffusionBackbone(BaseModule):
         if regime == 'finetune':
             self._train_unet()
         # Stored in checkpoints: a model with random weights could not make the same tokens again.
-        self.register_buffer('tokens', self._prompt_tokens(classes, class_embeddings))
+        self.register_buffer('tokens', self._prompt_tokens(class_names(classes) if classes else None, class_embeddings))
         self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
         if text_adapter and regime == 'frozen':
             print_log('the text adapter stands in front of the frozen U-Net: θ_C and θ_E share the VAE only', 'current')
@@ -135,7 +136,7 @@ class DiffusionBackbone(BaseModule):
                 return self.diffusion.encode_text([''])[0]
         if not classes:
             raise ValueError(f"prompt={prompt!r} needs classes=[…] (the dataset's METAINFO['classes']), found none")
-        return text.class_tokens(list(classes)) if prompt == 'class_names' else kept_class_embeddings(text, classes)
+        return text.class_tokens(classes) if prompt == 'class_names' else kept_class_embeddings(text, classes)
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
         """Trains what is trained; frozen parts are in eval mode from the start and not walked through again."""
