@@ -15,12 +15,12 @@ Prints for every class the one that it is hardest to tell from, so that a misspe
 import argparse
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
 from mmdiff2in1.diffusion import LatentDiffusion
-from mmdiff2in1.models.backbones.class_prompt import class_names, compute_class_embeddings, write_class_embeddings
+from mmdiff2in1.diffusion.class_embeddings import compute_class_embeddings, write_class_embeddings
+from mmdiff2in1.models.backbones.class_prompt import TEMPLATES, class_names
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -67,8 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     names = names_of(args)
     text = LatentDiffusion.from_pretrained(args.diffusion).text
-    with torch.no_grad():
-        embeddings = compute_class_embeddings(text, names)
+    embeddings = compute_class_embeddings(text, names, TEMPLATES)
     write_class_embeddings(args.out, embeddings, names)
     if len(names) > 1:
         for name, (other, cosine) in zip(names, closest(embeddings), strict=True):

@@ -52,7 +52,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     settings.add_argument('--solver', help="'ddim', or 'dpm++' which needs fewer calls")
     settings.add_argument('--guidance-scale', type=float, help='1 = off; more follows the text closer (prompts: 2)')
     settings.add_argument('--size', type=int, nargs='+', help='shorter side, or height and width')
-    settings.add_argument('--diffusion', help="diffusers folder or 'builtin:scenes' (default: the model's own)")
+    settings.add_argument(
+        '--diffusion', help="diffusers folder, one file, or 'builtin:scenes' (default: the model's own)"
+    )
     settings.add_argument('--batch-size', type=int, default=8, help='samples per call')
     settings.add_argument('--device', help="'cpu', 'cuda:0' … (default: a GPU if there is one)")
     settings.add_argument(

@@ -32,7 +32,7 @@ HELP = {
     'vae_lr': 'peak learning rate of the autoencoder stage',
     'validation': 'images held out for validation',
     'val_interval': 'iterations between validations; each writes a sample grid',
-    'init': 'diffusers folder, or builtin:scenes, to start from; its architecture and vocabulary then count',
+    'init': 'diffusers folder, one file, or builtin:scenes, to start from; its architecture and vocabulary then count',
     'seed': 'seed of weights, order and noise',
     'bf16': 'bfloat16 autocast',
     'resume': 'continue from the last checkpoints in --work-dir',

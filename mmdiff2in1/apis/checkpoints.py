@@ -5,12 +5,12 @@
 
 from pathlib import Path
 
-import torch
 from mmengine.logging import print_log
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmdiff2in1.diffusion.weight_files import harmless, unknown_object
+from mmdiff2in1.diffusion.weight_files import unpickled
 from mmdiff2in1.models.segmentors.parameter_pairs import named_tensors
 
 LISTED = 8  # keys of each kind shown in an error
@@ -28,23 +28,13 @@ def read_checkpoint(path: str | Path) -> dict[str, dict]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist; expected a .pth or .safetensors file')
-    try:
-        if path.suffix == '.safetensors':
+    if path.suffix == '.safetensors':
+        try:
             found = load_file(path)
-        else:
-            with torch.serialization.safe_globals(harmless()):
-                found = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch, zip, pickle and safetensors each have their own
-        unknown = unknown_object(error)
-        if unknown:
-            raise ValueError(
-                f'checkpoint {path} holds a {unknown}, which could run code while it is read; expected tensors and '
-                'plain values. If you trust its source, save it anew with nothing but its weights: torch.save(dict('
-                "state_dict=torch.load(old, weights_only=False)['state_dict']), new)"
-            ) from error
-        raise ValueError(
-            f'checkpoint {path} cannot be read ({error}); is it complete? Copy or download it again'
-        ) from error
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f'{path} cannot be read ({error}); is it complete? Copy or download it again') from error
+    else:
+        found = unpickled(path)
     state = found.get('state_dict', found) if isinstance(found, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         names = ', '.join(map(str, list(state)[:LISTED])) or type(found).__name__

@@ -90,7 +90,7 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
         return own
     if not _of_config(cfg):
         raise ValueError(
-            f'{type(backbone).__name__} has no diffusion model to create with; name a diffusers folder by diffusion=… '
+            f'{type(backbone).__name__} has no diffusion model to create with; name weights by diffusion=… '
             "('builtin:scenes' comes with the package), or in stages.synthesis.diffusion"
         )
     return build_diffusion(SynthesisSettings.from_cfg(cfg)).to(device).requires_grad_(False)

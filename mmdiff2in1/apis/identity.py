@@ -18,14 +18,16 @@ READ = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 's
 SHOWING_HOOKS = ('ProgressBarHook', 'SegVisualizationHook')
 SAMPLED = 64, 1 << 16
 """Blocks and bytes per block that are read of a weight file."""
+WEIGHTS = ('diffusion', 'class_embeddings')
+"""Keys whose text names weights on disk."""
 
 
 def fingerprint(cfg: Config, parents: Sequence[str] = ()) -> str:
     """Hash of all that decides what a stage trains.
 
     Args:
-        cfg: The stage's config. Places, pictures, logs, test sets and loader speed do not count; the content of every
-            diffusion folder that it names does.
+        cfg: The stage's config. Places, pictures, logs, test sets and loader speed do not count; the content of all
+            weights that it names does.
         parents: Identities of what the stage builds on, such as the warm-up and the store.
 
     Raises:
@@ -35,7 +37,7 @@ def fingerprint(cfg: Config, parents: Sequence[str] = ()) -> str:
     plain['custom_hooks'] = [hook for hook in plain.get('custom_hooks') or [] if hook['type'] not in SHOWING_HOOKS]
     for loader in ('train_dataloader', 'val_dataloader'):
         plain[loader] = _without(plain.get(loader), READ)
-    weights = [weights_mark(folder) for folder in sorted(_diffusion_folders(plain))]
+    weights = [weights_mark(place) for place in sorted(_weights(plain))]
     text = json.dumps([plain, weights, list(parents)], sort_keys=True, default=_named)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -46,10 +48,10 @@ def store_mark(store: SampleStore) -> str:
     return hashlib.sha256(json.dumps(samples).encode()).hexdigest()
 
 
-def weights_mark(folder: str | Path) -> str:
+def weights_mark(place: str | Path) -> str:
     """Identity of weights on disk: names, sizes and 64 blocks of each file (gigabytes are not read whole)."""
     digest = hashlib.sha256()
-    root = resolve_weights(folder)
+    root = Path(place) if Path(place).is_file() else resolve_weights(place)
     if root.is_file():
         files, root = [file for file in (root, root.with_suffix('.yaml')) if file.is_file()], root.parent
     else:
@@ -64,17 +66,18 @@ def weights_mark(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _diffusion_folders(value: object) -> Iterator[str]:
-    """Every string under a key ``diffusion``, at any depth."""
+def _weights(value: object) -> Iterator[str]:
+    """Every string under a key of ``WEIGHTS``, at any depth."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key == 'diffusion' and isinstance(inner, str):
-                yield inner
+            if key in WEIGHTS and isinstance(inner, str):
+                if key == 'diffusion' or Path(inner).is_file():  # else the model says what is wrong with it
+                    yield inner
             else:
-                yield from _diffusion_folders(inner)
+                yield from _weights(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _diffusion_folders(inner)
+            yield from _weights(inner)
 
 
 def _without(value: object, keys: Sequence[str]) -> object:

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from .attention import install_collecting_attention
 from .creation import Creation, create
+from .diffusers_folder import read_folder, write_folder
 from .features import Features, unet_features
 from .ldm_file import read_ldm_file
+from .parts import Parts
 from .schedule import SCHEDULE_FIELDS, NoiseSchedule
 from .taps import check_layout
 from .text import CaptionEncoder
 from .tokenizer import caption_tokenizer
-from .weights import loading, read_json, resolve_weights
+from .weights import resolve_weights
 
 POSTERIORS = ('mode', 'sample')
 CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length')
@@ -66,31 +67,9 @@ class LatentDiffusion(nn.Module):
                 each other.
         """
         place = resolve_weights(path)
-        if place.is_dir():
-            return cls._from_folder(place, dtype)
-        parts = read_ldm_file(place, dtype)
+        parts = (read_folder if place.is_dir() else read_ldm_file)(place, dtype)
         text = CaptionEncoder(parts.text_encoder, parts.tokenizer)
         return cls(parts.vae, parts.unet, text, NoiseSchedule(parts.scheduler))
-
-    @classmethod
-    def _from_folder(cls, folder: Path, dtype: torch.dtype) -> 'LatentDiffusion':
-        parts = {}
-        for name, model in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel), ('text_encoder', CLIPTextModel)):
-            extra = {} if model is CLIPTextModel else {'low_cpu_mem_usage': False}
-            with loading(folder / name):
-                parts[name], info = model.from_pretrained(
-                    folder / name, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
-                )
-            bad = {kind: sorted(map(str, info[kind])) for kind in ('missing_keys', 'unexpected_keys') if info[kind]}
-            if bad:
-                raise ValueError(f'{folder / name}: the weights do not fit the configuration beside them: {bad}')
-            for parameter in parts[name].parameters():
-                # Memory of its own, aligned: mapped from a file, its offset there would decide the last bit of results.
-                parameter.data = parameter.data.clone()
-        with loading(folder / 'tokenizer'):
-            tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
-        schedule = NoiseSchedule(read_json(folder / 'scheduler' / 'scheduler_config.json'))
-        return cls(parts['vae'], parts['unet'], CaptionEncoder(parts['text_encoder'], tokenizer), schedule)
 
     @classmethod
     def from_config(cls, config: dict) -> 'LatentDiffusion':
@@ -127,30 +106,8 @@ class LatentDiffusion(nn.Module):
 
         The parameters are stored as ``dtype`` (default: their own); the module itself keeps its type.
         """
-        folder = Path(path)
-        models = {'vae': self.vae, 'unet': self.unet, 'text_encoder': self.text.encoder}
-        for name, model in models.items():
-            state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in model.state_dict().items()}
-            model.save_pretrained(folder / name, state_dict=state) if name == 'text_encoder' else _save(
-                model, folder / name, state
-            )
-        self.text.tokenizer.save_pretrained(folder / 'tokenizer')
-        (folder / 'scheduler').mkdir(parents=True, exist_ok=True)
-        scheduler = {'_class_name': 'DDIMScheduler', **self.schedule.config}
-        (folder / 'scheduler' / 'scheduler_config.json').write_text(json.dumps(scheduler, indent=2) + '\n')
-        index = {
-            '_class_name': 'StableDiffusionPipeline',
-            'vae': ['diffusers', 'AutoencoderKL'],
-            'unet': ['diffusers', 'UNet2DConditionModel'],
-            'text_encoder': ['transformers', 'CLIPTextModel'],
-            'tokenizer': ['transformers', type(self.text.tokenizer).__name__],
-            'scheduler': ['diffusers', 'DDIMScheduler'],
-            'safety_checker': [None, None],
-            'feature_extractor': [None, None],
-            'image_encoder': [None, None],
-            'requires_safety_checker': False,
-        }
-        (folder / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
+        parts = Parts(self.vae, self.unet, self.text.encoder, self.text.tokenizer, self.schedule.config)
+        write_folder(parts, Path(path), dtype)
 
     @property
     def downscale(self) -> int:
@@ -241,18 +198,3 @@ def _check_fit(vae: AutoencoderKL, unet: UNet2DConditionModel, text: CaptionEnco
         raise ValueError(f'the U-Net maps {channels}, but the VAE has latents of {c} (inpainting U-Nets do not fit)')
     if unet.config.cross_attention_dim != D:
         raise ValueError(f'the U-Net attends to tokens of width {unet.config.cross_attention_dim}, the text has {D}')
-
-
-def _save(model, folder: Path, state: dict[str, Tensor]) -> None:
-    """Saves a diffusers model with ``state`` in place of its own tensors (save_pretrained takes none)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_config(folder)
-    # diffusers notes where the weights were loaded from: a path of this machine, which concerns nobody else.
-    config = read_json(folder / 'config.json')
-    config.pop('_name_or_path', None)
-    (folder / 'config.json').write_text(json.dumps(config, indent=2, sort_keys=True) + '\n')
-    save_file(
-        {k: v.contiguous() for k, v in state.items()},
-        folder / 'diffusion_pytorch_model.safetensors',
-        metadata={'format': 'pt'},
-    )

@@ -6,7 +6,6 @@ CompVis/stable-diffusion and Stability-AI/stablediffusion.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,14 +13,15 @@ import yaml
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
+from .ldm_text import TEXT, is_open_clip, text_encoder_config, text_encoder_state
+from .parts import Parts
 from .schedule import NoiseSchedule
 from .tokenizer import CLIP_VOCABULARY, clip_tokenizer
 from .weight_files import WeightFile
 
-UNET, VAE, TEXT = 'model.diffusion_model.', 'first_stage_model.', 'cond_stage_model.'
-CLIP, OPEN_CLIP = f'{TEXT}transformer.', f'{TEXT}model.'
+UNET, VAE = 'model.diffusion_model.', 'first_stage_model.'
 OTHERS = {
     'conditioner.embedders.': 'SDXL, which creates (through a diffusers pipeline) but does not perceive here',
     'control_model.': 'a ControlNet',
@@ -30,18 +30,8 @@ OTHERS = {
     'model_ema.': 'averaged weights without the model that they belong to',
 }
 BETAS = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear')
+PARAMETERIZATIONS = {'eps': 'epsilon', 'v': 'v_prediction', 'x0': 'sample'}
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What :class:`~mmdiff2in1.diffusion.LatentDiffusion` is made of; ``scheduler`` is a diffusers configuration."""
-
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-    text_encoder: CLIPTextModel
-    tokenizer: object
-    scheduler: dict
 
 
 def check_ldm_file(path: Path) -> WeightFile:
@@ -67,7 +57,7 @@ def check_ldm_file(path: Path) -> WeightFile:
 
 
 def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
-    """Loads the parts; every tensor of them is accounted for.
+    """Loads the parts; every tensor below their prefixes has a place in them.
 
     Args:
         path: ``.safetensors`` or ``.ckpt``. Averaged weights in it (``model_ema.``) are left alone.
@@ -77,42 +67,68 @@ def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
         FileNotFoundError, ValueError: As :func:`check_ldm_file`; or shapes that fit no model, or missing tensors.
     """
     file = check_ldm_file(path)
-    open_clip = any(name.startswith(OPEN_CLIP) for name in file.shapes)
+    open_clip = is_open_clip(file)
     try:
         unet_config = _unet_config(_below(file.shapes, UNET), open_clip)
         vae_config = _vae_config(_below(file.shapes, VAE))
-        text_config = (_open_clip_config if open_clip else _clip_config)(_text_shapes(file, open_clip))
+        text_config = text_encoder_config(file)
     except (KeyError, IndexError) as error:
         raise ValueError(f'{path}: a tensor that Stable Diffusion has is missing: {error}') from error
+    if unet_config['use_linear_projection'] != open_clip:
+        raise ValueError(
+            f'{path}: the U-Net is of one version of Stable Diffusion and the names of the text encoder are of the '
+            'other, so it cannot be told how many heads there are; give a diffusers folder'
+        )
     if text_config.vocab_size != CLIP_VOCABULARY:
         raise ValueError(f"{path}: {text_config.vocab_size} words; Stable Diffusion has CLIP's {CLIP_VOCABULARY}")
+    if unet_config['in_channels'] != vae_config['latent_channels']:
+        raise ValueError(
+            f'{path}: the U-Net takes {unet_config["in_channels"]} channels, the latent has '
+            f'{vae_config["latent_channels"]}; an inpainting or depth-guided model does not fit'
+        )
+    _check_betas(file)
     with torch.device('meta'):
         unet, vae = UNet2DConditionModel(**unet_config), AutoencoderKL(**vae_config)
     text = CLIPTextModel(text_config)
-    convert: dict[str, tuple[nn.Module, Callable[[], dict[str, Tensor]]]] = {
-        'U-Net': (unet, lambda: convert_ldm_unet_checkpoint(file.read(UNET), unet_config)),
-        'VAE': (vae, lambda: convert_ldm_vae_checkpoint(file.read(VAE), vae_config)),
-        'text encoder': (text, lambda: _text_state(file, open_clip, text_config.num_hidden_layers)),
-    }
-    for name, (model, state) in convert.items():
-        _fill(model, state(), dtype, f'{path}, {name}')
+    for name, model, convert in (
+        ('U-Net', unet, lambda: _converted(convert_ldm_unet_checkpoint, file.read(UNET), unet_config)),
+        ('VAE', vae, lambda: _converted(convert_ldm_vae_checkpoint, file.read(VAE), vae_config)),
+        ('text encoder', text, lambda: text_encoder_state(file, text_config.num_hidden_layers)),
+    ):
+        try:
+            _fill(model, convert(), dtype)
+        except ValueError as error:
+            raise ValueError(f'{path}, {name}: the tensors are not those of Stable Diffusion: {error}') from None
     scheduler = BETAS | dict(
         prediction_type=_prediction_type(file), clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
-    _check_betas(file)
     padding = '!' if open_clip else '<|endoftext|>'
     return Parts(vae, unet, text, clip_tokenizer(padding, text_config.max_position_embeddings), scheduler)
+
+
+def _converted(convert: Callable[..., dict[str, Tensor]], state: dict[str, Tensor], config: dict) -> dict[str, Tensor]:
+    """``convert`` of diffusers passes over names that it does not know."""
+    known = convert(dict(state), config)
+    if len(known) != len(state):
+        raise ValueError(f'{len(state) - len(known)} of {len(state)} have no place in it')
+    return known
 
 
 def _prediction_type(file: WeightFile) -> str:
     """From the original configuration beside the file (STEM.yaml), the marker ``v_pred``, or the family."""
     beside = file.path.with_suffix('.yaml')
     if beside.is_file():
-        params = ((yaml.safe_load(beside.read_text()) or {}).get('model') or {}).get('params') or {}
-        return {'v': 'v_prediction', 'eps': 'epsilon', 'x0': 'sample'}[params.get('parameterization', 'eps')]
+        try:
+            word = yaml.safe_load(beside.read_text())['model']['params'].get('parameterization', 'eps')
+            return PARAMETERIZATIONS[word]
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f'{beside}: expected model.params.parameterization to be one of {", ".join(PARAMETERIZATIONS)}, or not '
+                f'to be there (eps), as in the original configurations; found {error!r}'
+            ) from error
     if 'v_pred' in file.shapes:
         return 'v_prediction'
-    if any(name.startswith(OPEN_CLIP) for name in file.shapes):
+    if is_open_clip(file):
         raise ValueError(
             f'{file.path} is of Stable Diffusion 2.x, and its tensors do not say what its U-Net predicts. Put the '
             f'original configuration beside it as {beside.name}: v2-inference-v.yaml for 768-v, v2-inference.yaml for '
@@ -178,87 +194,8 @@ def _vae_config(shapes: Shapes) -> dict:
     )
 
 
-def _text_shapes(file: WeightFile, open_clip: bool) -> dict[str, tuple[int, ...]]:
-    shapes = _below(file.shapes, OPEN_CLIP if open_clip else CLIP)
-    return {name.removeprefix('text_model.'): shape for name, shape in shapes.items()}
-
-
-def _clip_config(shapes: Shapes) -> CLIPTextConfig:
-    vocabulary, width = shapes['embeddings.token_embedding.weight']
-    return CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        intermediate_size=shapes['encoder.layers.0.mlp.fc1.weight'][0],
-        num_hidden_layers=len([name for name in shapes if name.endswith('layer_norm1.weight')]),
-        num_attention_heads=max(1, width // 64),
-        max_position_embeddings=shapes['embeddings.position_embedding.weight'][0],
-        hidden_act='quick_gelu',
-        **_ends(),
-    )
-
-
-def _open_clip_config(shapes: Shapes) -> CLIPTextConfig:
-    vocabulary, width = shapes['token_embedding.weight']
-    return CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        intermediate_size=shapes['transformer.resblocks.0.mlp.c_fc.weight'][0],
-        # The U-Net attends to the state before the last block.
-        num_hidden_layers=len([name for name in shapes if name.endswith('ln_1.weight')]) - 1,
-        num_attention_heads=max(1, width // 64),
-        max_position_embeddings=shapes['positional_embedding'][0],
-        hidden_act='gelu',
-        **_ends(),
-    )
-
-
-def _ends() -> dict[str, int]:
-    return dict(bos_token_id=CLIP_VOCABULARY - 2, eos_token_id=CLIP_VOCABULARY - 1, pad_token_id=CLIP_VOCABULARY - 1)
-
-
-def _text_state(file: WeightFile, open_clip: bool, layers: int) -> dict[str, Tensor]:
-    if not open_clip:
-        state = {name.removeprefix(CLIP).removeprefix('text_model.'): value for name, value in file.read(CLIP).items()}
-        state.pop('embeddings.position_ids', None)  # stored by older versions of transformers
-        return state
-    state = {}
-    for name, value in file.read(OPEN_CLIP).items():
-        name = name.removeprefix(OPEN_CLIP)
-        if name in OPEN_CLIP_NAMES:
-            state[OPEN_CLIP_NAMES[name]] = value
-        elif name.startswith('transformer.resblocks.'):
-            number, rest = name.removeprefix('transformer.resblocks.').split('.', 1)
-            if int(number) < layers:
-                state |= {f'encoder.layers.{number}.{new}': part for new, part in _open_clip_block(rest, value)}
-    return state
-
-
-OPEN_CLIP_NAMES = {
-    'token_embedding.weight': 'embeddings.token_embedding.weight',
-    'positional_embedding': 'embeddings.position_embedding.weight',
-    'ln_final.weight': 'final_layer_norm.weight',
-    'ln_final.bias': 'final_layer_norm.bias',
-}
-OPEN_CLIP_PARTS = {
-    'ln_1': 'layer_norm1',
-    'ln_2': 'layer_norm2',
-    'mlp.c_fc': 'mlp.fc1',
-    'mlp.c_proj': 'mlp.fc2',
-    'attn.out_proj': 'self_attn.out_proj',
-}
-
-
-def _open_clip_block(name: str, value: Tensor) -> list[tuple[str, Tensor]]:
-    """Queries, keys and values are one tensor there, in this order."""
-    if name.startswith('attn.in_proj_'):
-        kind = name.removeprefix('attn.in_proj_')
-        return [(f'self_attn.{each}_proj.{kind}', part) for each, part in zip('qkv', value.chunk(3), strict=True)]
-    part, kind = name.rsplit('.', 1)
-    return [(f'{OPEN_CLIP_PARTS[part]}.{kind}', value)]
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, where: str) -> None:
-    """Gives ``model`` the tensors of ``state``, each in memory of its own."""
+def _fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Gives ``model`` the tensors of ``state``, each in memory of its own; raises ValueError where they differ."""
     expected, found = ({name: tensor.shape for name, tensor in each.items()} for each in (model.state_dict(), state))
     both = sorted(expected.keys() & found.keys())
     wrong = {
@@ -268,8 +205,9 @@ def _fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, where:
         'of another shape': [name for name in both if _sides(expected[name]) != _sides(found[name])],
     }
     if any(wrong.values()):
-        listed = '; '.join(f'{kind} {len(names)}: {", ".join(names[:5])}' for kind, names in wrong.items() if names)
-        raise ValueError(f'{where}: the tensors are not those of Stable Diffusion: {listed}')
+        raise ValueError(
+            '; '.join(f'{kind} {len(names)}: {", ".join(names[:5])}' for kind, names in wrong.items() if names)
+        )
     state = {name: value.to(dtype, copy=True).reshape(expected[name]) for name, value in state.items()}
     model.load_state_dict(state, assign=True)
 

@@ -2,7 +2,8 @@
 
 import gzip
 from collections.abc import Iterable
-from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
@@ -47,13 +48,15 @@ CLIP_VOCABULARY = 49408
 
 
 def clip_tokenizer(padding: str, max_length: int) -> CLIPTokenizer:
-    """CLIP's own tokenizer (byte pairs, lower case), from the vocabulary that mmsegmentation carries.
+    """CLIP's own tokenizer (byte pairs, lower case), from the vocabulary file that mmsegmentation carries.
 
     Args:
         padding: The token that fills captions up: the end of text in Stable Diffusion 1.x, ``!`` in 2.x.
         max_length: Tokens per caption, both ends included.
     """
-    packed = resources.files('mmseg.utils').joinpath('bpe_simple_vocab_16e6.txt.gz').read_bytes()
+    # A data file of an installed package; nothing of that package is imported.
+    package = Path(find_spec('mmseg').origin).parent
+    packed = (package / 'utils' / 'bpe_simple_vocab_16e6.txt.gz').read_bytes()
     # The first line is a heading; 256 bytes, the same at the end of a word, and two ends complete the vocabulary.
     lines = gzip.decompress(packed).decode().split('\n')[1 : CLIP_VOCABULARY - 2 * 256 - 2 + 1]
     merges = [tuple(line.split()) for line in lines]

@@ -2,7 +2,6 @@
 
 import re
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -42,10 +41,40 @@ def harmless() -> list:
     return [*numpy_names, *dtypes, np.ndarray, np.dtype, *replaced]
 
 
-def unknown_object(error: Exception) -> str | None:
-    """The name of the object for which `torch.load(weights_only=True)` refused a file."""
-    found = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, UnpicklingError) else None
-    return found[1] if found else None
+def unpickled(path: Path, mmap: bool = False) -> Any:
+    """What a PyTorch checkpoint holds, on the CPU, without running any of it (`weights_only=True`).
+
+    Objects that are neither tensors nor plain values, such as what a training has left beside its weights, become
+    :class:`Unread`.
+
+    Args:
+        path: The file.
+        mmap: Map it into memory: what is not read is not loaded. Old formats are loaded whole.
+
+    Raises:
+        ValueError: It is damaged, or holds an object that cannot be passed over.
+    """
+    replaced: list[tuple[type, str]] = []
+    while True:
+        try:
+            with torch.serialization.safe_globals([*harmless(), *replaced]):
+                return torch.load(path, 'cpu', weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+        except Exception as error:  # torch, zip and pickle each have their own
+            found = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, UnpicklingError) else None
+            if found is None:
+                # torch's advice to read the file without weights_only is not passed on.
+                reason = 'no PyTorch checkpoint' if isinstance(error, UnpicklingError) else error
+                raise ValueError(
+                    f'{path} cannot be read ({reason}); is it complete? Copy or download it again'
+                ) from error
+            name = found[1] if '.' in found[1] else f'builtins.{found[1]}'  # torch leaves this out
+            if (Unread, name) in replaced:
+                raise ValueError(
+                    f'{path} holds a {name}, which could run code while it is read; expected tensors and plain values. '
+                    'If you trust its source, save it anew with nothing but its weights: torch.save(dict('
+                    "state_dict=torch.load(old, weights_only=False)['state_dict']), new)"
+                ) from error
+            replaced.append((Unread, name))
 
 
 class WeightFile:
@@ -64,18 +93,20 @@ class WeightFile:
         self.path = Path(path).expanduser()
         if not self.path.is_file():
             raise FileNotFoundError(f'{self.path}: no such file of weights')
-        self._state: Mapping[str, Tensor] | None = None
-        try:
-            if self.path.suffix == '.safetensors':
+        self._state: dict[str, Tensor] | None = None
+        if self.path.suffix == '.safetensors':
+            try:
                 with safe_open(self.path, 'pt') as file:
                     self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-            else:
-                self._state = self._unpickled()
-                self.shapes = {name: tuple(tensor.shape) for name, tensor in self._state.items()}
-        except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
-            raise ValueError(
-                f'{self.path} cannot be read ({error}); is it complete? Copy or download it again'
-            ) from error
+            except (OSError, SafetensorError) as error:
+                raise ValueError(f'{self.path} cannot be read ({error}); is it complete? Download it again') from error
+        else:
+            found = unpickled(self.path, mmap=True)
+            if isinstance(found, Tensor):
+                found = {'tensor': found}
+            state = found.get('state_dict', found) if isinstance(found, dict) else {}
+            self._state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+            self.shapes = {name: tuple(tensor.shape) for name, tensor in self._state.items()}
         if not self.shapes:
             raise ValueError(f'{self.path} holds no tensors')
 
@@ -86,21 +117,3 @@ class WeightFile:
             return {name: self._state[name] for name in names}
         with safe_open(self.path, 'pt') as file:
             return {name: file.get_tensor(name) for name in names}
-
-    def _unpickled(self) -> dict[str, Tensor]:
-        replaced: list[tuple[type, str]] = []
-        while True:
-            try:
-                with torch.serialization.safe_globals([*harmless(), *replaced]):
-                    # Mapped from the file where its format allows it: what is not read is not in memory.
-                    found = torch.load(self.path, 'cpu', weights_only=True, mmap=zipfile.is_zipfile(self.path))
-                break
-            except UnpicklingError as error:
-                name = unknown_object(error)
-                if name is None or (Unread, name) in replaced:
-                    raise
-                replaced.append((Unread, name))  # a callback of the training, most likely
-        if isinstance(found, Tensor):
-            found = {'tensor': found}
-        state = found.get('state_dict', found) if isinstance(found, dict) else {}
-        return {name: value for name, value in state.items() if isinstance(value, Tensor)}

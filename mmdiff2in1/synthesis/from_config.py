@@ -32,7 +32,8 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 class SynthesisSettings:
     """The keys of `stages.synthesis`, and nothing else.
 
-    `diffusion`: a diffusers folder, 'builtin:scenes', or a dict of component configs (random weights, for trials).
+    `diffusion`: a diffusers folder, one file of weights, 'builtin:scenes', or a dict of component configs (random
+    weights, for trials).
     `captions`: JSONL file; `caption_fallback` stands in where it has none ('' = create without a caption).
     `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`; `T` may be a list or a range,
     see `make_plan`, as are `samples_per_image`, `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
@@ -72,7 +73,9 @@ class SynthesisSettings:
         if unknown:
             raise ValueError(f'unknown keys in stages.synthesis: {", ".join(unknown)}; known: {", ".join(known)}')
         if 'diffusion' not in given:
-            raise ValueError("stages.synthesis lacks diffusion; expected a diffusers folder or 'builtin:scenes'")
+            raise ValueError(
+                "stages.synthesis lacks diffusion; expected a diffusers folder, one file of weights, or 'builtin:scenes'"
+            )
         settings = cls(**given)
         if settings.dtype not in DTYPES:
             raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')

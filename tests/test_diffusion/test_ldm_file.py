@@ -14,6 +14,7 @@ from tiny_stable_diffusion import stable_diffusion
 from mmdiff2in1.apis.identity import weights_mark
 from mmdiff2in1.diffusion import LatentDiffusion
 from mmdiff2in1.diffusion.tokenizer import clip_tokenizer
+from mmdiff2in1.diffusion.weight_files import WeightFile
 
 
 @pytest.fixture(scope='module')
@@ -92,16 +93,55 @@ def test_a_checkpoint_is_read_without_running_what_it_holds(first, tmp_path, mon
     module = types.ModuleType('pytorch_lightning')
     module.ModelCheckpoint = type('ModelCheckpoint', (), {'__module__': 'pytorch_lightning'})
     monkeypatch.setitem(sys.modules, 'pytorch_lightning', module)
-    left = {'callbacks': {module.ModelCheckpoint: {'best': Callback()}}, 'global_step': 470000}
+    left = {'callbacks': {module.ModelCheckpoint: {'best': Callback(), 'kind': dict}}, 'global_step': 470000}
     path = tmp_path / 'model.ckpt'
     torch.save({'state_dict': ldm_names(first), **left}, path)
     monkeypatch.delitem(sys.modules, 'pytorch_lightning')
     loaded = LatentDiffusion.from_pretrained(path)
     assert not Callback.ran
     assert_alike(first, loaded)
-    for parameter in loaded.parameters():  # not a view of the file
-        parameter.data.zero_()
-    assert LatentDiffusion.from_pretrained(path).weights_hash() == first.weights_hash()
+
+
+def test_parameters_own_their_memory(file, monkeypatch):
+    """They are copied once: neither views of the file, nor of each other."""
+    read, seen = WeightFile.read, []
+
+    def spy(self, prefix):
+        seen.append(read(self, prefix))
+        return seen[-1]
+
+    monkeypatch.setattr(WeightFile, 'read', spy)
+    loaded = LatentDiffusion.from_pretrained(file)
+    theirs = {tensor.untyped_storage().data_ptr() for state in seen for tensor in state.values()}
+    ours = [tensor.untyped_storage().data_ptr() for tensor in loaded.state_dict().values()]
+    assert len(set(ours)) == len(ours) and not theirs & set(ours)
+
+
+def test_version_2_through_a_folder(second, tmp_path):
+    second.save_folder(tmp_path / 'folder')
+    loaded = LatentDiffusion.from_pretrained(tmp_path / 'folder')
+    assert_alike(second, loaded)
+    assert torch.equal(loaded.text.token_ids(['a ball']), second.text.token_ids(['a ball']))
+    assert second.text.token_ids(['a ball'])[0, -1] == 0
+
+
+def test_version_2_without_the_block_that_is_not_used(second, tmp_path):
+    """As exported from diffusers: neither the last block nor what stands behind it."""
+    state = {name: value.contiguous() for name, value in ldm_names(second, open_clip=True).items()}
+    unused = ('resblocks.2.', 'text_projection', 'logit_scale')
+    save_file(
+        {name: v for name, v in state.items() if not any(part in name for part in unused)}, tmp_path / 'x.safetensors'
+    )
+    (tmp_path / 'x.yaml').write_text('model: {params: {parameterization: v}}')
+    assert_alike(second, LatentDiffusion.from_pretrained(tmp_path / 'x.safetensors'))
+
+
+def test_a_configuration_beside_it_that_says_nothing(second, tmp_path):
+    save_file({n: v.contiguous() for n, v in ldm_names(second, open_clip=True).items()}, tmp_path / 'x.safetensors')
+    for text in ('model: {params: {parameterization: w}}', '- 1', 'model: [', ''):
+        (tmp_path / 'x.yaml').write_text(text)
+        with pytest.raises(ValueError, match='parameterization to be one of eps, v, x0'):
+            LatentDiffusion.from_pretrained(tmp_path / 'x.safetensors')
 
 
 def test_half_precision_and_averages(first, tmp_path):
@@ -134,6 +174,15 @@ def change(file: Path, to: Path, edit) -> Path:
             lambda s: s.update({'cond_stage_model.transformer.text_model.stray': torch.zeros(1)}),
             'text encoder: .*unexpected 1: stray',
         ),
+        (
+            lambda s: s.update({'model.diffusion_model.label_emb.0.0.weight': torch.zeros(1)}),
+            'U-Net: .*1 of .* have no place in it',
+        ),
+        (lambda s: s.update({'first_stage_model.encoder.stray': torch.zeros(1)}), 'VAE: .*1 of .* have no place'),
+        (
+            lambda s: s.update({'model.diffusion_model.input_blocks.0.0.weight': torch.zeros(32, 9, 3, 3)}),
+            'takes 9 channels, the latent has 4; an inpainting',
+        ),
         (lambda s: s.update(alphas_cumprod=torch.linspace(1, 0, 1000)), 'another noise schedule'),
         (lambda s: [s.pop(n) for n in list(s) if n.startswith('cond')], r'no tensors under cond_stage_model\.; found'),
     ],
@@ -160,9 +209,19 @@ def test_other_kinds_of_files_are_recognised(tmp_path, names, message):
         LatentDiffusion.from_pretrained(path)
 
 
-def test_a_damaged_file_is_refused(file, tmp_path):
-    for name in ('cut.safetensors', 'cut.ckpt'):
-        (tmp_path / name).write_bytes(file.read_bytes()[:1000])
+def test_versions_are_not_mixed(first, second, tmp_path):
+    """A 2.x U-Net beside a text encoder under the names of 1.x: its heads would be guessed wrong without a word."""
+    unet = {n: v for n, v in ldm_names(second, open_clip=True).items() if n.startswith('model.')}
+    others = {n: v for n, v in ldm_names(first).items() if not n.startswith('model.')}
+    save_file({n: v.contiguous() for n, v in (unet | others).items()}, tmp_path / 'x.safetensors')
+    with pytest.raises(ValueError, match='of one version .* give a diffusers folder'):
+        LatentDiffusion.from_pretrained(tmp_path / 'x.safetensors')
+
+
+def test_a_damaged_file_is_refused(first, file, tmp_path):
+    torch.save(ldm_names(first), tmp_path / 'whole.ckpt')
+    for name, whole in (('cut.safetensors', file), ('cut.ckpt', tmp_path / 'whole.ckpt')):
+        (tmp_path / name).write_bytes(whole.read_bytes()[:100_000])
         with pytest.raises(ValueError, match='cannot be read.*is it complete'):
             LatentDiffusion.from_pretrained(tmp_path / name)
     (tmp_path / 'list.ckpt').write_bytes(pickle.dumps([1, 2]))

@@ -222,7 +222,7 @@ def job(tmp_path, targets):
     classes = ['floor', 'wall', 'ball']
     feature = dict(preset='vpd', latent_scale=True)
     backbones = {
-        regime: DiffusionBackbone(TINY_DIFFUSION, classes, feature, regime) for regime in ('frozen', 'finetune')
+        regime: DiffusionBackbone(TINY_DIFFUSION, classes, feature, regime=regime) for regime in ('frozen', 'finetune')
     }
     images = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8)
     names = {'frozen': ('normal', 'semantic_segmentation'), 'finetune': ('normal',)}  # as in the queue: see jobs.py

@@ -44,7 +44,7 @@ from mmdiff2in1.atomic import write_atomically
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('--diffusion', default='builtin:scenes', help='diffusers folder, or builtin:scenes (the default)')
+    add('--diffusion', default='builtin:scenes', help='diffusers folder, one file, or builtin:scenes (default)')
     add('--data-root', type=Path, default=Path('data/scenes'), help='set of make_scenes.py (%(default)s)')
     add('--out', type=Path, default=Path('docs/evidence/generator.json'), help='the numbers (%(default)s)')
     add('--cache', type=Path, default=Path('work_dirs/generator'), help='created images, kept (%(default)s)')

@@ -182,13 +182,17 @@ def _keys(job) -> set[tuple]:
 
 
 def _check_inputs(jobs: list, args: argparse.Namespace) -> None:
+    from mmdiff2in1.diffusion.weights import resolve_weights  # after --help: this takes seconds
+
     needed = {'scenes': args.data_root / 'meta.json', 'camvid': args.camvid_root / 'splits' / 'train.txt'}
     for set_ in {job.set for job in jobs}:
         if not needed[set_].is_file():
             raise SystemExit(f'{needed[set_]} is not there; see --help, or leave the set {set_} out with --sets')
         weights = args.diffusion if set_ == 'scenes' else args.camvid_diffusion
-        if not weights.startswith('builtin:') and not (Path(weights) / 'model_index.json').is_file():
-            raise SystemExit(f'{weights} is no diffusers folder; train one with tools/pretrain_diffusion.py')
+        try:
+            resolve_weights(weights)
+        except (FileNotFoundError, ValueError) as error:
+            raise SystemExit(f'{error}. Or train a small model with tools/pretrain_diffusion.py') from None
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ from ...diffusion import (
     vpd_taps,
 )
 from .bf16 import bf16_autocast
-from .class_prompt import class_names, kept_class_embeddings, read_class_embeddings
+from .class_prompt import prompt_tokens
 from .feature_config import feature_config
 from .frozen_features import FrozenFeatures
 from .input_range import check_range
@@ -41,16 +41,16 @@ class DiffusionBackbone(BaseModule):
     ``ceil(H / stride)``. The data preprocessor must give RGB in [-1, 1] (mean = std = 127.5).
 
     Args:
-        diffusion: A diffusers folder, ``builtin:scenes``, or a dict of random-weight components
+        diffusion: A diffusers folder, one file of weights, ``builtin:scenes``, or a dict of random-weight components
             (:meth:`LatentDiffusion.from_config`).
         classes: Class names for the prompt, in label order; or the name of a registered dataset that has them.
-        class_embeddings: File of ``tools/class_embeddings.py``, or a ``.pth`` tensor (K, D) as VPD published; else they
-            are computed from ``classes`` once, and kept (:mod:`.class_prompt`).
         feature: ``dict(preset=…, field=…)``, see :mod:`.feature_config`.
         regime: ``frozen``: nothing of the diffusion model is trained. ``finetune``: the U-Net is.
         text_adapter: VPD's trainable adapter on the class tokens.
         bf16: Run the frozen part under bfloat16 autocast; ``auto``: where the device computes in bfloat16 (results then
             differ between machines in the third digit).
+        class_embeddings: File of ``tools/class_embeddings.py``, or a ``.pth`` tensor (K, D) as VPD published; else they
+            are computed from ``classes`` once, and kept.
 
     Raises:
         ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, or no
@@ -61,11 +61,11 @@ class DiffusionBackbone(BaseModule):
         self,
         diffusion: str | dict,
         classes: str | Sequence[str] | None = None,
-        class_embeddings: str | None = None,
         feature: dict | None = None,
         regime: str = 'frozen',
         text_adapter: bool = False,
         bf16: bool | str = False,
+        class_embeddings: str | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -85,7 +85,9 @@ class DiffusionBackbone(BaseModule):
         if regime == 'finetune':
             self._train_unet()
         # Stored in checkpoints: a model with random weights could not make the same tokens again.
-        self.register_buffer('tokens', self._prompt_tokens(class_names(classes) if classes else None, class_embeddings))
+        self.register_buffer(
+            'tokens', prompt_tokens(self.diffusion.text, self.feature.prompt, classes, class_embeddings)
+        )
         self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
         if text_adapter and regime == 'frozen':
             print_log('the text adapter stands in front of the frozen U-Net: θ_C and θ_E share the VAE only', 'current')
@@ -123,20 +125,6 @@ class DiffusionBackbone(BaseModule):
             )
         self.diffusion.unet.requires_grad_(True)
         freeze_unread(self.diffusion.unet, last)
-
-    def _prompt_tokens(self, classes: list[str] | None, class_embeddings: str | None) -> Tensor:
-        """(L, D) tokens that every image is shown with."""
-        text, prompt = self.diffusion.text, self.feature.prompt
-        if class_embeddings is not None:
-            if prompt != 'class_embeddings':
-                raise ValueError(f'class_embeddings={class_embeddings!r} is given, but the prompt is {prompt!r}')
-            return read_class_embeddings(class_embeddings, classes, text.width)
-        if prompt == 'empty':
-            with torch.no_grad():
-                return self.diffusion.encode_text([''])[0]
-        if not classes:
-            raise ValueError(f"prompt={prompt!r} needs classes=[…] (the dataset's METAINFO['classes']), found none")
-        return text.class_tokens(classes) if prompt == 'class_names' else kept_class_embeddings(text, classes)
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
         """Trains what is trained; frozen parts are in eval mode from the start and not walked through again."""

@@ -59,6 +59,7 @@ class Run:
     val: float
     test: float | None  # None: never tested
     curve: tuple[tuple[int, ...], tuple[float, ...]]  # steps, and `val` at each
+    stages: tuple[int, int] | None = None  # steps of the warm-up and of the stage behind it, where the line has them
 
     @property
     def reported(self) -> float:
@@ -97,9 +98,11 @@ def scores(runs: Iterable[Run], arm: str, part: str | None = None) -> dict[int, 
 def read_runs(path: str | Path) -> list[Run]:
     """Every run of a JSON-lines file; blank lines are passed over.
 
-    Raises ValueError, with file and line, if a line is not a run or repeats the key of another, and if there is none.
+    Raises ValueError, with file and line, if a line is not a run, repeats the key of another or was trained for another
+    number of steps than the rest of its block, and if there is none.
     """
     found: dict[tuple, int] = {}
+    stages: dict[tuple, tuple] = {}
     runs = []
     for number, line in enumerate(Path(path).read_text(encoding='utf-8').splitlines(), 1):
         if not line.strip():
@@ -112,6 +115,12 @@ def read_runs(path: str | Path) -> list[Run]:
         if key in found:
             raise ValueError(f'{path}:{number}: the same run as line {found[key]} ({run}); remove one of the two')
         found[key] = number
+        first = stages.setdefault((run.data_set, run.task, run.labels, run.block), (run.stages, number))
+        if run.stages != first[0]:
+            raise ValueError(
+                f'{path}:{number}: steps {run.stages}, but line {first[1]} of the same block has {first[0]}; runs of '
+                'different length are not compared: remove the older ones'
+            )
         runs.append(run)
     if not runs:
         raise ValueError(f'{path}: no runs; expected one JSON object per line')
@@ -138,6 +147,7 @@ def _run(entry: Any) -> Run:
         val=val,
         test=_score(entry, 'test', metric) if tested else None,
         curve=_curve(entry.get('curve') or {'step': [], 'val': []}),
+        stages=_stages(entry['steps']) if 'steps' in entry else None,
     )
     if run.labels < 1:
         raise ValueError(f'labels is {run.labels}, expected 1 or more')
@@ -166,6 +176,12 @@ def _known(entry: dict, key: str, known: Iterable[str]) -> str:
     if value not in known:
         raise ValueError(f'{key} is {value!r}, known are {", ".join(known)}')
     return value
+
+
+def _stages(steps: Any) -> tuple[int, int]:
+    if not isinstance(steps, dict):
+        raise ValueError(f'steps is {steps!r}, expected an object with warmup and self_improving')
+    return _value(steps, 'warmup', int), _value(steps, 'self_improving', int)
 
 
 def _is_number(value: Any) -> bool:

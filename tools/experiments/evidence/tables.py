@@ -15,7 +15,7 @@ def tables(runs: Sequence[Run]) -> dict[str, Callable[[], str]]:
     """Name → what makes the Markdown of that table; by set, task, then number of labels.
 
     `SET-TASK-LABELS` compares the arms, `SET-TASK-range` follows them over the numbers of labels, and
-    `SET-TASK-BLOCK-LABELS`, BLOCK knobs or ready, compares settings on the val part.
+    `SET-TASK-BLOCK-LABELS`, BLOCK one of `SETTINGS`, compares settings on the val part.
     """
     found: dict[str, Callable[[], str]] = {}
     for data_set, task in sorted({(run.data_set, run.task) for run in runs}):

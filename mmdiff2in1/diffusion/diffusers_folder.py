@@ -1,0 +1,79 @@
+"""A model in diffusers' layout: ``vae/ unet/ text_encoder/ tokenizer/ scheduler/``."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPTextModel
+
+from .parts import Parts
+from .weights import loading, read_json
+
+
+def read_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
+    """Loads the parts as ``dtype``.
+
+    Raises:
+        ValueError: A file is damaged; keys are missing from a part, or do not belong to it.
+    """
+    parts = {}
+    for name, model in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel), ('text_encoder', CLIPTextModel)):
+        extra = {} if model is CLIPTextModel else {'low_cpu_mem_usage': False}
+        with loading(folder / name):
+            parts[name], info = model.from_pretrained(
+                folder / name, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
+            )
+        bad = {kind: sorted(map(str, info[kind])) for kind in ('missing_keys', 'unexpected_keys') if info[kind]}
+        if bad:
+            raise ValueError(f'{folder / name}: the weights do not fit the configuration beside them: {bad}')
+        for parameter in parts[name].parameters():
+            # Memory of its own, aligned: mapped from a file, its offset there would decide the last bit of results.
+            parameter.data = parameter.data.clone()
+    with loading(folder / 'tokenizer'):
+        tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
+    scheduler = read_json(folder / 'scheduler' / 'scheduler_config.json')
+    return Parts(parts['vae'], parts['unet'], parts['text_encoder'], tokenizer, scheduler)
+
+
+def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes the parts, their parameters as ``dtype`` (default: their own)."""
+    for name, model in (('vae', parts.vae), ('unet', parts.unet), ('text_encoder', parts.text_encoder)):
+        state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in model.state_dict().items()}
+        model.save_pretrained(folder / name, state_dict=state) if name == 'text_encoder' else _save(
+            model, folder / name, state
+        )
+    parts.tokenizer.save_pretrained(folder / 'tokenizer')
+    (folder / 'scheduler').mkdir(parents=True, exist_ok=True)
+    scheduler = {'_class_name': 'DDIMScheduler', **parts.scheduler}
+    (folder / 'scheduler' / 'scheduler_config.json').write_text(json.dumps(scheduler, indent=2) + '\n')
+    index = {
+        '_class_name': 'StableDiffusionPipeline',
+        'vae': ['diffusers', 'AutoencoderKL'],
+        'unet': ['diffusers', 'UNet2DConditionModel'],
+        'text_encoder': ['transformers', 'CLIPTextModel'],
+        'tokenizer': ['transformers', type(parts.tokenizer).__name__],
+        'scheduler': ['diffusers', 'DDIMScheduler'],
+        'safety_checker': [None, None],
+        'feature_extractor': [None, None],
+        'image_encoder': [None, None],
+        'requires_safety_checker': False,
+    }
+    (folder / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
+
+
+def _save(model, folder: Path, state: dict[str, Tensor]) -> None:
+    """Saves a diffusers model with ``state`` in place of its own tensors (save_pretrained takes none)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_config(folder)
+    # diffusers notes where the weights were loaded from: a path of this machine, which concerns nobody else.
+    config = read_json(folder / 'config.json')
+    config.pop('_name_or_path', None)
+    (folder / 'config.json').write_text(json.dumps(config, indent=2, sort_keys=True) + '\n')
+    save_file(
+        {k: v.contiguous() for k, v in state.items()},
+        folder / 'diffusion_pytorch_model.safetensors',
+        metadata={'format': 'pt'},
+    )

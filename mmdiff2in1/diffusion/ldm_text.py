@@ -1,0 +1,92 @@
+"""The text encoder in a file of the original latent-diffusion layout → transformers' CLIPTextModel.
+
+Stable Diffusion 1.x holds transformers' own CLIP, 2.x OpenCLIP, whose state before the last block the U-Net attends to.
+"""
+
+from torch import Tensor
+from transformers import CLIPTextConfig
+
+from .tokenizer import CLIP_VOCABULARY
+from .weight_files import WeightFile
+
+TEXT = 'cond_stage_model.'
+CLIP, OPEN_CLIP = f'{TEXT}transformer.', f'{TEXT}model.'
+ENDS = dict(bos_token_id=CLIP_VOCABULARY - 2, eos_token_id=CLIP_VOCABULARY - 1, pad_token_id=CLIP_VOCABULARY - 1)
+BLOCK = 'transformer.resblocks.'
+NAMES = {
+    'token_embedding.weight': 'embeddings.token_embedding.weight',
+    'positional_embedding': 'embeddings.position_embedding.weight',
+    'ln_final.weight': 'final_layer_norm.weight',
+    'ln_final.bias': 'final_layer_norm.bias',
+}
+PARTS = {
+    'ln_1': 'layer_norm1',
+    'ln_2': 'layer_norm2',
+    'mlp.c_fc': 'mlp.fc1',
+    'mlp.c_proj': 'mlp.fc2',
+    'attn.out_proj': 'self_attn.out_proj',
+}
+BEHIND = ('text_projection', 'logit_scale')
+"""What OpenCLIP does with the text afterwards."""
+
+
+def is_open_clip(file: WeightFile) -> bool:
+    """Whether the file is of Stable Diffusion 2.x."""
+    return any(name.startswith(OPEN_CLIP) for name in file.shapes)
+
+
+def text_encoder_config(file: WeightFile) -> CLIPTextConfig:
+    """Read off the shapes; raises KeyError for a tensor that is not there."""
+    prefix = OPEN_CLIP if is_open_clip(file) else CLIP
+    shapes = {
+        name.removeprefix(prefix).removeprefix('text_model.'): shape
+        for name, shape in file.shapes.items()
+        if name.startswith(prefix)
+    }
+    if is_open_clip(file):
+        tokens, positions = shapes['token_embedding.weight'], shapes['positional_embedding']
+        inner, blocks = shapes[f'{BLOCK}0.mlp.c_fc.weight'][0], sum(name.endswith('ln_1.weight') for name in shapes)
+        # The whole tower has a projection behind it and a block that is not used; exported files have neither.
+        layers, activation = blocks - ('text_projection' in shapes or blocks == 24), 'gelu'
+    else:
+        tokens, positions = shapes['embeddings.token_embedding.weight'], shapes['embeddings.position_embedding.weight']
+        inner = shapes['encoder.layers.0.mlp.fc1.weight'][0]
+        layers, activation = sum(name.endswith('layer_norm1.weight') for name in shapes), 'quick_gelu'
+    vocabulary, width = tokens
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 64),
+        max_position_embeddings=positions[0],
+        hidden_act=activation,
+        **ENDS,
+    )
+
+
+def text_encoder_state(file: WeightFile, layers: int) -> dict[str, Tensor]:
+    """The tensors under the names of transformers, for an encoder of so many layers."""
+    if not is_open_clip(file):
+        state = {name.removeprefix(CLIP).removeprefix('text_model.'): value for name, value in file.read(CLIP).items()}
+        state.pop('embeddings.position_ids', None)  # stored by older versions of transformers
+        return state
+    state = {}
+    for full, value in file.read(OPEN_CLIP).items():
+        name = full.removeprefix(OPEN_CLIP)
+        if name.startswith(BLOCK):
+            number, rest = name.removeprefix(BLOCK).split('.', 1)
+            if int(number) < layers:
+                state |= {f'encoder.layers.{number}.{new}': part for new, part in _block(rest, value)}
+        elif name not in BEHIND:
+            state[NAMES.get(name, name)] = value
+    return state
+
+
+def _block(name: str, value: Tensor) -> list[tuple[str, Tensor]]:
+    """Queries, keys and values are one tensor there, in this order."""
+    part, _, kind = name.rpartition('.')
+    if name.startswith('attn.in_proj_'):
+        kind = name.removeprefix('attn.in_proj_')
+        return [(f'self_attn.{each}_proj.{kind}', third) for each, third in zip('qkv', value.chunk(3), strict=True)]
+    return [(f'{PARTS.get(part, part)}.{kind}', value)]
