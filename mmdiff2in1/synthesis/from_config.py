@@ -74,7 +74,7 @@ class SynthesisSettings:
             raise ValueError(f'unknown keys in stages.synthesis: {", ".join(unknown)}; known: {", ".join(known)}')
         if 'diffusion' not in given:
             raise ValueError(
-                "stages.synthesis lacks diffusion; expected a diffusers folder, one file of weights, or 'builtin:scenes'"
+                "stages.synthesis lacks diffusion; expected a diffusers folder, a file of weights, or 'builtin:scenes'"
             )
         settings = cls(**given)
         if settings.dtype not in DTYPES:

@@ -269,6 +269,8 @@ def test_a_page_that_cannot_be_filled_stays_as_it_is(tmp_path, monkeypatch, page
         ({'test': None}, "test is null, expected 'mean': the block 'main' of 'scenes' is reported on test"),
         ({'curve': {'step': [1], 'val': []}}, 'curve has 1 of step and 0 of val'),
         ({'arm': 'real only', 'exploiter': {'val': {'mean': 3.0}}}, 'val is 14.0 and that of exploiter 3.0'),
+        ({'steps': {'warmup': 9, 'self_improving': 5}}, 'steps (9, 5), but line 1 of the same block has None'),
+        ({'steps': {'warmup': 9}}, 'self_improving is missing, expected int'),
     ],
 )
 def test_a_malformed_line_is_named(read, changes, message):

@@ -9,9 +9,9 @@ The page is written by hand, but for what stands between these two lines, which 
     <!-- end -->
 
 NAME is SET-TASK-LABELS (the arms at one number of labels), SET-TASK-range (over the numbers of labels) or
-SET-TASK-BLOCK-LABELS with BLOCK knobs, ready or finetune (settings, on the val part). Runs are paired by seed. The plots
-are SET-TASK-LABELS.png, SET-TASK-range.png and SET-TASK-curves.png. The same runs give the same files: a second call
-changes nothing.
+SET-TASK-BLOCK-LABELS with BLOCK knobs, ready or finetune (settings, on the val part). Runs are paired by seed. The
+plots are SET-TASK-LABELS.png, SET-TASK-range.png and SET-TASK-curves.png. The same runs give the same files: a second
+call changes nothing.
 """
 
 import argparse
