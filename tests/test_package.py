@@ -29,7 +29,7 @@ FLOORS = (
     ('components',),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-# Import name → distribution of requirements/runtime.txt that brings it (cv2 comes with mmcv).
+# Import name → distribution of requirements/runtime.txt that brings it (cv2 comes with mmcv, yaml with mmengine).
 BROUGHT_BY = {
     'PIL': 'pillow',
     'cv2': 'onedl-mmcv',
@@ -37,6 +37,7 @@ BROUGHT_BY = {
     'mmengine': 'onedl-mmengine',
     'mmseg': 'onedl-mmsegmentation',
     'mmpretrain': 'onedl-mmpretrain',
+    'yaml': 'onedl-mmengine',
 }
 
 

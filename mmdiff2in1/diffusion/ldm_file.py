@@ -119,8 +119,8 @@ def _prediction_type(file: WeightFile) -> str:
     beside = file.path.with_suffix('.yaml')
     if beside.is_file():
         try:
-            word = yaml.safe_load(beside.read_text())['model']['params'].get('parameterization', 'eps')
-            return PARAMETERIZATIONS[word]
+            params = yaml.safe_load(beside.read_text())['model'].get('params') or {}
+            return PARAMETERIZATIONS[params.get('parameterization', 'eps')]
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'{beside}: expected model.params.parameterization to be one of {", ".join(PARAMETERIZATIONS)}, or not '
