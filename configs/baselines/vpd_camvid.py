@@ -1,6 +1,6 @@
 """vpd_camvid without synthetic samples: θ_E is "real only", θ_C is "real + EMA"; same real samples, same steps.
 
-Expected score: not yet measured over seeds; for seed 0 see ``configs/diff2in1/vpd_camvid.py``.
+Expected score: see ``configs/diff2in1/vpd_camvid.py``.
 """
 
 _base_ = ['../diff2in1/vpd_camvid.py']
