@@ -51,7 +51,8 @@ def store_mark(store: SampleStore) -> str:
 def weights_mark(place: str | Path) -> str:
     """Identity of weights on disk: names, sizes and 64 blocks of each file (gigabytes are not read whole)."""
     digest = hashlib.sha256()
-    root = Path(place) if Path(place).is_file() else resolve_weights(place)
+    root = Path(place).expanduser()
+    root = root if root.is_file() else resolve_weights(place)
     if root.is_file():
         files, root = [file for file in (root, root.with_suffix('.yaml')) if file.is_file()], root.parent
     else:
@@ -71,7 +72,9 @@ def _weights(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for key, inner in value.items():
             if key in WEIGHTS and isinstance(inner, str):
-                if key == 'diffusion' or Path(inner).is_file():  # else the model says what is wrong with it
+                if (
+                    key == 'diffusion' or Path(inner).expanduser().is_file()
+                ):  # else the model says what is wrong with it
                     yield inner
             else:
                 yield from _weights(inner)

@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-SUFFIXES = ('.safetensors', '.ckpt', '.pth', '.pt', '.bin')
 
 
 class Unread:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from evidence.runs import CONTROL, REAL_ONLY
 from tqdm import tqdm
 
 from mmdiff2in1.atomic import append_line, complete_lines, write_atomically
@@ -177,7 +178,7 @@ def _key(record: dict) -> tuple:
 
 def _keys(job) -> set[tuple]:
     """Of every record that the job gives."""
-    arms = {task: ['real only', 'real + EMA', *(arm.name for arm in job.arms(task))] for task in job.tasks}
+    arms = {task: [REAL_ONLY, CONTROL, *(arm.name for arm in job.arms(task))] for task in job.tasks}
     return {(job.block, job.set, job.labels, job.seed, task, arm) for task in job.tasks for arm in arms[task]}
 
 

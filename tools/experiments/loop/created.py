@@ -12,7 +12,7 @@ from mmdiff2in1.datasets.randomness import derived_seed
 
 from .arms import MAX_SAMPLES, Creation
 
-SETTINGS = CreationSettings(num_calls=10, batch_size=16)
+CREATION = CreationSettings(num_calls=10, batch_size=16)
 
 
 def created_pool(creator: Creator, source: Pool, recipe: Creation, seed: int) -> Pool:

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evidence.runs import SETTINGS
 from images.creation import Creator
 from images.pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
 from mmengine.config import Config
 
 from .arms import CREATIONS, Arm, finetune_arms, knob_arms, main_arms, range_arms, readiness_arms
-from .created import SETTINGS, created_pool
+from .created import CREATION, created_pool
 from .features import make_backbone
 from .lockstep import Data, Lockstep, Schedule
 
 UNLABELLED = 240
-SETTINGS_BLOCKS = ('knobs', 'ready', 'finetune')  # compared on `val` alone
 # Warm-up until the scores on `val` (nearly) stand still: the curves are in the records. By number of labels.
 SCHEDULES = {20: Schedule(1000, 300), 60: Schedule(1600, 300), 200: Schedule(2000, 300), 600: Schedule(2400, 300)}
 READY_SCHEDULE = Schedule(1600, 300, warmup_end=0.01)  # θ_C is annealed before it labels
@@ -111,7 +111,7 @@ def prepare(job: Job, places: Places) -> Lockstep:
         labelled, val, test = camvid_train(places.camvid, job.labels, job.seed), camvid_val(places.camvid), None
 
     backbone = make_backbone(_backbone(job.set, weights, job.regime))
-    creator = Creator(backbone.diffusion, SETTINGS, places.work_dir / 'pools')  # the pretrained U-Net in any regime
+    creator = Creator(backbone.diffusion, CREATION, places.work_dir / 'pools')  # the pretrained U-Net in any regime
 
     def pool(name: str) -> Pool:
         if name == 'unlabelled':
@@ -119,7 +119,7 @@ def prepare(job: Job, places: Places) -> Lockstep:
         return created_pool(creator, labelled, CREATIONS[name], job.seed)
 
     return Lockstep(
-        Data(labelled, pool, val, None if job.block in SETTINGS_BLOCKS else test),
+        Data(labelled, pool, val, None if job.block in SETTINGS else test),
         tasks,
         {name: job.arms(name) for name in job.tasks},
         backbone,

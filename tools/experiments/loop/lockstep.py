@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from evidence.runs import CONTROL
 from images.pools import Pool
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from mmdiff2in1.tasks import DenseTask
 from .arms import Arm
 from .features import make_model, shared
 from .learner import Learner
-from .records import CONTROL, Outcome, records
+from .records import Outcome, records
 from .scoring import scores
 from .states import identity, load_state, save_state, write_progress
 from .streams import Batch, Stream

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from evidence.runs import CONTROL, REAL_ONLY
+
 from .arms import CREATIONS, Arm
 
-CONTROL, REAL_ONLY = 'real + EMA', 'real only'
 Curve = list[tuple[int, dict[str, float]]]
 """(step, scores) of each validation."""
 Score = Callable[[str, str], dict[str, float]]
