@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 
-
 class Unread:
     """Stands where a file holds an object that nobody needs here; takes any arguments and state, and does nothing."""
 
