@@ -3,6 +3,8 @@
 B, heads, N (= h·w queries), L tokens.
 """
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
@@ -51,7 +53,9 @@ class CollectingAttnProcessor:
 
 def _probabilities(query: Tensor, key: Tensor, scale: float) -> Tensor:
     """(B, heads, N, L) in float32: the logits of Stable Diffusion 2.1 do not fit into float16."""
-    with torch.autocast(query.device.type, enabled=False):
+    kind = query.device.type
+    # The meta device, where shapes and costs can be asked for without memory, knows no autocast.
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         return (query.float() * scale @ key.float().transpose(-1, -2)).softmax(-1)
 
 

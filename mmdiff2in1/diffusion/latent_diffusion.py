@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from .architectures import ARCHITECTURES
 from .attention import install_collecting_attention
 from .creation import Creation, create
 from .diffusers_folder import read_folder, write_folder
@@ -22,7 +23,7 @@ from .parts import Parts
 from .schedule import SCHEDULE_FIELDS, NoiseSchedule
 from .taps import check_layout
 from .text import CaptionEncoder
-from .tokenizer import caption_tokenizer
+from .tokenizer import tokenizer_of
 from .weights import resolve_weights
 
 POSTERIORS = ('mode', 'sample')
@@ -76,15 +77,15 @@ class LatentDiffusion(nn.Module):
         """Random weights from ``dict(vae=…, unet=…, text_encoder=…, scheduler=…, words=[…], max_length=…)``.
 
         The first four are constructor arguments of AutoencoderKL, UNet2DConditionModel, CLIPTextConfig and of a
-        diffusers scheduler; the tokenizer is made from ``words``. The text width follows from the U-Net's
-        ``cross_attention_dim``.
+        diffusers scheduler; the tokenizer is made from ``words``, or is the one of Stable Diffusion 1.x (``clip``) or
+        2.x (``open_clip``). The text width follows from the U-Net's ``cross_attention_dim``.
+        ``dict(architecture='stable-diffusion-1.5')`` stands for a published one, see :mod:`.architectures`.
 
         Raises:
             ValueError: A part is missing, or one is not known.
         """
-        if set(config) != set(CONFIG_PARTS):
-            raise ValueError(f'a diffusion config has the parts {", ".join(CONFIG_PARTS)}; found {", ".join(config)}')
-        tokenizer = caption_tokenizer(config['words'], config['max_length'])
+        config = _component_configs(config)
+        tokenizer = tokenizer_of(config['words'], config['max_length'])
         text = CLIPTextConfig(
             vocab_size=len(tokenizer),
             max_position_embeddings=config['max_length'],
@@ -189,6 +190,19 @@ class LatentDiffusion(nn.Module):
             digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
             digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
+
+
+def _component_configs(config: dict) -> dict:
+    if set(config) == {'architecture'}:
+        if config['architecture'] not in ARCHITECTURES:
+            raise ValueError(f'unknown architecture {config["architecture"]!r}; known: {", ".join(ARCHITECTURES)}')
+        return ARCHITECTURES[config['architecture']]
+    if set(config) != set(CONFIG_PARTS):
+        raise ValueError(
+            f'a diffusion config has the parts {", ".join(CONFIG_PARTS)}, or the key architecture alone; found '
+            f'{", ".join(config)}'
+        )
+    return config
 
 
 def _check_fit(vae: AutoencoderKL, unet: UNet2DConditionModel, text: CaptionEncoder) -> None:

@@ -15,10 +15,11 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from .architectures import BETAS
 from .ldm_text import TEXT, is_open_clip, text_encoder_config, text_encoder_state
 from .parts import Parts
 from .schedule import NoiseSchedule
-from .tokenizer import CLIP_VOCABULARY, clip_tokenizer
+from .tokenizer import CLIP_VOCABULARY, tokenizer_of
 from .weight_files import WeightFile
 
 UNET, VAE = 'model.diffusion_model.', 'first_stage_model.'
@@ -29,7 +30,6 @@ OTHERS = {
     'down_blocks.': 'one bare diffusers model; give the folder of the whole pipeline',
     'model_ema.': 'averaged weights without the model that they belong to',
 }
-BETAS = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear')
 PARAMETERIZATIONS = {'eps': 'epsilon', 'v': 'v_prediction', 'x0': 'sample'}
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -102,8 +102,8 @@ def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
     scheduler = BETAS | dict(
         prediction_type=_prediction_type(file), clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
-    padding = '!' if open_clip else '<|endoftext|>'
-    return Parts(vae, unet, text, clip_tokenizer(padding, text_config.max_position_embeddings), scheduler)
+    tokenizer = tokenizer_of('open_clip' if open_clip else 'clip', text_config.max_position_embeddings)
+    return Parts(vae, unet, text, tokenizer, scheduler)
 
 
 def _converted(convert: Callable[..., dict[str, Tensor]], state: dict[str, Tensor], config: dict) -> dict[str, Tensor]:

@@ -45,13 +45,28 @@ def caption_tokenizer(words: list[str], max_length: int) -> PreTrainedTokenizerF
 
 
 CLIP_VOCABULARY = 49408
+CLIP_PADDING = {'clip': '<|endoftext|>', 'open_clip': '!'}
+"""The token that fills captions up in Stable Diffusion 1.x and 2.x."""
+
+
+def tokenizer_of(words: list[str] | str, max_length: int) -> PreTrainedTokenizerFast | CLIPTokenizer:
+    """One id per word of ``words``; or the tokenizer of a text encoder of Stable Diffusion, ``clip`` or ``open_clip``.
+
+    Raises:
+        ValueError: Another name.
+    """
+    if not isinstance(words, str):
+        return caption_tokenizer(words, max_length)
+    if words not in CLIP_PADDING:
+        raise ValueError(f'unknown vocabulary {words!r}; known: {", ".join(CLIP_PADDING)}, or a list of words')
+    return clip_tokenizer(CLIP_PADDING[words], max_length)
 
 
 def clip_tokenizer(padding: str, max_length: int) -> CLIPTokenizer:
     """CLIP's own tokenizer (byte pairs, lower case), from the vocabulary file that mmsegmentation carries.
 
     Args:
-        padding: The token that fills captions up: the end of text in Stable Diffusion 1.x, ``!`` in 2.x.
+        padding: The token that fills captions up, see :data:`CLIP_PADDING`.
         max_length: Tokens per caption, both ends included.
     """
     # A data file of an installed package; nothing of that package is imported.

@@ -4,15 +4,10 @@ import gc
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from ldm_names import ldm_names
 from safetensors.torch import save_file
-from tiny_stable_diffusion import SCHEDULE
-from transformers import CLIPTextConfig, CLIPTextModel
 
-from mmdiff2in1.diffusion import LatentDiffusion, NoiseSchedule
-from mmdiff2in1.diffusion.text import CaptionEncoder
-from mmdiff2in1.diffusion.tokenizer import clip_tokenizer
+from mmdiff2in1.diffusion import LatentDiffusion
 
 
 def stable_diffusion_1() -> LatentDiffusion:
@@ -20,34 +15,9 @@ def stable_diffusion_1() -> LatentDiffusion:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float16)
     try:
-        unet = UNet2DConditionModel(
-            block_out_channels=(320, 640, 1280, 1280),
-            layers_per_block=2,
-            down_block_types=('CrossAttnDownBlock2D',) * 3 + ('DownBlock2D',),
-            up_block_types=('UpBlock2D',) + ('CrossAttnUpBlock2D',) * 3,
-            cross_attention_dim=768,
-            attention_head_dim=8,
-        )
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=('DownEncoderBlock2D',) * 4,
-            up_block_types=('UpDecoderBlock2D',) * 4,
-            layers_per_block=2,
-        )
-        text = CLIPTextConfig(
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            hidden_act='quick_gelu',
-            bos_token_id=49406,
-            eos_token_id=49407,
-            pad_token_id=49407,
-        )
-        encoder = CaptionEncoder(CLIPTextModel(text), clip_tokenizer('<|endoftext|>', 77))
+        return LatentDiffusion.from_config(dict(architecture='stable-diffusion-1.5'))
     finally:
         torch.set_default_dtype(torch.float32)
-    return LatentDiffusion(vae, unet, encoder, NoiseSchedule(SCHEDULE | dict(prediction_type='epsilon')))
 
 
 @pytest.mark.slow
