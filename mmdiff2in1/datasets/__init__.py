@@ -2,6 +2,7 @@
 
 from .batch_mix import BatchMix
 from .camvid import CamVidDataset
+from .load_caption import LoadCaption
 from .randomness import derived_randomness, derived_seed, seed_all
 from .samplers import MixedBatchSampler, MixedStream, StreamSampler
 from .scenes_dataset import ScenesDataset
@@ -11,6 +12,7 @@ from .synthetic_sample_dataset import SyntheticSampleDataset
 __all__ = [
     'BatchMix',
     'CamVidDataset',
+    'LoadCaption',
     'MixedBatchSampler',
     'MixedStream',
     'ScenesDataset',

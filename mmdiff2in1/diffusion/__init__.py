@@ -1,6 +1,7 @@
 """The ground floor: latent diffusion models that create images and show their inner features."""
 
 from .creation import Creation
+from .denoising import denoising_errors
 from .features import Features, check_wanted
 from .latent_diffusion import POSTERIORS, LatentDiffusion
 from .schedule import NoiseSchedule, initial_noise
@@ -14,6 +15,7 @@ __all__ = [
     'NoiseSchedule',
     'POSTERIORS',
     'check_wanted',
+    'denoising_errors',
     'freeze_unread',
     'initial_noise',
     'last_read',

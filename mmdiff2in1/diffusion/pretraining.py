@@ -4,11 +4,11 @@ B, 3, H, W: RGB in [-1, 1]; c, h, w: latent; L tokens.
 """
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from .denoising import denoising_errors
 from .latent_diffusion import LatentDiffusion
 
 
@@ -75,6 +75,6 @@ class DenoisingObjective(BaseModel):
             t = ((torch.arange(batch, device=device) + 0.5) * self.schedule.T_max / batch).long()
             noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.unet(self.schedule.add_noise(latents, noise, t), t, self.text(token_ids)).sample.float()
-        error = F.mse_loss(output, self.schedule.target(latents, noise, t), reduction='none').mean((1, 2, 3))
+            context = self.text(token_ids)
+            error = denoising_errors(self.unet, self.schedule, latents, noise, t, context).mean((1, 2, 3))
         return {'loss_denoising': error.mean()} if mode == 'loss' else [{'mse': each} for each in error]

@@ -2,6 +2,13 @@
 
 from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures
 from .decode_heads import GenerativeDecodeHead
-from .segmentors import SelfImprovingSegmentor
+from .segmentors import DenoisingEncoderDecoder, SelfImprovingSegmentor
 
-__all__ = ['DiffusionBackbone', 'FeatureConfig', 'FrozenFeatures', 'GenerativeDecodeHead', 'SelfImprovingSegmentor']
+__all__ = [
+    'DenoisingEncoderDecoder',
+    'DiffusionBackbone',
+    'FeatureConfig',
+    'FrozenFeatures',
+    'GenerativeDecodeHead',
+    'SelfImprovingSegmentor',
+]

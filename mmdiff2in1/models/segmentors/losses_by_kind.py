@@ -13,6 +13,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from torch import Tensor, nn
 
+from .denoising import DenoisingEncoderDecoder
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -51,6 +53,10 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind]) -> dict[str, 
                     own_arguments = _take(arguments, kind.index, batch_size)
                     of_head = head.loss(*own_arguments, kind.samples, segmentor.train_cfg)
                 losses.update({f'{prefix}.{name}': value for name, value in of_head.items()})
+        for kind, losses in zip(kinds, found, strict=True):
+            if kind.name == 'real' and isinstance(segmentor, DenoisingEncoderDecoder):
+                own_inputs = inputs if len(kind.samples) == batch_size else inputs[kind.index]
+                losses.update(segmentor.denoising_loss(own_inputs, kind.samples))
     weighted: dict[str, Any] = {}
     for kind, losses in zip(kinds, found, strict=True):
         weighted.update({f'{kind.name}/{name}': _weighted(name, value, kind.weight) for name, value in losses.items()})
@@ -62,7 +68,7 @@ def _keeps_mmseg_loss(segmentor: Any) -> bool:
         return getattr(type(segmentor), name, None) in [getattr(owner, name) for owner in owners]
 
     return (
-        kept('loss', EncoderDecoder)
+        kept('loss', EncoderDecoder, DenoisingEncoderDecoder)
         and kept('_auxiliary_head_forward_train', EncoderDecoder)
         and kept('_decode_head_forward_train', EncoderDecoder, CascadeEncoderDecoder)
     )
