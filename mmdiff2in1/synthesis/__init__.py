@@ -3,6 +3,9 @@
 Reading a store imports no diffusion code.
 """
 
+from .caption_file import CaptionFile
+from .caption_sources import ClassCaptions, EmptyCaptions, FileCaptions, ModelCaptions
+from .captioning import CaptionSummary, ImageSet, caption_images
 from .captions import captions_of, read_captions
 from .filters import contrast, rejection, score, source_distance
 from .from_config import Job, SynthesisSettings, prepare, run_job, synthesize_from_config
@@ -13,13 +16,21 @@ from .sources import list_images, raw_ignore_value, real_dataset_cfg, source_nam
 from .store import Problem, SampleStore
 
 __all__ = [
+    'CaptionFile',
+    'CaptionSummary',
+    'ClassCaptions',
+    'EmptyCaptions',
+    'FileCaptions',
+    'ImageSet',
     'Job',
+    'ModelCaptions',
     'Problem',
     'Recipe',
     'SampleStore',
     'Source',
     'SynthesisSettings',
     'batches_of',
+    'caption_images',
     'captions_of',
     'check_plan',
     'contrast',

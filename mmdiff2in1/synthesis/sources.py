@@ -44,7 +44,7 @@ def list_images(dataset) -> tuple[str | None, list[str]]:
     paths = list(dict.fromkeys(dataset.get_data_info(index)['img_path'] for index in range(len(dataset))))
     if not paths:
         raise ValueError(f'{type(dataset).__name__} of the config holds no images; check data_root and data_prefix')
-    roots = {leaf.data_root for leaf in _leaves(dataset)}
+    roots = {leaf.data_root for leaf in dataset_leaves(dataset)}
     if len(roots) == 1:
         return roots.pop() or None, paths
     return os.path.commonpath([os.path.abspath(root or '.') for root in roots]), paths
@@ -72,7 +72,7 @@ def raw_ignore_value(dataset) -> int:
     """
     if isinstance(dataset, Mapping):
         dataset = DATASETS.build(_with(dataset, everywhere=dict(lazy_init=True), leaves=dict(pipeline=[])))
-    values = sorted({_leaf_ignore_value(leaf) for leaf in _leaves(dataset)})
+    values = sorted({_leaf_ignore_value(leaf) for leaf in dataset_leaves(dataset)})
     if len(values) > 1:
         raise ValueError(
             f'the concatenated data sets ignore different raw values {values}; '
@@ -99,12 +99,12 @@ def _with(dataset: Mapping, everywhere: dict, leaves: dict) -> dict:
     return changed | leaves
 
 
-def _leaves(dataset) -> list:
+def dataset_leaves(dataset) -> list:
     """The data sets inside concatenation and repetition."""
     if hasattr(dataset, 'datasets'):
-        return [leaf for inner in dataset.datasets for leaf in _leaves(inner)]
+        return [leaf for inner in dataset.datasets for leaf in dataset_leaves(inner)]
     if hasattr(dataset, 'dataset'):
-        return _leaves(dataset.dataset)
+        return dataset_leaves(dataset.dataset)
     return [dataset]
 
 

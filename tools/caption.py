@@ -1,0 +1,248 @@
+"""Write captions of the training images of a config, or of any folder of images, to one JSONL file.
+
+    python tools/caption.py CONFIG --by blip2 --model FOLDER           ask BLIP-2 (or BLIP, or GIT), see below
+    python tools/caption.py CONFIG --by classes                        'a photo of wall, floor and table'
+    python tools/caption.py CONFIG --by file --from captions/          NAME.txt for each image, or another JSONL file
+    python tools/caption.py CONFIG --by empty                          create without captions, on purpose
+    python tools/caption.py --images photos/ --by blip2 --model FOLDER a folder instead of a config
+    python tools/caption.py CONFIG --by classes --dry-run              how many images, how many done, examples
+    torchrun --nproc-per-node 4 tools/caption.py CONFIG --by blip2 …   several processes share the work
+
+FOLDER holds a captioning model of transformers, as `hf download OWNER/NAME --local-dir FOLDER` or save_pretrained write
+it; nothing has to be online. Captions of a model are the paper's way; --by classes needs no model and is right wherever
+the label maps are. A GPU runs the model in bfloat16.
+
+The file has a line {"image": "a/0001.png", "caption": "…"} per image, named from the data root. Running it again goes
+on where it stopped: images that have a caption, from whomever, keep it; killed at any moment a run loses at most the
+batch in hand. --redo makes captions anew. The config finds them with stages.synthesis.captions='<the file>'.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+
+import mmdiff2in1.components  # noqa: F401  registers the data sets
+from mmdiff2in1.diffusion.captioner import ImageCaptioner, check_captioner
+from mmdiff2in1.synthesis.caption_file import CaptionFile
+from mmdiff2in1.synthesis.caption_sources import (
+    TEMPLATE,
+    CaptionSource,
+    ClassCaptions,
+    EmptyCaptions,
+    FileCaptions,
+    ModelCaptions,
+)
+from mmdiff2in1.synthesis.captioning import CaptionSummary, ImageSet, caption_images, keys_of
+from mmdiff2in1.synthesis.from_config import DTYPES
+from mmdiff2in1.synthesis.sources import build_real_dataset
+
+# Flags that only one source of captions reads: (the source, default).
+OWN = {
+    'model': ('blip2', None),
+    'prompt': ('blip2', None),
+    'max_new_tokens': ('blip2', 30),
+    'beams': ('blip2', 5),
+    'device': ('blip2', None),
+    'dtype': ('blip2', None),
+    'template': ('classes', TEMPLATE),
+    'max_names': ('classes', 8),
+    'without': ('classes', ()),
+    'source': ('file', None),
+}
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', nargs='?', help='the images are those of its train_dataloader.dataset')
+    parser.add_argument('--images', type=Path, help='instead of a config: folder of images, searched recursively')
+    parser.add_argument('--by', required=True, choices=('blip2', 'classes', 'file', 'empty'), help='see above')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help="JSONL file (default: the config's stages.synthesis.captions, else captions.jsonl in the data root)",
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='replace any entry of the config: a.b=c')
+    parser.add_argument('--fallback', metavar='TEXT', help='for images that would get no caption')
+    parser.add_argument('--limit', type=int, help='only the first so many images')
+    parser.add_argument(
+        '--redo', choices=('empty', 'all'), help='first forget the empty captions of these images, or all'
+    )
+    parser.add_argument('--dry-run', action='store_true', help='count, show examples; nothing is written')
+    parser.add_argument('--batch-size', type=int, default=8, help='images at a time (8)')
+
+    model = parser.add_argument_group('--by blip2')
+    model.add_argument('--model', metavar='FOLDER', help='folder of the model, or a hub id OWNER/NAME')
+    model.add_argument('--prompt', help="how the model has to begin: 'a photo of'; not a part of the caption")
+    model.add_argument('--max-new-tokens', type=int, help='tokens per caption, at most (30)')
+    model.add_argument('--beams', type=int, help='beam search; 1 is greedy and faster (5)')
+    model.add_argument('--device', help="'cpu', 'cuda:0' … (default: a GPU if there is one)")
+    model.add_argument('--dtype', choices=DTYPES, help='of the weights (default: bfloat16 on a GPU, else float32)')
+
+    classes = parser.add_argument_group('--by classes')
+    classes.add_argument('--template', help=f'the sentence, with a place for {{names}} ({TEMPLATE!r})')
+    classes.add_argument('--max-names', type=int, help='so many classes, those with the most pixels (8)')
+    classes.add_argument('--without', nargs='+', metavar='NAME', help='classes that are never told, e.g. background')
+
+    file = parser.add_argument_group('--by file')
+    file.add_argument('--from', dest='source', metavar='PATH', help='JSONL file, or folder with NAME.txt per image')
+    args = parser.parse_args(arguments)
+    complain(parser, args)
+    for name, (_, default) in OWN.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+    return args
+
+
+def complain(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends with what is wrong about the flags, if anything is."""
+    if (args.config is None) == (args.images is None):
+        parser.error('expected either a CONFIG or --images FOLDER')
+    if args.images is not None and args.by == 'classes':
+        parser.error('--by classes reads the label maps of a data set: it needs a CONFIG, not --images')
+    for name, (by, _) in OWN.items():
+        if getattr(args, name) is not None and by != args.by:
+            flag = 'from' if name == 'source' else name.replace('_', '-')
+            parser.error(f'--{flag} belongs to --by {by}, found --by {args.by}')
+    for by, name, flag in (('blip2', 'model', '--model FOLDER'), ('file', 'source', '--from PATH')):
+        if args.by == by and getattr(args, name) is None:
+            parser.error(f'--by {by} needs {flag}')
+    for name in ('batch_size', 'limit', 'max_new_tokens', 'beams', 'max_names'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} is {getattr(args, name)}, expected at least 1')
+    if args.redo and int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        parser.error('--redo works in one process; to begin anew in several, move the caption file away first')
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_args(arguments)
+    rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+    images, source, out = prepare(args)
+    if args.dry_run:
+        dry_run(images, source, out, args)
+        return
+    check_writable(out)
+    if args.redo:
+        forget(images, out, args.redo)
+    complete = caption_images(
+        images,
+        source,
+        out,
+        fallback=args.fallback,
+        batch_size=args.batch_size,
+        rank=rank,
+        world_size=world_size,
+        progress=rank == 0,
+    )
+    if complete:
+        report(images, out, args)
+    else:
+        print(f'process {rank}: done; others are at work, the last one puts {out} together')
+
+
+def prepare(args: argparse.Namespace) -> tuple[ImageSet, CaptionSource, Path]:
+    """The images, where their captions come from, and the file; no model is loaded yet.
+
+    Raises FileNotFoundError or ValueError for what the flags name and is not there or does not fit.
+    """
+    if args.by == 'blip2':
+        check_captioner(args.model)
+    cfg, dataset = Config(), None
+    if args.config:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        dataset = build_real_dataset(cfg)
+    images = (ImageSet.of_folder(args.images) if dataset is None else ImageSet.of_dataset(dataset)).first(args.limit)
+    named = ((cfg.get('stages') or {}).get('synthesis') or {}).get('captions')
+    out = args.out or Path(named or Path(images.root or '.') / 'captions.jsonl')
+    return images, make_source(args, dataset), out
+
+
+def check_writable(out: Path) -> None:
+    """Ends the run, before the work, if `out` cannot be written, or lies in a folder that is marked read-only."""
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    # The mark counts for an administrator too, who could write: shared data are often protected by nothing else.
+    if not os.access(folder, os.W_OK) or not folder.stat().st_mode & 0o222:
+        raise SystemExit(f'{folder} is read-only; name another place for the captions with --out FILE')
+
+
+def make_source(args: argparse.Namespace, dataset) -> CaptionSource:
+    if args.by == 'classes':
+        return ClassCaptions(dataset, args.template, args.max_names, args.without)
+    if args.by == 'file':
+        return FileCaptions(args.source, allow_missing=args.fallback is not None)
+    return EmptyCaptions() if args.by == 'empty' else ModelCaptions(lambda: load_model(args))
+
+
+def load_model(args: argparse.Namespace) -> ImageCaptioner:
+    device = args.device
+    if device is None and torch.cuda.is_available():
+        device = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
+    return ImageCaptioner.from_pretrained(
+        args.model,
+        DTYPES[args.dtype] if args.dtype else None,
+        device or 'cpu',
+        prompt=args.prompt,
+        max_new_tokens=args.max_new_tokens,
+        num_beams=args.beams,
+    )
+
+
+def dry_run(images: ImageSet, source: CaptionSource, out: Path, args: argparse.Namespace) -> None:
+    """Print what is there and what is missing, and a few captions as they would be written."""
+    keys = keys_of(images, CaptionFile(out).read())
+    todo = [path for path, key in zip(images.paths, keys, strict=True) if key is None]
+    print(f'{len(images.paths)} images, of which {len(images.paths) - len(todo)} have a caption in {out}')
+    source.check(todo)
+    shown = todo[: min(3, args.batch_size)]
+    if shown:
+        source(shown[:1])  # loads the model, if there is one
+        started = time.perf_counter()
+        captions = source(shown)
+        seconds = (time.perf_counter() - started) / len(shown)
+        for path, caption in zip(shown, captions, strict=True):
+            print(f'  {path}: {caption or args.fallback or "(empty)"}')
+        print(f'{seconds:.2g} s per image in a batch of {len(shown)}: about {seconds * len(todo) / 60:.2g} min for all')
+    print('dry run: nothing was written')
+
+
+def forget(images: ImageSet, out: Path, which: str) -> None:
+    """Take captions of these images out of the file: those that are empty, or all."""
+    file = CaptionFile(out)
+    captions = file.read()
+    keys = {key for key in keys_of(images, captions) if key is not None}
+    gone = {key for key in keys if which == 'all' or not captions[key].strip()}
+    file.forget(gone)
+    print(f'{len(gone)} captions taken out of {out}')
+
+
+def report(images: ImageSet, out: Path, args: argparse.Namespace) -> None:
+    """How many, what they look like, what to mind, and how to use them."""
+    summary = CaptionSummary.of(images, CaptionFile(out).read())
+    print(f'written: {out}, captions of {len(summary.captions)} images')
+    for name, caption in summary.examples() if args.by != 'empty' else ():
+        print(f'  {name}: {caption or "(empty)"}')
+    for caption, count in summary.repeated[:3]:
+        print(f'mind: {count} of {len(summary.captions)} images have the caption {caption!r}')
+    if summary.empty:
+        print(
+            f'mind: {len(summary.empty)} captions are empty, the first is that of {summary.empty[0]}. Creation refuses '
+            "these images unless stages.synthesis.caption_fallback is set ('' creates them without a caption)"
+            + ('' if args.by == 'empty' else '; --redo empty --fallback TEXT gives them one')
+        )
+    if args.config:
+        fallback = ", caption_fallback=''" if args.by == 'empty' else ''
+        print(
+            f'to create from them, in {args.config}: stages = dict(synthesis=dict(captions={str(out)!r}{fallback}, …))'
+        )
+    else:
+        print(f'to train on them: tools/pretrain_diffusion.py --images {args.images} --captions {out} --out FOLDER')
+
+
+if __name__ == '__main__':
+    main()
