@@ -1,11 +1,12 @@
-"""Looks at a spread of image and label files before a long training starts."""
+"""Looks at a spread of image and label files before a long training starts; `dataset_report` looks at all of them."""
 
-import numpy as np
 from mmengine.config import Config
-from mmseg.registry import DATASETS
-from PIL import Image
 
-LABEL_KEY = 'seg_map_path'
+from .dataset_checks.labels import LabelRules
+from .dataset_checks.pair import LABEL_KEY, inspect_pair
+from .dataset_checks.parts import data_parts, head_settings, spread
+
+ALL_OF_IT = 'tools/check_dataset.py CONFIG looks at all files'
 
 
 def check_labels(dataset, num_classes: int, name: str, most: int = 64) -> int:
@@ -21,67 +22,32 @@ def check_labels(dataset, num_classes: int, name: str, most: int = 64) -> int:
         Pairs read.
 
     Raises:
-        ValueError: A file that cannot be read, a label of another size than its image, or label values that are neither
-            a class nor the ignore index; with the file, what was found and what was expected.
+        ValueError: A file that is missing or cannot be read, a label of another size than its image, or label values
+            that are neither a class nor the ignore index; with the file, what was found and what was expected.
     """
-    indices = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, min(most, len(dataset)))})
+    indices = spread(len(dataset), most)
+    rules = LabelRules.of(dataset, num_classes)
     for index in indices:
         info = dataset.get_data_info(index)
         if info.get(LABEL_KEY) is None:
             return 0
-        image, label = _read(info['img_path']), _read(info[LABEL_KEY])
-        if label.shape[:2] != image.shape[:2]:
-            raise ValueError(
-                f'{name}: {info[LABEL_KEY]} is {label.shape[0]}×{label.shape[1]}, its image {info["img_path"]} '
-                f'{image.shape[0]}×{image.shape[1]} (height × width): a label must have the size of its image'
-            )
-        _check_values(label, info, num_classes, dataset.ignore_index, name)
+        errors = [problem for problem in inspect_pair(info, rules).problems if problem.severity == 'error']
+        if errors:
+            raise ValueError(f'{name}: {errors[0]} ({ALL_OF_IT})')
     return len(indices)
 
 
 def check_data(cfg: Config) -> None:
-    """:func:`check_labels` for the sets of a config with a ``SelfImprovingSegmentor``."""
-    head = cfg.model.segmentor.get('decode_head', {})
-    head = head[-1] if isinstance(head, list) else head
-    num_classes = head.get('head', head).get('num_classes')
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        if not cfg.get(loader):
-            continue
-        dataset_cfg = cfg[loader].dataset
-        if dataset_cfg.type == 'SyntheticSampleDataset':
-            dataset_cfg = dataset_cfg.dataset
-        dataset = DATASETS.build(dataset_cfg)
-        dataset.full_init()
-        for part in _parts(dataset):
-            if num_classes is not None and hasattr(part, 'ignore_index'):
-                check_labels(part, num_classes, f'{loader}.dataset')
+    """:func:`check_labels` for the sets of a config: one with a ``SelfImprovingSegmentor``, or mmseg's own.
 
-
-def _parts(dataset) -> list:
-    """The datasets inside mmengine's RepeatDataset and ConcatDataset."""
-    if hasattr(dataset, 'datasets'):
-        return [part for inner in dataset.datasets for part in _parts(inner)]
-    return _parts(dataset.dataset) if hasattr(dataset, 'dataset') else [dataset]
-
-
-def _read(path: str) -> np.ndarray:
-    """Decoded to the last byte, as mmseg decodes labels: a palette image gives its indices."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except OSError as error:
-        raise ValueError(f'{path}: expected a whole image file, found: {error}') from error
-
-
-def _check_values(label: np.ndarray, info: dict, num_classes: int, ignore_index: int, name: str) -> None:
-    values = np.unique(label).astype(int)
-    if info.get('reduce_zero_label'):
-        values = np.where(values == 0, ignore_index, values - 1)
-    mapped = {(info.get('label_map') or {}).get(int(v), int(v)) for v in values}
-    strange = sorted(v for v in mapped if not 0 <= v < num_classes and v != ignore_index)
-    if strange:
-        raise ValueError(
-            f'{name}: {info[LABEL_KEY]} holds the label values {strange[:8]} after zero-label reduction and label map; '
-            f'expected 0 … {num_classes - 1} or {ignore_index} (ignore). Check num_classes, reduce_zero_label and '
-            'ignore_index'
-        )
+    Raises:
+        FileNotFoundError: A folder or split file is not there, or a set is empty; with the command that makes it.
+        ValueError: A set cannot be listed, or see :func:`check_labels`.
+    """
+    num_classes = head_settings(cfg).get('num_classes')
+    for part in data_parts(cfg):
+        if part.problems:
+            missing = part.problems[0].check.startswith('missing')
+            raise (FileNotFoundError if missing else ValueError)(f'{part.name}: {part.problems[0]}')
+        if num_classes is not None and hasattr(part.dataset, 'ignore_index'):
+            check_labels(part.dataset, num_classes, part.name)

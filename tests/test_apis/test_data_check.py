@@ -5,10 +5,11 @@ import re
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from tiny_chain import chain_config
 
-from mmdiff2in1.apis.data_check import check_labels
+from mmdiff2in1.apis.data_check import check_data, check_labels
 from mmdiff2in1.apis.training import train
 from mmdiff2in1.datasets import CamVidDataset, ScenesDataset
 
@@ -30,7 +31,7 @@ def test_good_labels_pass(pair):
 
 def test_label_of_another_size(pair):
     cv2.imwrite(str(pair[0] / 'label' / 'a.png'), np.zeros((8, 11), np.uint8))
-    with pytest.raises(ValueError, match=r'label/a\.png is 8×11.*8×12'):
+    with pytest.raises(ValueError, match=r'label/a\.png: found 8×11 .*expected 8×12'):
         check_labels(pair[1](), 11, 'train')
 
 
@@ -55,8 +56,47 @@ def test_ignore_index_and_zero_label_reduction_count(pair):
 def test_truncated_file(pair, name):
     file = pair[0] / name / 'a.png'
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=rf'{name}/a\.png: expected a whole image file'):
+    with pytest.raises(ValueError, match=rf'{name}/a\.png: found .*expected a whole image file'):
         check_labels(pair[1](), 11, 'train')
+
+
+def test_missing_label_file(pair):
+    dataset = pair[1]()
+    info = dataset.get_data_info(0)
+    (pair[0] / 'label' / 'a.png').unlink()
+    dataset.get_data_info = lambda index: info
+    with pytest.raises(ValueError, match=r'label/a\.png: found no such file; expected a label'):
+        check_labels(dataset, 11, 'train')
+
+
+def data_config(root, **dataset):
+    """mmseg's own kind of config, without self-improving."""
+    prefix = dict(img_path='image', seg_map_path='label')
+    dataset = dict(type='CamVidDataset', data_root=str(root), data_prefix=prefix) | dataset
+    head = dict(decode_head=dict(num_classes=11, ignore_index=11))
+    return ConfigDict(model=head, train_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=dataset)))
+
+
+def test_sets_of_a_plain_config_inside_wrappers_are_read(pair):
+    check_data(data_config(pair[0]))
+    cv2.imwrite(str(pair[0] / 'label' / 'a.png'), np.full((8, 12), 12, np.uint8))
+    with pytest.raises(ValueError, match=r'train: .*label values \[12\]; expected 0 … 10 or 11'):
+        check_data(data_config(pair[0]))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(data_root='no/such'), r'train: no/such/image: found nothing there; .* is the nearest folder.*data_root'),
+        (dict(ann_file='20pct-seed1.txt'), r'make_splits\.py .*image --percent 20 --seed 1 --suffix \.png --out'),
+        (dict(ann_file='mine.txt'), r'mine\.txt: found nothing there.*expected a split file.*make_splits\.py'),
+        (dict(img_suffix='.jpg'), r'image: found no images that end in \.jpg; expected at least one'),
+        (dict(type='ScenesDataset', data_root='no'), r'make_scenes\.py --out no'),
+    ],
+)
+def test_missing_data_name_the_next_step(pair, change, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        check_data(data_config(pair[0], **change))
 
 
 def test_the_chain_checks_before_it_trains(chain_folder, tmp_path):

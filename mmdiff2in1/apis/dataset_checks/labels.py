@@ -1,0 +1,115 @@
+"""Which values a class label may hold, and what is wrong with one that holds others. The one truth for it.
+
+K: classes. *Raw* values stand in a label file; *trained* values are what mmseg's `LoadAnnotations` makes of them
+(zero-label reduction, then the label map).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .problem import Problem
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """Which raw values a label may hold. `num_classes` (K): None, if nobody knows; then every value is allowed."""
+
+    num_classes: int | None
+    ignore_index: int = 255
+    reduce_zero_label: bool = False
+    label_map: Mapping[int, int] | None = None
+    palette: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def of(cls, dataset, num_classes: int | None) -> 'LabelRules':
+        """Those of an mmseg dataset; without `num_classes` its class names count."""
+        metainfo = dataset.metainfo
+        return cls(
+            num_classes or len(metainfo.get('classes') or ()) or None,
+            getattr(dataset, 'ignore_index', 255),
+            bool(getattr(dataset, 'reduce_zero_label', False)),
+            getattr(dataset, 'label_map', None),
+            tuple(tuple(colour) for colour in metainfo.get('palette') or ()),
+        )
+
+    @cached_property
+    def trained(self) -> np.ndarray:
+        """The trained value of each raw value 0 … 255, (256,) int."""
+        values = np.arange(256)
+        if self.reduce_zero_label:
+            # mmseg's own numbers, whatever the ignore index is: 0 and 255 become 255.
+            values = np.where((values == 0) | (values == 255), 255, values - 1)
+        reduced = values.copy()
+        for old, new in (self.label_map or {}).items():
+            values[reduced == old] = new % 256
+        return values
+
+    @cached_property
+    def allowed(self) -> np.ndarray:
+        """Whether each raw value 0 … 255 becomes a class or the ignore index, (256,) bool."""
+        if self.num_classes is None:
+            return np.ones(256, bool)
+        return (self.trained < self.num_classes) | (self.trained == self.ignore_index)
+
+
+def class_pixels(path: str, label: np.ndarray, rules: LabelRules, problems: list[Problem]) -> np.ndarray | None:
+    """Pixels per raw value of a label, (256,); None if it holds something else than class indices.
+
+    Args:
+        path: Of the label file, for the problems.
+        label: Its content, unchanged.
+        rules: What it may hold.
+        problems: Gets what is wrong with it, at most one.
+    """
+    if label.ndim != 2:
+        problems.append(_colours(path, label, rules))
+        return None
+    if label.dtype.kind == 'f' or label.size and (label.min() < 0 or label.max() > 255):
+        found = f'{label.dtype} values {label.min()} … {label.max()}'
+        step = 'Convert them to class indices in 8 bits; mmseg would keep only the lowest 8 bits of each value'
+        problems.append(Problem('error', 'label-values', path, found, 'class indices of 8 bits', step))
+        return None
+    raw = np.bincount(label.astype(np.uint8).ravel(), minlength=256)
+    strange = np.flatnonzero((raw > 0) & ~rules.allowed)
+    if strange.size:
+        problems.append(_strange_values(path, strange, raw, rules))
+    elif raw.sum() == raw[rules.trained == rules.ignore_index].sum() and rules.num_classes is not None:
+        step = 'Nothing can be learnt from it: leave the pair out, or look whether reduce_zero_label removes its class'
+        expected = 'at least one pixel with a class'
+        problems.append(Problem('warning', 'all-ignored', path, 'only ignored pixels', expected, step))
+    return raw
+
+
+def _strange_values(path: str, strange: np.ndarray, raw: np.ndarray, rules: LabelRules) -> Problem:
+    K, trained = rules.num_classes, sorted(set(rules.trained[strange].tolist()))
+    changed = ' after zero-label reduction and label map' if rules.reduce_zero_label or rules.label_map else ''
+    if rules.reduce_zero_label and rules.ignore_index != 255:
+        step = 'reduce_zero_label turns 0 into 255: set ignore_index=255 as well, or renumber the labels'
+    elif trained == [K] and not rules.reduce_zero_label and raw[0]:
+        step = (
+            f'If 0 means unlabelled and 1 … {K} are the classes, set reduce_zero_label=True; if {K} means unlabelled, '
+            f'ignore_index={K} here and in the decode head'
+        )
+    elif len(trained) == 1 and not rules.reduce_zero_label:
+        step = f'If {trained[0]} means unlabelled, set ignore_index={trained[0]} here and in the decode head'
+    else:
+        step = 'Check num_classes, reduce_zero_label and ignore_index, or renumber the labels'
+    found = f'label values {trained[:8]}{" and more" if len(trained) > 8 else ""}{changed}'
+    return Problem('error', 'label-values', path, found, f'0 … {K - 1} or {rules.ignore_index} (ignore)', step)
+
+
+def _colours(path: str, label: np.ndarray, rules: LabelRules) -> Problem:
+    channels = label[..., :3].astype(np.int64).reshape(-1, min(label.shape[-1], 3))
+    # One number per pixel: rows are slow to compare.
+    packed = np.unique(channels @ (1 << 8 * np.arange(channels.shape[1])))
+    colours = packed[:, None] >> 8 * np.arange(channels.shape[1]) & 255
+    found = f'{label.shape[-1]} channels with {len(colours)} colours'
+    step = 'Colour-coded: convert each colour to its class index with the colour table of the set'
+    if (colours == colours[:, :1]).all():
+        step = 'All channels are equal: save one of them as an 8-bit grey PNG'
+    elif {tuple(colour) for colour in colours.tolist()} <= {*rules.palette, (0, 0, 0)}:
+        step = "These are colours of the set's palette: save the index of each colour in METAINFO['palette'] instead"
+    return Problem('error', 'label-channels', path, found, 'one channel of class indices', step)

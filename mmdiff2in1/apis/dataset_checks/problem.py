@@ -1,0 +1,22 @@
+"""One thing that is wrong with a data set, as a sentence and for a file."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a file, folder or field of a config.
+
+    `severity` is 'error' (the training would stop, or learn something wrong) or 'warning' (look at it). `check` names
+    the kind of problem.
+    """
+
+    severity: str
+    check: str
+    file: str
+    found: str
+    expected: str
+    next_step: str
+
+    def __str__(self) -> str:
+        return f'{self.file}: found {self.found}; expected {self.expected}. {self.next_step}'

@@ -1,0 +1,63 @@
+"""Fields of a config that must agree with its data sets: numbers of classes, ignored index, zero-label reduction.
+
+K: classes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .pair import LABEL_KEY
+from .parts import DataPart, head_settings
+from .problem import Problem
+
+
+def setting_problems(cfg: Mapping, parts: Sequence[DataPart]) -> list[Problem]:
+    """What does not agree, for the sets with class labels; a config without a model is checked as far as it goes."""
+    head = head_settings(cfg)
+    found = {}
+    for part in parts:
+        if part.dataset is None or LABEL_KEY not in getattr(part.dataset, 'data_prefix', {}):
+            continue
+        for problem in (*_head(head, part), *_evaluator(cfg, part), *_reduction(part)):
+            found[str(problem)] = problem
+    return list(found.values())
+
+
+def _head(head: Mapping, part: DataPart) -> Iterable[Problem]:
+    kind, K = part.cfg['type'], len(part.dataset.metainfo.get('classes') or ())
+    if K and head.get('num_classes') not in (None, K):
+        step = f'Set decode_head.num_classes={K} (and the auxiliary heads)'
+        yield _error('num-classes', 'decode_head.num_classes', head['num_classes'], f'{K}, the classes of {kind}', step)
+    ignored, theirs = head.get('ignore_index', 255), getattr(part.dataset, 'ignore_index', 255)
+    if head and ignored != theirs:
+        step = (
+            f'Set ignore_index={theirs} in the decode head (and the auxiliary heads), or ignore_index of the data set'
+        )
+        expected = f'{theirs}, the ignore_index of {kind}: the loss would take it for a class'
+        yield _error('ignore-index', 'decode_head.ignore_index', ignored, expected, step)
+
+
+def _evaluator(cfg: Mapping, part: DataPart) -> Iterable[Problem]:
+    theirs = getattr(part.dataset, 'ignore_index', 255)
+    for loader in {part.loader, *part.shared_by} - {'train'}:
+        evaluators = cfg.get(f'{loader}_evaluator') or []
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            found = evaluator.get('ignore_index', 255)
+            if evaluator.get('type') == 'IoUMetric' and found != theirs:
+                step = f'Set ignore_index={theirs} in {loader}_evaluator'
+                expected = f'{theirs}, the ignore_index of {part.cfg["type"]}: ignored pixels would lower the score'
+                yield _error('ignore-index', f'{loader}_evaluator.ignore_index', found, expected, step)
+
+
+def _reduction(part: DataPart) -> Iterable[Problem]:
+    theirs = bool(getattr(part.dataset, 'reduce_zero_label', False))
+    for transform in part.cfg.get('pipeline') or []:
+        asked = transform.get('reduce_zero_label') if isinstance(transform, Mapping) else None
+        if asked is not None and bool(asked) != theirs:
+            step = 'Leave reduce_zero_label out of the pipeline and set it in the data set alone'
+            expected = f'{theirs}, as the data set says: mmseg stops at the first image'
+            where = f'{part.loader}_dataloader: {transform["type"]}.reduce_zero_label'
+            yield _error('reduce-zero-label', where, asked, expected, step)
+
+
+def _error(check: str, field: str, found: object, expected: str, step: str) -> Problem:
+    return Problem('error', check, field, str(found), expected, step)

@@ -1,0 +1,78 @@
+"""Check the data sets of a config before a training: every image, every label, what is missing, what does not fit.
+
+    python tools/check_dataset.py configs/diff2in1/vpd_scenes.py
+    python tools/check_dataset.py my_mmseg_config.py --limit 200         # a quick look, evenly spread
+    python tools/check_dataset.py my_mmseg_config.py --cfg-options val_dataloader.dataset.data_root=/my/data
+
+Walks the sets of the train, val and test loaders, inside SyntheticSampleDataset and mmengine's wrappers too. Looks for
+missing folders and split files, counts other than the official ones, images without label and labels without image,
+files that cannot be read to the end, sizes that differ, colour-coded labels, values that are no class (a forgotten
+reduce_zero_label, another ignore index), labels without any class, images of val or test that are in train as well,
+classes that never occur, fields of the config that contradict the data. Depth and normal labels are read as the tasks
+of this package store them. Synthetic samples are not read here: tools/synthesize.py CONFIG --verify does that.
+
+Writes OUT/report.json (everything) and OUT/overlays.png (labels over images, with the classes: look at it). Files are
+only read. Exit status 0: no errors, there may be warnings; 1: errors.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from PIL import Image
+
+import mmdiff2in1.components  # noqa: F401  registers the data sets
+from mmdiff2in1.apis.dataset_checks.parts import head_settings
+from mmdiff2in1.apis.dataset_checks.pictures import dataset_pictures
+from mmdiff2in1.apis.dataset_checks.report import report_text
+from mmdiff2in1.apis.dataset_report import check_datasets
+from mmdiff2in1.atomic import write_atomically
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file; its model is not built')
+    parser.add_argument('--out', type=Path, help='default: work_dirs/check_dataset/CONFIG')
+    parser.add_argument('--limit', type=int, help='read only so many pairs of each set, evenly spread (default: all)')
+    parser.add_argument('--pictures', type=int, default=8, help='pairs drawn; 0: no picture (default: %(default)s)')
+    parser.add_argument('--workers', type=int, help='threads that read (default: one per core)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={},
+        help='changes to the config, e.g. val_dataloader.dataset.data_root=/my/data',
+    )  # fmt: skip
+    args = parser.parse_args(arguments)
+    for name in ('limit', 'workers'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name} {getattr(args, name)}: expected at least 1')
+    if args.pictures < 0:
+        parser.error(f'--pictures {args.pictures}: expected 0 or more')
+    return args
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Reads, prints, writes."""
+    args = parse_args(arguments)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    out = args.out or Path('work_dirs', 'check_dataset', Path(args.config).stem)
+    report, parts = check_datasets(cfg, args.limit, args.workers)
+    if not parts:
+        print(f'{args.config}: found no train, val or test dataloader, expected at least one', file=sys.stderr)
+        return 1
+    print(report_text(report))
+    write_atomically(out / 'report.json', (json.dumps(report.as_dict(), indent=2) + '\n').encode())
+    print(f'written: {out / "report.json"}')
+    sheet = dataset_pictures(parts, head_settings(cfg).get('num_classes'), args.pictures) if args.pictures else None
+    if sheet is not None:
+        Image.fromarray(sheet).save(out / 'overlays.png')
+        print(f'written: {out / "overlays.png"}')
+    return int(bool(report.problems('error')))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

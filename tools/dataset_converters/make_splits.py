@@ -1,0 +1,95 @@
+"""Draw split files from a seed: which images count as labelled in a data-efficiency experiment, or with few labels.
+
+    python tools/dataset_converters/make_splits.py data/ade/ADEChallengeData2016/images/training \
+        --percent 10 20 30 40 50 60 70 80 90
+    python tools/dataset_converters/make_splits.py my_set/train_jpg --count 50 200 --seed 1 --out my_set/splits
+
+Writes OUT/10pct-seed0.txt ... and OUT/50images-seed1.txt ...: one image per line, its path below the folder without the
+suffix, sorted. A config reads one with ann_file='splits/10pct-seed0.txt' (below data_root).
+
+The splits of one seed are nested: what is in 10 % is in 20 %, and in any --count that is larger. They depend on the
+names and the seed alone, not on the order of files on disk. The number of images is percent * N / 100, a half rounded
+up: 10 % of ADE20K's 20210 are 2021. A file that is there is kept; one with other content stops the script.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mmdiff2in1.datasets.splits import image_names, make_splits, write_splits
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('images', type=Path, help='folder of the training images; folders below it count as well')
+    parser.add_argument('--percent', nargs='+', type=float, default=[], help='share of the images, e.g. 10 20 30')
+    parser.add_argument('--count', nargs='+', type=int, default=[], help='numbers of images, e.g. 50 200')
+    parser.add_argument('--seed', type=int, default=0, help='another seed draws other images (default: %(default)s)')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='folder for the split files (default: splits, beside the folder images that holds them)',
+    )
+    parser.add_argument(
+        '--suffix', help="the data set's img_suffix, e.g. _leftImg8bit.png (default: the one found in the folder)"
+    )
+    parser.add_argument('--dry-run', action='store_true', help='say what would be written, then stop')
+    args = parser.parse_args(arguments)
+    if args.out is None:
+        beside = next((folder for folder in (args.images, *args.images.parents) if folder.name == 'images'), None)
+        if beside is None:
+            parser.error(f'{args.images} is not below a folder named images: say with --out where the files go')
+        args.out = beside.parent / 'splits'
+    if not args.percent and not args.count:
+        parser.error('nothing to draw: name --percent or --count')
+    wrong = [percent for percent in args.percent if not 0 < percent <= 100]
+    if wrong:
+        parser.error(f'--percent {wrong[0]:g}: expected more than 0 and at most 100')
+    return args
+
+
+def names_of(folder: Path, suffix: str | None) -> tuple[list[str], str]:
+    """The images' names without suffix, and the suffix.
+
+    Raises:
+        ValueError: No folder, no images, or images of several kinds.
+    """
+    if not folder.is_dir():
+        raise ValueError(f'{folder}: found no such folder, expected the folder of the training images')
+    if suffix is None:
+        files = (file for file in folder.rglob('*') if file.is_file() and not file.name.startswith('.'))
+        found = Counter(file.suffix for file in files if file.suffix.lower() in SUFFIXES)
+        if len(found) != 1:
+            kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(found.items())) or 'no images'
+            raise ValueError(f"{folder}: found {kinds}, expected images of one kind; name the data set's with --suffix")
+        (suffix,) = found
+    names = image_names(folder, suffix)
+    if not names:
+        raise ValueError(f'{folder}: found no files that end in {suffix}; correct --suffix or the folder')
+    return names, suffix
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draws, writes, prints."""
+    args = parse_args(arguments)
+    try:
+        names, suffix = names_of(args.images, args.suffix)
+        splits = make_splits(names, args.seed, args.percent, args.count)
+        print(f'{args.images}: {len(names)} images (*{suffix})')
+        new = [] if args.dry_run else write_splits(args.out, splits)
+    except (ValueError, OSError) as error:
+        print(f'make_splits: {error}', file=sys.stderr)
+        return 1
+    for file, chosen in splits.items():
+        path = args.out / file
+        state = 'written' if path in new else 'there already' if path.exists() else 'would be written'
+        print(f'{path}: {len(chosen)} images, {state}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
