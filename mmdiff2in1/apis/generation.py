@@ -93,7 +93,13 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
             f'{type(backbone).__name__} has no diffusion model to create with; name weights by diffusion=… '
             "('builtin:scenes' comes with the package), or in stages.synthesis.diffusion"
         )
-    return build_diffusion(SynthesisSettings.from_cfg(cfg)).to(device).requires_grad_(False)
+    diffusion = build_diffusion(SynthesisSettings.from_cfg(cfg))
+    if not isinstance(diffusion, LatentDiffusion):
+        raise ValueError(
+            'stages.synthesis.diffusion names a pipeline that creates training images only; name Stable Diffusion 1.x '
+            "or 2.x by diffusion=…, or 'builtin:scenes'"
+        )
+    return diffusion.to(device).requires_grad_(False)
 
 
 def settings_for(cfg: Config, from_images: bool, T_max: int, **given: Any) -> GenerationSettings:
@@ -103,6 +109,8 @@ def settings_for(cfg: Config, from_images: bool, T_max: int, **given: Any) -> Ge
     the config draws T from a list or a range, the middle one is taken.
     """
     chosen = {name: value for name, value in _of_config(cfg).items() if name in GenerationSettings.__dataclass_fields__}
+    if chosen.get('solver') == 'pipeline':  # what creates training images is another model, see PipelineCreator
+        del chosen['solver']
     choices = timestep_choices(chosen.get('T', 600))
     chosen['T'] = choices[len(choices) // 2]
     if not from_images:

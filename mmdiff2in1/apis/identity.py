@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmdiff2in1.diffusion.weights import resolve_weights
+from mmdiff2in1.diffusion.weights import find_weights
 from mmdiff2in1.synthesis import SampleStore
 
 # Where things are, how they are shown, how fast they are read: none of it changes what is trained.
@@ -52,7 +52,7 @@ def weights_mark(place: str | Path) -> str:
     """Identity of weights on disk: names, sizes and 64 blocks of each file (gigabytes are not read whole)."""
     digest = hashlib.sha256()
     root = Path(place).expanduser()
-    root = root if root.is_file() else resolve_weights(place)
+    root = root if root.is_file() else find_weights(place)
     if root.is_file():
         files, root = [file for file in (root, root.with_suffix('.yaml')) if file.is_file()], root.parent
     else:

@@ -16,6 +16,7 @@ from .solvers import SOLVERS
 from .timesteps import timestep_grid
 
 if TYPE_CHECKING:
+    from .creator import ImageCreator
     from .latent_diffusion import LatentDiffusion
 
 
@@ -75,8 +76,8 @@ def create(
             is no multiple of ``diffusion.multiple``; see also ``timestep_grid``.
     """
     schedule = diffusion.schedule
-    timesteps = timestep_grid(T, num_calls, grid, schedule.T_max)
-    _check(diffusion, images, captions, seeds, T, solver, size)
+    timesteps = planned_timesteps(T, num_calls, grid, solver, schedule.T_max)
+    check_request(diffusion, images, captions, seeds, T, size)
     device, dtype = diffusion.device, diffusion.unet.dtype
     height, width = size if images is None else images.shape[-2:]
     shape = (diffusion.latent_channels, height // diffusion.downscale, width // diffusion.downscale)
@@ -109,16 +110,29 @@ def create(
     return Creation(diffusion.decode(z).float(), z, timesteps, last[0] if last else None)
 
 
-def _check(diffusion, images, captions, seeds, T: int, solver: str, size) -> None:
+def planned_timesteps(T: int, num_calls: int, grid: str, solver: str, T_max: int) -> list[int]:
+    """The grid that is going to be walked; ValueError for a solver or a grid that does not exist."""
     if solver not in SOLVERS:
         raise ValueError(f'unknown solver {solver!r}; known: {", ".join(SOLVERS)}')
+    return timestep_grid(T, num_calls, grid, T_max)
+
+
+def check_request(
+    creator: 'ImageCreator',
+    images: Tensor | None,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    T: int,
+    size: tuple[int, int] | None,
+) -> None:
+    """Raises ValueError for images, captions and seeds that do not fit each other, or a size that does not fit."""
     counts = {'captions': len(captions), 'seeds': len(seeds), **({} if images is None else {'images': len(images)})}
     if len(set(counts.values())) > 1 or not captions:
         raise ValueError(f'one caption, seed and image per sample are expected, found {counts}')
-    if images is None and T < diffusion.schedule.T_max:
-        raise ValueError(f'T={T} keeps part of a source image, but none was given; use T={diffusion.schedule.T_max}')
+    if images is None and T < creator.T_max:
+        raise ValueError(f'T={T} keeps part of a source image, but none was given; use T={creator.T_max}')
     if images is None and size is None:
         raise ValueError('images from pure noise need size=(height, width)')
     height, width = size if images is None else images.shape[-2:]
-    if height % diffusion.multiple or width % diffusion.multiple:
-        raise ValueError(f'image of {height}×{width}: height and width must be multiples of {diffusion.multiple}')
+    if height % creator.multiple or width % creator.multiple:
+        raise ValueError(f'image of {height}×{width}: height and width must be multiples of {creator.multiple}')

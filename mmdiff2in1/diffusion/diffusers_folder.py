@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel
@@ -21,21 +22,30 @@ def read_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
     """
     parts = {}
     for name, model in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel), ('text_encoder', CLIPTextModel)):
-        extra = {} if model is CLIPTextModel else {'low_cpu_mem_usage': False}
-        with loading(folder / name):
-            parts[name], info = model.from_pretrained(
-                folder / name, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
-            )
-        bad = {kind: sorted(map(str, info[kind])) for kind in ('missing_keys', 'unexpected_keys') if info[kind]}
-        if bad:
-            raise ValueError(f'{folder / name}: the weights do not fit the configuration beside them: {bad}')
-        for parameter in parts[name].parameters():
-            # Memory of its own, aligned: mapped from a file, its offset there would decide the last bit of results.
-            parameter.data = parameter.data.clone()
+        parts[name] = read_model(model, folder / name, dtype)
     with loading(folder / 'tokenizer'):
         tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
     scheduler = read_json(folder / 'scheduler' / 'scheduler_config.json')
     return Parts(parts['vae'], parts['unet'], parts['text_encoder'], tokenizer, scheduler)
+
+
+def read_model(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Loads one part, a model class of diffusers or transformers; raises ValueError as :func:`read_folder`."""
+    # Models that keep some parameters in float32 are left to their library; so are all of transformers.
+    plain = issubclass(kind, ModelMixin) and not kind._keep_in_fp32_modules
+    extra = {'low_cpu_mem_usage': False} if plain else {}
+    with loading(folder):
+        model, info = kind.from_pretrained(
+            folder, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
+        )
+    bad = {fault: sorted(map(str, info[fault])) for fault in ('missing_keys', 'unexpected_keys') if info[fault]}
+    if bad:
+        raise ValueError(f'{folder}: the weights do not fit the configuration beside them: {bad}')
+    for parameter in model.parameters():
+        # Memory of its own, aligned: mapped from a file, its offset there would decide the last bit of results.
+        # diffusers passes over the type where the first tensor of the file is a float32 buffer (SD3).
+        parameter.data = parameter.data.to(dtype if plain else parameter.dtype, copy=True)
+    return model
 
 
 def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -> None:

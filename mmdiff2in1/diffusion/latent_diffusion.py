@@ -15,8 +15,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from .architectures import ARCHITECTURES
 from .attention import install_collecting_attention
-from .creation import Creation, create
+from .creation import Creation, create, planned_timesteps
 from .diffusers_folder import read_folder, write_folder
+from .digest import add_tensors
 from .features import Features, unet_features
 from .ldm_file import read_ldm_file
 from .parts import Parts
@@ -126,6 +127,11 @@ class LatentDiffusion(nn.Module):
         return self.vae.config.latent_channels
 
     @property
+    def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
+        """Number of training timesteps; T = T_max is pure noise."""
+        return self.schedule.T_max
+
+    @property
     def device(self) -> torch.device:
         """Where the U-Net lives."""
         return self.unet.device
@@ -178,6 +184,10 @@ class LatentDiffusion(nn.Module):
         """Creates images, see :func:`~mmdiff2in1.diffusion.creation.create`."""
         return create(self, images, captions, seeds, **options)
 
+    def planned_timesteps(self, T: int, num_calls: int, grid: str = 'even', solver: str = 'ddim') -> list[int]:
+        """The grid that :meth:`create` walks; raises ValueError for a grid or solver that does not exist."""
+        return planned_timesteps(T, num_calls, grid, solver, self.T_max)
+
     def weights_hash(self) -> str:
         """SHA-256 over all parameters and buffers, names and types included; part of a sample's recipe.
 
@@ -186,9 +196,7 @@ class LatentDiffusion(nn.Module):
         meaning = {name: self.schedule.config[name] for name in SCHEDULE_FIELDS}
         meaning['scaling_factor'] = self.vae.config.scaling_factor
         digest = hashlib.sha256(json.dumps(meaning).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+        add_tensors(digest, self.state_dict())
         return digest.hexdigest()
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from .architectures import BETAS
-from .ldm_text import TEXT, is_open_clip, text_encoder_config, text_encoder_state
+from .ldm_text import SDXL_TEXT, TEXT, is_open_clip, text_encoder_config, text_encoder_state
 from .parts import Parts
 from .schedule import NoiseSchedule
 from .tokenizer import CLIP_VOCABULARY, tokenizer_of
@@ -24,7 +24,7 @@ from .weight_files import WeightFile
 
 UNET, VAE = 'model.diffusion_model.', 'first_stage_model.'
 OTHERS = {
-    'conditioner.embedders.': 'SDXL, which creates (through a diffusers pipeline) but does not perceive here',
+    SDXL_TEXT: 'SDXL, which creates (stages.synthesis.diffusion) but does not perceive here',
     'control_model.': 'a ControlNet',
     'lora_': 'a LoRA',
     'down_blocks.': 'one bare diffusers model; give the folder of the whole pipeline',
@@ -52,7 +52,7 @@ def check_ldm_file(path: Path) -> WeightFile:
             f'({shown}). Expected one file of Stable Diffusion 1.x or 2.x (U-Net, VAE and text encoder), or a '
             'diffusers folder'
         )
-    _prediction_type(file)
+    prediction_type_of(file)
     return file
 
 
@@ -69,8 +69,8 @@ def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
     file = check_ldm_file(path)
     open_clip = is_open_clip(file)
     try:
-        unet_config = _unet_config(_below(file.shapes, UNET), open_clip)
-        vae_config = _vae_config(_below(file.shapes, VAE))
+        unet_config = unet_config_of(below(file.shapes, UNET), open_clip)
+        vae_config = vae_config_of(below(file.shapes, VAE))
         text_config = text_encoder_config(file)
     except (KeyError, IndexError) as error:
         raise ValueError(f'{path}: a tensor that Stable Diffusion has is missing: {error}') from error
@@ -86,27 +86,27 @@ def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
             f'{path}: the U-Net takes {unet_config["in_channels"]} channels, the latent has '
             f'{vae_config["latent_channels"]}; an inpainting or depth-guided model does not fit'
         )
-    _check_betas(file)
+    check_betas(file)
     with torch.device('meta'):
         unet, vae = UNet2DConditionModel(**unet_config), AutoencoderKL(**vae_config)
     text = CLIPTextModel(text_config)
     for name, model, convert in (
-        ('U-Net', unet, lambda: _converted(convert_ldm_unet_checkpoint, file.read(UNET), unet_config)),
-        ('VAE', vae, lambda: _converted(convert_ldm_vae_checkpoint, file.read(VAE), vae_config)),
+        ('U-Net', unet, lambda: converted(convert_ldm_unet_checkpoint, file.read(UNET), unet_config)),
+        ('VAE', vae, lambda: converted(convert_ldm_vae_checkpoint, file.read(VAE), vae_config)),
         ('text encoder', text, lambda: text_encoder_state(file, text_config.num_hidden_layers)),
     ):
         try:
-            _fill(model, convert(), dtype)
+            fill(model, convert(), dtype)
         except ValueError as error:
             raise ValueError(f'{path}, {name}: the tensors are not those of Stable Diffusion: {error}') from None
     scheduler = BETAS | dict(
-        prediction_type=_prediction_type(file), clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        prediction_type=prediction_type_of(file), clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
     tokenizer = tokenizer_of('open_clip' if open_clip else 'clip', text_config.max_position_embeddings)
     return Parts(vae, unet, text, tokenizer, scheduler)
 
 
-def _converted(convert: Callable[..., dict[str, Tensor]], state: dict[str, Tensor], config: dict) -> dict[str, Tensor]:
+def converted(convert: Callable[..., dict[str, Tensor]], state: dict[str, Tensor], config: dict) -> dict[str, Tensor]:
     """``convert`` of diffusers passes over names that it does not know."""
     known = convert(dict(state), config)
     if len(known) != len(state):
@@ -114,7 +114,7 @@ def _converted(convert: Callable[..., dict[str, Tensor]], state: dict[str, Tenso
     return known
 
 
-def _prediction_type(file: WeightFile) -> str:
+def prediction_type_of(file: WeightFile) -> str:
     """From the original configuration beside the file (STEM.yaml), the marker ``v_pred``, or the family."""
     beside = file.path.with_suffix('.yaml')
     if beside.is_file():
@@ -137,7 +137,7 @@ def _prediction_type(file: WeightFile) -> str:
     return 'epsilon'
 
 
-def _check_betas(file: WeightFile) -> None:
+def check_betas(file: WeightFile) -> None:
     stored, expected = file.read('alphas_cumprod').get('alphas_cumprod'), NoiseSchedule(BETAS).alphas_cumprod
     if stored is not None and not (
         stored.shape == expected.shape and torch.allclose(stored.float(), expected, atol=1e-3)
@@ -145,11 +145,11 @@ def _check_betas(file: WeightFile) -> None:
         raise ValueError(f"{file.path} was trained with another noise schedule than Stable Diffusion's")
 
 
-def _below(shapes: Shapes, prefix: str) -> dict[str, tuple[int, ...]]:
+def below(shapes: Shapes, prefix: str) -> dict[str, tuple[int, ...]]:
     return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
 
 
-def _unet_config(shapes: Shapes, open_clip: bool) -> dict:
+def unet_config_of(shapes: Shapes, open_clip: bool) -> dict:
     levels: list[list[int]] = [[]]
     attends: list[bool] = []
     i = 1
@@ -178,7 +178,7 @@ def _unet_config(shapes: Shapes, open_clip: bool) -> dict:
     )
 
 
-def _vae_config(shapes: Shapes) -> dict:
+def vae_config_of(shapes: Shapes) -> dict:
     depth = 0
     while f'encoder.down.{depth}.block.0.conv1.weight' in shapes:
         depth += 1
@@ -194,7 +194,7 @@ def _vae_config(shapes: Shapes) -> dict:
     )
 
 
-def _fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> None:
+def fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> None:
     """Gives ``model`` the tensors of ``state``, each in memory of its own; raises ValueError where they differ."""
     expected, found = ({name: tensor.shape for name, tensor in each.items()} for each in (model.state_dict(), state))
     both = sorted(expected.keys() & found.keys())

@@ -10,6 +10,7 @@ from .tokenizer import CLIP_VOCABULARY
 from .weight_files import WeightFile
 
 TEXT = 'cond_stage_model.'
+SDXL_TEXT = 'conditioner.embedders.'
 CLIP, OPEN_CLIP = f'{TEXT}transformer.', f'{TEXT}model.'
 ENDS = dict(bos_token_id=CLIP_VOCABULARY - 2, eos_token_id=CLIP_VOCABULARY - 1, pad_token_id=CLIP_VOCABULARY - 1)
 BLOCK = 'transformer.resblocks.'
@@ -35,19 +36,33 @@ def is_open_clip(file: WeightFile) -> bool:
     return any(name.startswith(OPEN_CLIP) for name in file.shapes)
 
 
-def text_encoder_config(file: WeightFile) -> CLIPTextConfig:
-    """Read off the shapes; raises KeyError for a tensor that is not there."""
-    prefix = OPEN_CLIP if is_open_clip(file) else CLIP
+def is_sdxl(file: WeightFile) -> bool:
+    """Whether the file is of SDXL or one of its relatives."""
+    return any(name.startswith(SDXL_TEXT) for name in file.shapes)
+
+
+def text_encoder_config(file: WeightFile, prefix: str | None = None, whole: bool = False) -> CLIPTextConfig:
+    """Read off the shapes; raises KeyError for a tensor that is not there.
+
+    Args:
+        file: Where it is.
+        prefix: Of its names, ``….transformer.`` (transformers' CLIP) or ``….model.`` (OpenCLIP); that of Stable
+            Diffusion 1.x or 2.x if None.
+        whole: Keep the last block of OpenCLIP.
+    """
+    prefix = prefix or _prefix(file)
+    open_clip = prefix.endswith('.model.')
     shapes = {
         name.removeprefix(prefix).removeprefix('text_model.'): shape
         for name, shape in file.shapes.items()
         if name.startswith(prefix)
     }
-    if is_open_clip(file):
+    if open_clip:
         tokens, positions = shapes['token_embedding.weight'], shapes['positional_embedding']
         inner, blocks = shapes[f'{BLOCK}0.mlp.c_fc.weight'][0], sum(name.endswith('ln_1.weight') for name in shapes)
         # The whole tower has a projection behind it and a block that is not used; exported files have neither.
-        layers, activation = blocks - ('text_projection' in shapes or blocks == 24), 'gelu'
+        unused = not whole and ('text_projection' in shapes or blocks == 24)
+        layers, activation = blocks - unused, 'gelu'
     else:
         tokens, positions = shapes['embeddings.token_embedding.weight'], shapes['embeddings.position_embedding.weight']
         inner = shapes['encoder.layers.0.mlp.fc1.weight'][0]
@@ -65,15 +80,16 @@ def text_encoder_config(file: WeightFile) -> CLIPTextConfig:
     )
 
 
-def text_encoder_state(file: WeightFile, layers: int) -> dict[str, Tensor]:
-    """The tensors under the names of transformers, for an encoder of so many layers."""
-    if not is_open_clip(file):
-        state = {name.removeprefix(CLIP).removeprefix('text_model.'): value for name, value in file.read(CLIP).items()}
+def text_encoder_state(file: WeightFile, layers: int, prefix: str | None = None) -> dict[str, Tensor]:
+    """The tensors under the names of transformers, for an encoder of so many layers; ``prefix`` as above."""
+    prefix = prefix or _prefix(file)
+    tensors = {name.removeprefix(prefix): value for name, value in file.read(prefix).items()}
+    if not prefix.endswith('.model.'):
+        state = {name.removeprefix('text_model.'): value for name, value in tensors.items()}
         state.pop('embeddings.position_ids', None)  # stored by older versions of transformers
         return state
     state = {}
-    for full, value in file.read(OPEN_CLIP).items():
-        name = full.removeprefix(OPEN_CLIP)
+    for name, value in tensors.items():
         if name.startswith(BLOCK):
             number, rest = name.removeprefix(BLOCK).split('.', 1)
             if int(number) < layers:
@@ -81,6 +97,10 @@ def text_encoder_state(file: WeightFile, layers: int) -> dict[str, Tensor]:
         elif name not in BEHIND:
             state[NAMES.get(name, name)] = value
     return state
+
+
+def _prefix(file: WeightFile) -> str:
+    return OPEN_CLIP if is_open_clip(file) else CLIP
 
 
 def _block(name: str, value: Tensor) -> list[tuple[str, Tensor]]:

@@ -18,6 +18,9 @@ PARTS = {
     'scheduler': 'scheduler_config.json',
 }
 
+PERCEIVES = {'unet': 'UNet2DConditionModel', 'text_encoder': 'CLIPTextModel', 'text_encoder_2': None}
+"""Classes of the parts of Stable Diffusion 1.x and 2.x; SDXL has a second text encoder."""
+
 
 def resolve_weights(path: str | Path) -> Path:
     """The diffusers folder or the file that ``path`` names, checked before anything is loaded.
@@ -28,8 +31,28 @@ def resolve_weights(path: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: No such folder or file, or a part of the pipeline is missing in the folder.
-        ValueError: The file is damaged, or holds something else.
+        ValueError: The file is damaged, or holds something else; the folder holds a pipeline that does not perceive.
     """
+    place = find_weights(path)
+    if place.is_file():
+        return check_ldm_file(place).path
+    other = creates_only(place)
+    if other:
+        raise ValueError(
+            f'{place} holds a {other}: it creates images (stages.synthesis.diffusion) but does not perceive here; '
+            'expected a diffusers folder of Stable Diffusion 1.x or 2.x'
+        )
+    missing = [f'{part}/{name}' for part, name in PARTS.items() if not (place / part / name).is_file()]
+    if missing:
+        found = ', '.join(sorted(p.name for p in place.iterdir())) or 'nothing'
+        raise FileNotFoundError(
+            f'{place} is not a complete diffusers folder: missing {", ".join(missing)}; found {found}'
+        )
+    return place
+
+
+def find_weights(path: str | Path) -> Path:
+    """The folder or the file that ``path`` names, whatever it holds; FileNotFoundError if there is none."""
     text = str(path)
     if text.startswith('builtin:'):
         name = text.removeprefix('builtin:')
@@ -37,22 +60,24 @@ def resolve_weights(path: str | Path) -> Path:
         if name not in known:
             raise FileNotFoundError(f'no built-in weights named {name!r}; known: {", ".join(known) or "none"}')
         return BUILTIN / name
-    folder = Path(path).expanduser()
-    if folder.is_file():
-        return check_ldm_file(folder).path
-    if not folder.is_dir():
+    place = Path(path).expanduser()
+    if not place.exists():
         raise FileNotFoundError(
-            f'{folder}: found nothing, expected a diffusers folder with {", ".join(PARTS)}, or one .safetensors or '
+            f'{place}: found nothing, expected a diffusers folder with {", ".join(PARTS)}, or one .safetensors or '
             '.ckpt file of Stable Diffusion 1.x or 2.x. Nothing is downloaded here: fetch the weights once (`hf '
             "download REPOSITORY --local-dir FOLDER`, or pipeline.save_pretrained(folder)), or use 'builtin:scenes'"
         )
-    missing = [f'{part}/{name}' for part, name in PARTS.items() if not (folder / part / name).is_file()]
-    if missing:
-        found = ', '.join(sorted(p.name for p in folder.iterdir())) or 'nothing'
-        raise FileNotFoundError(
-            f'{folder} is not a complete diffusers folder: missing {", ".join(missing)}; found {found}'
-        )
-    return folder
+    return place
+
+
+def creates_only(folder: Path) -> str | None:
+    """The class of the pipeline in ``folder`` if it is of no kind that perceives here; else None."""
+    if not (folder / 'model_index.json').is_file():
+        return None
+    index = read_json(folder / 'model_index.json')
+    if all(index.get(part, [None, None])[1] == kind for part, kind in PERCEIVES.items()):
+        return None
+    return str(index.get('_class_name', 'pipeline of another kind'))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from .sources import build_real_dataset, list_images, raw_ignore_value, source_n
 from .store import SampleStore
 
 if TYPE_CHECKING:
-    from mmdiff2in1.diffusion import LatentDiffusion
+    from mmdiff2in1.diffusion.creator import ImageCreator
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -32,11 +32,13 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 class SynthesisSettings:
     """The keys of `stages.synthesis`, and nothing else.
 
-    `diffusion`: a diffusers folder, one file of weights, 'builtin:scenes', or a dict of component configs (random
-    weights, for trials).
+    `diffusion`: what creates, see `load_creator`: a diffusers folder (Stable Diffusion, or any pipeline with an
+    image-to-image form), one file of weights, 'builtin:scenes', or a dict of component configs (random weights, for
+    trials).
     `captions`: JSONL file; `caption_fallback` stands in where it has none ('' = create without a caption).
-    `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`; `T` may be a list or a range,
-    see `make_plan`, as are `samples_per_image`, `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
+    `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineCreator.create` for
+    SDXL and beyond (solver 'pipeline'); `T` may be a list or a range, see `make_plan`, as are `samples_per_image`,
+    `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
     `ignore_label`: raw "ignore" value of the label files, asked of the data set if None. `filters`: {score: (lowest,
     highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None takes the GPU of this
     process if there is one. `dtype`: of the diffusion weights.
@@ -88,7 +90,7 @@ class Job:
     """All that a synthesis run needs, checked as far as it can be without creating anything."""
 
     settings: SynthesisSettings
-    diffusion: 'LatentDiffusion'
+    diffusion: 'ImageCreator'
     sources: list[Source]
     data_root: str | None
     ignore_label: int
@@ -125,20 +127,20 @@ def prepare(cfg: Config, rank: int = 0) -> Job:
     return Job(settings, build_diffusion(settings, rank), sources, data_root, ignore_label)
 
 
-def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'LatentDiffusion':
-    """Load the diffusion model onto its device; random weights depend on the seed of the settings only."""
+def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'ImageCreator':
+    """Load what creates onto its device; random weights depend on the seed of the settings only."""
     from mmdiff2in1.diffusion import LatentDiffusion
+    from mmdiff2in1.diffusion.creator import load_creator
 
     dtype = DTYPES[settings.dtype]
-    if isinstance(settings.diffusion, str):
-        diffusion = LatentDiffusion.from_pretrained(settings.diffusion, dtype=dtype)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            diffusion = LatentDiffusion.from_config(dict(settings.diffusion))
-        for part in (diffusion.vae, diffusion.unet, diffusion.text):  # not the schedule, which needs float32
-            part.to(dtype)
     device = settings.device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
+    if isinstance(settings.diffusion, str):
+        return load_creator(settings.diffusion, dtype).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        diffusion = LatentDiffusion.from_config(dict(settings.diffusion))
+    for part in (diffusion.vae, diffusion.unet, diffusion.text):  # not the schedule, which needs float32
+        part.to(dtype)
     return diffusion.to(device)
 
 

@@ -22,11 +22,11 @@ from .store import SampleStore
 
 if TYPE_CHECKING:
     # Only when something is created: reading a store in a data loader worker needs no diffusers.
-    from mmdiff2in1.diffusion import LatentDiffusion
+    from mmdiff2in1.diffusion.creator import ImageCreator
 
 
 def synthesize(
-    diffusion: 'LatentDiffusion',
+    diffusion: 'ImageCreator',
     plan: Sequence[Recipe],
     store: SampleStore,
     *,
@@ -80,12 +80,12 @@ def synthesize(
     bar = tqdm(total=len(share), initial=len(share) - len(missing), desc='creating', unit='img', disable=not progress)
     with bar:
         for batch in batches:
-            images, sources, made_calls = create_batch(diffusion, batch, data_root)
-            calls += made_calls * len(batch)
+            images, sources, walked = create_batch(diffusion, batch, data_root)
+            calls += len(walked) * len(batch)
             for recipe, image, source in zip(batch, images, sources, strict=True):
                 if recipe.sample_id in finished:
                     continue
-                record = _record(recipe, timesteps[recipe.T, recipe.num_calls, recipe.grid], ignore_label)
+                record = _record(recipe, walked, ignore_label)
                 record |= dict(scores=score(image, source), restore_size=restore_size)
                 reason = rejection(record['scores'], thresholds)
                 if reason:
@@ -106,33 +106,28 @@ def synthesize(
     return SampleStore(store.folder)
 
 
-def check_plan(diffusion: 'LatentDiffusion', plan: Sequence[Recipe]) -> dict[tuple[int, int, str], list[int]]:
-    """Ask the diffusion model whether it can make all of `plan`; returns {(T, num_calls, grid): timesteps}.
+def check_plan(diffusion: 'ImageCreator', plan: Sequence[Recipe]) -> dict[tuple[int, int, str], list[int]]:
+    """Ask the model whether it can make all of `plan`; returns {(T, num_calls, grid): timesteps}.
 
     Raises ValueError for an empty plan, a sample listed twice, other weights than the plan was made for, timesteps or
     a solver that do not exist, a size that cannot be encoded, a sample without source below T_max.
     """
-    from mmdiff2in1.diffusion import timestep_grid
-    from mmdiff2in1.diffusion.solvers import SOLVERS
-
     if not plan:
         raise ValueError('the plan holds no samples; without synthetic samples skip this step')
     twice = [name for name, count in Counter(recipe.sample_id for recipe in plan).items() if count > 1]
     if twice:
         raise ValueError(f'sample {twice[0]} stands in the plan twice')
     weights = diffusion.weights_hash()
-    T_max = diffusion.schedule.T_max
+    T_max = diffusion.T_max
     for recipe in plan:
         if recipe.weights_hash != weights:
             raise ValueError(f'the plan is for weights {recipe.weights_hash[:12]}…, the model has {weights[:12]}…')
-        if recipe.solver not in SOLVERS:
-            raise ValueError(f'unknown solver {recipe.solver!r}; known: {", ".join(SOLVERS)}')
         if any(side % diffusion.multiple for side in recipe.size):
             raise ValueError(f'{recipe.sample_id}: size {recipe.size} is no multiple of {diffusion.multiple}')
         if recipe.source is None and recipe.T < T_max:
             raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
-    kinds = {(recipe.T, recipe.num_calls, recipe.grid) for recipe in plan}
-    return {kind: timestep_grid(*kind, T_max=T_max) for kind in sorted(kinds)}
+    kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in plan}
+    return {kind[:3]: diffusion.planned_timesteps(*kind) for kind in sorted(kinds)}
 
 
 def describe(plan: Sequence[Recipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
@@ -164,12 +159,12 @@ def batches_of(plan: Sequence[Recipe], batch_size: int) -> list[list[Recipe]]:
 
 
 def create_batch(
-    diffusion: 'LatentDiffusion', batch: Sequence[Recipe], data_root: str | Path | None
-) -> tuple[np.ndarray, list[np.ndarray | None], int]:
+    diffusion: 'ImageCreator', batch: Sequence[Recipe], data_root: str | Path | None
+) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
     """Create the samples of one batch (equal `batch_key`).
 
-    Returns the created images, uint8 (B, H, W, 3), the sources at the same size (None without one), and the number of
-    U-Net calls per sample.
+    Returns the created images, uint8 (B, H, W, 3), the sources at the same size (None without one), and the timesteps
+    that were walked, one U-Net call per sample each.
     """
     first = batch[0]
     sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
@@ -184,7 +179,7 @@ def create_batch(
         guidance_scale=first.guidance_scale,
         size=first.size,
     )
-    return from_model(creation.images), sources, creation.calls
+    return from_model(creation.images), sources, creation.timesteps
 
 
 def _record(recipe: Recipe, timesteps: list[int], ignore_label: int) -> dict:
