@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+NESTED = ('state_dict', 'model')  # where frameworks put the tensors: mmcv, mmengine and Lightning; timm and its heirs
+
 
 class Unread:
     """Stands where a file holds an object that nobody needs here; takes any arguments and state, and does nothing."""
@@ -79,8 +81,8 @@ class WeightFile:
     """The tensors of a ``.safetensors`` file or of a PyTorch checkpoint, by name; values are read when asked for.
 
     Args:
-        path: The file. A checkpoint may hold them under ``state_dict``, and beside them whatever its training left
-            there: nothing of that is run. A single tensor is named ``tensor``.
+        path: The file. A checkpoint may hold them under ``state_dict`` or ``model``, and beside them whatever its
+            training left there: nothing of that is run. A single tensor is named ``tensor``.
 
     Raises:
         FileNotFoundError: No such file.
@@ -102,7 +104,8 @@ class WeightFile:
             found = unpickled(self.path, mmap=True)
             if isinstance(found, Tensor):
                 found = {'tensor': found}
-            state = found.get('state_dict', found) if isinstance(found, dict) else {}
+            found = found if isinstance(found, dict) else {}
+            state = next((found[key] for key in NESTED if isinstance(found.get(key), dict)), found)
             self._state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
             self.shapes = {name: tuple(tensor.shape) for name, tensor in self._state.items()}
         if not self.shapes:
