@@ -15,8 +15,10 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
+from mmengine.registry import init_default_scope
 
-from mmdiff2in1.apis.training import build_runner, resume_where_possible, train
+from mmdiff2in1.apis.data_check import check_data
+from mmdiff2in1.apis.training import build_runner, check_weights, resume_where_possible, train
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,6 +48,9 @@ def main() -> None:
         if is_main_process():
             print(json.dumps(results, indent=2))
         return
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    check_weights(cfg)
+    check_data(cfg)
     cfg.work_dir = str(work_dir)
     if args.resume:
         resume_where_possible(cfg)

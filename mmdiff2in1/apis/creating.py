@@ -1,5 +1,6 @@
 """The synthesis stage of a chain: checked before the warm-up, run after it, waited for without a collective."""
 
+import copy
 import os
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, get_rank
 
 from mmdiff2in1.synthesis import SampleStore, check_plan, others_of, prepare, run_job
+from mmdiff2in1.synthesis.from_config import CREATOR, PRETRAINED
 
 
 def check_creation(cfg: Config, store: Path) -> None:
@@ -16,9 +18,12 @@ def check_creation(cfg: Config, store: Path) -> None:
     Raises:
         ValueError: Whatever is wrong with the settings, captions or weights, or samples of another plan in the store.
     """
-    job = prepare(cfg, get_rank())
+    later = cfg.stages.synthesis.get('unet') == CREATOR
+    job = prepare(_with_unet(cfg, PRETRAINED) if later else cfg, get_rank())
     plan = job.plan()
     check_plan(job.diffusion, plan)
+    if later:  # samples carry the hash of their weights, and these are still to be trained
+        return
     others = others_of(plan, SampleStore(store).finished())
     if others and not job.settings.keep_others:
         raise ValueError(
@@ -27,12 +32,27 @@ def check_creation(cfg: Config, store: Path) -> None:
         )
 
 
-def create_samples(cfg: Config, store: Path, poll_seconds: float = 1.0) -> None:
-    """Each process makes its share; none waits inside a collective while others create for hours."""
+def create_samples(cfg: Config, store: Path, warmup: str | None = None, poll_seconds: float = 1.0) -> None:
+    """Each process makes its share; none waits inside a collective while others create for hours.
+
+    Args:
+        cfg: With ``stages.synthesis``.
+        store: Where the samples go.
+        warmup: Checkpoint whose U-Net creates if ``stages.synthesis.unet`` is ``creator``.
+        poll_seconds: How often a process that is ready looks whether the others are.
+    """
     rank, world_size = get_rank(), int(os.environ.get('WORLD_SIZE', 1))
+    if cfg.stages.synthesis.get('unet') == CREATOR:
+        cfg = _with_unet(cfg, warmup)
     job = prepare(cfg, rank)
     run_job(job, SampleStore(store), rank, world_size)
     asked = {recipe.sample_id for recipe in job.plan()}
     while not asked <= SampleStore(store).finished().keys():
         time.sleep(poll_seconds)
     barrier()
+
+
+def _with_unet(cfg: Config, unet: str) -> Config:
+    changed = copy.deepcopy(cfg)
+    changed.stages.synthesis.unet = unet
+    return changed

@@ -37,7 +37,7 @@ def fingerprint(cfg: Config, parents: Sequence[str] = ()) -> str:
     plain['custom_hooks'] = [hook for hook in plain.get('custom_hooks') or [] if hook['type'] not in SHOWING_HOOKS]
     for loader in ('train_dataloader', 'val_dataloader'):
         plain[loader] = _without(plain.get(loader), READ)
-    weights = [weights_mark(place) for place in sorted(_weights(plain))]
+    weights = [weights_mark(place) for place in sorted(weight_places(plain))]
     text = json.dumps([plain, weights, list(parents)], sort_keys=True, default=_named)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -67,20 +67,19 @@ def weights_mark(place: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _weights(value: object) -> Iterator[str]:
+def weight_places(value: object) -> Iterator[str]:
     """Every string under a key of ``WEIGHTS``, at any depth."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key in WEIGHTS and isinstance(inner, str):
-                if (
-                    key == 'diffusion' or Path(inner).expanduser().is_file()
-                ):  # else the model says what is wrong with it
+                # A file of embeddings that is not there: the model says what is wrong with it.
+                if key == 'diffusion' or Path(inner).expanduser().is_file():
                     yield inner
             else:
-                yield from _weights(inner)
+                yield from weight_places(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _weights(inner)
+            yield from weight_places(inner)
 
 
 def _without(value: object, keys: Sequence[str]) -> object:

@@ -9,17 +9,20 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from mmdiff2in1.datasets import BatchMix
+from mmdiff2in1.synthesis.from_config import CREATOR
+
+from .global_batch import split_global_batch
 
 CHAIN_KEYS = ('carry_optimizer', 'work_dir')
 """Settings of the warm-up that are no keys of its config."""
 
 
-def check_chain(cfg: Config) -> None:
-    """Refuses a config that the chain cannot run, before anything starts.
+def check_chain(cfg: Config, processes: int = 1) -> None:
+    """Refuses a config that so many processes cannot run as a chain, before anything starts.
 
     Raises:
-        ValueError: No self-improving model, unknown stages, samples without the wrapper that mixes them in, or a mix
-            that the batch size does not allow.
+        ValueError: No self-improving model, unknown stages, samples without the wrapper that mixes them in, a batch
+            that the processes cannot share, or a mix that the batch size does not allow.
     """
     if cfg.model.get('type') != 'SelfImprovingSegmentor':
         raise ValueError(
@@ -31,7 +34,16 @@ def check_chain(cfg: Config) -> None:
     unknown = set(cfg.stages) - {'warmup', 'synthesis'}
     if unknown:
         raise ValueError(f'unknown stages {sorted(unknown)}; known: warmup, synthesis (the config itself is the third)')
-    loader = cfg.train_dataloader
+    if (cfg.stages.get('synthesis') or {}).get('unet') == CREATOR and not cfg.stages.get('warmup'):
+        raise ValueError(
+            "stages.synthesis.unet='creator' is the U-Net of the warm-up, but there is no stages.warmup; name a "
+            "checkpoint instead, or unet='pretrained'"
+        )
+    if cfg.stages.get('warmup'):
+        split_global_batch(warmup_config(cfg, Path()), processes)
+    own = copy.deepcopy(cfg)
+    split_global_batch(own, processes)
+    loader = own.train_dataloader
     if loader.dataset.get('type') == 'SyntheticSampleDataset':
         BatchMix.parse(loader.dataset.get('mix', 'uniform')).composition(loader.batch_size)
     elif cfg.stages.get('synthesis'):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from mmdiff2in1.atomic import write_atomically
+from mmdiff2in1.diffusion.weights import find_weights, resolve_weights
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
@@ -24,7 +25,8 @@ from mmdiff2in1.visualization import curve_picture, read_scalars
 from .checkpoints import load_weights
 from .creating import check_creation, create_samples
 from .data_check import check_data
-from .identity import fingerprint, store_mark
+from .global_batch import split_global_batch
+from .identity import fingerprint, store_mark, weight_places
 from .stage_folder import StageFolder
 from .stages import check_chain, self_improving_config, store_of, warmup_config
 
@@ -47,12 +49,14 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         ``exploiter/``.
 
     Raises:
+        FileNotFoundError: Weights, data, or the file that lists a part of it.
         ValueError: The config cannot be chained, data or synthesis settings do not fit it, or the work dir holds stages
             that were made from something else. All of it is found before the first stage.
     """
-    check_chain(cfg)
     launcher_of_environment()
+    check_chain(cfg, get_world_size())
     init_default_scope(cfg.get('default_scope') or 'mmseg')
+    check_weights(cfg)
     check_data(cfg)
     work_dir = Path(work_dir)
     store, results, parents, warmup_checkpoint = store_of(cfg, work_dir), {}, [], None
@@ -65,7 +69,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         warmup_checkpoint = results['warmup']['checkpoint']
         parents.append(StageFolder(stage.work_dir, fingerprint(stage)).mark)
     if cfg.stages.get('synthesis'):
-        create_samples(cfg, store)
+        create_samples(cfg, store, warmup_checkpoint)
     if store is not None:
         parents.append(store_mark(SampleStore(store)))
     stage = self_improving_config(cfg, work_dir / 'self_improving', warmup_checkpoint, store)
@@ -77,6 +81,20 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         write_atomically(work_dir / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
         curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
     return results
+
+
+def check_weights(cfg: Config) -> None:
+    """Finds all weights that a config names, before anything is read or allocated.
+
+    Raises:
+        FileNotFoundError: Nothing is there, or a folder is not complete.
+        ValueError: The backbone's are of another kind.
+    """
+    for place in sorted(set(weight_places(cfg.to_dict()))):
+        find_weights(place)
+    backbone = cfg.model.get('segmentor', cfg.model).get('backbone') or {}
+    if isinstance(backbone.get('diffusion'), str):
+        resolve_weights(backbone.diffusion)
 
 
 def run_stage(
@@ -140,6 +158,7 @@ def resume_where_possible(cfg: Config) -> None:
 def build_runner(cfg: Config) -> Runner:
     """An mmengine runner that works under torchrun on CPUs as well, and several times in one process."""
     cfg.launcher = launcher_of_environment()
+    split_global_batch(cfg, get_world_size())
     if cfg.launcher != 'none':
         cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
     # mmengine keeps logs and visualizers by name for the life of the process: a second run of the same name would write

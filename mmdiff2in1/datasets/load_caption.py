@@ -12,6 +12,8 @@ from mmdiff2in1.synthesis.captions import captions_of, read_captions
 class LoadCaption(BaseTransform):
     """Adds `caption` to the results; `PackSegInputs` keeps it if `meta_keys` names it.
 
+    A synthetic sample brings the caption along that it was created under, which stays.
+
     Args:
         captions: JSON lines as `tools/caption.py` writes them; None: no image has a caption.
         fallback: Stands in for missing and empty captions ('' = none). None: they are an error.
@@ -30,7 +32,8 @@ class LoadCaption(BaseTransform):
         Raises:
             ValueError: The image has none, and there is no fallback.
         """
-        results['caption'] = captions_of([results['img_path']], self._texts, self.fallback)[0]
+        if 'caption' not in results:
+            results['caption'] = captions_of([results['img_path']], self._texts, self.fallback)[0]
         return results
 
     def __repr__(self) -> str:

@@ -28,6 +28,7 @@ class _Sample:
     image: str
     image_sha256: str
     label: str
+    caption: str
     source: SourceImage
 
 
@@ -124,7 +125,7 @@ class SyntheticSampleDataset(Dataset):
             return self.dataset.get_data_info(idx)
         sample = self._samples[idx - self.real_length]
         info = sample.source.dataset.get_data_info(sample.source.index)
-        info['img_path'] = sample.image
+        info['img_path'], info['caption'] = sample.image, sample.caption
         # Every label file, not only the segmentation map: the others show the real image, in its size.
         info.update({key: sample.label for key in info if key.endswith('_map_path')})
         info['sample_idx'] = idx
@@ -196,6 +197,7 @@ class SyntheticSampleDataset(Dataset):
                 str(self.store.path(record, 'image')),
                 record['image_sha256'],
                 str(self.store.path(record, 'label')),
+                record['caption'],
                 sources.find(record, folder),
             )
             for record in records

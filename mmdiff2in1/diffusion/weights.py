@@ -65,7 +65,8 @@ def find_weights(path: str | Path) -> Path:
         raise FileNotFoundError(
             f'{place}: found nothing, expected a diffusers folder with {", ".join(PARTS)}, or one .safetensors or '
             '.ckpt file of Stable Diffusion 1.x or 2.x. Nothing is downloaded here: fetch the weights once (`hf '
-            "download REPOSITORY --local-dir FOLDER`, or pipeline.save_pretrained(folder)), or use 'builtin:scenes'"
+            'download REPOSITORY --local-dir FOLDER`, or pipeline.save_pretrained(folder)) and name the place as '
+            "diffusion=… (the configs of Stable Diffusion read it from $SD_WEIGHTS), or use 'builtin:scenes'"
         )
     return place
 

@@ -3,7 +3,7 @@
 from .atomic_backend import AtomicBackend
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .exact_resume_hook import ExactResumeHook
-from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor
+from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
 from .progress_bar_hook import ProgressBarHook
 from .self_improving_hook import SelfImprovingHook, alpha_for
 from .self_improving_loops import SelfImprovingTestLoop, SelfImprovingValLoop
@@ -13,6 +13,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'ExactResumeHook',
     'ExploiterOptimWrapperConstructor',
+    'GroupedOptimWrapperConstructor',
     'ProgressBarHook',
     'SelfImprovingHook',
     'SelfImprovingTestLoop',

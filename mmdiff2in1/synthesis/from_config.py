@@ -25,6 +25,7 @@ from .store import SampleStore
 if TYPE_CHECKING:
     from mmdiff2in1.diffusion.creator import ImageCreator
 
+PRETRAINED, CREATOR = 'pretrained', 'creator'
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -35,6 +36,8 @@ class SynthesisSettings:
     `diffusion`: what creates, see `load_creator`: a diffusers folder (Stable Diffusion, or any pipeline with an
     image-to-image form), one file of weights, 'builtin:scenes', or a dict of component configs (random weights, for
     trials).
+    `unet`: which U-Net denoises. 'pretrained': that of `diffusion`; 'creator': that of the warm-up's result, in a chain
+    (a U-Net that was tuned for perception alone forgets to denoise: see `DenoisingEncoderDecoder`); or a checkpoint.
     `captions`: JSONL file; `caption_fallback` stands in where it has none ('' = create without a caption).
     `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineCreator.create` for
     SDXL and beyond (solver 'pipeline'); `T` may be a list or a range, see `make_plan`, as are `samples_per_image`,
@@ -45,6 +48,7 @@ class SynthesisSettings:
     """
 
     diffusion: str | Mapping
+    unet: str = 'pretrained'
     captions: str | None = None
     caption_fallback: str | None = None
     T: int | Sequence[int] | Mapping[str, int] = 600
@@ -135,13 +139,33 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'ImageCreator
     dtype = DTYPES[settings.dtype]
     device = settings.device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
     if isinstance(settings.diffusion, str):
-        return load_creator(settings.diffusion, dtype).to(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        diffusion = LatentDiffusion.from_config(dict(settings.diffusion))
-    for part in (diffusion.vae, diffusion.unet, diffusion.text):  # not the schedule, which needs float32
-        part.to(dtype)
-    return diffusion.to(device)
+        creator = load_creator(settings.diffusion, dtype)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            creator = LatentDiffusion.from_config(dict(settings.diffusion))
+        for part in (creator.vae, creator.unet, creator.text):  # not the schedule, which needs float32
+            part.to(dtype)
+    if settings.unet != PRETRAINED:
+        _take_trained_unet(creator, settings.unet)
+    return creator.to(device)
+
+
+def _take_trained_unet(creator: 'ImageCreator', checkpoint: str) -> None:
+    from mmdiff2in1.diffusion import LatentDiffusion
+    from mmdiff2in1.diffusion.trained_unet import load_trained_unet
+
+    if checkpoint == CREATOR:
+        raise ValueError(
+            "stages.synthesis.unet='creator' is the U-Net of the warm-up, which tools/train.py alone knows; name "
+            'its checkpoint: stages.synthesis.unet=work_dirs/…/warmup/iter_….pth'
+        )
+    if not isinstance(creator, LatentDiffusion):
+        raise ValueError(
+            f'stages.synthesis.unet={checkpoint!r}, but {type(creator).__name__} has no U-Net that we train; set '
+            "unet='pretrained'"
+        )
+    load_trained_unet(creator, checkpoint)
 
 
 def synthesize_from_config(

@@ -5,9 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from mmengine.optim import DefaultOptimWrapperConstructor
 
 from mmdiff2in1.datasets.randomness import derived_randomness
-from mmdiff2in1.engine import ExploiterOptimWrapperConstructor
+from mmdiff2in1.engine import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
 
 
 def with_different_models(runner):
@@ -133,6 +134,24 @@ def test_constructor_keeps_the_names_of_the_plain_model(tiny):
         '0.weight': (1.0, 0.5), '0.bias': (1.0, 0.5), '1.weight': (1.0, 0.0), '1.bias': (1.0, 0.0),
         '4.weight': (0.1, 0.5), '4.bias': (0.1, 0.5),
     }  # fmt: skip
+
+
+def test_joined_groups_train_alike(tiny):
+    """Three steps of AdamW: the same parameters to the last bit, in three groups instead of six."""
+    paramwise = dict(norm_decay_mult=0.0, custom_keys={'4': dict(lr_mult=0.1)})
+    cfg = dict(optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.5))
+    found = []
+    for constructor, groups in ((DefaultOptimWrapperConstructor, 6), (GroupedOptimWrapperConstructor, 3)):
+        torch.manual_seed(0)
+        model = tiny.TinySegmentor().exploiter
+        wrapper = constructor(dict(cfg), paramwise)(model)
+        assert len(wrapper.param_groups) == groups
+        for step in range(3):
+            for number, parameter in enumerate(model.parameters()):
+                parameter.grad = torch.full_like(parameter, 0.1 * (number + 1) - 0.2 * step)
+            wrapper.step()
+        found.append(list(model.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_constructor_errors():

@@ -229,7 +229,7 @@ class DiffusionBackbone(BaseModule):
         right, bottom = -width % multiple, -height % multiple
         if right or bottom:
             images = F.pad(images, (0, right, 0, bottom), mode='replicate')
-        generators = self._generators(images, seed=0)
+        generators = self._generators(images, seed=0) if self.feature.posterior == 'sample' else None
         return self._noised(
             self.diffusion.encode(images, self.feature.posterior, self.feature.latent_scale, generators)
         )

@@ -1,0 +1,10 @@
+"""vpd_ade20k on 50 % of the training images: 10,105 labelled ones, and one synthetic image for each.
+
+    python tools/dataset_converters/make_splits.py data/ade/ADEChallengeData2016/images/training --percent 50
+
+Expected score: not yet measured.
+"""
+
+_base_ = ['./vpd_ade20k.py']
+
+train_dataloader = dict(dataset=dict(dataset=dict(ann_file='splits/50pct-seed0.txt')))

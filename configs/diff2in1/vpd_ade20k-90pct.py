@@ -1,0 +1,10 @@
+"""vpd_ade20k on 90 % of the training images: 18,189 labelled ones, and one synthetic image for each.
+
+    python tools/dataset_converters/make_splits.py data/ade/ADEChallengeData2016/images/training --percent 90
+
+Expected score: not yet measured.
+"""
+
+_base_ = ['./vpd_ade20k.py']
+
+train_dataloader = dict(dataset=dict(dataset=dict(ann_file='splits/90pct-seed0.txt')))

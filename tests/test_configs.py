@@ -1,0 +1,151 @@
+"""The configs of the published experiments: built at full size without memory, run on tiny data, recipes as numbers."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS, PARAM_SCHEDULERS
+from tiny_ade20k import ROOT, full_size, narrow, write_ade20k, write_weights
+
+import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.apis.stages import warmup_config
+from mmdiff2in1.apis.training import build_runner, train
+
+PERCENT = [f'{part}/vpd_ade20k-{n}pct' for part in ('diff2in1', 'baselines') for n in range(10, 100, 10)]
+VPD = ['baselines/vpd_ade20k', 'baselines/vpd_ade20k-ema', 'diff2in1/vpd_ade20k', 'diff2in1/vpd_ade20k-bs16']
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """Data, weights and class embeddings."""
+    folder = tmp_path_factory.mktemp('ade20k')
+    return write_ade20k(folder / 'data'), write_weights(folder / 'weights'), folder / 'classes.pth'
+
+
+def test_every_config_is_one_of_these():
+    found = {str(path.relative_to(ROOT / 'configs').with_suffix('')) for path in (ROOT / 'configs').glob('*/vpd_ade*')}
+    assert found == {*VPD, *PERCENT}
+
+
+@pytest.mark.parametrize('name', VPD + PERCENT)
+def test_full_size_on_the_meta_device(name, tmp_path):
+    """Shapes and numbers of parameters at 512², and at a size that is not square, as VPD has them."""
+    cfg = full_size(name, tmp_path / 'classes.pth')
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model).to('meta')  # the embeddings were read from their file
+    exploiter = getattr(model, 'exploiter', model)
+    counts = {part: trained(getattr(exploiter, part)) for part in ('backbone', 'neck', 'decode_head')}
+    unread = 2 * 320 + 320 * 4 * 9 + 4  # the U-Net's last norm and convolution, behind the last tap
+    adapter = 2 * (768 * 768 + 768) + 768
+    neck = sum(256 * (width + 1) for width in (320, 790, 1430, 1280)) + 4 * 256 * (256 * 9 + 1)
+    head = 7 * (256 * 256 * 9 + 2 * 256) + 150 * (256 + 1)
+    assert counts == {'backbone': 859_520_964 - unread + adapter, 'neck': neck, 'decode_head': head}
+    assert exploiter.backbone.out_channels == [320, 790, 1430, 1280]
+    if exploiter is not model:
+        assert trained(model.creator) == 0
+    exploiter.eval()
+    exploiter.backbone._range_checked = True  # needs values
+    for height, width in ((512, 512), (512, 704)):
+        levels = exploiter.backbone(torch.zeros(1, 3, height, width, device='meta'))
+        assert [tuple(level.shape[2:]) for level in levels] == [(height // n, width // n) for n in (8, 16, 32, 64)]
+        logits = exploiter.decode_head(exploiter.neck(levels))
+        assert logits.shape == (1, 150, height // 8, width // 8)
+
+
+def trained(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def test_the_recipe_is_vpds(tmp_path):
+    """Learning rate and weight decay of every parameter; the rate at every step, in closed form."""
+    cfg = full_size('baselines/vpd_ade20k', tmp_path / 'classes.pth')
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert len(wrapper.optimizer.param_groups) == 4  # not one for each of the 700 tensors
+    norms = (torch.nn.GroupNorm, torch.nn.LayerNorm, torch.nn.modules.batchnorm._BatchNorm)
+    of_norms = {id(p) for m in model.modules() if isinstance(m, norms) for p in m.parameters()}
+    of_unet = {id(p) for p in model.backbone.diffusion.unet.parameters()}
+    groups = {id(p): group for group in wrapper.optimizer.param_groups for p in group['params']}
+    checked = 0
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = groups[id(parameter)]
+            assert group['lr'] == pytest.approx(8e-6 if id(parameter) in of_unet else 8e-5), name
+            assert group['weight_decay'] == (0 if id(parameter) in of_norms else 1e-3), name
+            checked += 1
+    assert checked == len(groups)
+    assert cfg.global_batch_size == 16 and cfg.train_cfg.max_iters == 80000
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], lr=8e-5)
+    schedulers = [PARAM_SCHEDULERS.build(dict(each, optimizer=optimizer)) for each in cfg.param_scheduler]
+    for step in range(80000):
+        if step in (0, 1, 749, 1500, 1501, 40000, 79999):
+            warm = 1 - (1 - 1e-6) * (1 - min(step, 1499) / 1499)
+            assert optimizer.param_groups[0]['lr'] == pytest.approx(8e-5 * (1 - step / 79999) * warm, abs=1e-12)
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+def test_the_stages():
+    cfg = Config.fromfile(ROOT / 'configs/diff2in1/vpd_ade20k.py')
+    warmup = warmup_config(cfg, Path('warmup'))
+    plain = Config.fromfile(ROOT / 'configs/baselines/vpd_ade20k.py')
+    for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'global_batch_size'):
+        assert warmup[key] == plain[key], key
+    assert warmup.train_dataloader.dataset.dataset == plain.train_dataloader.dataset
+    assert (cfg.global_batch_size, cfg.custom_hooks[1]['alpha'], cfg.custom_hooks[1]['samples_per_update']) == (
+        4,
+        0.998,
+        40,
+    )
+    assert (cfg.stages.synthesis.samples_per_image, cfg.stages.synthesis.num_calls) == (1, 50)
+    ours = Config.fromfile(ROOT / 'configs/diff2in1/vpd_ade20k-bs16.py')
+    assert ours.global_batch_size * ours.train_cfg.max_iters == cfg.global_batch_size * cfg.train_cfg.max_iters
+    assert warmup_config(ours, Path('warmup')).param_scheduler == warmup.param_scheduler
+
+
+@pytest.mark.parametrize('name', PERCENT)
+def test_a_percentage_changes_the_split_alone(name):
+    cfg, whole = (Config.fromfile(ROOT / 'configs' / f'{each}.py') for each in (name, name.split('-')[0]))
+    dataset = cfg.train_dataloader.dataset.get('dataset', cfg.train_dataloader.dataset)
+    percent = int(name.split('-')[1].removesuffix('pct'))
+    assert dataset.pop('ann_file') == f'splits/{percent}pct-seed0.txt'
+    assert cfg.to_dict() == whole.to_dict()
+
+
+def test_the_environment_names_the_weights(monkeypatch):
+    monkeypatch.setenv('SD_WEIGHTS', 'some/where.safetensors')
+    cfg = Config.fromfile(ROOT / 'configs/diff2in1/vpd_ade20k.py')
+    assert cfg.model.segmentor.backbone.diffusion == cfg.stages.synthesis.diffusion == 'some/where.safetensors'
+
+
+@pytest.mark.slow
+def test_the_chain_on_tiny_weights(tiny, tmp_path):
+    """Warm-up with batch 4, creation, self-improving with batch 4, test in slide mode over images of 32 × 48."""
+    cfg = narrow('diff2in1/vpd_ade20k', *tiny)
+    results = train(cfg, tmp_path / 'run')
+    assert results['warmup']['iters'] == results['self_improving']['iters'] == 2
+    assert math.isfinite(results['test']['mIoU']) and 'exploiter/mIoU' in results['test']
+    assert len(list((tmp_path / 'run' / 'synthetic').rglob('*.png'))) >= 4
+
+
+@pytest.mark.parametrize('name', ['baselines/vpd_ade20k', 'diff2in1/vpd_ade20k-bs16'])
+def test_a_training_step(name, tiny, tmp_path):
+    cfg = narrow(name, *tiny)
+    cfg.work_dir, cfg.train_cfg.max_iters = str(tmp_path), 1
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = (
+        None
+    )
+    runner = build_runner(cfg)
+    before = {n: p.detach().clone() for n, p in runner.model.named_parameters() if p.requires_grad}
+    runner.train()
+    moved = [n for n, p in runner.model.named_parameters() if n in before and not torch.equal(p, before[n])]
+    assert runner.iter == 1 and runner.train_dataloader.batch_size == cfg.global_batch_size
+    assert any('unet' in n for n in moved) and any('decode_head' in n for n in moved)
