@@ -53,7 +53,8 @@ def narrow(name: str, data: Path, weights: Path, embeddings: Path) -> Config:
     torch.manual_seed(0)
     torch.save(torch.randn(150, 64), embeddings)
     segmentor = cfg.model.get('segmentor', cfg.model)
-    segmentor.data_preprocessor.size = (SIDE, SIDE)
+    # mmengine gives the one of the top level to a model that has none of its own, as the self-improving wrapper.
+    segmentor.data_preprocessor.size = cfg.data_preprocessor.size = (SIDE, SIDE)
     segmentor.backbone.update(
         diffusion=str(weights), class_embeddings=str(embeddings), feature=dict(preset='vpd', map_levels=(1,))
     )
