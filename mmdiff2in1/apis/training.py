@@ -94,7 +94,7 @@ def check_weights(cfg: Config) -> None:
         find_weights(place)
     backbone = cfg.model.get('segmentor', cfg.model).get('backbone') or {}
     if isinstance(backbone.get('diffusion'), str):
-        resolve_weights(backbone.diffusion)
+        resolve_weights(backbone['diffusion'])
 
 
 def run_stage(

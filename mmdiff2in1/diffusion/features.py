@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .taps import last_read, layer_pairs, ldm_blocks
 
@@ -49,7 +50,8 @@ def unet_features(
     """Runs ``unet`` layer by layer and keeps what was asked for.
 
     Equal to ``unet(z, t, context).sample`` where ``need_output`` is set; otherwise it stops after the last tap. The
-    cross-attention of the down and up blocks is read (VPD's choice); the middle block's is not.
+    cross-attention of the down and up blocks is read (VPD's choice); the middle block's is not. After
+    ``unet.enable_gradient_checkpointing()`` the backward pass computes each layer anew instead of keeping its inside.
 
     Args:
         unet: A U-Net with collecting attention processors (Stable Diffusion 1.x / 2.x layout).
@@ -74,15 +76,25 @@ def unet_features(
         del remaining[: remaining.index(last_read(blocks, taps, map_levels))]
     features, collected = Features(), {level: [] for level in map_levels}
 
-    def attend(attention, x: Tensor, level: int | None = None) -> Tensor:
-        if attention is None:
-            return x
-        collector: list[Tensor] | None = [] if level in collected else None
-        kwargs = {'collector': collector}
-        out = attention(x, encoder_hidden_states=context, cross_attention_kwargs=kwargs, return_dict=False)[0]
-        if collector is not None:
-            collected[level] += [p.transpose(1, 2).unflatten(-1, x.shape[-2:]) for p in collector]
-        return out
+    recompute = torch.is_grad_enabled() and unet.is_gradient_checkpointing
+
+    def layer(resnet: nn.Module, attention: nn.Module | None, inputs: tuple[Tensor, ...], level: int | None):
+        """Residual layer (over the channels of all inputs), then attention; keeps its maps if ``level`` is wanted."""
+        wanted = level in collected and attention is not None
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            # Maps are handed out as values: this runs a second time where activations are recomputed.
+            maps: list[Tensor] | None = [] if wanted else None
+            x = resnet(inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1), temb)
+            if attention is not None:
+                kwargs = {'collector': maps}
+                x = attention(x, encoder_hidden_states=context, cross_attention_kwargs=kwargs, return_dict=False)[0]
+            return x, *(maps or ())
+
+        x, *maps = checkpoint(run, *inputs, use_reentrant=False) if recompute else run(*inputs)
+        if wanted:
+            collected[level] += [p.transpose(1, 2).unflatten(-1, x.shape[-2:]) for p in maps]
+        return x
 
     def visit(x: Tensor) -> Tensor:
         name = remaining.pop()
@@ -97,22 +109,21 @@ def unet_features(
         for resnet, attention in layer_pairs(down):
             if not remaining:
                 return _finish(features, collected)
-            x = visit(attend(attention, resnet(x, temb), level))
+            x = visit(layer(resnet, attention, (x,), level))
             skips.append(x)
         if down.downsamplers and remaining:
             x = visit(down.downsamplers[0](x))
             skips.append(x)
     if remaining:
         mid = unet.mid_block
-        x = mid.resnets[0](x, temb)
-        for attention, resnet in zip(mid.attentions, mid.resnets[1:], strict=True):
-            x = resnet(attend(attention, x), temb)
+        for resnet, attention in zip(mid.resnets, [*mid.attentions, None], strict=True):
+            x = layer(resnet, attention, (x,), None)
         x = visit(x)
     for i, up in enumerate(unet.up_blocks):
         for j, (resnet, attention) in enumerate(layer_pairs(up)):
             if not remaining:
                 return _finish(features, collected)
-            x = attend(attention, resnet(torch.cat([x, skips.pop()], 1), temb), len(unet.up_blocks) - 1 - i)
+            x = layer(resnet, attention, (x, skips.pop()), len(unet.up_blocks) - 1 - i)
             if up.upsamplers and j == len(up.resnets) - 1:
                 x = up.upsamplers[0](x)
             x = visit(x)

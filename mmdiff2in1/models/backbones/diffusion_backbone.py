@@ -53,7 +53,7 @@ class DiffusionBackbone(BaseModule):
         class_embeddings: File of ``tools/class_embeddings.py``, or a ``.pth`` tensor (K, D) as VPD published; else they
             are computed from ``classes`` once, and kept.
         gradient_checkpointing: Compute the U-Net's layers anew in the backward pass instead of keeping their inside:
-            less memory, a third more time, the same gradients. Without effect where the U-Net needs none.
+            less memory, more time, the same gradients. Without effect where the U-Net needs none.
 
     Raises:
         ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, or no
