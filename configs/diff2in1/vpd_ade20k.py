@@ -4,11 +4,11 @@
     python tools/check_dataset.py configs/diff2in1/vpd_ade20k.py
     python tools/caption.py configs/diff2in1/vpd_ade20k.py --by blip2 --model /path/to/blip2-opt-2.7b
     python tools/synthesize.py configs/diff2in1/vpd_ade20k.py --preview 16 --T 200,400,600
-    python tools/train.py configs/diff2in1/vpd_ade20k.py    # or torchrun --nproc-per-node 8 …; --resume after a kill
+    python tools/train.py configs/diff2in1/vpd_ade20k.py    # or torchrun --nproc-per-node 4 …; --resume after a kill
 
 Warm-up: VPD's recipe (``baselines/vpd_ade20k.py``). Synthesis: one image per training image, T = 600, 50 calls of the
 pretrained U-Net, no guidance. Self-improving: real and synthetic samples in one shuffled list, batch 4, pseudo labels
-of θ_C, its average taken once per 40 samples, α = 0.998.
+of θ_C, its average taken once per 40 samples, α = 0.998. A batch of 4 is shared by 4 processes at most.
 
 Found in the paper's sources: batch, EMA, number of synthetic images, "the training scheme of the base work". Not found,
 and set here: T (600, as the released code has on NYUv2) and the length of the self-improving stage (80,000 steps, as
