@@ -17,16 +17,14 @@ from ...diffusion import (
     Creation,
     Features,
     LatentDiffusion,
-    check_wanted,
     denoising_errors,
     freeze_unread,
     last_read,
     ldm_blocks,
-    vpd_taps,
 )
 from .bf16 import bf16_autocast
 from .class_prompt import prompt_tokens
-from .feature_config import feature_config
+from .feature_config import feature_config, resolved_taps
 from .frozen_features import FrozenFeatures
 from .input_range import check_range
 from .text_adapter import TextAdapter
@@ -85,7 +83,7 @@ class DiffusionBackbone(BaseModule):
         self.diffusion.requires_grad_(False).eval()
         self._blocks = ldm_blocks(self.diffusion.unet)
         self._range_checked = False
-        self.taps = self._resolved_taps()
+        self.taps = resolved_taps(self.feature, self.diffusion)
         if regime == 'finetune':
             self._train_unet()
         if gradient_checkpointing:
@@ -104,22 +102,6 @@ class DiffusionBackbone(BaseModule):
             sum(block.channels for block in blocks if block.level == level) + maps.get(level, 0)
             for level in self._levels
         ]
-
-    def _resolved_taps(self) -> tuple[str, ...]:
-        """The names of the taps, everything that the U-Net is asked for being checked."""
-        unet, T_max = self.diffusion.unet, self.diffusion.schedule.T_max
-        presets = {'vpd': vpd_taps(unet), 'all': tuple(self._blocks)}
-        taps = self.feature.taps
-        if isinstance(taps, str):
-            if taps not in presets:
-                raise ValueError(f'unknown taps {taps!r}; known: {", ".join(presets)}, or a list of block names')
-            taps = presets[taps]
-        check_wanted(unet, taps, self.feature.map_levels)
-        if not (taps or self.feature.map_levels):
-            raise ValueError('the feature config names neither taps nor map_levels; the backbone would return nothing')
-        if not 0 <= self.feature.timestep < T_max:
-            raise ValueError(f'feature timestep {self.feature.timestep} is outside 0 … {T_max - 1}')
-        return taps
 
     def _train_unet(self) -> None:
         """Gives the gradient to all of the U-Net that the features depend on."""

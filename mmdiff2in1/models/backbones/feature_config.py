@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...diffusion import POSTERIORS
+from ...diffusion import POSTERIORS, LatentDiffusion, check_wanted, ldm_blocks, vpd_taps
 
 PROMPTS = ('class_embeddings', 'class_names', 'empty')
 
@@ -66,3 +66,23 @@ def feature_config(preset: str = 'vpd', **changes) -> FeatureConfig:
         raise ValueError(f'unknown feature fields {unknown}; known: preset, {", ".join(known)}')
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
     return replace(PRESETS[preset], **values)
+
+
+def resolved_taps(feature: FeatureConfig, diffusion: LatentDiffusion) -> tuple[str, ...]:
+    """The names of the taps, everything that the U-Net is to be asked for being checked.
+
+    Raises:
+        ValueError: A timestep, tap or level that the model does not have, or nothing to return.
+    """
+    taps, T_max = feature.taps, diffusion.schedule.T_max
+    if isinstance(taps, str):
+        presets = {'vpd': vpd_taps(diffusion.unet), 'all': tuple(ldm_blocks(diffusion.unet))}
+        if taps not in presets:
+            raise ValueError(f'unknown taps {taps!r}; known: {", ".join(presets)}, or a list of block names')
+        taps = presets[taps]
+    check_wanted(diffusion.unet, taps, feature.map_levels)
+    if not (taps or feature.map_levels):
+        raise ValueError('the feature config names neither taps nor map_levels; the backbone would return nothing')
+    if not 0 <= feature.timestep < T_max:
+        raise ValueError(f'feature timestep {feature.timestep} is outside 0 … {T_max - 1}')
+    return taps
