@@ -6,8 +6,8 @@ The U-Net (a tenth of the learning rate) is part of θ_C and θ_E and keeps its 
 is the one that creates the synthetic ones: ``stages.synthesis.unet='creator'``. A step takes ten times as long as with
 a frozen U-Net. What the denoising loss costs and gains: ``docs/evidence.md``.
 
-Expected score, test mIoU after 300 steps of the warm-up, three seeds, two CPU cores: 58.14 ± 0.43, without the denoising
-loss 58.45 ± 0.61 (``python tools/experiments/denoising.py``). The chain as a whole: not yet measured.
+Expected score, test mIoU after 300 steps of the warm-up, three seeds, two CPU cores: 58.14 ± 0.43, without the
+denoising loss 58.45 ± 0.61 (``python tools/experiments/denoising.py``). The chain as a whole: not yet measured.
 """
 
 _base_ = ['./vpd_scenes.py']
