@@ -12,6 +12,7 @@ from mmseg.registry import MODELS, PARAM_SCHEDULERS
 from tiny_ade20k import ROOT, full_size, narrow, write_ade20k, write_weights
 
 import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.apis.global_batch import split_global_batch
 from mmdiff2in1.apis.stages import warmup_config
 from mmdiff2in1.apis.training import build_runner, train
 
@@ -61,8 +62,8 @@ def trained(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def test_the_recipe_is_vpds(tmp_path):
-    """Learning rate and weight decay of every parameter; the rate at every step, in closed form."""
+def test_the_recipe(tmp_path):
+    """Learning rate and weight decay of every parameter, as the schedule's docstring says; the rate in closed form."""
     cfg = full_size('baselines/vpd_ade20k', tmp_path / 'classes.pth')
     init_default_scope('mmseg')
     with torch.device('meta'):
@@ -143,6 +144,7 @@ def test_a_training_step(name, tiny, tmp_path):
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = (
         None
     )
+    split_global_batch(cfg, 1)
     runner = build_runner(cfg)
     before = {n: p.detach().clone() for n, p in runner.model.named_parameters() if p.requires_grad}
     runner.train()

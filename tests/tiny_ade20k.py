@@ -1,5 +1,6 @@
 """ADE20K's official layout with a handful of small random images, and weights that a config of it can be run with."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,12 @@ def write_ade20k(root: Path, train: int = 4, validation: int = 2, size: tuple[in
         for i in range(1, count + 1):
             stem = f'ADE_{name}_{i:08d}'
             left, right = random.integers(1, 151, 2)
-            label = np.full(size, left, np.uint8)
-            label[:, size[1] // 2 :] = right
+            width = size[1] + 16 * (i % 2)  # not all of one size
+            label = np.full((size[0], width), left, np.uint8)
+            label[:, width // 2 :] = right
             label[0] = 0
             colours = random.integers(0, 256, (151, 3), dtype=np.uint8)
-            noise = random.integers(0, 20, (*size, 3), dtype=np.uint8)
+            noise = random.integers(0, 20, (*label.shape, 3), dtype=np.uint8)
             Image.fromarray(colours[label] // 2 + noise).save(root / 'images' / part / f'{stem}.jpg', quality=95)
             Image.fromarray(label).save(root / 'annotations' / part / f'{stem}.png')
     return root
@@ -76,12 +78,14 @@ def narrow(name: str, data: Path, weights: Path, embeddings: Path) -> Config:
     cfg.train_cfg.update(steps)
     if 'stages' in cfg:
         cfg.stages.warmup.setdefault('train_cfg', {}).update(steps)
-        cfg.stages.warmup.update(global_batch_size=4, work_dir=None)
+        cfg.stages.warmup.update(global_batch_size=8, work_dir=None)
         cfg.stages.warmup.pop('work_dir')
         if cfg.stages.synthesis:
-            cfg.stages.synthesis.update(
-                diffusion=str(weights), captions=None, caption_fallback='', size=SIDE, num_calls=2, dtype='float32'
-            )
+            captions = data / 'captions.jsonl'
+            names = sorted(path.name for path in (data / 'images/training').iterdir())
+            lines = (json.dumps(dict(image=f'training/{name}', caption='two halves')) for name in names)
+            captions.write_text('\n'.join(lines))
+            cfg.stages.synthesis.update(diffusion=str(weights), captions=str(captions), size=SIDE, num_calls=2)
     else:
         cfg.global_batch_size = 4
     return cfg

@@ -14,11 +14,13 @@ import json
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import init_default_scope
 
 from mmdiff2in1.apis.data_check import check_data
+from mmdiff2in1.apis.global_batch import split_global_batch
 from mmdiff2in1.apis.training import build_runner, check_weights, resume_where_possible, train
+from mmdiff2in1.engine.distributed import launcher_of_environment
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,6 +56,8 @@ def main() -> None:
     cfg.work_dir = str(work_dir)
     if args.resume:
         resume_where_possible(cfg)
+    launcher_of_environment()
+    split_global_batch(cfg, get_world_size())
     build_runner(cfg).train()
 
 

@@ -6,12 +6,13 @@
     python tools/test.py configs/baselines/vpd_ade20k.py CHECKPOINT [--tta]
 
 The published checkpoint is tested the same way, after ``tools/model_converters/vpd.py``. One GPU takes the whole batch
-of 16; where it does not fit: ``--cfg-options global_batch_size=4 optim_wrapper.accumulative_counts=4``, and
-``model.backbone.gradient_checkpointing=True``. In bfloat16: ``optim_wrapper.type=AmpOptimWrapper
-optim_wrapper.dtype=bfloat16``. A checkpoint takes 14 GB of disk (U-Net in float32 with the moments of AdamW).
+of 16. Less memory: ``--cfg-options model.backbone.gradient_checkpointing=True``, and bfloat16 by
+``optim_wrapper.type=AmpOptimWrapper optim_wrapper.dtype=bfloat16`` (``docs/benchmarks``). A checkpoint takes 11 GB of
+disk, that of the self-improving stage 15 GB, twice that while a new one is written.
 
-Expected score: not yet measured here. VPD reports 53.7 mIoU (54.6 with --tta); reproductions of its recipe by others
-came to 53.1 (wl-zhao/VPD, issues 32 and 43).
+Expected score: not yet measured here. VPD reports 53.7 mIoU, and 54.6 at several scales and mirrored (which scales, it
+does not say; ``--tta`` has those that mmseg uses); reproductions of its recipe by others came to 53.1 (wl-zhao/VPD,
+issues 32 and 43).
 """
 
 _base_ = [

@@ -8,7 +8,9 @@
 
 Warm-up: VPD's recipe (``baselines/vpd_ade20k.py``). Synthesis: one image per training image, T = 600, 50 calls of the
 pretrained U-Net, no guidance. Self-improving: real and synthetic samples in one shuffled list, batch 4, pseudo labels
-of θ_C, its average taken once per 40 samples, α = 0.998. A batch of 4 is shared by 4 processes at most.
+of θ_C, its average taken once per 40 samples, α = 0.998. A batch of 4 is shared by 4 processes at most;
+eight can make the warm-up: ``baselines/vpd_ade20k.py``, then here ``--cfg-options stages.warmup=None
+load_from=work_dirs/vpd_ade20k/iter_80000.pth``.
 
 Found in the paper's sources: batch, EMA, number of synthetic images, "the training scheme of the base work". Not found,
 and set here: T (600, as the released code has on NYUv2) and the length of the self-improving stage (80,000 steps, as
@@ -16,9 +18,9 @@ long as VPD's schedule): ``stages.synthesis.T``, ``train_cfg.max_iters`` with th
 and θ_E include the U-Net was not found either: here they do, as VPD trains it;
 ``model.segmentor.backbone.regime=frozen`` keeps it out. The U-Net that denoises is the pretrained one, as one that is
 tuned for perception forgets it; ``stages.synthesis.unet='creator'`` takes that of the warm-up, and
-``model.segmentor.type=DenoisingEncoderDecoder`` keeps it able to (``docs/evidence.md``).
+``DenoisingEncoderDecoder``, used as in ``vpd_scenes-finetune.py``, keeps it able to (``docs/evidence.md``).
 
-Expected score: not yet measured. The paper reports about 0.5 points of mIoU over VPD (second hand, see the README).
+Expected score: not yet measured. The paper reports about 0.5 points of mIoU over VPD (second hand).
 """
 
 _base_ = ['../baselines/vpd_ade20k.py']

@@ -34,7 +34,7 @@ def read_checkpoint(path: str | Path) -> dict[str, dict]:
         except (OSError, SafetensorError) as error:
             raise ValueError(f'{path} cannot be read ({error}); is it complete? Copy or download it again') from error
     else:
-        found = unpickled(path)
+        found = unpickled(path, mmap=True)  # moments of the optimizer stay on the disk
     state = found.get('state_dict', found) if isinstance(found, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         names = ', '.join(map(str, list(state)[:LISTED])) or type(found).__name__

@@ -32,7 +32,7 @@ def check_creation(cfg: Config, store: Path) -> None:
         )
 
 
-def create_samples(cfg: Config, store: Path, warmup: str | None = None, poll_seconds: float = 1.0) -> None:
+def create_samples(cfg: Config, store: Path, warmup: str | None = None, poll_seconds: float = 5.0) -> None:
     """Each process makes its share; none waits inside a collective while others create for hours.
 
     Args:

@@ -12,9 +12,12 @@ from mmdiff2in1.synthesis import SampleStore
 
 # Where things are, how they are shown, how fast they are read: none of it changes what is trained.
 PLACES = ('work_dir', 'load_from', 'resume', 'launcher', 'filename', 'experiment_name', 'model_wrapper_cfg', 'env_cfg')
+DISTRIBUTED = ('find_unused_parameters',)
 SHOWN = ('log_level', 'log_processor', 'visualizer', 'vis_backends', 'default_hooks')
 TESTED = ('test_dataloader', 'test_evaluator', 'test_cfg', 'tta_model', 'tta_pipeline')
 READ = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'store')
+COMPUTED = ('gradient_checkpointing',)
+"""How a step is computed: in less memory, to the same gradients."""
 SHOWING_HOOKS = ('ProgressBarHook', 'SegVisualizationHook')
 SAMPLED = 64, 1 << 16
 """Blocks and bytes per block that are read of a weight file."""
@@ -33,12 +36,16 @@ def fingerprint(cfg: Config, parents: Sequence[str] = ()) -> str:
     Raises:
         TypeError: A config value that is neither plain nor a class or function.
     """
-    plain = {k: v for k, v in cfg.to_dict().items() if k not in (*PLACES, *SHOWN, *TESTED)}
+    plain: dict = {k: v for k, v in cfg.to_dict().items() if k not in (*PLACES, *SHOWN, *TESTED, *DISTRIBUTED)}
     plain['custom_hooks'] = [hook for hook in plain.get('custom_hooks') or [] if hook['type'] not in SHOWING_HOOKS]
     for loader in ('train_dataloader', 'val_dataloader'):
-        plain[loader] = _without(plain.get(loader), READ)
-    weights = [weights_mark(place) for place in sorted(weight_places(plain))]
-    text = json.dumps([plain, weights, list(parents)], sort_keys=True, default=_named)
+        plain[loader] = _without(plain.get(loader), READ) or {}
+    plain['val_dataloader'].pop('batch_size', None)
+    if plain.get('global_batch_size'):  # what each process has of it follows from their number
+        plain['train_dataloader'].pop('batch_size', None)
+    weights = sorted(weights_mark(place) for place in weight_places(plain))
+    decisive = _without(_nameless(plain), COMPUTED)
+    text = json.dumps([decisive, weights, list(parents)], sort_keys=True, default=_named)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -56,7 +63,7 @@ def weights_mark(place: str | Path) -> str:
     if root.is_file():
         files, root = [file for file in (root, root.with_suffix('.yaml')) if file.is_file()], root.parent
     else:
-        files = sorted((*root.rglob('*.safetensors'), *root.rglob('*.json')))
+        files = sorted(file for kind in ('safetensors', 'json', 'bin') for file in root.rglob(f'*.{kind}'))
     for file in files:
         size, (blocks, length) = file.stat().st_size, SAMPLED
         digest.update(f'{file.relative_to(root)} {size}'.encode())
@@ -80,6 +87,13 @@ def weight_places(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from weight_places(inner)
+
+
+def _nameless(value: object) -> object:
+    """Without the names of weights: their content counts, wherever it lies."""
+    if isinstance(value, dict):
+        return {k: '' if k in WEIGHTS and isinstance(v, str) else _nameless(v) for k, v in value.items()}
+    return [_nameless(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _without(value: object, keys: Sequence[str]) -> object:

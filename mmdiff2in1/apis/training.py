@@ -4,6 +4,7 @@ Each stage is an ordinary mmengine run, or job, with its own folder below the wo
 """
 
 import copy
+import gc
 import json
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from .checkpoints import load_weights
 from .creating import check_creation, create_samples
 from .data_check import check_data
 from .global_batch import split_global_batch
-from .identity import fingerprint, store_mark, weight_places
+from .identity import fingerprint, store_mark, weight_places, weights_mark
 from .stage_folder import StageFolder
 from .stages import check_chain, self_improving_config, store_of, warmup_config
 
@@ -59,15 +60,16 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     check_weights(cfg)
     check_data(cfg)
     work_dir = Path(work_dir)
-    store, results, parents, warmup_checkpoint = store_of(cfg, work_dir), {}, [], None
+    store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
+    parents = [weights_mark(cfg.load_from)] if cfg.get('load_from') else []
     if cfg.stages.get('synthesis'):
         check_creation(cfg, store)
     warmup = cfg.stages.get('warmup')
     if warmup:
         stage = warmup_config(cfg, Path(warmup.get('work_dir') or work_dir / 'warmup'))
-        results['warmup'] = run_stage('warm-up', stage, resume)
+        results['warmup'] = run_stage('warm-up', stage, resume, parents)
         warmup_checkpoint = results['warmup']['checkpoint']
-        parents.append(StageFolder(stage.work_dir, fingerprint(stage)).mark)
+        parents = [StageFolder(stage.work_dir, fingerprint(stage, parents)).mark]
     if cfg.stages.get('synthesis'):
         create_samples(cfg, store, warmup_checkpoint)
     if store is not None:
@@ -126,6 +128,7 @@ def run_stage(
         return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
     if resume:
         resume_where_possible(cfg)
+    split_global_batch(cfg, get_world_size())
     runner = build_runner(cfg)
     if is_main_process():
         folder.begin()
@@ -144,6 +147,8 @@ def run_stage(
     if is_main_process():
         folder.finish(**facts)
     barrier()
+    del runner
+    free_memory()
     return facts | {'checkpoint': str(folder.path / checkpoint.name)}
 
 
@@ -158,7 +163,6 @@ def resume_where_possible(cfg: Config) -> None:
 def build_runner(cfg: Config) -> Runner:
     """An mmengine runner that works under torchrun on CPUs as well, and several times in one process."""
     cfg.launcher = launcher_of_environment()
-    split_global_batch(cfg, get_world_size())
     if cfg.launcher != 'none':
         cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
     # mmengine keeps logs and visualizers by name for the life of the process: a second run of the same name would write
@@ -210,4 +214,14 @@ def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float
     cfg.pop('experiment_name', None)
     runner = build_runner(cfg)
     load_weights(unwrapped(runner.model), checkpoint)
-    return {name: float(value) for name, value in runner.test().items()}
+    metrics = {name: float(value) for name, value in runner.test().items()}
+    del runner
+    free_memory()
+    return metrics
+
+
+def free_memory() -> None:
+    """Gives back what a finished stage held: runner, model and optimizer refer to each other in circles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -28,7 +28,7 @@ class _Sample:
     image: str
     image_sha256: str
     label: str
-    caption: str
+    caption: str | None
     source: SourceImage
 
 
@@ -125,7 +125,9 @@ class SyntheticSampleDataset(Dataset):
             return self.dataset.get_data_info(idx)
         sample = self._samples[idx - self.real_length]
         info = sample.source.dataset.get_data_info(sample.source.index)
-        info['img_path'], info['caption'] = sample.image, sample.caption
+        info['img_path'] = sample.image
+        if sample.caption is not None:
+            info['caption'] = sample.caption
         # Every label file, not only the segmentation map: the others show the real image, in its size.
         info.update({key: sample.label for key in info if key.endswith('_map_path')})
         info['sample_idx'] = idx
@@ -197,7 +199,7 @@ class SyntheticSampleDataset(Dataset):
                 str(self.store.path(record, 'image')),
                 record['image_sha256'],
                 str(self.store.path(record, 'label')),
-                record['caption'],
+                record.get('caption'),
                 sources.find(record, folder),
             )
             for record in records

@@ -7,8 +7,9 @@ import torch
 from .latent_diffusion import LatentDiffusion
 from .weight_files import WeightFile
 
-PREFIXES = ('creator.backbone.diffusion.unet.', 'backbone.diffusion.unet.')
-"""Where a self-improving segmentor (θ_C) and a plain one keep it."""
+UNET = 'backbone.diffusion.unet.'
+PREFIXES = tuple(f'{wrapper}{model}{UNET}' for wrapper in ('', 'module.') for model in ('creator.', '', 'exploiter.'))
+"""Where it stands: in a self-improving segmentor (θ_C, or θ_E where both share a frozen one) and in a plain one."""
 
 
 @torch.no_grad()
@@ -27,7 +28,7 @@ def load_trained_unet(diffusion: LatentDiffusion, path: str | Path) -> None:
     prefix = next((each for each in PREFIXES if any(name.startswith(each) for name in file.shapes)), None)
     if prefix is None:
         raise ValueError(
-            f'{path} holds no U-Net (expected tensors under {" or ".join(PREFIXES)}): it was trained with another '
+            f'{path} holds no U-Net (expected tensors under …{UNET}): it was trained with another '
             "backbone, or stored without its frozen parts. Set unet='pretrained' to create with the weights on disk"
         )
     own = diffusion.unet.state_dict()

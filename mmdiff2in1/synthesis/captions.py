@@ -17,7 +17,8 @@ def read_captions(path: str | Path) -> dict[str, str]:
     if not path.is_file():
         raise FileNotFoundError(
             f'caption file {path} does not exist; expected JSON lines {{"image": …, "caption": …}}. '
-            'Write one, or choose a fallback caption (caption_fallback="" creates without captions)'
+            'Make one with tools/caption.py (--by blip2, classes or file), or choose a fallback caption '
+            '(caption_fallback="" creates without captions)'
         )
     captions: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):

@@ -6,6 +6,7 @@ from tiny_ade20k import ROOT
 
 from mmdiff2in1.apis.global_batch import split_global_batch
 from mmdiff2in1.apis.stages import check_chain
+from mmdiff2in1.apis.training import build_runner
 
 
 @pytest.mark.parametrize(('processes', 'share'), [(1, 16), (2, 8), (8, 2), (16, 1)])
@@ -15,6 +16,15 @@ def test_each_process_gets_its_share(processes, share):
     assert cfg.train_dataloader.batch_size == share
     split_global_batch(cfg, processes)  # of a resumed run
     assert cfg.train_dataloader.batch_size == share
+
+
+def test_a_test_needs_no_share(monkeypatch):
+    """Eight processes may test what four have trained."""
+    cfg = Config.fromfile(ROOT / 'configs/diff2in1/vpd_ade20k.py')
+    cfg.update(train_cfg=None, val_cfg=None, test_cfg=None, launcher='none', work_dir='unused')
+    monkeypatch.setattr('mmdiff2in1.apis.training.get_world_size', lambda: 8)
+    monkeypatch.setattr('mmdiff2in1.apis.training.Runner.from_cfg', lambda given: given)
+    assert build_runner(cfg).train_dataloader.batch_size == 2
 
 
 def test_without_it_mmengines_batch_size_counts():

@@ -27,6 +27,9 @@ def stage(chain_folder, tmp_path):
         {'log_level': 'ERROR'},
         {'train_dataloader.num_workers': 2},
         {'test_dataloader.batch_size': 3},
+        {'val_dataloader.batch_size': 3},
+        {'find_unused_parameters': True},
+        {'model.backbone.gradient_checkpointing': True},
         {'default_hooks.logger.interval': 7},
         {'custom_hooks': [dict(type='ExactResumeHook'), dict(type='ProgressBarHook')]},
     ],
@@ -66,6 +69,35 @@ def test_the_content_of_the_weights_counts(stage, tiny_diffusion, tmp_path):
     save_file(state, file, metadata={'format': 'pt'})
     assert weights_mark(folder) != mark and fingerprint(stage) != before
     LatentDiffusion.from_pretrained(folder)
+
+
+def test_weights_may_move(stage, tiny_diffusion, tmp_path):
+    tiny_diffusion.save_folder(tmp_path / 'here')
+    stage.model.backbone.diffusion = str(tmp_path / 'here')
+    before = fingerprint(stage)
+    (tmp_path / 'here').rename(tmp_path / 'there')
+    stage.model.backbone.diffusion = str(tmp_path / 'there')
+    assert fingerprint(stage) == before
+
+
+def test_the_share_of_a_process_does_not_count(stage):
+    stage.global_batch_size = 4
+    before = fingerprint(stage)
+    stage.train_dataloader.batch_size = 1
+    assert fingerprint(stage) == before
+    stage.global_batch_size = 8
+    assert fingerprint(stage) != before
+
+
+def test_another_start_is_another_chain(straight, chain_folder, tmp_path):
+    """Without a warm-up, `load_from` is what the self-improving stage starts from."""
+    cfg = chain_config(chain_folder, 'baselines')
+    cfg.stages.warmup = None
+    cfg.load_from = straight[1]['warmup']['checkpoint']
+    train(cfg, tmp_path)
+    cfg.load_from = straight[1]['self_improving']['checkpoint']
+    with pytest.raises(ValueError, match='holds this stage of another config, of other weights'):
+        train(cfg, tmp_path)
 
 
 def test_other_samples_are_another_store(straight):

@@ -22,10 +22,11 @@ def moved(unet: torch.nn.Module, by: float) -> dict:
 def test_a_checkpoint_fills_the_unet(tiny_diffusion, tmp_path):
     """That of θ_C where there are two; all other parts stay."""
     plain = {f'backbone.diffusion.unet.{n}': t for n, t in moved(tiny_diffusion.unet, 1.0).items()}
+    shared = {f'module.exploiter.backbone.diffusion.unet.{n}': t for n, t in moved(tiny_diffusion.unet, 4.0).items()}
     theta_e = {f'exploiter.backbone.diffusion.unet.{n}': t for n, t in moved(tiny_diffusion.unet, 2.0).items()}
     theta_c = {f'creator.backbone.diffusion.unet.{n}': t for n, t in moved(tiny_diffusion.unet, 3.0).items()}
     before = {name: tensor.clone() for name, tensor in tiny_diffusion.state_dict().items()}
-    for file, state, by in (('plain.pth', plain, 1.0), ('both.pth', theta_e | theta_c, 3.0)):
+    for file, state, by in (('plain.pth', plain, 1.0), ('both.pth', theta_e | theta_c, 3.0), ('one.pth', shared, 4.0)):
         torch.save(dict(state_dict=state), tmp_path / file)
         tiny_diffusion.load_state_dict(before)
         load_trained_unet(tiny_diffusion, tmp_path / file)

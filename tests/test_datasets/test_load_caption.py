@@ -42,3 +42,9 @@ def test_the_caption_reaches_the_sample(tmp_path):
 def test_a_missing_file_is_found_at_construction(tmp_path):
     with pytest.raises(FileNotFoundError, match='none.jsonl does not exist'):
         pipeline(captions=str(tmp_path / 'none.jsonl'))
+
+
+def test_a_synthetic_sample_keeps_its_own(tmp_path):
+    """It was created under a caption that no file of the data set knows; the record of the store has it."""
+    data = run(pipeline(), results('store/images/7.png') | dict(caption='a red hall'))
+    assert data['data_samples'].caption == 'a red hall'

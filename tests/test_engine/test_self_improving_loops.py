@@ -137,7 +137,7 @@ def test_constructor_keeps_the_names_of_the_plain_model(tiny):
 
 
 def test_joined_groups_train_alike(tiny):
-    """Three steps of AdamW: the same parameters to the last bit, in three groups instead of six."""
+    """Three steps of AdamW: the same parameters to the last bit, in three groups instead of one for each tensor."""
     paramwise = dict(norm_decay_mult=0.0, custom_keys={'4': dict(lr_mult=0.1)})
     cfg = dict(optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.5))
     found = []
@@ -145,7 +145,7 @@ def test_joined_groups_train_alike(tiny):
         torch.manual_seed(0)
         model = tiny.TinySegmentor().exploiter
         wrapper = constructor(dict(cfg), paramwise)(model)
-        assert len(wrapper.param_groups) == groups
+        assert len(wrapper.optimizer.param_groups) == groups
         for step in range(3):
             for number, parameter in enumerate(model.parameters()):
                 parameter.grad = torch.full_like(parameter, 0.1 * (number + 1) - 0.2 * step)

@@ -80,7 +80,7 @@ def test_captions_may_be_left_out_on_purpose_only(cfg):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(steps=20), 'unknown keys in stages.synthesis: steps; known: diffusion, captions'),
+        (dict(steps=20), 'unknown keys in stages.synthesis: steps; known: diffusion, unet, captions'),
         (dict(dtype='half'), "unknown dtype 'half'; known: float32, bfloat16, float16"),
         (dict(filters=dict(fid=(0, 1))), "unknown filter 'fid'"),
     ],

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mmdiff2in1.atomic import append_line, complete_lines
+from mmdiff2in1.atomic import append_line, complete_lines, write_atomically
 
 ROOT = Path(__file__).parents[2]
 ARMS: dict[str, float | None] = {'no denoising loss': None, 'weight 1': 1.0, 'weight 0.1': 0.1}
@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.table:
         print(table([json.loads(line) for line in complete_lines(args.out)]))
     elif args.run:
-        append_line(args.out, json.dumps(run(args.run[0], int(args.run[1]), args)))
+        arm, seed = args.run[0], int(args.run[1])
+        write_atomically(_record(arm, seed, args), json.dumps(run(arm, seed, args)).encode())
     else:
         queue(args)
 
@@ -66,8 +67,10 @@ def queue(args: argparse.Namespace) -> None:
 
     Raises SystemExit if one of them failed; the others were finished first.
     """
-    done = {(line['arm'], line['seed']) for line in map(json.loads, complete_lines(args.out))}
     wanted = [(PRETRAINED, 0), *((arm, seed) for arm in ARMS for seed in args.seeds)]
+    for each in wanted:
+        collect(*each, args)  # what ended while nobody waited for it
+    done = {(line['arm'], line['seed']) for line in map(json.loads, complete_lines(args.out))}
     for each in wanted:
         print(f'{"done " if each in done else "to do"}  {each[0]}, seed {each[1]}')
     waiting = [each for each in wanted if each not in done]
@@ -89,9 +92,17 @@ def queue(args: argparse.Namespace) -> None:
         for child in [child for child in running if child.poll() is not None]:
             each = running.pop(child)
             failed += [each] if child.returncode else []
+            collect(*each, args)
             bar.update()
     if failed:
         raise SystemExit(f'{len(failed)} runs failed: {failed}; see their logs in {args.work_dir}')
+
+
+def collect(arm: str, seed: int, args: argparse.Namespace) -> None:
+    """Appends the record of a run that has ended, unless it is there."""
+    lines = list(map(json.loads, complete_lines(args.out)))
+    if _record(arm, seed, args).is_file() and not any((line['arm'], line['seed']) == (arm, seed) for line in lines):
+        append_line(args.out, _record(arm, seed, args).read_text())
 
 
 def run(arm: str, seed: int, args: argparse.Namespace) -> dict:
@@ -200,6 +211,10 @@ def _spread(lines: list[dict], key: str, digits: int) -> str:
         return ''
     spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
     return f'{np.mean(values):.{digits}f}{spread}'
+
+
+def _record(arm: str, seed: int, args: argparse.Namespace) -> Path:
+    return args.work_dir / f'{_slug(arm, seed)}.json'
 
 
 def _slug(arm: str, seed: int) -> str:

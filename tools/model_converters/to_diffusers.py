@@ -18,11 +18,9 @@ trained to create since: look at what it draws before you rely on it.
 import argparse
 from pathlib import Path
 
-import torch
-
 from mmdiff2in1.apis.diffusers_export import MODELS_INSIDE, export_diffusers
+from mmdiff2in1.synthesis.from_config import DTYPES
 
-DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 PARTS = {'unet': 'U-Net', 'vae': 'VAE', 'text': 'text encoder'}
 
 

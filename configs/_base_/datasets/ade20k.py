@@ -23,7 +23,7 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
-# `tools/test.py --tta`: six scales of the size above, mirrored too (VPD's ms+flip).
+# `tools/test.py --tta`: six scales of the size above, mirrored too, as mmseg has them.
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

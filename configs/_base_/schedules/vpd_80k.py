@@ -1,6 +1,9 @@
 """VPD's recipe: AdamW 8e-5, the U-Net at a tenth of it, batch 16, 80,000 steps down to zero, 1,500 of warm-up.
 
-Source: VPD's segmentation configuration (wl-zhao/VPD). Norms have no weight decay, those of the U-Net included.
+Source: VPD's segmentation configuration (wl-zhao/VPD): no weight decay on norms, a tenth of the rate for the U-Net.
+There two keys of one length, `unet` and `norm`, decided both by the name of a tensor, so that in fact the norms of the
+U-Net's attention layers learned at the full rate, and norms whose names do not say so (residual layers, batch
+normalisation of the head) had weight decay. Here every norm has none, and all of the U-Net has a tenth.
 """
 
 global_batch_size = 16

@@ -21,7 +21,9 @@ class DenoisingEncoderDecoder(EncoderDecoder):
 
     A U-Net that is tuned for perception forgets to denoise. Here the objective that it was pretrained with stands
     beside the perception loss (not in the paper). What lies behind the last tap of the backbone stays as it was
-    pretrained. Synthetic samples have no denoising loss: a model that learns from its own images drifts.
+    pretrained. Synthetic samples have no denoising loss: a model that learns from its own images drifts. The U-Net
+    learns to create what it is shown: crops under the caption of the whole image, in the colours that a
+    PhotoMetricDistortion gave them.
 
     Args:
         denoising_weight: Weight of the mean squared error, at least 0.
