@@ -15,6 +15,7 @@ import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.apis.global_batch import split_global_batch
 from mmdiff2in1.apis.stages import warmup_config
 from mmdiff2in1.apis.training import build_runner, train
+from mmdiff2in1.datasets.splits import image_names, make_splits, write_splits
 
 PERCENT = [f'{part}/vpd_ade20k-{n}pct' for part in ('diff2in1', 'baselines') for n in range(10, 100, 10)]
 VPD = ['baselines/vpd_ade20k', 'baselines/vpd_ade20k-ema', 'diff2in1/vpd_ade20k', 'diff2in1/vpd_ade20k-bs16']
@@ -137,9 +138,12 @@ def test_the_chain_on_tiny_weights(tiny, tmp_path):
     assert len(list((tmp_path / 'run' / 'synthetic').rglob('*.png'))) >= 4
 
 
-@pytest.mark.parametrize('name', ['baselines/vpd_ade20k', 'diff2in1/vpd_ade20k-bs16'])
+@pytest.mark.parametrize('name', [*VPD, 'baselines/vpd_ade20k-50pct', 'diff2in1/vpd_ade20k-50pct'])
 def test_a_training_step(name, tiny, tmp_path):
     cfg = narrow(name, *tiny)
+    if 'pct' in name:
+        names = image_names(tiny[0] / 'images/training', '.jpg')
+        write_splits(tiny[0] / 'splits', make_splits(names, seed=0, percents=[50]))
     cfg.work_dir, cfg.train_cfg.max_iters = str(tmp_path), 1
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = (
         None
