@@ -3,6 +3,7 @@
     python tools/experiments/denoising.py --network taef2_encoder.pth --dry-run      what would be run
     python tools/experiments/denoising.py --network taef2_encoder.pth                everything that is not in --out yet
     python tools/experiments/denoising.py --table                                    the Markdown table of --out
+    python tools/experiments/denoising.py --time                                     what a training step costs
 
 Arms: the built-in U-Net as it is; fine-tuned for segmentation on 60 labels (the warm-up of
 configs/diff2in1/vpd_scenes-finetune.py) without a denoising loss, and with weights 1 and 0.1. Of each U-Net: test mIoU,
@@ -43,9 +44,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add('--at-once', type=int, default=2, help='runs at a time, one thread each (%(default)s)')
     add('--dry-run', action='store_true', help='list the runs, then stop')
     add('--table', action='store_true', help='print the table of --out, then stop')
+    add('--time', action='store_true', help='print how much longer a step takes with the loss, then stop')
     add('--run', nargs=2, metavar=('ARM', 'SEED'), help=argparse.SUPPRESS)  # a child: this one alone
     args = parser.parse_args(arguments)
-    if args.network is None and not (args.table or args.dry_run):
+    if args.network is None and not (args.table or args.dry_run or args.time):
         parser.error('--network taef2_encoder.pth is needed: FID and KID compare its features')
     return args
 
@@ -55,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     if args.table:
         print(table([json.loads(line) for line in complete_lines(args.out)]))
+    elif args.time:
+        print(f'a step takes {step_ratio():.2f} times as long (processor time of one thread, median of six pairs)')
     elif args.run:
         arm, seed = args.run[0], int(args.run[1])
         write_atomically(_record(arm, seed, args), json.dumps(run(arm, seed, args)).encode())
@@ -189,6 +193,38 @@ def measure(diffusion, parts: dict, seed: int, args: argparse.Namespace) -> dict
     spread = distribution({T: made}, near, standardised(raw, raw), seed)
     loss = denoising_loss(diffusion, val.images[:VAL], val.captions[:VAL], 30)['mean']['captions']
     return dict(denoising_loss=loss, T=T, **{k: spread['created'][0][k] for k in ('fid', 'kid')}, floor=spread['floor'])
+
+
+def step_ratio(pairs: int = 6, batch: int = 12) -> float:
+    """Processor time of forward and backward with the denoising loss over that without, steps taken in turns."""
+    import torch
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+    from mmengine.structures import PixelData
+    from mmseg.models.segmentors import EncoderDecoder
+    from mmseg.registry import MODELS
+    from mmseg.structures import SegDataSample
+
+    import mmdiff2in1.components  # noqa: F401  registers
+
+    torch.set_num_threads(1)
+    init_default_scope('mmseg')
+    cfg = Config.fromfile(ROOT / 'configs' / 'diff2in1' / 'vpd_scenes-finetune.py')
+    model = MODELS.build(cfg.model.segmentor).train()
+    samples = [SegDataSample(metainfo=dict(img_shape=(64, 64), caption='a red ball')) for _ in range(batch)]
+    for sample in samples:
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 11, (1, 64, 64)))
+    images = torch.rand(batch, 3, 64, 64) * 2 - 1
+
+    def seconds(loss) -> float:
+        started = time.process_time()
+        sum(value for name, value in loss(model, images, samples).items() if 'loss' in name).backward()
+        model.zero_grad()
+        return time.process_time() - started
+
+    seconds(type(model).loss)  # warm-up
+    found = [(seconds(EncoderDecoder.loss), seconds(type(model).loss)) for _ in range(pairs)]
+    return float(np.median([with_it / without for without, with_it in found]))
 
 
 def table(lines: list[dict]) -> str:
