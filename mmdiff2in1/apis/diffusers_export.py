@@ -13,11 +13,10 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mmdiff2in1.diffusion import LatentDiffusion
+from mmdiff2in1.diffusion.trained_weights import load_stored, stored_tensors
 from mmdiff2in1.diffusion.weight_files import WeightFile
 
 MODELS_INSIDE = ('creator', 'exploiter')
-DIFFUSION = 'backbone.diffusion.'
-LISTED = 5  # names of each kind shown in an error
 
 
 @dataclass
@@ -80,7 +79,9 @@ def export_diffusers(
         raise FileExistsError(f'{out} is there already; name another folder, or remove it')
     stored = _stored(checkpoint, model)
     diffusion = _pretrained(config)
-    changes = _load(diffusion, stored, f'{checkpoint} does not fit the diffusion model of the config')
+    before = {name: tensor.clone() for name, tensor in diffusion.state_dict().items() if name in stored}
+    load_stored(diffusion, stored, checkpoint)
+    changes = _changes(before, diffusion.state_dict())
     part = out.with_name(f'.{out.name}.part')
     shutil.rmtree(part, ignore_errors=True)  # what a killed run left behind
     try:
@@ -94,7 +95,7 @@ def export_diffusers(
 
 
 def _stored(checkpoint: str | Path, model: str | None) -> dict[str, Tensor]:
-    """The diffusion model's tensors in the checkpoint; what θ_C and θ_E share lies below exploiter."""
+    """The diffusion model's tensors in the checkpoint."""
     if model is not None and model not in MODELS_INSIDE:
         raise ValueError(f'there is no model {model!r}; known: {", ".join(MODELS_INSIDE)}')
     file = WeightFile(checkpoint)
@@ -103,11 +104,7 @@ def _stored(checkpoint: str | Path, model: str | None) -> dict[str, Tensor]:
         raise ValueError(f'{model} was asked for, but {checkpoint} holds one model, not θ_C and θ_E; leave it out')
     if not any('backbone.tokens' in name for name in file.shapes):
         raise ValueError(f'{checkpoint} holds no DiffusionBackbone, only that has a diffusion model')
-    stored: dict[str, Tensor] = {}
-    for owner in ('', 'exploiter.', f'{model or "creator"}.'):
-        prefix = f'{start}{owner}{DIFFUSION}'
-        stored |= {name.removeprefix(prefix): tensor for name, tensor in file.read(prefix).items()}
-    return stored
+    return stored_tensors(file, model or 'creator')
 
 
 def _pretrained(config: str | Path | Config) -> LatentDiffusion:
@@ -122,25 +119,10 @@ def _pretrained(config: str | Path | Config) -> LatentDiffusion:
     return LatentDiffusion.from_pretrained(found.diffusion)
 
 
-def _load(diffusion: LatentDiffusion, stored: dict[str, Tensor], refused: str) -> dict[str, Change]:
-    """Copies ``stored`` into the model and says what that changed.
-
-    Raises:
-        ValueError: ``refused``, with the names: other shapes, unknown tensors, or some of a part and not all of it.
-    """
-    own = diffusion.state_dict()
-    begun = {name.split('.')[0] for name in stored}
-    wrong = {
-        'missing': [name for name in own if name not in stored and name.split('.')[0] in begun],
-        'unexpected': [name for name in stored if name not in own],
-        'of another shape': [n for n, tensor in stored.items() if n in own and own[n].shape != tensor.shape],
-    }
-    if any(wrong.values()):
-        listed = (f'{kind} {len(names)}: {", ".join(names[:LISTED])}' for kind, names in wrong.items() if names)
-        raise ValueError(f'{refused}: {"; ".join(listed)}. Use the config that it was trained with')
-    changes = {part: Change(sum(n.startswith(f'{part}.') for n in own)) for part in ('unet', 'vae', 'text')}
-    for name, after in stored.items():
+def _changes(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, Change]:
+    """By part; what was not stored has not changed."""
+    changes = {part: Change(sum(name.startswith(f'{part}.') for name in after)) for part in ('unet', 'vae', 'text')}
+    for name, tensor in before.items():
         part, _, rest = name.partition('.')
-        changes[part].note(rest, own[name], after)
-        own[name].copy_(after)
+        changes[part].note(rest, tensor, after[name])
     return changes

@@ -61,7 +61,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     check_data(cfg)
     work_dir = Path(work_dir)
     store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
-    parents = [weights_mark(cfg.load_from)] if cfg.get('load_from') else []
+    parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
     if cfg.stages.get('synthesis'):
         check_creation(cfg, store)
     warmup = cfg.stages.get('warmup')
@@ -97,6 +97,15 @@ def check_weights(cfg: Config) -> None:
     backbone = cfg.model.get('segmentor', cfg.model).get('backbone') or {}
     if isinstance(backbone.get('diffusion'), str):
         resolve_weights(backbone['diffusion'])
+
+
+def _mark_of_start(load_from: str) -> str:
+    """Identity of the checkpoint that the first stage starts from; an address, which mmengine fetches, is its own."""
+    if '://' in load_from:
+        return load_from
+    if not Path(load_from).is_file():
+        raise FileNotFoundError(f'load_from={load_from}: no such checkpoint; correct it, or set load_from=None')
+    return weights_mark(load_from)
 
 
 def run_stage(

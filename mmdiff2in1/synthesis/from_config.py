@@ -153,7 +153,7 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'ImageCreator
 
 def _take_trained_unet(creator: 'ImageCreator', checkpoint: str) -> None:
     from mmdiff2in1.diffusion import LatentDiffusion
-    from mmdiff2in1.diffusion.trained_unet import load_trained_unet
+    from mmdiff2in1.diffusion.trained_weights import load_trained_unet
 
     if checkpoint == CREATOR:
         raise ValueError(

@@ -98,6 +98,9 @@ def test_another_start_is_another_chain(straight, chain_folder, tmp_path):
     cfg.load_from = straight[1]['self_improving']['checkpoint']
     with pytest.raises(ValueError, match='holds this stage of another config, of other weights'):
         train(cfg, tmp_path)
+    cfg.load_from = 'nowhere.pth'
+    with pytest.raises(FileNotFoundError, match='load_from=nowhere.pth: no such checkpoint'):
+        train(cfg, tmp_path)
 
 
 def test_other_samples_are_another_store(straight):

@@ -10,7 +10,7 @@ from tiny_chain import chain_config
 from mmdiff2in1.apis.stages import check_chain
 from mmdiff2in1.apis.training import check_weights, train
 from mmdiff2in1.diffusion import LatentDiffusion
-from mmdiff2in1.diffusion.trained_unet import load_trained_unet
+from mmdiff2in1.diffusion.trained_weights import load_trained_unet
 from mmdiff2in1.synthesis import SynthesisSettings
 from mmdiff2in1.synthesis.from_config import build_diffusion
 
@@ -39,9 +39,12 @@ def test_a_checkpoint_fills_the_unet(tiny_diffusion, tmp_path):
     ('change', 'message'),
     [
         (lambda state: {'neck.weight': torch.zeros(1)}, 'holds no U-Net'),
-        (lambda state: dict(list(state.items())[1:]), '1 tensors are missing, unexpected or of another shape'),
-        (lambda state: state | {'backbone.diffusion.unet.more': torch.zeros(1)}, 'first more'),
-        (lambda state: state | {'backbone.diffusion.unet.conv_in.bias': torch.zeros(3)}, 'first conv_in.bias'),
+        (lambda state: dict(list(state.items())[1:]), 'missing 1: unet'),
+        (lambda state: state | {'backbone.diffusion.unet.more': torch.zeros(1)}, 'unexpected 1: unet.more'),
+        (
+            lambda state: state | {'backbone.diffusion.unet.conv_in.bias': torch.zeros(3)},
+            'of another shape 1: unet.conv_in.bias',
+        ),
     ],
 )
 def test_another_unet_is_refused(tiny_diffusion, tmp_path, change, message):
