@@ -187,7 +187,7 @@ class PredictionWriter(Hook):
                 write_png(self.pictures / name, prediction_panel([row], self.task.colours, names))
 
     def _prediction(self, sample) -> np.ndarray:
-        predicted = sample.get(self.task.field.replace('gt_', 'pred_'))
+        predicted = sample.get(self.task.prediction)
         if isinstance(self.task, SemanticSegmentation):
             return self._map(predicted.data)
         output = (predicted if predicted is not None else sample.seg_logits).data

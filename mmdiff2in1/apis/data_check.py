@@ -1,37 +1,45 @@
 """Looks at a spread of image and label files before a long training starts; `dataset_report` looks at all of them."""
 
+from collections.abc import Mapping
+
 from mmengine.config import Config
 
+from mmdiff2in1.tasks import DenseTask
+
 from .dataset_checks.labels import LabelRules
-from .dataset_checks.pair import LABEL_KEY, inspect_pair
+from .dataset_checks.pair import LABEL_KEY, TASKS, inspect_pair, label_keys
 from .dataset_checks.parts import data_parts, head_settings, spread
 
 ALL_OF_IT = 'tools/check_dataset.py CONFIG looks at all files'
 
 
-def check_labels(dataset, num_classes: int, name: str, most: int = 64) -> int:
+def check_labels(
+    dataset, num_classes: int | None, name: str, most: int = 64, tasks: Mapping[str, DenseTask] = TASKS
+) -> int:
     """Reads up to ``most`` pairs, evenly spread over ``dataset``.
 
     Args:
         dataset: A segmentation dataset with ``get_data_info``.
-        num_classes: Of the decode head.
+        num_classes: Of the decode head; None: it has none, or nobody knows.
         name: What the errors call it.
         most: Pairs read; all files of a large set are not.
+        tasks: Label key → what belongs into depth and normal files.
 
     Returns:
         Pairs read.
 
     Raises:
         ValueError: A file that is missing or cannot be read, a label of another size than its image, or label values
-            that are neither a class nor the ignore index; with the file, what was found and what was expected.
+            that are neither a class nor the ignore index, or no depth or normals; with the file, what was found and
+            what was expected.
     """
     indices = spread(len(dataset), most)
     rules = LabelRules.of(dataset, num_classes)
     for index in indices:
         info = dataset.get_data_info(index)
-        if info.get(LABEL_KEY) is None:
+        if not label_keys(info):
             return 0
-        errors = [problem for problem in inspect_pair(info, rules).problems if problem.severity == 'error']
+        errors = [problem for problem in inspect_pair(info, rules, tasks).problems if problem.severity == 'error']
         if errors:
             raise ValueError(f'{name}: {errors[0]} ({ALL_OF_IT})')
     return len(indices)
@@ -49,5 +57,6 @@ def check_data(cfg: Config) -> None:
         if part.problems:
             missing = part.problems[0].check.startswith('missing')
             raise (FileNotFoundError if missing else ValueError)(f'{part.name}: {part.problems[0]}')
-        if num_classes is not None and hasattr(part.dataset, 'ignore_index'):
-            check_labels(part.dataset, num_classes, part.name)
+        labels = label_keys(part.dataset.get_data_info(0)) if hasattr(part.dataset, 'ignore_index') else []
+        if labels and (num_classes is not None or labels[0] != LABEL_KEY):
+            check_labels(part.dataset, num_classes, part.name, tasks=part.tasks)

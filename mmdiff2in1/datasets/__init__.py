@@ -2,19 +2,40 @@
 
 from .batch_mix import BatchMix
 from .camvid import CamVidDataset
-from .load_caption import LoadCaption
+from .dense_map_dataset import DenseMapDataset
+from .nyuv2 import NYUv2DepthDataset, NYUv2NormalDataset
 from .randomness import derived_randomness, derived_seed, seed_all
 from .samplers import MixedBatchSampler, MixedStream, StreamSampler
+from .scannet import ScanNetNormalDataset
 from .scenes_dataset import ScenesDataset
 from .stream_keys import StreamKey
 from .synthetic_sample_dataset import SyntheticSampleDataset
+from .transforms import (
+    ColourAugmentation,
+    CutDepth,
+    DenseRandomFlip,
+    DenseResize,
+    LoadCaption,
+    LoadDenseAnnotation,
+    PackDenseInputs,
+)
 
 __all__ = [
     'BatchMix',
     'CamVidDataset',
+    'ColourAugmentation',
+    'CutDepth',
+    'DenseMapDataset',
+    'DenseRandomFlip',
+    'DenseResize',
     'LoadCaption',
+    'LoadDenseAnnotation',
     'MixedBatchSampler',
     'MixedStream',
+    'NYUv2DepthDataset',
+    'NYUv2NormalDataset',
+    'PackDenseInputs',
+    'ScanNetNormalDataset',
     'ScenesDataset',
     'StreamKey',
     'StreamSampler',

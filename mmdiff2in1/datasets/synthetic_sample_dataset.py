@@ -29,6 +29,7 @@ class _Sample:
     image_sha256: str
     label: str
     caption: str | None
+    label_kind: str
     source: SourceImage
 
 
@@ -130,6 +131,7 @@ class SyntheticSampleDataset(Dataset):
             info['caption'] = sample.caption
         # Every label file, not only the segmentation map: the others show the real image, in its size.
         info.update({key: sample.label for key in info if key.endswith('_map_path')})
+        info['label_kind'] = sample.label_kind
         info['sample_idx'] = idx
         return info
 
@@ -200,6 +202,7 @@ class SyntheticSampleDataset(Dataset):
                 record['image_sha256'],
                 str(self.store.path(record, 'label')),
                 record.get('caption'),
+                record.get('label_kind', 'ignore'),
                 sources.find(record, folder),
             )
             for record in records

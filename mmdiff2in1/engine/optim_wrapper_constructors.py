@@ -40,18 +40,26 @@ class GroupedOptimWrapperConstructor:
     With `custom_keys` mmengine makes one group for each tensor, and an optimizer updates group by group: the 700 small
     updates of a U-Net take longer than one over all of its tensors. The parameters and what happens to them stay.
 
+    `flat_decay=False` in the optimizer config takes the weight decay from all tensors of one dimension (biases, norms,
+    scales), also from those that a custom key matches, where mmengine's `flat_decay_mult` is not asked.
+
     Raises KeyError for an unknown `base_constructor`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
-        self.base = _base(optim_wrapper_cfg, paramwise_cfg)
+        cfg = optim_wrapper_cfg.copy()
+        self.flat_decay = cfg.pop('flat_decay', True)
+        self.base = _base(cfg, paramwise_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         wrapper = self.base(model)
         joined: dict[str, dict] = {}
         for group in wrapper.optimizer.param_groups:
-            options = {name: value for name, value in group.items() if name != 'params'}
-            joined.setdefault(repr(sorted(options.items())), {**options, 'params': []})['params'] += group['params']
+            for parameter in group['params']:
+                options = {name: value for name, value in group.items() if name != 'params'}
+                if parameter.ndim <= 1 and not self.flat_decay:
+                    options['weight_decay'] = 0.0
+                joined.setdefault(repr(sorted(options.items())), {**options, 'params': []})['params'].append(parameter)
         wrapper.optimizer.param_groups[:] = joined.values()
         return wrapper
 

@@ -1,14 +1,29 @@
-"""What sees: backbones, decode heads, and the segmentor that improves itself."""
+"""What sees: backbones, necks, decode heads, losses, and the segmentor that improves itself."""
 
-from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures
-from .decode_heads import GenerativeDecodeHead
-from .segmentors import DenoisingEncoderDecoder, SelfImprovingSegmentor
+from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone
+from .data_preprocessor import DenseDataPreProcessor
+from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, VPDDepthDecodeHead
+from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
+from .necks import DiffusionPyramidAdapter
+from .segmentors import DenoisingEncoderDecoder, DenseEstimator, SceneConditionedEstimator, SelfImprovingSegmentor
 
 __all__ = [
+    'AngularVMFLoss',
+    'BaeNormalHead',
+    'CosineNormalLoss',
     'DenoisingEncoderDecoder',
+    'DenseDataPreProcessor',
+    'DenseEstimator',
+    'DenseTaskHead',
     'DiffusionBackbone',
+    'DiffusionPyramidAdapter',
     'FeatureConfig',
     'FrozenFeatures',
     'GenerativeDecodeHead',
+    'HFBackbone',
+    'IDiscHead',
+    'ScaleInvariantLogLoss',
+    'SceneConditionedEstimator',
     'SelfImprovingSegmentor',
+    'VPDDepthDecodeHead',
 ]

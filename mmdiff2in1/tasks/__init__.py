@@ -1,8 +1,8 @@
 """The dense tasks: what is predicted, in one place each."""
 
-from .base import DenseTask
+from .base import VALID_REGION, DenseTask
 from .depth import Depth
 from .normal import SurfaceNormal
 from .semantic_segmentation import SemanticSegmentation
 
-__all__ = ['DenseTask', 'Depth', 'SemanticSegmentation', 'SurfaceNormal']
+__all__ = ['VALID_REGION', 'DenseTask', 'Depth', 'SemanticSegmentation', 'SurfaceNormal']

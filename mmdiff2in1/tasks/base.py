@@ -4,11 +4,16 @@ Shapes: B, C, H, W of what a head puts out; (B, c, H, W) a target in a model, c 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+VALID_REGION = 'gt_valid_region'
+"""Key, in a `SegDataSample`, of the pixels (1, H, W) bool in which a data set may have ground truth at all."""
 
 
 class DenseTask(ABC):
@@ -16,7 +21,8 @@ class DenseTask(ABC):
 
     Attributes:
         name: Name of the task.
-        field: Key of the target in a `SegDataSample`.
+        field: Key of the target in a `SegDataSample`; the prediction stands under `prediction`.
+        path_key: Key of the label file in what a dataset's `get_data_info` gives.
         channels: Channels that a head puts out.
         invalid: Value of a target where nothing is known; the same in every channel.
 
@@ -27,8 +33,14 @@ class DenseTask(ABC):
 
     name: str
     field: str
+    path_key: str
     channels: int
     invalid: float
+
+    @property
+    def prediction(self) -> str:
+        """Key of the prediction in a `SegDataSample`."""
+        return self.field.replace('gt_', 'pred_')
 
     # --- in the model ----------------------------------------------------------------------------------------------
 
@@ -59,6 +71,16 @@ class DenseTask(ABC):
     def valid(self, target: Tensor) -> Tensor:
         """Where a target (B, c, H, W) says something: bool (B, 1, H, W)."""
 
+    def flip_output(self, output: Tensor) -> Tensor:
+        """Output (B, C, H, W) for the horizontally mirrored images."""
+        return output.flip(-1)
+
+    def resize_output(self, output: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+        """Output (B, C, H, W) at another size (H, W), bilinear; also puts means of outputs in order."""
+        if tuple(output.shape[-2:]) == tuple(size):
+            return output
+        return F.interpolate(output, size, mode='bilinear', align_corners=align_corners)
+
     def invalidate(self, target: Tensor, mask: Tensor) -> Tensor:
         """Copy of a target (B, c, H, W) that says nothing where `mask` (B, 1, H, W) is true."""
         return target.masked_fill(mask.to(target.device, torch.bool), self.invalid)
@@ -75,7 +97,7 @@ class DenseTask(ABC):
 
     @abstractmethod
     def decode(self, array: np.ndarray) -> np.ndarray:
-        """The map in a PNG, as `encode` wrote it.
+        """The map in a label file, as `encode` wrote it or as public data sets have it.
 
         Raises:
             ValueError: Wrong number of channels or of bits, or values that no map has.
@@ -89,6 +111,14 @@ class DenseTask(ABC):
         """A map of the horizontally mirrored scene."""
         return np.ascontiguousarray(array[:, ::-1])
 
+    def reorient(self, array: np.ndarray, axes: Sequence[str]) -> np.ndarray:
+        """A map whose file has other axes than ours; see `SurfaceNormal.reorient`."""
+        raise ValueError(f'{self.name}: label_axes={tuple(axes)} is set, but these maps hold no vectors; leave it out')
+
+    def unknown(self, size: tuple[int, int]) -> np.ndarray:
+        """A map that says nothing, (H, W) float32."""
+        return np.full(size, self.invalid, np.float32)
+
     def rescale(self, array: np.ndarray, scale: float) -> np.ndarray:
         """Values of a map after its image was enlarged by `scale` (see `resize` for the grid itself)."""
         return array.copy()
@@ -101,13 +131,13 @@ class DenseTask(ABC):
 
     @property
     @abstractmethod
-    def loss(self) -> dict[str, Any] | None:
-        """Config of the default loss for mmseg's `MODELS`; None where this release has none."""
+    def loss(self) -> dict[str, Any]:
+        """Config of the default loss for mmseg's `MODELS`."""
 
     @property
     @abstractmethod
-    def metric(self) -> dict[str, Any] | None:
-        """Config of the default metric for mmseg's `METRICS`; None where this release has none."""
+    def metric(self) -> dict[str, Any]:
+        """Config of the default metric for mmseg's `METRICS`."""
 
     def __repr__(self) -> str:
         settings = ', '.join(f'{key}={value!r}' for key, value in vars(self).items() if key != 'palette')
@@ -120,12 +150,13 @@ class DenseTask(ABC):
                 'W); the task and the decode head must agree'
             )
 
-    def _check_file(self, array: np.ndarray, dtype: type, ndim: int) -> None:
-        if array.dtype != dtype or array.ndim != ndim or (ndim == 3 and array.shape[2] != 3):
+    def _check_file(self, array: np.ndarray, dtypes: Sequence[type], ndim: int) -> None:
+        if array.dtype not in dtypes or array.ndim != ndim or (ndim == 3 and array.shape[2] != 3):
             shape = '(H, W)' if ndim == 2 else '(H, W, 3)'
+            names = ' or '.join(np.dtype(dtype).name for dtype in dtypes)
             raise ValueError(
-                f'{self.name}: the label file holds {array.dtype} of shape {array.shape}, expected '
-                f'{np.dtype(dtype).name} of shape {shape}; read it unchanged (cv2.IMREAD_UNCHANGED), or convert the set'
+                f'{self.name}: the label file holds {array.dtype} of shape {array.shape}, expected {names} of shape '
+                f'{shape}; read it unchanged (cv2.IMREAD_UNCHANGED), or convert the set'
             )
 
 

@@ -10,37 +10,43 @@ from torch import Tensor
 
 from .base import DenseTask, nearest
 
-_MOST = 65.535  # metres in 16 bits of millimetres
-
 
 @TASK_UTILS.register_module()
 class Depth(DenseTask):
-    """Metres: float32 in maps and targets, uint16 millimetres in files, 0 = invalid.
+    """Metres: float32 in maps and targets, 0 = invalid; uint16 millimetres in files, or metres in float files.
 
     Args:
-        max_depth: Largest depth that a head predicts and that is scored, metres, at most 65.535.
+        max_depth: Largest depth that a head predicts and that is scored, metres; a file must be able to hold it.
+        units_per_metre: Of the 16-bit files: 1000 for millimetres (NYUv2, Scenes), 256 for KITTI.
 
     Raises:
-        ValueError: `max_depth` outside (0, 65.535].
+        ValueError: `units_per_metre` not above 0, or `max_depth` outside what 16 bits hold.
     """
 
     name = 'depth'
     field = 'gt_depth_map'
+    path_key = 'depth_map_path'
     channels = 1
     invalid = 0.0
 
-    def __init__(self, max_depth: float = 10.0) -> None:
-        if not 0 < max_depth <= _MOST:
-            raise ValueError(f'max_depth={max_depth}: expected metres in (0, {_MOST}]')
-        self.max_depth = max_depth
+    def __init__(self, max_depth: float = 10.0, units_per_metre: float = 1000.0) -> None:
+        if not units_per_metre > 0:
+            raise ValueError(f'units_per_metre={units_per_metre}: expected a number above 0')
+        self.max_depth, self.units_per_metre = max_depth, units_per_metre
+        if not 0 < max_depth <= self._most:
+            raise ValueError(f'max_depth={max_depth}: expected metres in (0, {self._most:.5g}], what 16 bits hold')
+
+    @property
+    def _most(self) -> float:
+        return 65535 / self.units_per_metre
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Metres in (0, max_depth): sigmoid times `max_depth`, as mmseg's `VPDDepthHead` does."""
+        """Metres in (0, max_depth): sigmoid times `max_depth`, as VPD and mmseg's `VPDDepthHead` do."""
         self._check_channels(logits)
         return logits.sigmoid() * self.max_depth
 
     def pseudo_label(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The metres that a depth head put out (mmseg's heads activate on their own), at most `max_depth`."""
+        """The metres that a depth head put out, at most `max_depth`."""
         self._check_channels(output)
         metres = output.detach()
         usable = torch.isfinite(metres) & (metres > 0)
@@ -51,19 +57,17 @@ class Depth(DenseTask):
         return target > 0
 
     def encode(self, array: np.ndarray) -> np.ndarray:
-        """Metres to uint16 millimetres; the error is at most half a millimetre."""
-        wrong = ~np.isfinite(array) | (array < 0) | (array > _MOST)
-        if wrong.any():
-            raise ValueError(
-                f'depth: {int(wrong.sum())} pixels hold values like {float(array[wrong][0])}, expected metres in '
-                f'[0, {_MOST}] with 0 where depth is not known; set those pixels to 0'
-            )
-        return np.round(array * 1000).astype(np.uint16)
+        """Metres to uint16; the error is at most half a unit."""
+        self._check_metres(array)
+        return np.round(array * self.units_per_metre).astype(np.uint16)
 
     def decode(self, array: np.ndarray) -> np.ndarray:
-        """uint16 millimetres to float32 metres."""
-        self._check_file(array, np.uint16, 2)
-        return array.astype(np.float32) / 1000
+        """uint16 units, or floating-point metres, to float32 metres."""
+        self._check_file(array, [np.uint16, np.float32, np.float64], 2)
+        if array.dtype == np.uint16:
+            return array.astype(np.float32) / np.float32(self.units_per_metre)
+        self._check_metres(array)
+        return array.astype(np.float32)
 
     def rescale(self, array: np.ndarray, scale: float) -> np.ndarray:
         """Depth divided by `scale`: what looks larger is nearer."""
@@ -81,10 +85,18 @@ class Depth(DenseTask):
 
     @property
     def loss(self) -> dict[str, Any]:
-        """Scale-invariant logarithmic loss; it leaves out pixels of depth 0."""
-        return dict(type='SiLogLoss', loss_weight=1.0)
+        """Scale-invariant logarithmic loss."""
+        return dict(type='ScaleInvariantLogLoss')
 
     @property
     def metric(self) -> dict[str, Any]:
-        """RMSE, absolute relative error and the other usual numbers, on depths up to `max_depth`."""
-        return dict(type='DepthMetric', min_depth_eval=1e-3, max_depth_eval=self.max_depth)
+        """RMSE, absolute relative error and the other usual numbers over pooled pixels, on depths up to `max_depth`."""
+        return dict(type='PooledDepthMetric', max_depth=self.max_depth)
+
+    def _check_metres(self, array: np.ndarray) -> None:
+        wrong = ~np.isfinite(array) | (array < 0) | (array > self._most)
+        if wrong.any():
+            raise ValueError(
+                f'depth: {int(wrong.sum())} pixels hold values like {float(array[wrong][0])}, expected metres in '
+                f'[0, {self._most:.5g}] with 0 where depth is not known; set those pixels to 0'
+            )

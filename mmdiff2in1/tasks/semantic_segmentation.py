@@ -27,6 +27,7 @@ class SemanticSegmentation(DenseTask):
 
     name = 'semantic_segmentation'
     field = 'gt_sem_seg'
+    path_key = 'seg_map_path'
 
     def __init__(
         self, num_classes: int, ignore_index: int = 255, palette: Sequence[Sequence[int]] | None = None
@@ -62,7 +63,7 @@ class SemanticSegmentation(DenseTask):
 
     def decode(self, array: np.ndarray) -> np.ndarray:
         """The indices as they are, after a look at their range."""
-        self._check_file(array, np.uint8, 2)
+        self._check_file(array, [np.uint8], 2)
         self._check_range(array)
         return array
 

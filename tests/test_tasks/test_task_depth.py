@@ -58,11 +58,20 @@ def test_colours_go_from_bright_to_dark_and_black(task):
     assert near > middle > far >= unknown == 0
 
 
+def test_other_units_and_float_files():
+    kitti = Depth(max_depth=80.0, units_per_metre=256)
+    metres = np.array([[0.0, 3.14, 79.9]], np.float32)
+    assert np.abs(kitti.decode(kitti.encode(metres)) - metres).max() <= 0.5 / 256
+    np.testing.assert_array_equal(kitti.decode(metres.astype(np.float64)), metres)
+
+
 def test_defaults_can_be_built(task):
+    import mmdiff2in1.components  # noqa: F401  registers
+
     loss = MODELS.build(task.loss)
     target = torch.rand(2, 1, 4, 4) + 1
     assert float(loss(2 * target, target)) == pytest.approx(math.log(2) * math.sqrt(0.5), rel=1e-5)
-    assert METRICS.build(task.metric).max_depth_eval == 8.0
+    assert METRICS.build(task.metric).max_depth == 8.0
     assert TASK_UTILS.build(dict(type='Depth', max_depth=3.0)).max_depth == 3.0
 
 
@@ -70,8 +79,14 @@ def test_refusals(task):
     for value in (math.nan, math.inf, -0.5, 70.0):
         with pytest.raises(ValueError, match='1 pixels hold values like .*set those pixels to 0'):
             task.encode(np.array([[1.0, value]]))
-    with pytest.raises(ValueError, match='holds uint8 of shape .* expected uint16 of shape'):
+    with pytest.raises(ValueError, match='holds uint8 of shape .* expected uint16 or float32 or float64 of shape'):
         task.decode(np.zeros((2, 2), np.uint8))
+    with pytest.raises(ValueError, match='1 pixels hold values like nan'):
+        task.decode(np.array([[1.0, math.nan]]))
+    with pytest.raises(ValueError, match='these maps hold no vectors'):
+        task.reorient(np.ones((2, 2)), ('-x', '-y', '-z'))
+    with pytest.raises(ValueError, match='units_per_metre=0'):
+        Depth(units_per_metre=0)
     with pytest.raises(ValueError, match=r'expected \(B, 1, H, W\)'):
         task.pseudo_label(torch.zeros(1, 2, 2, 2))
     with pytest.raises(ValueError, match='max_depth=0'):

@@ -15,6 +15,7 @@ from ldm_names import ldm_names, unet_names, vae_names
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from safetensors.torch import load_file, save_file
 from tiny_stable_diffusion import stable_diffusion
 from vpd_reference import vpd_features
@@ -24,6 +25,9 @@ from mmdiff2in1.apis.checkpoints import load_weights
 from mmdiff2in1.apis.vpd_checkpoint import convert_vpd
 from mmdiff2in1.diffusion import LatentDiffusion
 from mmdiff2in1.diffusion.ldm_names import diffusers_names
+from mmdiff2in1.models.decode_heads import vpd_depth_head  # noqa: F401
+from mmdiff2in1.models.losses import scale_invariant_log  # noqa: F401
+from mmdiff2in1.models.segmentors import scene_conditioned  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 K, WIDTHS, CHANNELS = 5, (32, 64, 128), 16
@@ -418,8 +422,8 @@ def test_the_command_line_refuses_before_it_reads(tmp_path, weights, capsys):
 # Depth ------------------------------------------------------------------------------------------------------------
 
 
-def reference_depth(state, images, max_depth=10.0):
-    """VPD's depth model on its own names: encoder, deconvolutions, two doublings, sigmoid."""
+def reference_depth(state, images, max_depth=10.0, border=0):
+    """VPD's depth model on its own names: encoder, cells cut off, deconvolutions, two doublings, sigmoid."""
     tokens = adapted_tokens(state, 'encoder.')
     features = vpd_features(original_names(state, 'encoder.'), images, tokens, lambda width: 8, [1, 4, 7], [])
 
@@ -434,6 +438,7 @@ def reference_depth(state, images, max_depth=10.0):
     coarsest = F.interpolate(features[3], scale_factor=2)
     x = torch.cat([first, second, features[2], coarsest], 1)
     x = grouped('encoder.out_layer.1', convolved(state, 'encoder.out_layer.0', x))
+    x = x[..., : x.shape[-2] - border, : x.shape[-1] - border]
     for i in (0, 3, 6):
         x = F.conv_transpose2d(x, state[f'decoder.deconv_layers.{i}.weight'], stride=2)
         x = F.relu(normalised(state, f'decoder.deconv_layers.{i + 1}', x))
@@ -450,7 +455,8 @@ def test_a_depth_checkpoint_gives_the_depth_of_vpd(tmp_path, capsys, deep_weight
     out = tmp_path / 'out.safetensors'
     tool('vpd').main([str(path), '--diffusion', str(deep_weights), '--out', str(out), '--task', 'depth'])
     printed = capsys.readouterr().out
-    assert 'VPD, depth' in printed and 'VPDDepthHead, in_channels=[32, 64, 64, 64]' in printed
+    assert 'VPD, depth' in printed and 'VPDDepthDecodeHead, in_channels=[32, 64, 64, 64]' in printed
+    assert "feature=dict(preset='vpd_depth')" in printed and 'SceneConditionedEstimator; category_id 0 … 0' in printed
     loaded = MODELS.build(depth_estimator(deep_weights)).eval()
     load_weights(loaded, out)
     images = torch.rand(2, 3, 32, 48) * 2 - 1
@@ -466,6 +472,34 @@ def test_a_depth_checkpoint_gives_the_depth_of_vpd(tmp_path, capsys, deep_weight
         assert torch.equal(of_file.pop(f'backbone.diffusion.unet.{name}'), pretrained[name])
         of_model.pop(f'backbone.diffusion.unet.{name}')
     assert_same_state(of_file, of_model)
+
+
+def test_a_depth_checkpoint_with_scenes_gives_the_depth_of_vpd(tmp_path, deep_weights):
+    """Each image with the token of its scene, zero padding that takes part, and a cell cut off again."""
+    trained_model = trained(depth_estimator(deep_weights, classes=3))
+    state = in_vpd_names(trained_model, 'depth')
+    converted = convert_vpd(saved(state, tmp_path / 'vpd.pth', 'depth'), deep_weights)
+    task = dict(type='Depth', max_depth=10.0)
+    config = depth_estimator(deep_weights, classes=3)
+    config['decode_head']['head'] |= dict(type='VPDDepthDecodeHead', task=task, stride=2, fmap_border=1)
+    config |= dict(type='SceneConditionedEstimator', task=task)
+    config['backbone']['feature'] = dict(preset='vpd_depth')
+    model = MODELS.build(config).eval()
+    model.load_state_dict(converted.state)
+    images = torch.rand(3, 3, 24, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1  # padded to 32 × 48
+    scenes = [2, 0, 1]
+    samples = [SegDataSample(metainfo=dict(category_id=scene, img_shape=(24, 40))) for scene in scenes]
+    with torch.no_grad():
+        found = model(images, samples).sigmoid() * 10
+        for index, scene in enumerate(scenes):
+            name = 'encoder.class_embeddings'
+            alone = state | {name: state[name][scene : scene + 1]}
+            expected = reference_depth(alone, F.pad(images[index : index + 1], (0, 8, 0, 8)), border=1)
+            assert expected.shape == (1, 1, 96, 160) and expected.std() > 2e-3
+            torch.testing.assert_close(found[index : index + 1], expected, atol=1e-5, rtol=0)
+        alone['encoder.class_embeddings'] = state['encoder.class_embeddings'][:1]
+        another = reference_depth(alone, F.pad(images[2:], (0, 8, 0, 8)), border=1)
+        assert (another - expected).abs().max() > 1e-3, 'the scene matters'
 
 
 def test_faults_of_depth_checkpoints_are_named(tmp_path, weights, deep_weights, vpd_depth):

@@ -10,14 +10,14 @@ not store the text encoder, the decoder of the VAE and, for depth, the last laye
 few that are left out (the noise schedule, which a config holds, and the VAE's post_quant_conv, which belongs to its
 decoder), or is an error that names it. Nothing in the file is run.
 
-The result holds all of a segmentor: EncoderDecoder with a DiffusionBackbone (regime='finetune', text_adapter=True) and
-a GenerativeDecodeHead. A self-improving config takes it as well, for both θ_C and θ_E. The lines that a config needs
-are printed.
+The result holds all of a segmentor: EncoderDecoder (depth: SceneConditionedEstimator) with a DiffusionBackbone
+(regime='finetune', text_adapter=True) and a GenerativeDecodeHead. A self-improving config takes it as well, for both
+θ_C and θ_E. The lines that a config needs are printed.
 
-Depth: the head becomes mmseg's VPDDepthHead, which has the same layers. VPD shows the U-Net ONE token per image, that
-of the scene's class (kitchen, office …), at test time too; our backbone shows all tokens to all images. Choosing by
-scene is not there yet: expect other numbers than VPD's from a converted depth model until then. Sides of images must
-be multiples of 64; VPD's 480 × 480 is zero-padded to 512 × 512 and cropped again with fmap_border=(1, 1).
+Depth: the head becomes a VPDDepthDecodeHead, which has the same layers. VPD shows the U-Net ONE token per image, that
+of the scene's class (kitchen, office …), at test time too: each sample needs a category_id, in the order of the tokens.
+It pads images of 480 × 480 with zeros to 512 × 512 and crops one row and column of features again, which the printed
+lines do inside the model; train on crops of 480 × 480, and test with windows of that size.
 """
 
 import argparse
@@ -70,18 +70,24 @@ def table(converted: ConvertedVPD) -> str:
 
 def config_lines(converted: ConvertedVPD) -> str:
     """What a config must say for the checkpoint to fit."""
+    depth = converted.task == 'depth'
+    feature = "preset='vpd_depth'" if depth else f"preset='vpd', map_levels={converted.map_levels}"
     lines = [
         "backbone: regime='finetune', text_adapter=True,",
-        f"          feature=dict(preset='vpd', map_levels={converted.map_levels})",
+        f'          feature=dict({feature})',
         f'          {converted.classes} tokens: classes of that many names, or class_embeddings',
     ]
-    if converted.task == 'segmentation':
+    if not depth:
         lines += [
             f'neck:     FPN, in_channels={converted.widths}',
             f'head:     FPNHead, num_classes={converted.classes}',
         ]
     else:
-        lines += [f'head:     VPDDepthHead, in_channels={converted.widths}']
+        lines += [
+            f'head:     VPDDepthDecodeHead, in_channels={converted.widths}, fmap_border=1 (images of 480 × 480)',
+            f'model:    SceneConditionedEstimator; category_id 0 … {converted.classes - 1} of each sample, among the '
+            'meta_keys',
+        ]
     return '\n'.join(lines)
 
 

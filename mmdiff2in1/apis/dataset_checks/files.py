@@ -13,7 +13,7 @@ def count_images(dataset) -> tuple[int, int]:
     """Images of the split file (without one, of the folder) and of the folder, whatever `indices` or a draw takes."""
     prefix, suffix = getattr(dataset, 'data_prefix', {}), getattr(dataset, 'img_suffix', None)
     folder, split = prefix.get('img_path'), getattr(dataset, 'ann_file', '')
-    there = len(_below(folder, suffix)) if folder and suffix and Path(folder).is_dir() else len(dataset)
+    there = len(_image_names(dataset)) if folder and suffix and Path(folder).is_dir() else len(dataset)
     if split and Path(split).is_file():
         return sum(bool(line.strip()) for line in Path(split).read_text().splitlines()), there
     return there, there
@@ -26,12 +26,17 @@ def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
     if not folder or not suffix or not Path(folder).is_dir():
         return []
     problems = [_suffix_twice(dataset, info) for info in infos if _has_suffix_twice(info['img_path'], suffix)]
-    problems += _unseen(folder, suffix, getattr(dataset, 'seg_map_suffix', suffix))
-    images = {name[: -len(suffix)] for name in _below(folder, suffix)}
-    for key, labels in prefix.items():
-        # Not those of a shared folder: there, what is an image of whom is a matter of suffixes alone.
-        if key.endswith('_map_path') and labels and Path(labels).is_dir():
-            problems += _orphans(labels, getattr(dataset, 'seg_map_suffix', '.png'), images, folder)
+    folders = [labels for key, labels in prefix.items() if key.endswith('_map_path') and labels]
+    if not any(Path(labels) == Path(folder) for labels in folders):  # where all lie together, the others have a purpose
+        problems += _unseen(folder, suffix, getattr(dataset, 'seg_map_suffix', suffix))
+    ending = getattr(dataset, 'seg_map_suffix', '.png')
+    map_name = getattr(dataset, 'map_name', lambda name: name[: -len(suffix)] + ending)
+    expected = {map_name(name) for name in _image_names(dataset)}
+    beginning = getattr(dataset, 'name_prefixes', ('', ''))[1]
+    for labels in folders:
+        if Path(labels).is_dir():
+            names = [name for name in _below(labels, ending) if Path(name).name.startswith(beginning)]
+            problems += _orphans(labels, sorted(set(names) - expected), folder)
     return problems
 
 
@@ -50,6 +55,13 @@ def _below(folder: str, suffix: str) -> list[str]:
     """Relative names of the files with a suffix, folders included, as mmseg lists them: without hidden ones."""
     files = (file.relative_to(folder) for file in Path(folder).rglob(f'*{suffix}') if file.is_file())
     return sorted(file.as_posix() for file in files if not any(part.startswith('.') for part in file.parts))
+
+
+def _image_names(dataset) -> list[str]:
+    """Relative names of all files in the image folder that are images of this set."""
+    beginning = getattr(dataset, 'name_prefixes', ('', ''))[0]
+    names = _below(dataset.data_prefix['img_path'], dataset.img_suffix)
+    return [name for name in names if Path(name).name.startswith(beginning)]
 
 
 def _has_suffix_twice(path: str, suffix: str) -> bool:
@@ -78,10 +90,9 @@ def _unseen(folder: str, suffix: str, label_suffix: str) -> list[Problem]:
     return [Problem('warning', 'other-suffix', folder, found, f'only images that end in {suffix}', step)]
 
 
-def _orphans(labels: str, suffix: str, images: set[str], folder: str) -> list[Problem]:
-    names = {name[: -len(suffix)]: name for name in _below(labels, suffix)}
+def _orphans(labels: str, names: Sequence[str], folder: str) -> list[Problem]:
     step = f'Add the image to {folder}, or remove the label; if the names follow another rule, correct the suffixes'
     return [
-        Problem('warning', 'orphan-label', str(Path(labels, names[stem])), 'a label', 'an image of that name', step)
-        for stem in sorted(set(names) - images)
+        Problem('warning', 'orphan-label', str(Path(labels, name)), 'a label', 'an image of that name', step)
+        for name in names
     ]

@@ -12,10 +12,12 @@ _WORDS = dict(training='train', train='train', validation='val', val='val', test
 
 @dataclass(frozen=True)
 class KnownSet:
-    """`counts`: images of `train`, `val`, `test`. `obtain`: how the files get below `{root}`, the data_root."""
+    """`counts`: images of `train`, `val`, `test`. `lists`: images in a published split file, by the name of the file.
+    `obtain`: how the files get below `{root}`, the data_root."""
 
     obtain: str = ''
     counts: Mapping[str, int] = field(default_factory=dict)
+    lists: Mapping[str, int] = field(default_factory=dict)
 
 
 _SCENES = 'Make them: python tools/dataset_converters/make_scenes.py --out {root}'
@@ -29,7 +31,32 @@ _CAMVID = (
 )
 _CONTEXT = 'Prepare PASCAL-Context as in the data preparation page of mmsegmentation, or correct data_root'
 _CITYSCAPES = 'Prepare Cityscapes as in the data preparation page of mmsegmentation, or correct data_root'
-# By the name of the dataset class; its subclasses count as well. Only numbers that the sets' makers give.
+_BAE = (
+    'Unpack the NYUv2 normals of Bae et al. (github baegwangbin/surface_normal_uncertainty) so that {root} holds '
+    'train/img, train/norm, test/img and test/norm, or correct data_root; another pack has another layout='
+)
+_IDISC = (
+    "Unpack GeoNet's NYUv2 normals (github xjqi/GeoNet; lists in github SysCV/idisc, splits/nyu_normal) so that {root} "
+    'holds train/img, train/norm, test/img and test/norm, or correct data_root'
+)
+_DSINE = (
+    "Unpack DSINE's evaluation pack (github baegwangbin/DSINE) so that {root} is its folder nyuv2 or scannet, or "
+    'correct data_root'
+)
+_NYU_MMSEG = (
+    'Make it from the official file: python tools/dataset_converters/nyuv2.py nyu_depth_v2_labeled.mat splits.mat '
+    '--out {root}; or unpack the nyu data of mmsegmentation there; or correct data_root'
+)
+_NYU_VPD = (
+    'Unpack the synchronised NYUv2 frames and the official test images as github wl-zhao/VPD, depth/README.md says, so '
+    'that {root} holds sync and official_splits/test, or correct data_root'
+)
+_FRAMENET = (
+    "Unpack FrameNet's ScanNet frames (github hjwdzh/FrameNet) so that {root} holds scannet-frames, make the lists "
+    'with tools/dataset_converters/framenet_splits.py, or correct data_root'
+)
+# By the name of the dataset class, its subclasses count as well, or by name/layout. Only numbers that the sets' makers
+# give. What is disputed (Bae's ScanNet test) or differs between packs (depth, train) is left out.
 KNOWN_SETS = {
     'ScenesDataset': KnownSet(_SCENES),
     'ADE20KDataset': KnownSet(_ADE20K, dict(train=20210, val=2000)),
@@ -37,12 +64,24 @@ KNOWN_SETS = {
     'PascalContextDataset': KnownSet(_CONTEXT, dict(train=4998, val=5105)),
     'PascalContextDataset59': KnownSet(_CONTEXT, dict(train=4998, val=5105)),
     'CityscapesDataset': KnownSet(_CITYSCAPES, dict(train=2975, val=500, test=1525)),
+    'NYUv2NormalDataset/bae': KnownSet(_BAE, dict(train=795, test=654), {'nyu_train.txt': 795, 'nyu_test.txt': 654}),
+    'NYUv2NormalDataset/idisc': KnownSet(_IDISC, dict(test=654), {'nyu_train.txt': 30912, 'nyu_test.txt': 654}),
+    'NYUv2NormalDataset/dsine': KnownSet(_DSINE, dict(train=795, test=654)),
+    'NYUv2DepthDataset/mmseg': KnownSet(_NYU_MMSEG, dict(test=654)),
+    'NYUv2DepthDataset/vpd': KnownSet(
+        _NYU_VPD,
+        dict(test=654),
+        {'train_list.txt': 24231, 'test_list.txt': 654, 'nyu_train.txt': 24231, 'nyu_test.txt': 654},
+    ),
+    'ScanNetNormalDataset/framenet': KnownSet(_FRAMENET),
+    'ScanNetNormalDataset/dsine': KnownSet(_DSINE, dict(test=300)),
 }
 
 
 def known_set(dataset) -> KnownSet:
     """What is known about a dataset; nothing, for one that is not in the table."""
-    names = [kind.__name__ for kind in type(dataset).__mro__]
+    layout = getattr(dataset, 'layout', '')
+    names = [name for kind in type(dataset).__mro__ for name in (f'{kind.__name__}/{layout}', kind.__name__)]
     return next((KNOWN_SETS[name] for name in names if name in KNOWN_SETS), KnownSet())
 
 
@@ -51,15 +90,18 @@ def expected_count(dataset, part: str, on_disk: int) -> tuple[int, str] | None:
 
     Args:
         dataset: Built, with `data_prefix` and `ann_file`.
-        part: `train`, `val` or `test`: the loader, where neither split file nor folder has such a name.
+        part: `train`, `val` or `test`: the loader, where neither data set, split file nor folder has such a name.
         on_disk: Images in its folder, of which a percentage is taken where the official number is not known.
     """
-    counts = known_set(dataset).counts
+    known = known_set(dataset)
+    counts = known.counts
     folder = str(dataset.data_prefix.get('img_path', ''))
-    part = _part_in(folder) or part
+    part = getattr(dataset, 'part', None) or _part_in(folder) or part
     split = Path(getattr(dataset, 'ann_file', '') or '')
     if not split.name:
         return (counts[part], 'the official number') if part in counts else None
+    if split.name in known.lists:
+        return known.lists[split.name], 'the published list of that name'
     asked = asked_by_name(split.name, counts.get(part, on_disk))
     if asked is not None:
         return asked, 'as the name of the split file says'

@@ -10,7 +10,9 @@ from PIL import Image, ImageOps
 
 from mmdiff2in1.tasks import DenseTask, Depth, SurfaceNormal
 
+from .depth import DepthFacts, depth_bits_problem, depth_facts
 from .labels import LabelRules, class_pixels
+from .normals import NormalFacts, normal_facts
 from .problem import Problem
 
 LABEL_KEY = 'seg_map_path'
@@ -25,7 +27,8 @@ class PairFacts:
     """What was seen of one pair; of a file that cannot be read, the defaults.
 
     `size`: (H, W) of the image as it is trained on. `digest`: hash of its pixels. `raw`: (256,) pixels per raw value of
-    the class label. `known`: for each other label key the share of pixels that hold a value.
+    the class label. `known`: for each other label key the share of pixels that hold a value; `dense`: what only many
+    maps together tell about these labels.
     """
 
     size: tuple[int, int] | None = None
@@ -33,15 +36,17 @@ class PairFacts:
     grey: bool = False
     raw: np.ndarray | None = None
     known: dict[str, float] = field(default_factory=dict)
+    dense: dict[str, NormalFacts | DepthFacts] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
-def inspect_pair(info: Mapping, rules: LabelRules) -> PairFacts:
+def inspect_pair(info: Mapping, rules: LabelRules, tasks: Mapping[str, DenseTask] = TASKS) -> PairFacts:
     """Reads the image and all label files of a sample, each to its last byte.
 
     Args:
         info: What `get_data_info` of the dataset gives.
         rules: For the class label.
+        tasks: Label key → what belongs into the other label files.
     """
     facts = PairFacts()
     image = _image(info['img_path'], facts)
@@ -54,8 +59,8 @@ def inspect_pair(info: Mapping, rules: LabelRules) -> PairFacts:
             facts.problems.append(_other_size(path, label, info['img_path'], image, facts.size))
         if key == LABEL_KEY:
             facts.raw = class_pixels(path, label, rules, facts.problems)
-        elif key in TASKS:
-            _dense_values(path, key, label, facts)
+        elif key in tasks:
+            _dense_values(info, key, label, tasks[key], facts)
     return facts
 
 
@@ -77,12 +82,17 @@ def read_label(path: str, key: str = LABEL_KEY) -> np.ndarray:
     """A label file unchanged: (H, W) or (H, W, channels) in RGB order; a palette image gives its indices.
 
     Raises:
-        ValueError: Not a whole image file.
+        ValueError: Not a whole image file, or not a whole `.npy` file.
     """
+    if str(path).endswith('.npy'):
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f'{path}: expected a whole .npy file, found: {error}') from error
     label = np.asarray(_opened(path))
     if key in TASKS:  # Pillow would cut 16-bit colour down to 8
         label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        return cv2.cvtColor(label, cv2.COLOR_BGR2RGB) if label.ndim == 3 else label
+        return cv2.cvtColor(label, cv2.COLOR_BGR2RGB) if label.ndim == 3 and label.shape[2] == 3 else label
     return label
 
 
@@ -146,17 +156,30 @@ def _other_size(path: str, label: np.ndarray, image_path: str, stored: Image.Ima
     return Problem('error', 'size', path, found, expected, step)
 
 
-def _dense_values(path: str, key: str, label: np.ndarray, facts: PairFacts) -> None:
+def _dense_values(info: Mapping, key: str, label: np.ndarray, task: DenseTask, facts: PairFacts) -> None:
+    path = info[key]
+    problem = depth_bits_problem(path, label) if isinstance(task, Depth) else None
+    if problem is not None:
+        facts.problems.append(problem)
+        return
     try:
-        known = TASKS[key].decode(label)
+        array = task.decode(label)
     except ValueError as error:
         step = 'Convert the file, or leave its key out of data_prefix'
-        facts.problems.append(Problem('error', 'label-values', path, str(error), f'a {TASKS[key].name} map', step))
+        facts.problems.append(Problem('error', 'label-values', path, str(error), f'a {task.name} map', step))
         return
-    facts.known[key] = float((known != 0).reshape(*known.shape[:2], -1).any(-1).mean())
+    facts.known[key] = float((array != 0).reshape(*array.shape[:2], -1).any(-1).mean())
     if not facts.known[key]:
         step, expected = 'Nothing can be learnt from it: leave the pair out', 'at least one pixel with a value'
         facts.problems.append(Problem('warning', 'all-ignored', path, 'only invalid pixels', expected, step))
+        return
+    found: NormalFacts | DepthFacts | None = None
+    if isinstance(task, SurfaceNormal):
+        found = normal_facts(array, info.get('label_axes'), 8 * label.dtype.itemsize)
+    elif isinstance(task, Depth):
+        found = depth_facts(label, array)
+    if found is not None:
+        facts.dense[key] = found
 
 
 def _size(shape: tuple[int, ...]) -> str:

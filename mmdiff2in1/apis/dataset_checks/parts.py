@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, TASK_UTILS
+
+from mmdiff2in1.tasks import DenseTask
 
 from .known_sets import known_set
+from .pair import TASKS
 from .problem import Problem
 
 LOADERS = ('train', 'val', 'test')
@@ -26,6 +29,17 @@ class DataPart:
     dataset: BaseDataset | None = None
     problems: list[Problem] = field(default_factory=list)
     shared_by: list[str] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> dict[str, DenseTask]:
+        """Label key → what belongs into those files: as the pipeline loads them, else with the usual settings."""
+        tasks = dict(TASKS)
+        for transform in self.cfg.get('pipeline') or []:
+            kind = transform.get('type') if isinstance(transform, Mapping) else None
+            if str(getattr(kind, '__name__', kind)).endswith('LoadDenseAnnotation'):
+                task = TASK_UTILS.build(transform['task'])
+                tasks[task.path_key] = task
+        return tasks
 
 
 def data_parts(cfg: Mapping) -> list[DataPart]:

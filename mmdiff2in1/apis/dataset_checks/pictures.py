@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdiff2in1.tasks import DenseTask, Depth, SurfaceNormal
 from mmdiff2in1.visualization.overlays import Overlaid, overlay_panel
 
 from .labels import LabelRules
-from .pair import LABEL_KEY, TASKS, label_keys, read_image, read_label
+from .pair import LABEL_KEY, label_keys, read_image, read_label
 from .parts import DataPart, spread
 
 DARK = (60, 60, 60)
@@ -42,7 +43,7 @@ def _row(part: DataPart, info: Mapping, rules: LabelRules) -> Overlaid | None:
         if label.shape[:2] != image.shape[:2]:
             return None
         classes = part.dataset.metainfo.get('classes') or ()
-        painted = _classes(label, rules, classes) if keys[0] == LABEL_KEY else _dense(label, keys[0])
+        painted = _classes(label, rules, classes) if keys[0] == LABEL_KEY else _dense(label, part.tasks[keys[0]], info)
     except (ValueError, OSError, KeyError):
         return None
     height, width = image.shape[:2]  # written with an x: the sheet's font has no ×
@@ -65,9 +66,22 @@ def _classes(label: np.ndarray, rules: LabelRules, classes: Sequence[str]) -> tu
     return palette[trained], known, legend
 
 
-def _dense(label: np.ndarray, key: str) -> tuple[np.ndarray, np.ndarray, list]:
-    """The same for a depth or normal map."""
-    task = TASKS[key]
+def _dense(label: np.ndarray, task: DenseTask, info: Mapping) -> tuple[np.ndarray, np.ndarray, list]:
+    """The same for a depth or normal map, in this package's frame."""
     values = task.decode(label)
+    if isinstance(task, SurfaceNormal) and info.get('label_axes') is not None:
+        values = task.reorient(values, info['label_axes'])
     known = (values != 0).reshape(*values.shape[:2], -1).any(-1)
-    return task.colours(values), known, [(task.name, DARK), (f'{known.mean():.1%} of the pixels', DARK)]
+    legend = [(f'{task.name}: {known.mean():.1%} of the pixels', DARK)]
+    if isinstance(task, SurfaceNormal):
+        legend += [
+            ('facing the viewer', (128, 128, 255)),
+            ('facing up', (128, 255, 128)),
+            ('facing down', (128, 0, 128)),
+        ]
+        legend += [('facing left', (255, 128, 128)), ('facing right', (0, 128, 128))]
+    elif isinstance(task, Depth):
+        for metres in np.linspace(0, task.max_depth, 5)[1:]:
+            colour = task.colours(np.full((1, 1), metres, np.float32))[0, 0]
+            legend.append((f'{metres:g} m', tuple(colour.tolist())))
+    return task.colours(values), known, legend

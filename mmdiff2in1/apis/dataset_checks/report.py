@@ -14,7 +14,8 @@ class PartReport:
     `pairs`: samples of the data set. `read`: samples read, fewer under a limit. `listed`: images of the split file, or
     of the folder where there is none; `expected`: how many these should be and why, or None. `on_disk`: images in the
     folder. `smallest`, `largest`: (H, W) of the images with the fewest and most pixels. `shares`: class name → share of
-    those that occur. `known`: for each other label key the share of pixels that hold a value.
+    those that occur. `known`: for each other label key the share of pixels that hold a value. `notes`: what else its
+    depth and normal maps show.
     """
 
     name: str
@@ -32,6 +33,7 @@ class PartReport:
     absent: list[str] = field(default_factory=list)
     ignored: float = 0.0
     known: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -93,3 +95,4 @@ def _part_lines(part: PartReport) -> Iterable[str]:
         yield f'    rarest {ranked[-1][0]} {ranked[-1][1]:.2%}; ignored {part.ignored:.1%} of the pixels'
     for key, share in part.known.items():
         yield f'    {key}: {share:.1%} of the pixels hold a value'
+    yield from (f'    {note}' for note in part.notes)

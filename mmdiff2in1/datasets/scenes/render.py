@@ -11,7 +11,7 @@ from .shade import shade
 from .trace import ROOM_SURFACES, camera_rays, trace
 from .vocabulary import CLASSES
 
-VERSION = 1  # of the pictures: any change that alters a pixel or a word raises it
+VERSION = 2  # of the pictures: any change that alters a pixel or a word raises it
 
 _CENTRE = np.zeros((1, 2))
 _SUBPIXELS = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
@@ -25,7 +25,7 @@ class Scene:
         image: (H, W, 3) uint8 RGB, mean of 2 x 2 rays per pixel.
         semantic: (H, W) uint8, index into `CLASSES`.
         depth: (H, W) float32, z-depth in metres: the distance along the optical axis, not along the ray.
-        normal: (H, W, 3) float32, unit length, camera frame: x right, y up, z towards the viewer.
+        normal: (H, W, 3) float32, unit length, in the frame of `tasks.SurfaceNormal`.
         caption: What is visible, in words of `VOCABULARY`.
 
     Labels belong to the one ray through the centre of each pixel and are never averaged.
@@ -62,6 +62,7 @@ def render_layout(layout: Layout, size: int = 64) -> Scene:
     category = np.array([CLASSES.index(t.category) for t in layout.things], np.uint8)
     r = layout.camera.rotation
     in_camera = np.stack([sum(normal[i][0] * r[i, j] for i in range(3)) for j in range(3)], axis=-1)
+    in_camera *= (-1, 1, 1)  # the camera's x points right, that of normal maps left
 
     rays = camera_rays(layout.camera, size, _SUBPIXELS, np.float32)
     colour = shade(layout, rays, *trace(layout, rays, size)).mean(axis=0)

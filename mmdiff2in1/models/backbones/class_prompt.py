@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...diffusion.class_embeddings import kept_class_embeddings, read_class_embeddings
 from ...diffusion.text import CaptionEncoder
+from .frozen_features import FrozenFeatures
 
 TEMPLATES: tuple[str, ...] = tuple(get_predefined_templates('imagenet'))
 """CLIP's 80 sentences for ImageNet, which VPD averages over."""
@@ -56,3 +57,19 @@ def prompt_tokens(
     if not names:
         raise ValueError(f"prompt={prompt!r} needs classes=[…] (the dataset's METAINFO['classes']), found none")
     return text.class_tokens(names) if prompt == 'class_names' else kept_class_embeddings(text, names, TEMPLATES)
+
+
+def shown_tokens(tokens: Tensor, which: str, frozen: FrozenFeatures) -> Tensor:
+    """(B, L, D): what each image is shown of the tokens (K, D); `which` as `FeatureConfig.tokens`.
+
+    Raises:
+        ValueError: ``category``, and the classes of the images are not known.
+    """
+    if which == 'all':
+        return tokens.expand(len(frozen), -1, -1)
+    if frozen.category is None:
+        raise ValueError(
+            "feature.tokens='category' needs the class of each image, found none; use SceneConditionedEstimator, "
+            "which takes it from the samples' category_id, or tokens='all'"
+        )
+    return tokens[frozen.category][:, None]

@@ -23,7 +23,7 @@ from ...diffusion import (
     ldm_blocks,
 )
 from .bf16 import bf16_autocast
-from .class_prompt import prompt_tokens
+from .class_prompt import prompt_tokens, shown_tokens
 from .feature_config import feature_config, resolved_taps
 from .frozen_features import FrozenFeatures
 from .input_range import check_range
@@ -43,7 +43,8 @@ class DiffusionBackbone(BaseModule):
         diffusion: A diffusers folder, one file of weights, ``builtin:scenes``, or a dict of random-weight components
             (:meth:`LatentDiffusion.from_config`).
         classes: Class names for the prompt, in label order; or the name of a registered dataset that has them.
-        feature: ``dict(preset=…, field=…)``, see :mod:`.feature_config`.
+        feature: ``dict(preset=…, field=…)``, see :mod:`.feature_config`. With ``tokens='category'`` a segmentor must
+            say what each image shows: :class:`.SceneConditionedEstimator`.
         regime: ``frozen``: nothing of the diffusion model is trained. ``finetune``: the U-Net is.
         text_adapter: VPD's trainable adapter on the class tokens.
         bf16: Run the frozen part under bfloat16 autocast; ``auto``: where the device computes in bfloat16 (results then
@@ -141,7 +142,18 @@ class DiffusionBackbone(BaseModule):
         size = tuple(images.shape[-2:])
         with torch.no_grad(), bf16_autocast(self.bf16, images.device):
             frozen = FrozenFeatures(size, latents=self._latents(images))
-            return frozen if self._trains else FrozenFeatures(size, pyramid=self._perceive(frozen))
+            if self._trains or self.feature.tokens == 'category':
+                return frozen
+            return FrozenFeatures(size, pyramid=self._perceive(frozen))
+
+    def conditioned(self, inputs: Tensor | FrozenFeatures, categories: Sequence[int]) -> FrozenFeatures:
+        """Images, or what :meth:`frozen_features` made of them, with the class of each, for ``tokens='category'``.
+
+        Raises:
+            ValueError: A class that there is no token of, or another number of them than of images.
+        """
+        frozen = self.frozen_features(inputs) if isinstance(inputs, Tensor) else inputs
+        return frozen.of_categories(categories, len(self.tokens))
 
     def created_features(self, creation: Creation, size: tuple[int, int], read: str = 'perceive') -> FrozenFeatures:
         """Of images that have just been created, without going through their pixels.
@@ -210,7 +222,8 @@ class DiffusionBackbone(BaseModule):
         multiple = self.diffusion.multiple
         right, bottom = -width % multiple, -height % multiple
         if right or bottom:
-            images = F.pad(images, (0, right, 0, bottom), mode='replicate')
+            mode = 'replicate' if self.feature.padding == 'cropped' else 'constant'
+            images = F.pad(images, (0, right, 0, bottom), mode=mode)
         generators = self._generators(images, seed=0) if self.feature.posterior == 'sample' else None
         return self._noised(
             self.diffusion.encode(images, self.feature.posterior, self.feature.latent_scale, generators)
@@ -230,13 +243,15 @@ class DiffusionBackbone(BaseModule):
 
     def _perceive(self, frozen: FrozenFeatures) -> tuple[Tensor, ...]:
         tokens = self.tokens if self.text_adapter is None else self.text_adapter(self.tokens)
-        latents = frozen.latents
-        context = tokens.expand(len(latents), -1, -1)
+        context, latents = shown_tokens(tokens, self.feature.tokens, frozen), frozen.latents
         features = self.diffusion.features(latents, self._timesteps(latents), context, **self.wanted())
         return self._pyramid(features, frozen.size)
 
     def _pyramid(self, features: Features, size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Groups taps and maps by level and crops the padding away."""
+        """Groups taps and maps by level and crops the padding away, unless it is kept."""
+        if self.feature.padding == 'kept':
+            multiple = self.diffusion.multiple
+            size = size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
         pyramid = []
         for level in self._levels:
             maps = [features.taps[name].float() for name in self.taps if self._blocks[name].level == level]

@@ -6,6 +6,8 @@ from typing import Any
 from ...diffusion import POSTERIORS, LatentDiffusion, check_wanted, ldm_blocks, vpd_taps
 
 PROMPTS = ('class_embeddings', 'class_names', 'empty')
+TOKENS = ('all', 'category')
+PADDINGS = ('cropped', 'kept')
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class FeatureConfig:
             latents; VPD leaves the factor out, which a fine-tuned U-Net learns to live with.
         taps: LDM block names, ``vpd`` (one per decoder level) or ``all``.
         map_levels: U-Net levels (0 = latent resolution) whose cross-attention maps are appended to the features.
+        tokens: ``all``: every image is shown the tokens of all classes. ``category``: only that of its own class, which
+            must be known for it (VPD's depth model: the class of the scene, at test time too).
+        padding: Where the U-Net needs larger images. ``cropped``: their border is repeated, and the features are
+            cropped back. ``kept``: zeros (mid-grey), and features of them, as VPD's depth model has them, whose head
+            crops later (:class:`.VPDDepthDecodeHead`); other heads would take them for the image.
     """
 
     timestep: int = 1
@@ -32,14 +39,20 @@ class FeatureConfig:
     latent_scale: bool = False
     taps: str | tuple[str, ...] = 'vpd'
     map_levels: tuple[int, ...] = (1, 2)
+    tokens: str = 'all'
+    padding: str = 'cropped'
 
     def __post_init__(self):
-        if self.prompt not in PROMPTS:
-            raise ValueError(f'unknown prompt {self.prompt!r}; known: {", ".join(PROMPTS)}')
-        if self.posterior not in POSTERIORS:
-            raise ValueError(f'unknown posterior {self.posterior!r}; known: {", ".join(POSTERIORS)}')
+        choices = dict(prompt=PROMPTS, posterior=POSTERIORS, tokens=TOKENS, padding=PADDINGS)
+        for field, known in choices.items():
+            if getattr(self, field) not in known:
+                raise ValueError(f'unknown {field} {getattr(self, field)!r}; known: {", ".join(known)}')
+        if self.prompt == 'empty' and self.tokens == 'category':
+            raise ValueError("the empty prompt has no token of a class; set tokens='all', or choose another prompt")
         if self.prompt == 'empty' and self.map_levels:
             raise ValueError('the empty prompt has no class maps; set map_levels=()')
+        if self.tokens == 'category' and self.map_levels:
+            raise ValueError("with tokens='category' every map is 1: all attend to the one token; set map_levels=()")
 
 
 PRESETS = {
@@ -49,6 +62,8 @@ PRESETS = {
     'released': FeatureConfig(
         timestep=0, prompt='empty', noise=True, posterior='sample', latent_scale=True, taps='all', map_levels=()
     ),
+    # VPD, depth: the token of the scene's class alone, no maps, padding that takes part.
+    'vpd_depth': FeatureConfig(map_levels=(), tokens='category', padding='kept'),
 }
 
 

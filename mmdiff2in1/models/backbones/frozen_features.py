@@ -1,6 +1,7 @@
 """What a frozen beginning of a backbone produced for a batch; θ_C and θ_E both go on from it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,17 +15,34 @@ class FrozenFeatures:
         size: Height and width of the images in pixels.
         latents: VAE latents (B, c, h, w) as the U-Net is to see them.
         pyramid: Finished feature maps, fine to coarse.
+        category: Class of each image (B,) int64, where the features depend on it.
     """
 
     size: tuple[int, int]
     latents: Tensor | None = None
     pyramid: tuple[Tensor, ...] | None = None
+    category: Tensor | None = None
 
     def __getitem__(self, index: Tensor | slice) -> 'FrozenFeatures':
         """The samples that ``index`` selects (indices, a mask or a slice over B)."""
+        category = None if self.category is None else self.category[index]
         if self.pyramid is None:
-            return FrozenFeatures(self.size, latents=self.latents[index])
-        return FrozenFeatures(self.size, pyramid=tuple(level[index] for level in self.pyramid))
+            return replace(self, latents=self.latents[index], category=category)
+        return replace(self, pyramid=tuple(level[index] for level in self.pyramid), category=category)
+
+    def of_categories(self, categories: Sequence[int], classes: int) -> 'FrozenFeatures':
+        """The same with the class of each image, one of 0 … `classes` - 1.
+
+        Raises:
+            ValueError: Another class, or another number of them than of images.
+        """
+        if len(categories) != len(self) or not all(0 <= category < classes for category in categories):
+            raise ValueError(
+                f'categories {list(categories)} of {len(self)} images, expected as many, each in 0 … {classes - 1}: do '
+                "the backbone's classes, or class_embeddings, fit the dataset?"
+            )
+        device = (self.latents if self.pyramid is None else self.pyramid[0]).device
+        return replace(self, category=torch.tensor(categories, dtype=torch.long, device=device))
 
     def __len__(self) -> int:
         return len(self.latents if self.pyramid is None else self.pyramid[0])

@@ -1,5 +1,9 @@
-"""Decode heads."""
+"""Decode heads that mmseg does not have."""
 
+from .bae_normal_head import BaeNormalHead
+from .dense_task_head import DenseTaskHead
 from .generative_decode_head import GenerativeDecodeHead
+from .idisc_head import IDiscHead
+from .vpd_depth_head import VPDDepthDecodeHead
 
-__all__ = ['GenerativeDecodeHead']
+__all__ = ['BaeNormalHead', 'DenseTaskHead', 'GenerativeDecodeHead', 'IDiscHead', 'VPDDepthDecodeHead']

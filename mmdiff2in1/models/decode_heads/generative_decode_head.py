@@ -42,8 +42,10 @@ class GenerativeDecodeHead(BaseModule):
         Args:
             segmentor: The encoder-decoder that this head belongs to; its backbone is a ``DiffusionBackbone``.
             creation: What ``LatentDiffusion.create`` returned.
-            batch_img_metas: Per image at least ``img_shape``.
+            batch_img_metas: Per image at least ``img_shape``; ``category_id`` where the segmentor needs it.
         """
         size = tuple(creation.images.shape[-2:])
         frozen = segmentor.backbone.created_features(creation, size, self.created)
+        if hasattr(segmentor, 'conditioned'):
+            frozen = segmentor.conditioned(frozen, batch_img_metas)
         return self.head.predict(segmentor.extract_feat(frozen), batch_img_metas, segmentor.test_cfg)

@@ -69,11 +69,13 @@ def twin(exploiter: Any) -> Any:
 
 
 def build_task(task: dict | DenseTask | None, exploiter: Any) -> DenseTask:
-    """The task of a config, or semantic segmentation over the classes of the last decode head.
+    """The task of a config, or the segmentor's own, or semantic segmentation over the classes of the last decode head.
 
     Raises:
-        ValueError: The task has other classes than the decode head.
+        ValueError: The task has other channels than the decode head.
     """
+    if task is None and hasattr(exploiter, 'task'):
+        return exploiter.task
     if task is None:
         head = exploiter.decode_head
         head = head[-1] if isinstance(head, nn.ModuleList) else head

@@ -14,6 +14,7 @@ from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from torch import Tensor, nn
 
 from .denoising import DenoisingEncoderDecoder
+from .scene_conditioned import SceneConditionedEstimator
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _keeps_mmseg_loss(segmentor: Any) -> bool:
         return getattr(type(segmentor), name, None) in [getattr(owner, name) for owner in owners]
 
     return (
-        kept('loss', EncoderDecoder, DenoisingEncoderDecoder)
+        kept('loss', EncoderDecoder, DenoisingEncoderDecoder, SceneConditionedEstimator)
         and kept('_auxiliary_head_forward_train', EncoderDecoder)
         and kept('_decode_head_forward_train', EncoderDecoder, CascadeEncoderDecoder)
     )

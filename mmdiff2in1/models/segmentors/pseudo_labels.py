@@ -10,7 +10,7 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmdiff2in1.tasks import DenseTask
+from mmdiff2in1.tasks import VALID_REGION, DenseTask
 
 
 @torch.no_grad()
@@ -34,7 +34,8 @@ def pseudo_labels(
 
     Returns:
         Copies of the samples with the prediction (c, H, W) as their only target, invalid in the padding beyond
-        `img_shape`; and the share of pixels outside the padding that are valid, a 0-dim tensor in [0, 1].
+        `img_shape` and outside the `gt_valid_region` of a sample that has one; and the share of pixels outside the
+        padding that are valid, a 0-dim tensor in [0, 1].
     """
     # mmseg resizes logits to `img_shape` if it is a torch.Size, which stack_batch sets to the shape before padding:
     # the map would be squeezed. All shapes are therefore those of the crop as θ_E sees it.
@@ -45,9 +46,9 @@ def pseudo_labels(
     target, confidence = task.pseudo_label(logits)
 
     padding = _padding(samples, size, logits.device)
-    left_out = padding
+    left_out = padding | _never_labelled(samples, padding)
     if min_confidence is not None:
-        left_out = padding | (confidence < min_confidence)
+        left_out = left_out | (confidence < min_confidence)
     target = task.invalidate(target, left_out)
     labelled = [_with_target(sample, task.field, map_) for sample, map_ in zip(samples, target, strict=True)]
     return labelled, _kept_share(task, target, padding)
@@ -71,6 +72,13 @@ def _padding(samples: list, size: tuple[int, int], device: torch.device) -> Tens
         mask[:, height:] = True
         mask[:, :, width:] = True
     return padding
+
+
+def _never_labelled(samples: list, padding: Tensor) -> Tensor:
+    """(S, 1, H, W), True where the data set never has ground truth: the border of NYUv2's images, for instance."""
+    regions = [sample.get(VALID_REGION) for sample in samples]
+    masks = [padding[0] & False if region is None else ~region.data for region in regions]
+    return torch.stack(masks).to(padding.device)
 
 
 def _with_target(sample: Any, field: str, target: Tensor) -> Any:

@@ -40,6 +40,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     A backbone may opt into sharing. `frozen_modules()`: the modules θ_C and θ_E hold in common, once in memory and in
     the checkpoint, always in eval mode. `frozen_features(images)`: all that comes before the first trainable
     parameter, computed once per mixed batch, accepted by the backbone's `forward`, its samples selected by `[index]`.
+    A segmentor may offer `conditioned(inputs, metas)`: its inputs with what it must know of each image besides.
 
     Args:
         segmentor: Config of any mmseg segmentor. Its `data_preprocessor` becomes that of the wrapper, unless the
@@ -120,6 +121,8 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
             samples, kept_share = pseudo_labels(
                 self.creator, seen_by_creator, samples, self.task, size, self.min_confidence
             )
+        if hasattr(self.exploiter, 'conditioned'):
+            seen = self.exploiter.conditioned(seen, [sample.metainfo for sample in data_samples])
         kinds = [Kind('synthetic', index, samples, synthetic_weight)]
         if not all(synthetic):
             index, samples = _chosen(data_samples, [not flag for flag in synthetic], inputs.device)
@@ -162,7 +165,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         Preprocessor and, in test mode 'whole', frozen features run once for both. Data samples are copies.
         """
         data = self.data_preprocessor(data, False)
-        if self.test_cfg.get('mode', 'whole') == 'whole':
+        if self.test_cfg.get('mode', 'whole') == 'whole' and not self.test_cfg.get('flip', False):
             data['inputs'] = self._frozen_features(data['inputs'])
 
         def predict(which: str) -> list:

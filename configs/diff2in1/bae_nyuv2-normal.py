@@ -1,0 +1,68 @@
+"""Diff-2-in-1 on NYUv2's surface normals with Bae et al.'s decoder: the paper's first experiment (preset `paper`).
+
+    export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
+    python tools/check_dataset.py configs/diff2in1/bae_nyuv2-normal.py
+    python tools/caption.py configs/diff2in1/bae_nyuv2-normal.py --by blip2 --model /path/to/blip2-opt-2.7b
+    python tools/synthesize.py configs/diff2in1/bae_nyuv2-normal.py --preview 16 --T 200,400,600
+    python tools/train.py configs/diff2in1/bae_nyuv2-normal.py
+
+795 labelled images, 500 synthetic ones. Warm-up and self-improving stage follow Bae et al.: batch 4, one cycle, 5
+epochs of what there is (990 and 1,615 steps). θ_C's average once per 40 samples, α = 0.998; the border without ground
+truth has no pseudo label either.
+
+Found in the paper's sources: batch, EMA, number of synthetic images, "the training scheme of the base work". Not found,
+and set here: T (600, as released), the prompt of perception (empty, as released), the size (640 × 480 as Bae et al.;
+the released code squeezes to 512 × 512), one length for both stages. At α = 0.998 and 161 updates, 72 % of the warm-up
+is left in θ_C at the end; ``SelfImprovingHook(remaining=0.05)`` follows faster. What the released code does instead:
+``bae_nyuv2-normal-released.py``. Other T: ``bae_nyuv2-normal-T200.py``, ``-T400``, ``-T800``, which share this warm-up.
+
+Expected score: not yet measured. Second hand, the paper's gain is about 5 points below 11.25 degrees.
+"""
+
+_base_ = ['../baselines/bae_nyuv2-normal-sd.py']
+
+model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='SyntheticSampleDataset',
+        dataset=_base_.train_dataloader.dataset,
+        store=None,  # set by the stage chain: <work_dir>/synthetic
+        mix='uniform',
+    ),
+)
+train_cfg = dict(max_iters=1615, val_interval=323)
+val_cfg = dict(_delete_=True, type='SelfImprovingValLoop')
+test_cfg = dict(_delete_=True, type='SelfImprovingTestLoop', exploiter=True)
+optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor', base_constructor='GroupedOptimWrapperConstructor')
+param_scheduler = [
+    dict(type='OneCycleLR', eta_max=3.57e-4, total_steps=1615, pct_start=0.3, by_epoch=False),
+    dict(type='CosineAnnealingMomentum', eta_min=0.85, begin=0, end=484, by_epoch=False),
+    dict(type='CosineAnnealingMomentum', eta_min=0.95, begin=484, end=1614, by_epoch=False),
+]
+custom_hooks = [
+    dict(type='ExactResumeHook'),
+    dict(type='SelfImprovingHook', alpha=0.998, samples_per_update=40),
+]
+default_hooks = dict(checkpoint=dict(interval=323))
+stages = dict(
+    warmup=dict(
+        train_cfg=_base_.train_cfg,
+        param_scheduler=_base_.param_scheduler,
+        default_hooks=_base_.default_hooks,
+    ),
+    synthesis=dict(
+        diffusion=_base_.model.backbone.diffusion,
+        captions='data/nyuv2/captions.jsonl',
+        T=600,
+        num_calls=50,
+        grid='even',
+        solver='ddim',
+        guidance_scale=1.0,
+        num_samples=500,
+        size=480,
+        batch_size=16,
+        dtype='bfloat16',
+        seed=0,
+    ),
+)

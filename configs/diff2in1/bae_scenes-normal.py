@@ -1,0 +1,48 @@
+"""Diff-2-in-1 for surface normals on Scenes, scaled down to two CPU cores: Bae et al.'s decoder, 60 labels.
+
+    python tools/train.py configs/diff2in1/bae_scenes-normal.py
+
+The embedded twin of ``bae_nyuv2-normal.py``; chain and settings as in ``vpd_scenes.py``.
+
+Expected score: not yet measured.
+"""
+
+_base_ = [
+    '../_base_/models/bae_scenes.py',
+    '../_base_/datasets/scenes_normal.py',
+    '../_base_/schedules/self_improving_small.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='SelfImprovingSegmentor',
+    segmentor=_base_.model,
+    normalize_by='real',
+    synthetic_weight=0.3,
+)
+train_dataloader = dict(
+    batch_sampler=dict(type='MixedBatchSampler'),
+    dataset=dict(
+        _delete_=True,
+        type='SyntheticSampleDataset',
+        dataset=_base_.train_dataloader.dataset,
+        store=None,  # set by the stage chain: <work_dir>/synthetic
+        mix=dict(added=12),
+    ),
+)
+stages = dict(
+    synthesis=dict(
+        diffusion='builtin:scenes',
+        captions='data/scenes/train/captions.jsonl',
+        T=600,
+        num_calls=20,
+        grid='even',
+        solver='dpm++',
+        guidance_scale=1.0,
+        samples_per_image=4,
+        size=64,
+        batch_size=20,
+        seed=0,
+    ),
+)

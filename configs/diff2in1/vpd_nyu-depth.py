@@ -1,0 +1,60 @@
+"""Diff-2-in-1 on NYUv2 depth with VPD: ours, not in the paper.
+
+    export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
+    python tools/check_dataset.py configs/diff2in1/vpd_nyu-depth.py
+    python tools/caption.py configs/diff2in1/vpd_nyu-depth.py --by blip2 --model /path/to/blip2-opt-2.7b
+    python tools/train.py configs/diff2in1/vpd_nyu-depth.py
+
+Warm-up: VPD's recipe (``baselines/vpd_nyu-depth.py``). 5,000 synthetic images at T = 600; a tenth of VPD's steps in the
+self-improving stage, whose settings are those of ``vpd_ade20k.py``. A synthetic image keeps the kind of scene of its
+source, has no stripes of depth, and no pseudo label outside the region in which NYUv2 has depth.
+
+Expected score: not yet measured.
+"""
+
+_base_ = ['../baselines/vpd_nyu-depth.py']
+
+model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='SyntheticSampleDataset',
+        dataset=_base_.train_dataloader.dataset,
+        store=None,  # set by the stage chain: <work_dir>/synthetic
+        mix='uniform',
+    ),
+)
+train_cfg = dict(max_iters=2524, val_interval=1262)
+val_cfg = dict(_delete_=True, type='SelfImprovingValLoop')
+test_cfg = dict(_delete_=True, type='SelfImprovingTestLoop', exploiter=True)
+optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor', base_constructor='GroupedOptimWrapperConstructor')
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.06, begin=0, end=252, by_epoch=False),
+    dict(type='PolyLRRatio', power=0.9, eta_min_ratio=0.06, begin=252, end=2524, by_epoch=False),
+]
+custom_hooks = [
+    dict(type='ExactResumeHook'),
+    dict(type='SelfImprovingHook', alpha=0.998, samples_per_update=40),
+]
+default_hooks = dict(checkpoint=dict(interval=1262))
+stages = dict(
+    warmup=dict(
+        train_cfg=_base_.train_cfg,
+        param_scheduler=_base_.param_scheduler,
+        default_hooks=_base_.default_hooks,
+    ),
+    synthesis=dict(
+        diffusion=_base_.model.backbone.diffusion,
+        captions='data/nyu_depth_v2/captions.jsonl',
+        T=600,
+        num_calls=50,
+        grid='even',
+        solver='ddim',
+        guidance_scale=1.0,
+        num_samples=5000,
+        size=480,
+        batch_size=16,
+        dtype='bfloat16',
+        seed=0,
+    ),
+)

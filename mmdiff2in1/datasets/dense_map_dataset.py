@@ -1,0 +1,157 @@
+"""Images with depth or normal maps: paired by folder and name, or by the columns of a list file."""
+
+import os.path as osp
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import numpy as np
+from mmengine import fileio, list_from_file
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from mmdiff2in1.tasks import SurfaceNormal
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+@DATASETS.register_module()
+class DenseMapDataset(BaseSegDataset):
+    """Pairs of an image and its label maps, one for each `*_map_path` of `data_prefix`.
+
+    Which pairs: all images below `img_path`, or those that `ann_file` lists, in either of two forms, a line each:
+
+    - a name: the path below `img_path` without `img_suffix`, as tools/dataset_converters/make_splits.py writes it;
+    - paths with a suffix, in as many columns as published lists have (further ones are not read).
+
+    The map of an image is what the column of that key names, else the file of the same name below the map's folder,
+    with the other prefix and suffix: `a/rgb_7.jpg` and `a/sync_depth_7.png`.
+
+    A sample holds `img_path`, each map's path under its key, `seg_fields`, and as far as they are known `label_axes`,
+    `valid_box` and `category_id`.
+
+    Args:
+        data_prefix: Folders below `data_root`: `img_path`, and `normal_map_path` or `depth_map_path`, or both.
+        name_prefixes: What the file names of images, and of maps, begin with.
+        columns: What the columns of a list are, keys of `data_prefix`; None: not read.
+        list_root: Folder below `data_root` that the listed paths begin at; a leading slash is cut off.
+        label_axes: Which signed axis of the files each axis of our normals is (x left, y up, z towards the viewer),
+            e.g. ('-x', '-y', '-z'); None: they are ours.
+        valid_box: Top, bottom, left and right as fractions of height and width; outside, a synthetic image of the set
+        gets
+            no pseudo label, as there is never ground truth.
+        **kwargs: See `BaseSegDataset`.
+
+    Raises:
+        FileNotFoundError: No such folder, no images, or files that are not there (how many, and the first).
+        ValueError: A line with too few columns, impossible `label_axes` or `valid_box`.
+    """
+
+    METAINFO: dict = dict(classes=(), palette=[])
+
+    def __init__(
+        self,
+        data_prefix: dict[str, str],
+        img_suffix: str = '.png',
+        seg_map_suffix: str = '.png',
+        name_prefixes: tuple[str, str] = ('', ''),
+        columns: Sequence[str | None] = ('img_path',),
+        list_root: str = '',
+        label_axes: Sequence[str] | None = None,
+        valid_box: Sequence[float] | None = None,
+        **kwargs,
+    ) -> None:
+        self.name_prefixes, self.columns = tuple(name_prefixes), tuple(columns)
+        self.list_root = osp.join(kwargs.get('data_root') or '', list_root)
+        if label_axes is not None:
+            SurfaceNormal().reorient(np.zeros((1, 1, 3)), label_axes)
+        self.label_axes = None if label_axes is None else tuple(label_axes)
+        self.valid_box = None if valid_box is None else tuple(valid_box)
+        if self.valid_box and not (0 <= valid_box[0] < valid_box[1] <= 1 and 0 <= valid_box[2] < valid_box[3] <= 1):
+            raise ValueError(f'valid_box={self.valid_box}: expected 0 ≤ top < bottom ≤ 1 and 0 ≤ left < right ≤ 1')
+        super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+
+    @property
+    def map_keys(self) -> list[str]:
+        """Keys of the label maps that a sample has."""
+        return [key for key, folder in self.data_prefix.items() if key.endswith('_map_path') and folder is not None]
+
+    def map_name(self, image_name: str) -> str:
+        """Relative name of an image's map, from the image's own."""
+        folder, file = osp.split(image_name)
+        stem = file.removesuffix(self.img_suffix).removeprefix(self.name_prefixes[0])
+        return osp.join(folder, self.name_prefixes[1] + stem + self.seg_map_suffix)
+
+    def category_of(self, img_path: str) -> int | None:
+        """Class of the whole picture; None: this set has none."""
+        return None
+
+    def load_data_list(self) -> list[dict]:
+        """The pairs: those of a list in its order, those of a folder in order of their names."""
+        pairs = list(self._listed()) if self.ann_file else list(self._found())
+        if not pairs:
+            where = self.ann_file or self.data_prefix['img_path']
+            kind = self.name_prefixes[0] + '*' + self.img_suffix
+            raise FileNotFoundError(f'{where}: found no images, expected {kind}; check data_root, part and layout')
+        self._check_files(pairs)
+        return [pair | self._facts(pair['img_path']) for pair in pairs]
+
+    def _found(self) -> Iterable[dict[str, str]]:
+        folder = self.data_prefix['img_path']
+        if not fileio.isdir(folder, backend_args=self.backend_args):
+            raise FileNotFoundError(
+                f'{folder}: found no such folder, expected images; check data_root, part and layout'
+            )
+        names = fileio.list_dir_or_file(
+            folder, list_dir=False, suffix=self.img_suffix, recursive=True, backend_args=self.backend_args
+        )
+        for name in sorted(names):
+            if osp.basename(name).startswith(self.name_prefixes[0]):
+                yield self._pair(name)
+
+    def _listed(self) -> Iterable[dict[str, str]]:
+        for number, line in enumerate(list_from_file(self.ann_file, backend_args=self.backend_args), 1):
+            fields = line.split()
+            if not fields:
+                continue
+            if not fields[0].lower().endswith(IMAGE_SUFFIXES):
+                yield self._pair(line.strip() + self.img_suffix)
+                continue
+            if len(fields) < len(self.columns):
+                expected = ', '.join(name or '(not read)' for name in self.columns)
+                raise ValueError(
+                    f'{self.ann_file}:{number}: found {len(fields)} columns, expected {len(self.columns)} ({expected})'
+                    '; check layout or columns'
+                )
+            listed = {
+                name: osp.join(self.list_root, field.lstrip('/'))
+                for name, field in zip(self.columns, fields, strict=False)
+                if name == 'img_path' or name in self.map_keys
+            }
+            yield self._pair(osp.relpath(listed['img_path'], self.data_prefix['img_path'])) | listed
+
+    def _pair(self, name: str) -> dict[str, str]:
+        """Paths of an image, by its name below `img_path`, and of its maps."""
+        maps = {key: osp.join(self.data_prefix[key], self.map_name(name)) for key in self.map_keys}
+        return {'img_path': osp.join(self.data_prefix['img_path'], name), **maps}
+
+    def _check_files(self, pairs: Sequence[dict[str, str]]) -> None:
+        @cache
+        def inside(folder: str) -> frozenset[str]:
+            """One listing of a folder is faster than a question per file."""
+            if not fileio.isdir(folder, backend_args=self.backend_args):
+                return frozenset()
+            return frozenset(fileio.list_dir_or_file(folder, list_dir=False, backend_args=self.backend_args))
+
+        for key in ('img_path', *self.map_keys):
+            missing = [pair[key] for pair in pairs if osp.basename(pair[key]) not in inside(osp.dirname(pair[key]))]
+            if missing:
+                raise FileNotFoundError(
+                    f'{missing[0]}: found no such file, expected the {key} of a sample; {len(missing)} of {len(pairs)} '
+                    'are not there. Unpack the set again, or correct layout, suffixes or the list file'
+                )
+
+    def _facts(self, img_path: str) -> dict:
+        facts = dict(
+            label_axes=self.label_axes, valid_box=self.valid_box, category_id=self.category_of(img_path), seg_fields=[]
+        )
+        return {key: value for key, value in facts.items() if value is not None}

@@ -1,0 +1,18 @@
+"""Steps of a data pipeline that mmseg does not have: captions, and maps of continuous tasks."""
+
+from .colour_augmentation import ColourAugmentation
+from .cut_depth import CutDepth
+from .dense_geometry import DenseRandomFlip, DenseResize
+from .load_caption import LoadCaption
+from .load_dense_annotation import LoadDenseAnnotation
+from .pack_dense_inputs import PackDenseInputs
+
+__all__ = [
+    'ColourAugmentation',
+    'CutDepth',
+    'DenseRandomFlip',
+    'DenseResize',
+    'LoadCaption',
+    'LoadDenseAnnotation',
+    'PackDenseInputs',
+]

@@ -1,0 +1,98 @@
+"""LoadDenseAnnotation: the depth or normal map of a sample, as a step of any mmseg pipeline. H, W: image size."""
+
+import io
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+from mmseg.registry import TASK_UTILS, TRANSFORMS
+
+from mmdiff2in1.tasks import VALID_REGION, DenseTask
+
+
+@TRANSFORMS.register_module()
+class LoadDenseAnnotation(BaseTransform):
+    """Adds the map of a task under its field (`gt_normal_map`, `gt_depth_map`), in the task's encoding and frame.
+
+    Where it stands decides, as for mmseg's `LoadAnnotations`, at which size a map is: before the geometry for training,
+    after it for a test, which scores at the image's own size. `DenseResize` and `DenseRandomFlip` know what a map
+    needs; mmseg's `RandomCrop` can be used as it is.
+
+    What the data set says about its files is obeyed: `label_axes` (another frame of normals), `valid_box` (top, bottom,
+    left, right as fractions of height and width: there is never ground truth outside, so there must be no pseudo label
+    either; becomes `gt_valid_region`). A synthetic sample without a stored label gets a map that says nothing.
+
+    Args:
+        task: What the map is, a TASK_UTILS config.
+        backend_args: Of mmengine's file backend.
+
+    Raises, when called:
+        KeyError: The data set gives no path for the task.
+        ValueError: A file that holds something else, or a map of another size than its image; both with the file.
+    """
+
+    def __init__(self, task: dict, backend_args: dict | None = None) -> None:
+        self.task: DenseTask = TASK_UTILS.build(task)
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Adds the map, (H, W) or (H, W, 3) float32, where `results` holds an image."""
+        size = tuple(results['ori_shape'][:2])
+        if results.get('label_kind') == 'ignore':
+            array = self.task.unknown(size)
+        else:
+            array = self._read(results, size)
+        results[self.task.field] = array
+        results.setdefault('seg_fields', []).append(self.task.field)
+        results.setdefault('dense_tasks', {})[self.task.field] = self.task
+        results['mirrored_with_task'] = bool(results.get('flip', False))
+        if results.get('valid_box') is not None and VALID_REGION not in results:
+            results[VALID_REGION] = valid_region(results['valid_box'], size)
+            results['seg_fields'].append(VALID_REGION)
+        return results
+
+    def _read(self, results: dict, size: tuple[int, ...]) -> np.ndarray:
+        if results.get(self.task.path_key) is None:
+            raise KeyError(
+                f'{results.get("img_path")}: the data set gives no {self.task.path_key}; name its folder in data_prefix'
+            )
+        path = results[self.task.path_key]
+        try:
+            array = self.task.decode(read_map(path, self.backend_args))
+            if results.get('label_axes') is not None:
+                array = self.task.reorient(array, results['label_axes'])
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from error
+        if array.shape[:2] != size:
+            raise ValueError(
+                f'{path}: found a map of {array.shape[0]}×{array.shape[1]} (height × width), expected '
+                f'{size[0]}×{size[1]}, the size of {results.get("img_path")}; check that the two belong together'
+            )
+        return array
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(task={self.task!r})'
+
+
+def read_map(path: str, backend_args: dict | None = None) -> np.ndarray:
+    """A label file unchanged, colours in RGB order: any image that OpenCV reads, or a `.npy` array.
+
+    Raises:
+        ValueError: Not such a file.
+    """
+    data = fileio.get(path, backend_args=backend_args)
+    if path.endswith('.npy'):
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise ValueError('expected an image file, found something that OpenCV cannot read')
+    return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 and array.shape[2] == 3 else array
+
+
+def valid_region(box: tuple[float, float, float, float], size: tuple[int, ...]) -> np.ndarray:
+    """uint8 (H, W): 1 for pixels whose centre lies in the box (top, bottom, left, right), fractions of the image."""
+    top, bottom, left, right = box
+    rows, columns = ((np.arange(side) + 0.5) / side for side in size)
+    inside = (rows >= top) & (rows < bottom)
+    return (inside[:, None] & (columns >= left) & (columns < right)).astype(np.uint8)

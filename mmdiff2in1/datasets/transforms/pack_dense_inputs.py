@@ -1,0 +1,58 @@
+"""PackDenseInputs: the last step of a pipeline with continuous maps."""
+
+import numpy as np
+import torch
+from mmengine.structures import PixelData
+from mmseg.datasets.transforms import PackSegInputs
+from mmseg.registry import TRANSFORMS
+
+from mmdiff2in1.tasks import VALID_REGION
+
+META_KEYS = (
+    'img_path',
+    'seg_map_path',
+    'normal_map_path',
+    'depth_map_path',
+    'ori_shape',
+    'img_shape',
+    'pad_shape',
+    'scale_factor',
+    'flip',
+    'flip_direction',
+    'reduce_zero_label',
+    'category_id',
+    'caption',
+)
+
+
+@TRANSFORMS.register_module()
+class PackDenseInputs(PackSegInputs):
+    """mmseg's PackSegInputs, and the maps of `LoadDenseAnnotation`: (1, H, W) or (3, H, W) float32, under their fields.
+
+    `gt_valid_region`, where the data set has one, is (1, H, W) bool. Of `meta_keys`, those that a sample has are kept.
+
+    Raises, when called:
+        ValueError: The image was mirrored by a transform that does not know the task.
+    """
+
+    def __init__(self, meta_keys: tuple[str, ...] = META_KEYS) -> None:
+        super().__init__(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """See mmseg's; the maps come in addition."""
+        tasks = results.get('dense_tasks', {})
+        if tasks and bool(results.get('flip', False)) != results['mirrored_with_task']:
+            raise ValueError(
+                f'{results.get("img_path")}: the image was mirrored by a RandomFlip that does not know that '
+                f'{", ".join(tasks)} may have to change their values; use DenseRandomFlip after LoadDenseAnnotation'
+            )
+        packed = super().transform(results)
+        for field in tasks:
+            array = results[field]
+            channels_first = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+            data = torch.from_numpy(np.ascontiguousarray(channels_first))
+            packed['data_samples'].set_data({field: PixelData(data=data)})
+        if VALID_REGION in results:
+            region = torch.from_numpy(np.ascontiguousarray(results[VALID_REGION][None])).bool()
+            packed['data_samples'].set_data({VALID_REGION: PixelData(data=region)})
+        return packed

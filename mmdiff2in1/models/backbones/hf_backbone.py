@@ -1,0 +1,181 @@
+"""HFBackbone: any backbone of transformers as a plain mmseg backbone; no other file of models/ imports transformers.
+
+B, 3, H, W: images as the model's authors normalise them.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoBackbone, AutoConfig, EfficientNetModel
+
+from .efficientnet_levels import level_ends, level_maps, prepare
+
+PROBE_SIDE = 448
+"""A multiple of every usual patch size and stride (14, 16, 32, 64)."""
+
+
+@MODELS.register_module()
+class HFBackbone(BaseModule):
+    """Feature maps of Swin, ConvNeXt, DINOv2, … (`AutoBackbone`) and EfficientNet, fine to coarse.
+
+    Nothing is downloaded. The data preprocessor normalises, and must do so as the model was trained: for most of them
+    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True. Parameters that the maps do not depend
+    on (DINOv2's mask token, Swin's last norm …) get no gradient, so that DDP needs no search for them.
+
+    EfficientNet gives the five levels at strides 2 to 32 (:mod:`.efficientnet_levels`); for B5 they have 24, 40, 64,
+    176 and 2048 channels. Its config's `batch_norm_momentum` is read in Keras's sense: the share that is kept.
+
+    Args:
+        model: `dict(model_type='swin', …)`, the fields of a transformers config, for random weights; or a folder as
+            `save_pretrained` writes it and the Hugging Face Hub keeps it, for its weights.
+        pretrained: A folder whose weights are loaded into the `model` of a dict.
+        out_indices: Which maps to give. EfficientNet: levels 0 to 4; others: as transformers counts its stages, 0 being
+            the stem. None: of every stride the last one.
+        frozen: Nothing is trained, and norms keep their statistics.
+
+    Attributes:
+        out_channels: Widths of the maps.
+        strides: Their strides; a map has H / stride rows, rounded as the model does it.
+
+    Raises:
+        ValueError: Not a folder, an unknown family, field or index, or a checkpoint that lacks parameters.
+    """
+
+    def __init__(
+        self,
+        model: str | dict,
+        pretrained: str | None = None,
+        out_indices: Sequence[int] | None = None,
+        frozen: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        folder = pretrained if isinstance(model, Mapping) else model
+        if folder is not None and not (Path(folder).expanduser() / 'config.json').is_file():
+            raise ValueError(
+                f'found {str(folder)!r}, which is no folder with a config.json, expected one as save_pretrained writes '
+                'it. Nothing is downloaded: fetch a model of the Hub with `hf download NAME --local-dir FOLDER` and '
+                'name the folder, or give dict(model_type=…) for random weights'
+            )
+        folder = folder and str(Path(folder).expanduser())
+        if folder and not any(Path(folder).glob('*.safetensors')):
+            raise ValueError(
+                f'{folder}: found no weights, expected model.safetensors; a pytorch_model.bin becomes one with '
+                'save_pretrained'
+            )
+        self.config = _config(model) if isinstance(model, Mapping) else AutoConfig.from_pretrained(folder)
+        self.out_indices, self.out_channels, self.strides, unread = _probe(self.config, out_indices)
+        self.model = _model(self.config, self.out_indices, folder)
+        self.model.is_init = True  # else mmengine calls transformers' init_weights on top of what was loaded
+        self.frozen = frozen
+        if frozen:
+            self.model.requires_grad_(False)
+        for name in unread:
+            self.model.get_parameter(name).requires_grad_(False)
+        self.train()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) → one map per index."""
+        return _maps(self.model, images, self.out_indices)
+
+    def train(self, mode: bool = True) -> 'HFBackbone':
+        """As every module; a frozen one stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.model.eval()
+        return self
+
+
+def _config(fields: Mapping[str, Any]) -> Any:
+    fields = dict(fields)
+    family = fields.pop('model_type', None)
+    if family not in CONFIG_MAPPING:
+        raise ValueError(f'unknown model_type {family!r}; known are those of transformers: swin, convnext, dinov2, '
+                         'efficientnet, …')  # fmt: skip
+    known = CONFIG_MAPPING[family]()
+    unknown = [name for name in fields if not hasattr(known, name)]
+    if unknown:
+        raise ValueError(f'{family}: unknown config fields {unknown}; known: {", ".join(sorted(known.to_dict()))}')
+    return CONFIG_MAPPING[family](**fields)
+
+
+def _model(config: Any, out_indices: list[int], folder: str | None = None) -> nn.Module:
+    """The transformers model, with the weights of a folder or random ones, in float32."""
+    config = copy.deepcopy(config)
+    config.dtype = torch.float32
+    if config.model_type != 'efficientnet':
+        config.out_indices = out_indices
+    build = EfficientNetModel if config.model_type == 'efficientnet' else AutoBackbone.from_config
+    if folder is None:
+        model = build(config)
+    else:
+        with torch.device('meta'):
+            family = type(build(config))
+        model, found = family.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # they are an error below, which says so in one line
+            output_loading_info=True,
+        )
+        # Norms of the maps are made by the backbone class; classifiers have none.
+        missing = [name for name in found['missing_keys'] if not name.startswith('hidden_states_norms.')]
+        missing = sorted({*missing, *(name for name, *_ in found['mismatched_keys'])})
+        if missing:
+            raise ValueError(
+                f'{folder}: {len(missing)} parameters of {family.__name__} are missing or of another shape: '
+                f'{", ".join(missing[:5])}; is it a checkpoint of that model, and does `model` describe it?'
+            )
+        new, unused = (sorted(found[key]) for key in ('missing_keys', 'unexpected_keys'))
+        print_log(f'{folder}: loaded; new, from initialisation: {new}; not used: {unused}', 'current')
+    if config.model_type == 'efficientnet':
+        prepare(model)
+    return model
+
+
+def _maps(model: nn.Module, images: Tensor, out_indices: list[int]) -> tuple[Tensor, ...]:
+    if model.config.model_type == 'efficientnet':
+        return tuple(level_maps(model, images, out_indices))
+    return tuple(model(images).feature_maps)
+
+
+def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], list[int], list[int], list[str]]:
+    """Indices, channels, strides and unread parameters, found by a run on the meta device: no memory, no arithmetic."""
+    with torch.device('meta'), torch.enable_grad():
+        if config.model_type == 'efficientnet':
+            count = len(level_ends(_model(config, [])))
+        else:
+            try:
+                count = len(AutoBackbone.from_config(config).stage_names)
+            except ValueError as error:
+                raise ValueError(f'{config.model_type}: transformers has no backbone of this family') from error
+        every = list(range(count))
+        wrong = [i for i in out_indices or () if i not in every]
+        if wrong or out_indices is not None and not out_indices:
+            raise ValueError(f'{config.model_type}: out_indices={list(out_indices)}, expected some of {every}')
+        if out_indices is None:
+            strides = [_stride(x) for x in _maps(_model(config, every), _probe_images(config), every)]
+            out_indices = [i for i in every if strides[i] not in strides[i + 1 :]]
+        indices = sorted(out_indices)
+        model = _model(config, indices)
+        maps = _maps(model, _probe_images(config), indices)
+        sum(x.sum() for x in maps).backward()
+    unread = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    return indices, [x.shape[1] for x in maps], [_stride(x) for x in maps], unread
+
+
+def _probe_images(config: Any) -> Tensor:
+    return torch.empty(1, getattr(config, 'num_channels', 3), PROBE_SIDE, PROBE_SIDE)
+
+
+def _stride(maps: Tensor) -> int:
+    return PROBE_SIDE // maps.shape[-1]

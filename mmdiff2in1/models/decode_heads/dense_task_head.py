@@ -1,0 +1,105 @@
+"""DenseTaskHead: any mmseg decode head as a head for a continuous task. B samples, C channels of the task."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS, TASK_UTILS
+from torch import Tensor, nn
+
+from mmdiff2in1.tasks import DenseTask
+
+
+@MODELS.register_module()
+class DenseTaskHead(BaseDecodeHead):
+    """The layers of a decode head, with the task's activation, loss and encoding instead of classes.
+
+    Depth: a sigmoid times the largest depth; normals: unit vectors, and κ with `kappa=True`.
+
+    Args:
+        head: Any mmseg decode head that keeps mmseg's `loss` (FPNHead, UPerHead, SegformerHead …), without
+            `num_classes` and `loss_decode`.
+        task: A TASK_UTILS config.
+        loss_decode: One loss or several; None: the task's own.
+
+    Raises:
+        TypeError: A head with a `loss` of its own, which knows classes only.
+    """
+
+    def __init__(
+        self, head: dict, task: dict, loss_decode: dict | Sequence[dict] | None = None, init_cfg: dict | None = None
+    ) -> None:
+        BaseModule.__init__(self, init_cfg)  # the layers are the other head's
+        self.task: DenseTask = TASK_UTILS.build(task)
+        # mmseg's heads warn of fewer than two classes with softmax; depth has one channel.
+        self.head = MODELS.build(
+            dict(head, num_classes=max(2, self.task.channels), out_channels=self.task.channels, threshold=0.5)
+        )
+        if type(self.head).loss is not BaseDecodeHead.loss:
+            raise TypeError(
+                f'{type(self.head).__name__} has a loss of its own, for classes; expected a head with forward alone, '
+                'such as FPNHead, UPerHead or SegformerHead'
+            )
+        self.head.loss_decode = nn.Identity()
+        self.loss_decode = build_losses(loss_decode or self.task.loss)
+        self.align_corners = self.head.align_corners
+        self.num_classes = self.out_channels = self.task.channels
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Feature maps → raw output (B, C, h, w)."""
+        return self.head(inputs)
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
+        """Losses of the output at the size of the ground truth."""
+        target = targets(batch_data_samples, self.task)
+        output = self._output(seg_logits, tuple(target.shape[-2:]))
+        return summed_losses(self.loss_decode, output, target)
+
+    def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Output (B, C, H, W) at the size of the inputs."""
+        return self._output(seg_logits, input_size(batch_img_metas))
+
+    def _output(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        output = self.task.activate(raw.float())
+        return self.task.resize_output(output, size, self.align_corners)
+
+
+def input_size(batch_img_metas: Sequence[dict]) -> tuple[int, int]:
+    """(H, W) of the images as the backbone saw them, padding included, by mmseg's rule.
+
+    A `torch.Size` as `img_shape` is the window of a sliding inference; else `pad_shape` counts where there is one.
+    """
+    meta = batch_img_metas[0]
+    windowed = isinstance(meta['img_shape'], torch.Size)
+    height, width = (meta['img_shape'] if windowed else meta.get('pad_shape') or meta['img_shape'])[:2]
+    return int(height), int(width)
+
+
+def targets(batch_data_samples: Sequence, task: DenseTask) -> Tensor:
+    """Ground truth (B, c, H, W) float32.
+
+    Raises:
+        KeyError: A sample without one.
+    """
+    missing = [sample for sample in batch_data_samples if task.field not in sample]
+    if missing:
+        raise KeyError(
+            f'{missing[0].metainfo.get("img_path", "a sample")} has no {task.field}; the pipeline needs '
+            f"dict(type='LoadDenseAnnotation', task=…) and dict(type='PackDenseInputs')"
+        )
+    return torch.stack([sample.get(task.field).data for sample in batch_data_samples]).float()
+
+
+def build_losses(configs: dict | Sequence[dict]) -> nn.ModuleList:
+    """Losses of a config, one or several."""
+    return nn.ModuleList(MODELS.build(config) for config in ([configs] if isinstance(configs, dict) else configs))
+
+
+def summed_losses(losses: nn.ModuleList, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """`loss_name` → value; losses of one name are added, as mmseg does."""
+    found: dict[str, Tensor] = {}
+    for loss in losses:
+        value = loss(output, target)
+        found[loss.loss_name] = found[loss.loss_name] + value if loss.loss_name in found else value
+    return found

@@ -1,0 +1,68 @@
+"""DenseEstimator: an encoder-decoder for continuous tasks, normals and depth. B samples, C channels of the output."""
+
+from typing import Any
+
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS, TASK_UTILS
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmdiff2in1.tasks import DenseTask
+
+
+@MODELS.register_module()
+class DenseEstimator(EncoderDecoder):
+    """mmseg's EncoderDecoder with predictions of a continuous task: `pred_normal_map`, `pred_depth_map`.
+
+    mmseg's own `DepthEstimator` knows depth alone, and its mode `slide` is overwritten by `whole`.
+
+    Args:
+        task: What is predicted, a TASK_UTILS config; the decode head must put out its channels.
+        test_cfg: As mmseg's, mode `whole` or `slide`; with `flip=True` the mean of the image's and the mirrored image's
+            output is taken.
+        **segmentor: Arguments of EncoderDecoder.
+
+    Raises:
+        ValueError: The decode head has another number of channels than the task.
+    """
+
+    def __init__(self, *, task: dict, **segmentor: Any) -> None:
+        super().__init__(**segmentor)
+        self.task: DenseTask = TASK_UTILS.build(task)
+        if self.out_channels != self.task.channels:
+            raise ValueError(
+                f'the decode head puts out {self.out_channels} channels, {self.task!r} has {self.task.channels}; give '
+                'head and segmentor the same task'
+            )
+
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Output (B, C, H, W) at the size of the inputs."""
+        output = super().inference(inputs, batch_img_metas)
+        if not self.test_cfg.get('flip', False):
+            return output
+        mirrored = super().inference(inputs.flip(-1), batch_img_metas)
+        return (output + self.task.flip_output(mirrored)) / 2
+
+    def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
+        """Samples with the output (C, h, w) as their prediction: without padding, not mirrored, at `ori_shape`.
+
+        Args:
+            seg_logits: Output (B, C, H, W) of `inference`.
+            data_samples: B samples, or None: new ones get the output as it is.
+        """
+        if data_samples is None:
+            data_samples = [SegDataSample() for _ in seg_logits]
+        height, width = seg_logits.shape[-2:]
+        for output, sample in zip(seg_logits.split(1), data_samples, strict=True):
+            meta = sample.metainfo
+            left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+            output = output[..., top : height - bottom, left : width - right]
+            if meta.get('flip'):
+                if meta.get('flip_direction') != 'horizontal':
+                    raise ValueError(f'flip_direction={meta.get("flip_direction")!r}: expected horizontal')
+                output = self.task.flip_output(output)
+            size = tuple(meta.get('ori_shape', output.shape[-2:])[:2])
+            output = self.task.resize_output(output, size, self.align_corners)
+            sample.set_data({self.task.prediction: PixelData(data=output[0])})
+        return data_samples

@@ -1,0 +1,180 @@
+"""Maps on their way from the file to the sample: axes, sizes, mirroring, zoom, crops, valid region, refusals."""
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+
+import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.datasets.transforms.load_dense_annotation import valid_region
+from mmdiff2in1.tasks import Depth, SurfaceNormal
+
+NORMAL, DEPTH = dict(type='SurfaceNormal'), dict(type='Depth')
+SIZE = (12, 20)
+
+
+@pytest.fixture
+def info(tmp_path):
+    """An image with a normal and a depth map whose values tell every pixel from every other."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(*SIZE, 3))
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    vectors[:2] = 0
+    metres = np.round(rng.uniform(0.5, 9, SIZE), 3)
+    metres[:, :3] = 0
+    cv2.imwrite(str(tmp_path / 'image.png'), rng.integers(0, 255, (*SIZE, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / 'normal.png'), SurfaceNormal().encode(vectors)[..., ::-1])
+    cv2.imwrite(str(tmp_path / 'depth.png'), Depth().encode(metres))
+    names = dict(img_path='image', normal_map_path='normal', depth_map_path='depth')
+    return {key: str(tmp_path / f'{name}.png') for key, name in names.items()} | dict(seg_fields=[])
+
+
+def run(info, *steps, tasks=(NORMAL, DEPTH)):
+    init_default_scope('mmseg')
+    loads = [dict(type='LoadImageFromFile'), *(dict(type='LoadDenseAnnotation', task=task) for task in tasks)]
+    return Compose([*loads, *steps, dict(type='PackDenseInputs')])(dict(info))
+
+
+def maps(packed):
+    sample = packed['data_samples']
+    return sample.gt_normal_map.data.numpy(), sample.gt_depth_map.data.numpy()
+
+
+def test_the_maps_arrive_as_the_tasks_decode_them(info):
+    normal, depth = maps(run(info))
+    assert normal.shape == (3, *SIZE) and depth.shape == (1, *SIZE) and normal.dtype == depth.dtype == np.float32
+    rgb = cv2.imread(info['normal_map_path'], cv2.IMREAD_UNCHANGED)[..., ::-1]
+    np.testing.assert_array_equal(normal.transpose(1, 2, 0), SurfaceNormal().decode(np.ascontiguousarray(rgb)))
+    np.testing.assert_array_equal(depth[0], Depth().decode(cv2.imread(info['depth_map_path'], cv2.IMREAD_UNCHANGED)))
+
+
+def test_mirroring_asks_the_task(info):
+    normal, depth = maps(run(info))
+    flipped, flipped_depth = maps(run(info, dict(type='DenseRandomFlip', prob=1.0)))
+    np.testing.assert_array_equal(flipped, normal[..., ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None])
+    np.testing.assert_array_equal(flipped_depth, depth[..., ::-1])
+    packed = run(info, dict(type='DenseRandomFlip', prob=1.0))
+    np.testing.assert_array_equal(packed['inputs'].numpy(), run(info)['inputs'].numpy()[..., ::-1])
+
+
+def test_a_mirror_that_does_not_know_the_task_is_refused(info):
+    with pytest.raises(ValueError, match='use DenseRandomFlip'):
+        run(info, dict(type='RandomFlip', prob=1.0))
+    with pytest.raises(ValueError, match="expected 'horizontal'"):
+        run(info, dict(type='DenseRandomFlip', prob=1.0, direction='vertical'))
+
+
+def test_resize_and_zoom(info):
+    size = dict(scale=(40, 24), keep_ratio=True)
+    normal, depth = maps(run(info, dict(type='DenseResize', **size)))
+    length = np.linalg.norm(normal, axis=0)
+    assert normal.shape == (3, 24, 40) and np.all((abs(length - 1) < 1e-5) | (length == 0))
+    small = maps(run(info))[1]
+    np.testing.assert_array_equal(depth, small.repeat(2, 1).repeat(2, 2))
+    zoomed_normal, zoomed = maps(run(info, dict(type='DenseResize', scale_values=True, **size)))
+    np.testing.assert_allclose(zoomed, depth / 2, rtol=1e-6)
+    np.testing.assert_array_equal(zoomed_normal, normal)
+
+
+def test_random_size_and_crop_keep_image_and_maps_together(info):
+    np.random.seed(0)
+    steps = (
+        dict(type='RandomResize', resize_type='DenseResize', scale=(20, 12), ratio_range=(1.0, 1.0), keep_ratio=True),
+        dict(type='RandomCrop', crop_size=(6, 8)),
+    )
+    packed = run(info, *steps)
+    image, whole = packed['inputs'].numpy(), run(info)['inputs'].numpy()
+    places = [(y, x) for y in range(7) for x in range(13) if (whole[:, y : y + 6, x : x + 8] == image).all()]
+    assert len(places) == 1
+    y, x = places[0]
+    for crop, full in zip(maps(packed), maps(run(info)), strict=True):
+        np.testing.assert_array_equal(crop, full[:, y : y + 6, x : x + 8])
+
+
+def test_another_frame_of_the_files(info):
+    normal, _ = maps(run(info))
+    turned = run(info | dict(label_axes=('-x', '-y', '-z')), tasks=(NORMAL,))['data_samples'].gt_normal_map.data
+    np.testing.assert_array_equal(turned.numpy(), -normal)
+    with pytest.raises(ValueError, match=r'depth.png: depth: label_axes=.* hold no vectors'):
+        run(info | dict(label_axes=('-x', '-y', '-z')), tasks=(DEPTH,))
+
+
+def test_the_valid_region_goes_along(info):
+    """45 … 471 of 480 rows and 41 … 601 of 640 columns at the size of the image itself, and mirrored."""
+    region = valid_region((45 / 480, 471 / 480, 41 / 640, 601 / 640), (480, 640))
+    expected = np.zeros((480, 640), np.uint8)
+    expected[45:471, 41:601] = 1
+    np.testing.assert_array_equal(region, expected)
+    box = dict(valid_box=(0.25, 1.0, 0.0, 0.5))
+    packed = run(info | box, dict(type='DenseRandomFlip', prob=1.0))
+    found = packed['data_samples'].gt_valid_region.data
+    expected = np.zeros((1, *SIZE), bool)
+    expected[:, 3:, 10:] = True
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert 'gt_valid_region' not in run(info)['data_samples']
+
+
+def test_a_synthetic_sample_without_a_label_says_nothing(info):
+    created = info | dict(label_kind='ignore', normal_map_path='no/such/file.png', depth_map_path='no/such/file.png')
+    normal, depth = maps(run(created, dict(type='DenseRandomFlip', prob=1.0)))
+    assert normal.shape == (3, *SIZE) and depth.shape == (1, *SIZE) and not normal.any() and not depth.any()
+
+
+def test_float_files(info, tmp_path):
+    metres = np.random.default_rng(1).uniform(0, 9, SIZE)
+    np.save(tmp_path / 'depth.npy', metres)
+    packed = run(info | dict(depth_map_path=str(tmp_path / 'depth.npy')))
+    np.testing.assert_array_equal(maps(packed)[1][0], metres.astype(np.float32))
+
+
+def test_what_is_refused(info, tmp_path):
+    def written(array, name='wrong.png'):
+        cv2.imwrite(str(tmp_path / name), array)
+        return str(tmp_path / name)
+
+    with pytest.raises(ValueError, match=r'wrong.png: depth: the label file holds uint8'):
+        run(info | dict(depth_map_path=written(np.ones(SIZE, np.uint8))))
+    with pytest.raises(ValueError, match=r'wrong.png: found a map of 12×19 .* expected 12×20'):
+        run(info | dict(depth_map_path=written(np.ones((12, 19), np.uint16))))
+    with pytest.raises(ValueError, match='vectors of the label file have a length like'):
+        run(info | dict(normal_map_path=written(np.full((*SIZE, 3), 128, np.uint8))))
+    with pytest.raises(ValueError, match='that OpenCV cannot read'):
+        (tmp_path / 'text.png').write_text('no picture')
+        run(info | dict(depth_map_path=str(tmp_path / 'text.png')))
+    with pytest.raises(KeyError, match='gives no depth_map_path'):
+        run({key: value for key, value in info.items() if key != 'depth_map_path'})
+    np.save(tmp_path / 'nan.npy', np.full(SIZE, np.nan))
+    with pytest.raises(ValueError, match='240 pixels hold values like nan'):
+        run(info | dict(depth_map_path=str(tmp_path / 'nan.npy')))
+
+
+def test_cut_depth_writes_a_stripe_of_grey(info):
+    np.random.seed(3)
+    packed, plain = run(info, dict(type='CutDepth', prob=1.0), tasks=(DEPTH,)), run(info, tasks=(DEPTH,))
+    changed = (packed['inputs'] != plain['inputs']).any(0).numpy()
+    columns = np.flatnonzero(changed.any(0))
+    assert 0 < len(columns) == columns[-1] - columns[0] + 1 <= 15
+    depth = plain['data_samples'].gt_depth_map.data.numpy()[0]
+    np.testing.assert_array_equal(packed['inputs'][:, :, columns], np.stack([depth[:, columns] * 25.5] * 3).astype(int))
+    np.testing.assert_array_equal(packed['data_samples'].gt_depth_map.data.numpy()[0], depth)
+    never = run(info | dict(label_kind='ignore'), dict(type='CutDepth', prob=1.0), tasks=(DEPTH,))
+    np.testing.assert_array_equal(never['inputs'], plain['inputs'])
+    with pytest.raises(KeyError, match='no depth was loaded'):
+        run(info, dict(type='CutDepth'), tasks=(NORMAL,))
+
+
+def test_colour_augmentation_stays_in_its_ranges():
+    init_default_scope('mmseg')
+    image = np.tile(np.arange(0, 256, 5, dtype=np.uint8)[:, None, None], (1, 4, 3))
+    np.random.seed(0)
+    always, never = (Compose([dict(type='ColourAugmentation', prob=prob)]) for prob in (1.0, 0.0))
+    np.testing.assert_array_equal(never(dict(img=image))['img'], image)
+    for _ in range(50):
+        changed = always(dict(img=image))['img']
+        assert changed.dtype == np.float32 and changed.min() >= 0 and changed.max() <= 255
+        share = image[1:].astype(np.float64) / 255
+        lowest, highest = 255 * 0.75 * 0.9 * share**1.1, np.minimum(255, 255 * 1.25 * 1.1 * share**0.9)
+        assert (changed[1:] >= lowest - 1e-3).all() and (changed[1:] <= highest + 1e-3).all()
+    with pytest.raises(ValueError, match='gamma='):
+        Compose([dict(type='ColourAugmentation', gamma=(1.1, 0.9))])

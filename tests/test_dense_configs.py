@@ -1,0 +1,212 @@
+"""The configs of normals and depth: built at full size without memory, run on tiny data, recipes as numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS, PARAM_SCHEDULERS
+from tiny_nyuv2 import ROOT, full_size, narrow, write_nyuv2, write_weights
+
+import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.apis.global_batch import split_global_batch
+from mmdiff2in1.apis.stages import check_chain, warmup_config
+from mmdiff2in1.apis.training import build_runner, train
+
+BAE = [f'diff2in1/bae_nyuv2-normal{end}' for end in ('', '-released', '-T200', '-T400', '-T800')]
+SD = [
+    *BAE,
+    'baselines/bae_nyuv2-normal-sd',
+    'baselines/bae_nyuv2-normal-ema',
+    'diff2in1/bae_scannet-normal',
+    'baselines/bae_scannet-normal',
+    'diff2in1/idisc_nyuv2-normal',
+    'baselines/idisc_nyuv2-normal-sd',
+    'baselines/idisc_nyuv2-normal-ema',
+    'diff2in1/vpd_nyu-depth',
+    'baselines/vpd_nyu-depth',
+]
+PLAIN = ['baselines/bae_nyuv2-normal', 'baselines/idisc_nyuv2-normal']
+
+
+def test_every_config_is_one_of_these():
+    paths = (ROOT / 'configs').glob('[bd]*/*.py')
+    found = {str(path.relative_to(ROOT / 'configs').with_suffix('')) for path in paths}
+    assert {name for name in found if 'nyu' in name or 'scannet' in name} == {*SD, *PLAIN}
+
+
+@pytest.mark.parametrize('name', SD + PLAIN)
+def test_full_size_on_the_meta_device(name, tmp_path):
+    """An output of the task's channels at the size of the image, 480 × 640 or the window of VPD."""
+    cfg = full_size(name, tmp_path)
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model).to('meta')
+    exploiter = getattr(model, 'exploiter', model).eval()
+    exploiter.backbone._range_checked = True  # needs values
+    size = (512, 512) if 'released' in name else (480, 480) if 'depth' in name else (480, 640)
+    meta = dict(ori_shape=size, img_shape=size, pad_shape=size, category_id=3)
+    output = exploiter.encode_decode(torch.zeros(1, 3, *size, device='meta'), [meta])
+    assert output.shape == (1, 1 if 'depth' in name else 4, *size)
+    assert exploiter.task.channels == output.shape[1]
+    if exploiter is not model:
+        assert not any(parameter.requires_grad for parameter in model.creator.parameters())
+
+
+@pytest.mark.parametrize(
+    'name', ['baselines/bae_nyuv2-normal', 'diff2in1/bae_nyuv2-normal', 'diff2in1/bae_scannet-normal']
+)
+def test_one_cycle_as_torch_has_it(name):
+    """Rate and first momentum of every step, against PyTorch's own scheduler."""
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    init_default_scope('mmseg')
+    steps = cfg.train_cfg.max_iters
+    ours, theirs = (
+        torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=3.57e-4, betas=(0.95, 0.999)) for _ in '12'
+    )
+    reference = torch.optim.lr_scheduler.OneCycleLR(
+        theirs, 3.57e-4, total_steps=steps, div_factor=25, final_div_factor=1e4
+    )
+    schedulers = [PARAM_SCHEDULERS.build(dict(each, optimizer=ours)) for each in cfg.param_scheduler]
+    for step in range(steps - 1):
+        if step % 97 == 0 or step > steps - 5:
+            one, other = ours.param_groups[0], theirs.param_groups[0]
+            assert one['lr'] == pytest.approx(other['lr'], rel=1e-3, abs=1e-9), step
+            # Whole steps: PyTorch turns at 296.0, ours as well; at 483.5 the nearest.
+            assert one['betas'][0] == pytest.approx(other['betas'][0], abs=5e-4), step
+        ours.step()
+        theirs.step()
+        reference.step()
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+def test_recipe_of_idisc(tmp_path):
+    """A tenth of the rate in the backbone; constant for 30 % of the steps, then down to a tenth."""
+    cfg = full_size('baselines/idisc_nyuv2-normal', tmp_path)
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert isinstance(wrapper, OptimWrapper)
+    rates = {id(p): group['lr'] for group in wrapper.optimizer.param_groups for p in group['params']}
+    backbone = {id(p) for p in model.backbone.parameters()}
+    assert [rate for p, rate in rates.items() if p in backbone] == pytest.approx([3e-5] * len(rates.keys() & backbone))
+    assert [rate for p, rate in rates.items() if p not in backbone] == pytest.approx(
+        [3e-4] * len(rates.keys() - backbone)
+    )
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], lr=3e-4, betas=(0.95, 0.999))
+    reference = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=3e-4, betas=(0.95, 0.999))
+    cycle = torch.optim.lr_scheduler.OneCycleLR(reference, 3e-4, total_steps=1160, div_factor=1, final_div_factor=10)
+    schedulers = [PARAM_SCHEDULERS.build(dict(each, optimizer=optimizer)) for each in cfg.param_scheduler]
+    for step in range(1159):
+        if step % 50 == 0:
+            one, other = optimizer.param_groups[0], reference.param_groups[0]
+            assert one['lr'] == pytest.approx(other['lr'], rel=1e-6), step
+            assert one['betas'][0] == pytest.approx(other['betas'][0], abs=1e-5), step
+        optimizer.step()
+        reference.step()
+        cycle.step()
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+def test_recipe_of_vpd_depth(tmp_path):
+    """5e-4, the U-Net at a hundredth; 3e-5 at both ends; no decay on what has one dimension."""
+    cfg = full_size('baselines/vpd_nyu-depth', tmp_path)
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model).to('meta')
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    groups = {id(p): group for group in wrapper.optimizer.param_groups for p in group['params']}
+    unet = {id(p) for p in model.backbone.diffusion.unet.parameters()}
+    checked = 0
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = groups[id(parameter)]
+            assert group['lr'] == pytest.approx(5e-6 if id(parameter) in unet else 5e-4), name
+            assert group['weight_decay'] == (0 if parameter.ndim == 1 else 0.1), name
+            checked += 1
+    assert checked == len(groups) and cfg.global_batch_size * cfg.train_cfg.max_iters // 24231 == 25 - 1
+    small, large = (torch.nn.Parameter(torch.zeros(1)) for _ in '12')
+    optimizer = torch.optim.AdamW([dict(params=[small], lr=5e-6), dict(params=[large], lr=5e-4)])
+    schedulers = [PARAM_SCHEDULERS.build(dict(each, optimizer=optimizer)) for each in cfg.param_scheduler]
+    rates = []
+    for _ in range(cfg.train_cfg.max_iters):
+        rates.append([group['lr'] for group in optimizer.param_groups])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rates[0] == [pytest.approx(3e-7), pytest.approx(3e-5)]
+    assert rates[12619] == [pytest.approx(5e-6, rel=1e-3), pytest.approx(5e-4, rel=1e-3)]
+    assert rates[-1] == [pytest.approx(3e-7, rel=1e-2), pytest.approx(3e-5, rel=1e-2)]
+
+
+def test_presets_paper_and_released():
+    paper, released = (Config.fromfile(ROOT / 'configs' / f'{name}.py') for name in BAE[:2])
+    hook, theirs = (cfg.custom_hooks[1] for cfg in (paper, released))
+    assert (paper.global_batch_size, hook['alpha'], hook['samples_per_update']) == (4, 0.998, 40)
+    assert (released.global_batch_size, theirs['alpha'], theirs['samples_per_update']) == (8, 0.998, 80)
+    assert (paper.stages.synthesis.num_samples, released.stages.synthesis.num_samples) == (500, 795)
+    assert (paper.stages.synthesis.grid, released.stages.synthesis.grid) == ('even', 'released')
+    warmup = warmup_config(released, Path('warmup'))
+    assert warmup.model.backbone.feature == dict(preset='released')
+    assert warmup.optim_wrapper.optimizer == dict(type='Adam', lr=3.57e-4)
+    assert warmup.param_scheduler is None and warmup.optim_wrapper.clip_grad is None
+    assert [step['type'] for step in warmup.train_dataloader.dataset.dataset.pipeline] == [
+        'LoadImageFromFile',
+        'LoadDenseAnnotation',
+        'DenseResize',
+        'PackDenseInputs',
+    ]
+    # 50 epochs of 99 full batches, and of 795 + 795 samples.
+    assert warmup.train_cfg.max_iters == 50 * (795 // 8) and released.train_cfg.max_iters == 50 * (1590 // 8)
+    assert paper.train_cfg.max_iters == 5 * (1295 // 4)
+    plain = Config.fromfile(ROOT / 'configs/baselines/bae_nyuv2-normal-sd.py')
+    own = warmup_config(paper, Path('warmup'))
+    for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'global_batch_size'):
+        assert own[key] == plain[key], key
+
+
+@pytest.mark.parametrize('T', [200, 400, 800])
+def test_the_ablation_changes_one_number(T):
+    cfg, whole = (Config.fromfile(ROOT / 'configs/diff2in1' / f'bae_nyuv2-normal{end}.py') for end in (f'-T{T}', ''))
+    assert cfg.stages.synthesis.pop('T') == T and whole.stages.synthesis.pop('T') == 600
+    assert cfg.stages.warmup.pop('work_dir') == 'work_dirs/bae_nyuv2-normal/warmup'
+    assert cfg.to_dict() == whole.to_dict()
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory) -> tuple[Path, Path]:
+    """Data and weights."""
+    folder = tmp_path_factory.mktemp('nyuv2')
+    return write_nyuv2(folder / 'data'), write_weights(folder / 'weights')
+
+
+@pytest.mark.parametrize('name', [*BAE[:2], 'diff2in1/idisc_nyuv2-normal', 'diff2in1/vpd_nyu-depth', *PLAIN])
+def test_a_training_step(name, tiny, tmp_path):
+    cfg = narrow(name, *tiny)
+    if 'stages' in cfg:
+        check_chain(cfg)
+    cfg.work_dir, cfg.train_cfg.max_iters = str(tmp_path), 1
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    split_global_batch(cfg, 1)
+    runner = build_runner(cfg)
+    before = {n: p.detach().clone() for n, p in runner.model.named_parameters() if p.requires_grad}
+    runner.train()
+    moved = [n for n, p in runner.model.named_parameters() if n in before and not torch.equal(p, before[n])]
+    assert runner.iter == 1 and any('decode_head' in n for n in moved)
+    assert not any('creator' in n for n in moved)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [*BAE[:2], 'diff2in1/idisc_nyuv2-normal', 'diff2in1/vpd_nyu-depth'])
+def test_the_chain_on_tiny_weights(name, tiny, tmp_path):
+    """Warm-up, creation, self-improving with pseudo labels inside the valid box, test."""
+    results = train(narrow(name, *tiny), tmp_path / 'run')
+    assert results['warmup']['iters'] == results['self_improving']['iters'] == 2
+    figure = 'depth/rmse' if 'depth' in name else 'normal/mean'
+    assert 0 < results['test'][figure] < 180 and 0 < results['test'][f'exploiter/{figure}'] < 180

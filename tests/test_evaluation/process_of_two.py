@@ -1,0 +1,60 @@
+"""One process of a distributed evaluation; imported by the tests for its data, and run by itself.
+
+process_of_two.py RANK MEETING_FILE OUT: writes the figures that this process gets to OUT as JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.dataset import DefaultSampler
+
+from mmdiff2in1.evaluation.depth_metric import PooledDepthMetric
+from mmdiff2in1.evaluation.surface_normal_metric import SurfaceNormalMetric
+
+
+def metrics():
+    return {
+        'normal': SurfaceNormalMetric(thresholds=(5, 11.25, 11.5, 30), per_image_rmse=True),
+        'pixels': PooledDepthMetric(),
+        'images': PooledDepthMetric(average='images'),
+    }
+
+
+def samples(count=5):
+    """Images of different sizes, with invalid pixels; one without a valid one."""
+    generator = torch.Generator().manual_seed(3)
+    found = []
+    for index in range(count):
+        size = (8 + index, 12)
+        normal = torch.nn.functional.normalize(torch.randn(3, *size, generator=generator), dim=0)
+        depth = torch.rand(1, *size, generator=generator) * 9 + 0.5
+        valid = (torch.rand(1, *size, generator=generator) > 0.3) & (index != 1)
+        noise = torch.randn(4, *size, generator=generator)
+        found.append(
+            dict(
+                pred_normal_map=dict(data=torch.cat([normal, torch.ones(1, *size)]) + noise * 0.3),
+                gt_normal_map=dict(data=normal * valid),
+                pred_depth_map=dict(data=depth * (noise[:1] * 0.3).exp()),
+                gt_depth_map=dict(data=depth * valid),
+            )
+        )
+    return found
+
+
+def main(rank, meeting, out):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{meeting}', rank=rank, world_size=2)
+    data = samples()
+    seen = list(DefaultSampler(data, shuffle=False))
+    figures = {}
+    for name, metric in metrics().items():
+        for index in seen:
+            metric.process({}, [data[index]])
+        figures[name] = metric.evaluate(len(data))
+    Path(out).write_text(json.dumps(dict(seen=seen, figures=figures)))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main(int(sys.argv[1]), *sys.argv[2:])

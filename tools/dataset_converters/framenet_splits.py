@@ -1,0 +1,102 @@
+"""Turn FrameNet's train_test_split.pkl into text lists that ScanNetNormalDataset reads as ann_file.
+
+    python tools/dataset_converters/framenet_splits.py data/framenet/train_test_split.pkl
+    python tools/dataset_converters/framenet_splits.py data/framenet/train_test_split.pkl --usage test --every 200
+
+Writes OUT/train.txt, OUT/test.txt …: a line scene0000_00/frame-000000 per image, in the order of the file; the prefix
+of the machine that it was made on is cut off. With --every 200 each 200th entry from the first on, the subset that
+FrameNet and others test on: OUT/test-every200.txt.
+
+The pickle is read without running any code in it: only lists, dictionaries and strings.
+"""
+
+import argparse
+import pickle
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdiff2in1.atomic import write_atomically
+
+_COLOUR = re.compile(r'(scene\d{4}_\d{2}/[^/]+)-color\.(?:png|jpg)')
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Reads builtin containers, strings and numbers; whatever would import or call something is refused."""
+
+    def find_class(self, module: str, name: str) -> type:
+        raise pickle.UnpicklingError(f'the file wants to load {module}.{name}; only lists and strings are read')
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('pkl', type=Path, help="FrameNet's train_test_split.pkl")
+    parser.add_argument('--usage', nargs='+', help='parts to write (default: all in the file)')
+    parser.add_argument('--every', type=int, default=1, help='only each so-many-th entry (default: %(default)s)')
+    parser.add_argument('--out', type=Path, help='folder for the lists (default: splits, beside the pickle)')
+    parser.add_argument('--dry-run', action='store_true', help='say what would be written, then stop')
+    args = parser.parse_args(arguments)
+    if args.every < 1:
+        parser.error(f'--every {args.every}: expected at least 1')
+    args.out = args.out or args.pkl.parent / 'splits'
+    return args
+
+
+def read_split(path: Path) -> dict[str, Sequence[str]]:
+    """Part → paths of its colour images, as they stand in the file.
+
+    Raises:
+        ValueError: Another file.
+    """
+    try:
+        with open(path, 'rb') as stream:
+            content = PlainUnpickler(stream, encoding='latin1').load()  # written by Python 2
+    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, ValueError) as error:
+        raise ValueError(f"{path}: expected FrameNet's train_test_split.pkl, found: {error}") from error
+    lists = content.values() if isinstance(content, dict) else [None]
+    if not all(isinstance(columns, list | tuple) and len(columns) >= 3 for columns in lists):
+        raise ValueError(
+            f'{path}: found {type(content).__name__}, expected a dictionary of parts with three lists each'
+        )
+    return {str(part): columns[0] for part, columns in content.items()}
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """`scene0000_00/frame-000000` from `/any/where/scene0000_00/frame-000000-color.png`.
+
+    Raises:
+        ValueError: A path of another form.
+    """
+    names = []
+    for path in paths:
+        match = _COLOUR.search(path)
+        if match is None:
+            raise ValueError(f'found the image {path!r}, expected …/sceneXXXX_YY/frame-NNNNNN-color.png')
+        names.append(match.group(1))
+    return names
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Reads, writes, prints."""
+    args = parse_args(arguments)
+    try:
+        content = read_split(args.pkl)
+        unknown = [part for part in args.usage or [] if part not in content]
+        if unknown:
+            raise ValueError(f'--usage {" ".join(unknown)}: found no such part; known parts: {", ".join(content)}')
+        for part in args.usage or content:
+            names = names_of(content[part][:: args.every])
+            file = args.out / (f'{part}.txt' if args.every == 1 else f'{part}-every{args.every}.txt')
+            if not args.dry_run:
+                write_atomically(file, ''.join(f'{name}\n' for name in names).encode())
+            print(f'{file}: {len(names)} of {len(content[part])} images{", not written" if args.dry_run else ""}')
+    except (ValueError, OSError) as error:
+        print(f'framenet_splits: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

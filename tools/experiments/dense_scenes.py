@@ -1,0 +1,166 @@
+"""The loop on Scenes for surface normals and depth, with the configs as they are: real only, real + EMA, Diff-2-in-1.
+
+    python tools/experiments/dense_scenes.py --dry-run     what would be run
+    python tools/experiments/dense_scenes.py               everything that is not in --out yet
+    python tools/experiments/dense_scenes.py --table       the Markdown tables of --out
+
+One run per config and seed: tools/train.py on configs/diff2in1/NAME.py, then on configs/baselines/NAME.py, which goes
+on from the same warm-up. The seed is that of the weights, of the 60 images that are labelled, of the augmentation and
+of the created images. One JSON line per run with the metrics of its test; a killed run goes on from its last
+checkpoint.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from evidence.paired import Spread, compare
+from tqdm import tqdm
+
+from mmdiff2in1.atomic import append_line, complete_lines
+
+ROOT = Path(__file__).parents[2]
+# Config → the figure that is compared, its decimals, and further columns.
+CONFIGS = {
+    'bae_scenes-normal': ('normal/mean', 2, {'normal/median': 2, 'normal/rmse': 2, 'normal/below_11.25': 2}),
+    'depth_scenes': ('depth/rmse', 3, {'depth/abs_rel': 4, 'depth/d1': 4}),
+}
+# Arm → the config's folder and the model that is scored.
+ARMS = {
+    'real only': ('baselines', 'exploiter/'),
+    'real + EMA': ('baselines', ''),
+    'Diff-2-in-1': ('diff2in1', ''),
+}
+CONTROL = 'real + EMA'
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('--data-root', type=Path, default=Path('data/scenes'), help='set of make_scenes.py (%(default)s)')
+    add('--out', type=Path, default=Path('docs/evidence/dense_scenes.jsonl'), help='one line per run (%(default)s)')
+    add('--work-dir', type=Path, default=Path('work_dirs/dense_scenes'), help='checkpoints and images (%(default)s)')
+    add('--configs', nargs='+', choices=CONFIGS, default=list(CONFIGS), help='(all)')
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(0 1 2)')
+    add('--at-once', type=int, default=2, help='runs at a time, one thread each (%(default)s)')
+    add('--dry-run', action='store_true', help='list the runs, then stop')
+    add('--table', action='store_true', help='print the tables of --out, then stop')
+    add('--run', nargs=2, metavar=('CONFIG', 'SEED'), help=argparse.SUPPRESS)  # a child: this one alone
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the queue, one run of it, or prints."""
+    args = parse_args(arguments)
+    if args.table:
+        lines = [json.loads(line) for line in complete_lines(args.out)]
+        print('\n\n'.join(table(name, lines) for name in args.configs))
+    elif args.run:
+        append_line(args.out, json.dumps(run(args.run[0], int(args.run[1]), args)))
+    else:
+        queue(args)
+
+
+def queue(args: argparse.Namespace) -> None:
+    """Starts a process for each run that has no line yet.
+
+    Raises SystemExit if one of them failed; the others were finished first.
+    """
+    done = {(line['config'], line['seed']) for line in map(json.loads, complete_lines(args.out))}
+    wanted = [(name, seed) for seed in args.seeds for name in args.configs]
+    for each in wanted:
+        print(f'{"done " if each in done else "to do"}  {each[0]}, seed {each[1]}')
+    waiting = [each for each in wanted if each not in done]
+    if args.dry_run or not waiting:
+        return
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    running: dict[subprocess.Popen, tuple[str, int]] = {}
+    failed, bar = [], tqdm(total=len(waiting), unit='run')
+    while waiting or running:
+        while waiting and len(running) < args.at_once:
+            name, seed = waiting.pop(0)
+            command = [sys.executable, __file__, *sys.argv[1:], '--run', name, str(seed)]
+            with open(args.work_dir / f'{name}-seed{seed}.log', 'a') as log:
+                child = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {'OMP_NUM_THREADS': '1'}
+                )
+            running[child] = (name, seed)
+        time.sleep(1)
+        for child in [child for child in running if child.poll() is not None]:
+            failed += [running[child]] if child.returncode else []
+            running.pop(child)
+            bar.update()
+    if failed:
+        raise SystemExit(f'{len(failed)} runs failed: {failed}; see their logs in {args.work_dir}')
+
+
+def run(name: str, seed: int, args: argparse.Namespace) -> dict:
+    """Both chains of a config; the metrics of each arm on the test part."""
+    folder = args.work_dir / f'{name}-seed{seed}'
+    started, results = time.perf_counter(), {}
+    for kind in ('diff2in1', 'baselines'):
+        options = {
+            'randomness.seed': seed,
+            'train_dataloader.dataset.dataset.data_root': args.data_root,
+            'train_dataloader.dataset.dataset.subset_seed': seed,
+            'train_dataloader.dataset.seed': seed,
+            'val_dataloader.dataset.data_root': args.data_root,
+            'test_dataloader.dataset.data_root': args.data_root,
+            'stages.warmup.work_dir': folder / 'warmup',
+        }
+        if kind == 'diff2in1':
+            options |= {
+                'stages.synthesis.captions': args.data_root / 'train' / 'captions.jsonl',
+                'stages.synthesis.seed': seed,
+            }
+        command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(ROOT / 'configs' / kind / f'{name}.py')]
+        command += ['--work-dir', str(folder / kind), '--resume', '--cfg-options']
+        subprocess.run([*command, *(f'{key}={value}' for key, value in options.items())], check=True)
+        results[kind] = json.loads((folder / kind / 'results.json').read_text())
+    test = {arm: _of_model(results[kind]['test'], prefix) for arm, (kind, prefix) in ARMS.items()}
+    warmup = results['baselines']['warmup']['metrics']
+    return dict(config=name, seed=seed, test=test, warmup_val=warmup, seconds=round(time.perf_counter() - started))
+
+
+def table(name: str, lines: list[dict]) -> str:
+    """Mean ± sample standard deviation over seeds, and the difference to the control, paired by seed."""
+    figure, digits, further = CONFIGS[name]
+    found = {line['seed']: line['test'] for line in lines if line['config'] == name}
+    columns = {figure: digits, **further}
+    head = ['arm', *columns, f'difference in {figure} by seed', 'mean difference', 'p', 'seeds']
+    rows = [f'| {" | ".join(head)} |', '| :-- ' + '| --: ' * (len(head) - 1) + '|']
+    for arm in ARMS:
+        cells = [_spread(Spread.of(test[arm][key] for test in found.values()), d) for key, d in columns.items()]
+        scores = {seed: test[arm][figure] for seed, test in found.items()}
+        paired = compare(scores, {seed: test[CONTROL][figure] for seed, test in found.items()})
+        if arm == CONTROL:
+            cells += ['–', '–', '–']
+        else:
+            by_seed = ', '.join(f'{value:+.{digits + 1}f}' for value in paired.by_seed.values())
+            p = '–' if paired.p is None else f'{paired.p:.3f}'
+            cells += [by_seed, _spread(paired.spread, digits + 1, '+'), p]
+        rows.append(f'| {" | ".join([arm, *cells, str(len(found))])} |')
+    return f'{name}\n\n' + '\n'.join(rows).replace('-0.', '−0.')
+
+
+def _of_model(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    """The metrics of θ_E under `exploiter/`, or without a prefix those of θ_C."""
+    if prefix:
+        return {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+    return {key: value for key, value in metrics.items() if not key.startswith('exploiter/')}
+
+
+def _spread(spread: Spread, digits: int, sign: str = '') -> str:
+    if spread.mean is None:
+        return ''
+    deviation = '' if spread.std is None else f' ± {spread.std:.{digits}f}'
+    return f'{spread.mean:{sign}.{digits}f}{deviation}'
+
+
+if __name__ == '__main__':
+    main()
