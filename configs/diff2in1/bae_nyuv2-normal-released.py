@@ -43,5 +43,5 @@ stages = dict(
         param_scheduler=None,
         default_hooks=dict(checkpoint=dict(interval=990)),
     ),
-    synthesis=dict(grid='released', num_samples=795, size=[512, 512]),
+    synthesis=dict(grid='released', num_samples=795, size=[512, 512], restore_size=False),
 )

@@ -52,7 +52,9 @@ stages = dict(
         solver='ddim',
         guidance_scale=1.0,
         num_samples=5000,
+        # 480 is no multiple of 64: created at 512 × 640, then brought back to the size of its source.
         size=480,
+        restore_size=True,
         batch_size=16,
         dtype='bfloat16',
         seed=0,
