@@ -14,15 +14,13 @@ One JSON line per arm and seed; a killed run goes on from its last checkpoint in
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from run_queue import run_queue
 
 from mmdiff2in1.atomic import append_line, complete_lines, write_atomically
 
@@ -80,26 +78,13 @@ def queue(args: argparse.Namespace) -> None:
     waiting = [each for each in wanted if each not in done]
     if args.dry_run or not waiting:
         return
-    args.work_dir.mkdir(parents=True, exist_ok=True)
-    running: dict[subprocess.Popen, tuple[str, int]] = {}
-    failed, bar = [], tqdm(total=len(waiting), unit='run')
-    while waiting or running:
-        while waiting and len(running) < args.at_once:
-            arm, seed = waiting.pop(0)
-            command = [sys.executable, __file__, *sys.argv[1:], '--run', arm, str(seed)]
-            with open(args.work_dir / f'{_slug(arm, seed)}.log', 'a') as log:
-                child = subprocess.Popen(
-                    command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {'OMP_NUM_THREADS': '1'}
-                )
-            running[child] = (arm, seed)
-        time.sleep(1)
-        for child in [child for child in running if child.poll() is not None]:
-            each = running.pop(child)
-            failed += [each] if child.returncode else []
-            collect(*each, args)
-            bar.update()
-    if failed:
-        raise SystemExit(f'{len(failed)} runs failed: {failed}; see their logs in {args.work_dir}')
+    run_queue(
+        waiting,
+        command=lambda each: [sys.executable, __file__, *sys.argv[1:], '--run', each[0], str(each[1])],
+        log=lambda each: args.work_dir / f'{_slug(*each)}.log',
+        at_once=args.at_once,
+        ended=lambda each: collect(*each, args),
+    )
 
 
 def collect(arm: str, seed: int, args: argparse.Namespace) -> None:

@@ -12,14 +12,13 @@ checkpoint.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from evidence.paired import Spread, compare
-from tqdm import tqdm
+from run_queue import run_queue
 
 from mmdiff2in1.atomic import append_line, complete_lines
 
@@ -78,25 +77,12 @@ def queue(args: argparse.Namespace) -> None:
     waiting = [each for each in wanted if each not in done]
     if args.dry_run or not waiting:
         return
-    args.work_dir.mkdir(parents=True, exist_ok=True)
-    running: dict[subprocess.Popen, tuple[str, int]] = {}
-    failed, bar = [], tqdm(total=len(waiting), unit='run')
-    while waiting or running:
-        while waiting and len(running) < args.at_once:
-            name, seed = waiting.pop(0)
-            command = [sys.executable, __file__, *sys.argv[1:], '--run', name, str(seed)]
-            with open(args.work_dir / f'{name}-seed{seed}.log', 'a') as log:
-                child = subprocess.Popen(
-                    command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {'OMP_NUM_THREADS': '1'}
-                )
-            running[child] = (name, seed)
-        time.sleep(1)
-        for child in [child for child in running if child.poll() is not None]:
-            failed += [running[child]] if child.returncode else []
-            running.pop(child)
-            bar.update()
-    if failed:
-        raise SystemExit(f'{len(failed)} runs failed: {failed}; see their logs in {args.work_dir}')
+    run_queue(
+        waiting,
+        command=lambda each: [sys.executable, __file__, *sys.argv[1:], '--run', each[0], str(each[1])],
+        log=lambda each: args.work_dir / f'{each[0]}-seed{each[1]}.log',
+        at_once=args.at_once,
+    )
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> dict:

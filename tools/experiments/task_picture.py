@@ -1,6 +1,6 @@
 """Draw docs/images/tasks.png: what normals and depth mean, on a rendered room and on its mirror image.
 
-    python tools/experiments/task_picture.py --out docs/images/tasks.png
+python tools/experiments/task_picture.py --out docs/images/tasks.png
 """
 
 import argparse

@@ -14,8 +14,7 @@ ImageNet's mean and standard deviation, which is the data preprocessor's busines
 on 30,907 images, not on the 795 of the official split: compare it with models of that set only.
 """
 
-import argparse
-from pathlib import Path
+from door import converter_parser, parsed, parts_table
 
 from mmdiff2in1.apis.bae_checkpoint import ConvertedBae, convert_bae
 from mmdiff2in1.apis.vpd_checkpoint import write_state
@@ -25,27 +24,6 @@ PARTS = {
     'decoder': ('decode_head.bottleneck.', 'decode_head.fusions.', 'decode_head.coarse_output.'),
     'point heads': ('decode_head.point_heads.',),
 }
-
-
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', type=Path, help="Bae et al.'s file")
-    parser.add_argument('--out', type=Path, required=True, help='.safetensors or .pth file to write')
-    args = parser.parse_args(arguments)
-    if args.out.suffix not in ('.safetensors', '.pth'):
-        parser.error(f'--out {args.out}: expected a .safetensors or .pth file')
-    if args.out.resolve() == args.checkpoint.resolve():
-        parser.error(f'--out {args.out} is the checkpoint itself')
-    return args
-
-
-def table(converted: ConvertedBae) -> str:
-    """One line per part: its tensors and its numbers."""
-    lines = [f'{"part":<18}{"tensors":>8}{"numbers":>15}']
-    for part, prefixes in PARTS.items():
-        tensors = [tensor for name, tensor in converted.state.items() if name.startswith(prefixes)]
-        lines.append(f'{part:<18}{len(tensors):>8}{sum(tensor.numel() for tensor in tensors):>15,}')
-    return '\n'.join(lines)
 
 
 def config_lines(converted: ConvertedBae) -> str:
@@ -65,12 +43,12 @@ def config_lines(converted: ConvertedBae) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Converts, writes, prints."""
-    args = parse_args(arguments)
+    args = parsed(converter_parser(__doc__, 'Bae et al.'), arguments)
     try:
         converted = convert_bae(args.checkpoint)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    print(f'{args.checkpoint}: Bae et al., {converted.head["norm"]}\n\n{table(converted)}\n')
+    print(f'{args.checkpoint}: Bae et al., {converted.head["norm"]}\n\n{parts_table(converted.state, PARTS)}\n')
     print(f'{config_lines(converted)}\n')
     write_state(args.out, converted.state)
     print(f'written: {args.out}')

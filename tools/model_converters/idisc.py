@@ -15,8 +15,7 @@ bicubically where ours is bilinear (its authors put that at about 0.1 points), a
 variance in the norms of its patches, mergings and outputs, where iDisc's adds 1e-6.
 """
 
-import argparse
-from pathlib import Path
+from door import converter_parser, parsed, parts_table
 
 from mmdiff2in1.apis.idisc_checkpoint import ConvertedIDisc, convert_idisc
 from mmdiff2in1.apis.vpd_checkpoint import write_state
@@ -28,27 +27,6 @@ PARTS = {
     'partitioning': 'decode_head.partitioning.',
     'discretisation': 'decode_head.decoders.',
 }
-
-
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', type=Path, help="iDisc's file")
-    parser.add_argument('--out', type=Path, required=True, help='.safetensors or .pth file to write')
-    args = parser.parse_args(arguments)
-    if args.out.suffix not in ('.safetensors', '.pth'):
-        parser.error(f'--out {args.out}: expected a .safetensors or .pth file')
-    if args.out.resolve() == args.checkpoint.resolve():
-        parser.error(f'--out {args.out} is the checkpoint itself')
-    return args
-
-
-def table(converted: ConvertedIDisc) -> str:
-    """One line per part: its tensors and its numbers."""
-    lines = [f'{"part":<18}{"tensors":>8}{"numbers":>15}']
-    for part, prefix in PARTS.items():
-        tensors = [tensor for name, tensor in converted.state.items() if name.startswith(prefix)]
-        lines.append(f'{part:<18}{len(tensors):>8}{sum(tensor.numel() for tensor in tensors):>15,}')
-    return '\n'.join(lines)
 
 
 def config_lines(converted: ConvertedIDisc) -> str:
@@ -68,12 +46,12 @@ def config_lines(converted: ConvertedIDisc) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Converts, writes, prints."""
-    args = parse_args(arguments)
+    args = parsed(converter_parser(__doc__, 'iDisc'), arguments)
     try:
         converted = convert_idisc(args.checkpoint)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    print(f'{args.checkpoint}: iDisc, normals\n\n{table(converted)}\n')
+    print(f'{args.checkpoint}: iDisc, normals\n\n{parts_table(converted.state, PARTS)}\n')
     print(f'left out: {len(converted.left_out)} of the file ({some(converted.left_out) or "none"})')
     print(f'added: {len(converted.added)} that nothing reads ({some(converted.added) or "none"})\n')
     print(f'{config_lines(converted)}\n')

@@ -21,7 +21,8 @@ lines do inside the model; train on crops of 480 × 480, and test with windows o
 """
 
 import argparse
-from pathlib import Path
+
+from door import converter_parser, parsed
 
 from mmdiff2in1.apis.vpd_checkpoint import VAE_TOLERANCE, ConvertedVPD, convert_vpd, write_state
 from mmdiff2in1.apis.vpd_layouts import LAYOUTS, some
@@ -39,17 +40,10 @@ PARTS = {
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', type=Path, help="VPD's file")
+    parser = converter_parser(__doc__, 'VPD')
     parser.add_argument('--diffusion', required=True, help='diffusers folder or one file of Stable Diffusion 1.5')
-    parser.add_argument('--out', type=Path, required=True, help='.safetensors or .pth file to write')
     parser.add_argument('--task', choices=LAYOUTS, help='refuse a file of the other kind (default: take what it is)')
-    args = parser.parse_args(arguments)
-    if args.out.suffix not in ('.safetensors', '.pth'):
-        parser.error(f'--out {args.out}: expected a .safetensors or .pth file')
-    if args.out.resolve() == args.checkpoint.resolve():
-        parser.error(f'--out {args.out} is the checkpoint itself')
-    return args
+    return parsed(parser, arguments)
 
 
 def table(converted: ConvertedVPD) -> str:
