@@ -112,7 +112,7 @@ def prepare(cfg: Config, checkpoint: str, work_dir: Path, tta: bool) -> Runner:
 
 
 def use_tta(cfg: Config) -> None:
-    """Puts the config's tta_model and tta_pipeline in place, or mmseg's usual ones."""
+    """Puts the config's tta_model and tta_pipeline in place, or the usual ones."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     loads = [step for step in pipeline if str(step['type']).startswith('Load')]
     if not cfg.get('tta_pipeline'):
@@ -121,7 +121,9 @@ def use_tta(cfg: Config) -> None:
         views = [scales, flips, *([step] for step in loads[1:]), [pipeline[-1]]]
         cfg.tta_pipeline = [loads[0], dict(type='TestTimeAug', transforms=views)]
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(cfg.get('tta_model') or dict(type='SegTTAModel'), module=cfg.model)
+    has_task = 'task' in cfg.model.get('segmentor', cfg.model)
+    usual = dict(type='DenseTTAModel' if has_task else 'SegTTAModel')
+    cfg.model = ConfigDict(cfg.get('tta_model') or usual, module=cfg.model)
 
 
 def segmentor_of(runner: Runner) -> nn.Module:

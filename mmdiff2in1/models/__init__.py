@@ -5,7 +5,13 @@ from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, VPDDepthDecodeHead
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
 from .necks import DiffusionPyramidAdapter
-from .segmentors import DenoisingEncoderDecoder, DenseEstimator, SceneConditionedEstimator, SelfImprovingSegmentor
+from .segmentors import (
+    DenoisingEncoderDecoder,
+    DenseEstimator,
+    DenseTTAModel,
+    SceneConditionedEstimator,
+    SelfImprovingSegmentor,
+)
 
 __all__ = [
     'AngularVMFLoss',
@@ -14,6 +20,7 @@ __all__ = [
     'DenoisingEncoderDecoder',
     'DenseDataPreProcessor',
     'DenseEstimator',
+    'DenseTTAModel',
     'DenseTaskHead',
     'DiffusionBackbone',
     'DiffusionPyramidAdapter',

@@ -46,6 +46,10 @@ class DenseTaskHead(BaseDecodeHead):
         self.align_corners = self.head.align_corners
         self.num_classes = self.out_channels = self.task.channels
 
+    def extra_repr(self) -> str:
+        """Beside the layers."""
+        return f'task={self.task!r}'
+
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Feature maps → raw output (B, C, h, w)."""
         return self.head(inputs)

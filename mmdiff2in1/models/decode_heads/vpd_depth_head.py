@@ -55,6 +55,10 @@ class VPDDepthDecodeHead(VPDDepthHead):
         self.loss_decode = build_losses(loss_decode or built.loss)
         self.cell = 4 * stride
 
+    def extra_repr(self) -> str:
+        """Beside the layers; mmseg's asks for what this head has not."""
+        return f'task={self.task!r}, fmap_border={self.fmap_border}'
+
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Four feature maps, fine to coarse, each of half the sides of the one before, rounded up → raw output."""
         finest, fine, coarse, coarsest = inputs

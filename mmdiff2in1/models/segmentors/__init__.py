@@ -2,6 +2,7 @@
 
 from .denoising import DenoisingEncoderDecoder
 from .dense_estimator import DenseEstimator
+from .dense_tta import DenseTTAModel
 from .parameter_pairs import EMATensors
 from .scene_conditioned import SceneConditionedEstimator
 from .self_improving import SelfImprovingSegmentor
@@ -9,6 +10,7 @@ from .self_improving import SelfImprovingSegmentor
 __all__ = [
     'DenoisingEncoderDecoder',
     'DenseEstimator',
+    'DenseTTAModel',
     'EMATensors',
     'SceneConditionedEstimator',
     'SelfImprovingSegmentor',
