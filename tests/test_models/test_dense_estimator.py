@@ -1,4 +1,4 @@
-"""Segmentors for maps: predictions at the image's size, windows and mirrors, padding, any head, the self-improving loop."""
+"""Segmentors for maps: predictions at the size of the image, windows, mirrors, padding, any head, self-improving."""
 
 import copy
 
