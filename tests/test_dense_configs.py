@@ -64,7 +64,8 @@ def test_one_cycle_as_torch_has_it(name):
     init_default_scope('mmseg')
     steps = cfg.train_cfg.max_iters
     ours, theirs = (
-        torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=3.57e-4, betas=(0.95, 0.999)) for _ in '12'
+        torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=rate, betas=(0.95, 0.999))
+        for rate in (cfg.optim_wrapper.optimizer.lr, 3.57e-4)
     )
     reference = torch.optim.lr_scheduler.OneCycleLR(
         theirs, 3.57e-4, total_steps=steps, div_factor=25, final_div_factor=1e4
@@ -73,7 +74,7 @@ def test_one_cycle_as_torch_has_it(name):
     for step in range(steps - 1):
         if step % 97 == 0 or step > steps - 5:
             one, other = ours.param_groups[0], theirs.param_groups[0]
-            assert one['lr'] == pytest.approx(other['lr'], rel=1e-3, abs=1e-9), step
+            assert one['lr'] == pytest.approx(other['lr'], rel=3e-3, abs=1e-9), step
             # Whole steps: PyTorch turns at 296.0, ours as well; at 483.5 the nearest.
             assert one['betas'][0] == pytest.approx(other['betas'][0], abs=5e-4), step
         ours.step()

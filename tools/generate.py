@@ -57,6 +57,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     settings.add_argument('--batch-size', type=int, default=8, help='samples per call')
     settings.add_argument('--device', help="'cpu', 'cuda:0' … (default: a GPU if there is one)")
+    settings.add_argument('--category', help='kind of scene, for a model that is told it (vpd_nyu-depth): kitchen …')
     settings.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={}, help='replace any entry of the config: a.b=c'
     )
@@ -94,6 +95,7 @@ def main(arguments: list[str] | None = None) -> Path:
         size=args.size[0] if args.size and len(args.size) == 1 else args.size,
         batch_size=args.batch_size,
         progress=True,
+        category=args.category,
     )
     origin = dict(config=args.config, checkpoint=str(args.checkpoint), model=args.model)
     origin |= dict(task=inferencer.task.name, weights_hash=inferencer.diffusion.weights_hash())

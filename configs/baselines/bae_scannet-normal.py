@@ -22,7 +22,8 @@ _base_ = [
 model = dict(decode_head=dict(head=dict(norm='BN')))
 train_cfg = dict(max_iters=250000, val_interval=25000)
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=3.57e-4, total_steps=250000, pct_start=0.3, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min_ratio=25, begin=0, end=74999, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min_ratio=1e-4, begin=74999, end=249999, by_epoch=False),
     dict(type='CosineAnnealingMomentum', eta_min=0.85, begin=0, end=74999, by_epoch=False),
     dict(type='CosineAnnealingMomentum', eta_min=0.95, begin=74999, end=249999, by_epoch=False),
 ]

@@ -9,6 +9,9 @@ The published checkpoint is tested the same way, after ``tools/model_converters/
 480 × 480, mirrored too, Eigen's crop, the mean of each image's figures. The test set in mmseg's layout: ``--cfg-options
 test_dataloader.dataset.layout=mmseg test_dataloader.dataset.data_root=data/nyu test_dataloader.dataset.ann_file=``.
 
+Where it differs: colours change by mmseg's and our transforms in ranges like those of VPD's (which are
+albumentations'), and the stripes of depth are grey, not the remainder of millimetres by 256.
+
 Expected score: not yet measured here. VPD reports an RMSE of 0.254; others came to 0.264 with a batch of 2
 (wl-zhao/VPD, issue 18), mmseg's port to 0.253.
 """

@@ -27,7 +27,8 @@ val_cfg = dict(_delete_=True, type='SelfImprovingValLoop')
 test_cfg = dict(_delete_=True, type='SelfImprovingTestLoop', exploiter=True)
 optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor', base_constructor='GroupedOptimWrapperConstructor')
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=3.57e-4, total_steps=50000, pct_start=0.3, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min_ratio=25, begin=0, end=14999, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min_ratio=1e-4, begin=14999, end=49999, by_epoch=False),
     dict(type='CosineAnnealingMomentum', eta_min=0.85, begin=0, end=14999, by_epoch=False),
     dict(type='CosineAnnealingMomentum', eta_min=0.95, begin=14999, end=49999, by_epoch=False),
 ]

@@ -5,9 +5,9 @@
 
 795 labelled images, 500 synthetic ones; preparation and synthesis as in ``bae_nyuv2-normal.py``, whose synthetic images
 serve as well (``train_dataloader.dataset.store=work_dirs/bae_nyuv2-normal/synthetic``). Warm-up with batch 16 and
-iDisc's recipe; self-improving stage with the paper's batch of 4 for as many samples as 23 epochs of 1,295 images are
-(7,540 steps). How the paper attaches iDisc to diffusion features was not found: here its head reads one map per decoder
-level.
+iDisc's recipe; self-improving stage with the paper's batch of 4 for as many samples as some 23 epochs of 1,295 images
+are (7,540 steps). How the paper attaches iDisc to diffusion features was not found: here its head reads one map per
+decoder level.
 
 Expected score: not yet measured.
 """

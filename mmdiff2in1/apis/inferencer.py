@@ -36,6 +36,7 @@ from .perception import (
     Perception,
     array_pipeline,
     batches_of_equals,
+    category_index,
     dataset_meta_of,
     decode_head,
     logits_of,
@@ -106,7 +107,9 @@ class Diff2in1Inferencer:
         self.task = task_of(self.segmentor, self.dataset_meta, getattr(whole, 'task', None))
         self._pipeline = array_pipeline(self.cfg)
 
-    def __call__(self, images: Images, batch_size: int = 8, progress: bool = False) -> list[Perception]:
+    def __call__(
+        self, images: Images, batch_size: int = 8, progress: bool = False, category: str | int | None = None
+    ) -> list[Perception]:
         """What the model sees in each image, in the order of the images.
 
         Each image goes through the config's test pipeline (its resizing included), as in a test; the map is brought
@@ -116,16 +119,18 @@ class Diff2in1Inferencer:
             images: A file, a folder, an array, a Pillow image, or a sequence of those, see `read_images`.
             batch_size: Images per forward pass.
             progress: Show a bar.
+            category: What kind of scene the images show, name or index, for models that must be told (VPD's depth).
 
         Raises:
             FileNotFoundError, ValueError, TypeError: Images that cannot be read, before the model runs.
         """
+        category_id = category_index(self.segmentor, self.dataset_meta, category)
         pictures = read_images(images)
         arrays = [picture.image for picture in pictures]
         results: dict[int, Perception] = {}
         with tqdm(total=len(arrays), desc='perceiving', unit='img', disable=not progress) as bar:
             for batch in batches_of_equals([array.shape for array in arrays], batch_size):
-                logits = logits_of(self.segmentor, self._pipeline, [arrays[i] for i in batch])
+                logits = logits_of(self.segmentor, self._pipeline, [arrays[i] for i in batch], category_id)
                 for i, one in zip(batch, logits, strict=True):
                     found = perceived(self.task, one, self.segmentor)
                     results[i] = Perception(image=arrays[i], path=pictures[i].path, **found)
@@ -148,6 +153,7 @@ class Diff2in1Inferencer:
         size: int | Sequence[int] | None = None,
         batch_size: int = 8,
         progress: bool = False,
+        category: str | int | None = None,
     ) -> list[Generation]:
         """New images with their maps: from prompts out of pure noise, or from images by partial noise and denoising.
 
@@ -167,6 +173,7 @@ class Diff2in1Inferencer:
                 own or the one the U-Net was trained at.
             batch_size: Images per call. The same call with the same batches is bit-identical.
             progress: Show a bar.
+            category: As for perception.
 
             Where T, num_calls, grid, solver, guidance_scale or size is None, `stages.synthesis` of the config counts,
             see `settings_for`.
@@ -177,6 +184,7 @@ class Diff2in1Inferencer:
         """
         if (prompts is None) == (images is None):
             raise ValueError('give either prompts or images: prompts start from pure noise, images are varied')
+        category_id = category_index(self.segmentor, self.dataset_meta, category)
         given = dict(T=T, num_calls=num_calls, grid=grid, solver=solver, guidance_scale=guidance_scale, size=size)
         pictures = None if images is None else read_images(images)
         settings = settings_for(self.cfg, pictures is not None, self.diffusion.schedule.T_max, **given)
@@ -188,7 +196,7 @@ class Diff2in1Inferencer:
         results: dict[int, Generation] = {}
         with tqdm(total=len(requests), desc='creating', unit='img', disable=not progress) as bar:
             for batch in batches_of_equals([request.size for request in requests], batch_size):
-                results |= zip(batch, self._create([requests[i] for i in batch], settings), strict=True)
+                results |= zip(batch, self._create([requests[i] for i in batch], settings, category_id), strict=True)
                 bar.update(len(batch))
         return [results[i] for i in range(len(requests))]
 
@@ -197,11 +205,15 @@ class Diff2in1Inferencer:
         """The diffusion model that creates, see `diffusion_for`."""
         return diffusion_for(self.segmentor, self.cfg, self._diffusion_folder)
 
-    def _create(self, requests: list[Request], settings: GenerationSettings) -> Iterator[Generation]:
+    def _create(
+        self, requests: list[Request], settings: GenerationSettings, category_id: int | None
+    ) -> Iterator[Generation]:
         """Requests of one size in one call."""
         backbone, head, size = self.segmentor.backbone, decode_head(self.segmentor), requests[0].size
         # Latents of another autoencoder mean nothing to this model.
         reads_latents = hasattr(head, 'predict_created') and getattr(backbone, 'diffusion', None) is self.diffusion
+        # VPD's depth head counts on padding that created images have not; it sees their pixels in its windows.
+        reads_latents = reads_latents and not any(getattr(head, 'fmap_border', ()))
         reads_last_call = reads_latents and head.created == 'released'
         creation = self.diffusion.create(
             None if requests[0].source is None else to_model([request.source for request in requests]),
@@ -213,10 +225,10 @@ class Diff2in1Inferencer:
         )
         images = from_model(creation.images)
         if reads_latents:
-            metas = [dict(ori_shape=size, img_shape=size, pad_shape=size) for _ in requests]
+            metas = [dict(ori_shape=size, img_shape=size, pad_shape=size, category_id=category_id) for _ in requests]
             logits = head.predict_created(self.segmentor, creation, metas).float().split(1)
         else:
-            logits = logits_of(self.segmentor, self._pipeline, list(images))
+            logits = logits_of(self.segmentor, self._pipeline, list(images), category_id)
         for request, image, one in zip(requests, images, logits, strict=True):
             yield Generation(
                 image=image,

@@ -28,7 +28,8 @@ class Perception:
     Attributes:
         image: uint8 RGB (H, W, 3).
         map: (H, W) or (H, W, 3) in the task's units: uint8 classes, float32 metres, float32 unit vectors.
-        confidence: float32 (H, W) in [0, 1], the probability of the class; None for tasks that have none.
+        confidence: float32 (H, W) in [0, 1], the probability of the class, of normals that of an error below the task's
+            `within`; None for tasks that have none.
         colours: The map as a picture, uint8 RGB (H, W, 3).
         path: The file that the image was read from; of a generated image, that of its source.
     """
@@ -50,7 +51,7 @@ def task_of(segmentor: nn.Module, dataset_meta: Mapping[str, Any], task: DenseTa
     """What `segmentor` predicts, classes in the colours of its data set where those are known.
 
     Args:
-        segmentor: Any mmseg segmentor. `DepthEstimator` predicts depth, all others classes.
+        segmentor: Any mmseg segmentor. One with a `task` predicts that, `DepthEstimator` depth, all others classes.
         dataset_meta: `classes`, `palette` of the data set, or nothing.
         task: The task where it is known, that of a `SelfImprovingSegmentor`.
     """
@@ -77,13 +78,37 @@ def array_pipeline(cfg: Config) -> Compose:
     return Compose([dict(type='LoadImageFromNDArray'), *kept])
 
 
+def category_index(segmentor: nn.Module, dataset_meta: Mapping[str, Any], category: str | int | None) -> int | None:
+    """What a model that is told the class of each image (VPD's depth model: the kind of scene) is told.
+
+    Raises:
+        ValueError: The model needs a class and gets none or an unknown one, or gets one and needs none.
+    """
+    names = list(dataset_meta.get('classes') or ())
+    if not hasattr(segmentor, 'conditioned'):
+        if category is not None:
+            raise ValueError(f'category={category!r}: this model is not told what an image shows; leave it out')
+        return None
+    index = names.index(category) if category in names else category
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(segmentor.backbone.tokens):
+        raise ValueError(
+            f'category={category!r}: this model is told what kind of scene an image shows; expected one of '
+            f'{", ".join(names) or f"0 … {len(segmentor.backbone.tokens) - 1}"}'
+        )
+    return index
+
+
 @torch.no_grad()
-def logits_of(segmentor: nn.Module, pipeline: Compose, images: Sequence[np.ndarray]) -> list[Tensor]:
+def logits_of(
+    segmentor: nn.Module, pipeline: Compose, images: Sequence[np.ndarray], category_id: int | None = None
+) -> list[Tensor]:
     """Logits (1, C, H, W) of equally large uint8 RGB images, each at the size of its image.
 
-    What mmseg's `predict` does, without its last step, which takes every output for class logits.
+    What mmseg's `predict` does, without its last step, which takes every output for class logits. `category_id`: see
+    `category_index`.
     """
-    packed = [pipeline(dict(img=np.ascontiguousarray(image[..., ::-1]))) for image in images]
+    known = {} if category_id is None else dict(category_id=category_id)
+    packed = [pipeline(dict(img=np.ascontiguousarray(image[..., ::-1]), **known)) for image in images]
     data = {key: [each[key] for each in packed] for key in ('inputs', 'data_samples')}
     data = segmentor.data_preprocessor(data, False)
     metas = [sample.metainfo for sample in data['data_samples']]

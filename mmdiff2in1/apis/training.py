@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
@@ -171,6 +171,7 @@ def resume_where_possible(cfg: Config) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """An mmengine runner that works under torchrun on CPUs as well, and several times in one process."""
+    _seed_augmentation(cfg)
     cfg.launcher = launcher_of_environment()
     if cfg.launcher != 'none':
         cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
@@ -180,6 +181,14 @@ def build_runner(cfg: Config) -> Runner:
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     return Runner.from_cfg(cfg)
+
+
+def _seed_augmentation(cfg: Config) -> None:
+    """Ties the augmentation of a set that is read as a stream to the place in it, so that a resume is exact."""
+    loader = cfg.get('train_dataloader') or {}
+    streamed = (loader.get('sampler') or {}).get('type') == 'StreamSampler'
+    if streamed and loader['dataset']['type'] != 'SyntheticSampleDataset':
+        loader['dataset'] = ConfigDict(type='SyntheticSampleDataset', dataset=loader['dataset'])
 
 
 def unwrapped(model: torch.nn.Module) -> torch.nn.Module:

@@ -11,6 +11,7 @@ from mmseg.registry import DATASETS
 
 from mmdiff2in1.tasks import SurfaceNormal
 
+MASK = 'valid_mask_path'
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
@@ -26,13 +27,15 @@ class DenseMapDataset(BaseSegDataset):
     The map of an image is what the column of that key names, else the file of the same name below the map's folder,
     with the other prefix and suffix: `a/rgb_7.jpg` and `a/sync_depth_7.png`.
 
-    A sample holds `img_path`, each map's path under its key, `seg_fields`, and as far as they are known `label_axes`,
-    `valid_box` and `category_id`.
+    A sample holds `img_path`, each map's path under its key, `seg_fields`, and as far as they are known
+    `valid_mask_path`, `label_axes`, `valid_box` and `category_id`.
 
     Args:
         data_prefix: Folders below `data_root`: `img_path`, and `normal_map_path` or `depth_map_path`, or both.
         name_prefixes: What the file names of images, and of maps, begin with.
         columns: What the columns of a list are, keys of `data_prefix`; None: not read.
+        mask_suffix: In the place of `seg_map_suffix`, gives the file beside a map that is 0 where the map is not known;
+            None: the map itself says so.
         list_root: Folder below `data_root` that the listed paths begin at; a leading slash is cut off.
         label_axes: Which signed axis of the files each axis of our normals is (x left, y up, z towards the viewer),
             e.g. ('-x', '-y', '-z'); None: they are ours.
@@ -55,12 +58,14 @@ class DenseMapDataset(BaseSegDataset):
         seg_map_suffix: str = '.png',
         name_prefixes: tuple[str, str] = ('', ''),
         columns: Sequence[str | None] = ('img_path',),
+        mask_suffix: str | None = None,
         list_root: str = '',
         label_axes: Sequence[str] | None = None,
         valid_box: Sequence[float] | None = None,
         **kwargs,
     ) -> None:
         self.name_prefixes, self.columns = tuple(name_prefixes), tuple(columns)
+        self.mask_suffix = mask_suffix
         self.list_root = osp.join(kwargs.get('data_root') or '', list_root)
         if label_axes is not None:
             SurfaceNormal().reorient(np.zeros((1, 1, 3)), label_axes)
@@ -92,6 +97,7 @@ class DenseMapDataset(BaseSegDataset):
             where = self.ann_file or self.data_prefix['img_path']
             kind = self.name_prefixes[0] + '*' + self.img_suffix
             raise FileNotFoundError(f'{where}: found no images, expected {kind}; check data_root, part and layout')
+        pairs = [self._with_mask(pair) for pair in pairs]
         self._check_files(pairs)
         return [pair | self._facts(pair['img_path']) for pair in pairs]
 
@@ -134,6 +140,11 @@ class DenseMapDataset(BaseSegDataset):
         maps = {key: osp.join(self.data_prefix[key], self.map_name(name)) for key in self.map_keys}
         return {'img_path': osp.join(self.data_prefix['img_path'], name), **maps}
 
+    def _with_mask(self, pair: dict[str, str]) -> dict[str, str]:
+        if self.mask_suffix is None:
+            return pair
+        return pair | {MASK: pair[self.map_keys[0]].removesuffix(self.seg_map_suffix) + self.mask_suffix}
+
     def _check_files(self, pairs: Sequence[dict[str, str]]) -> None:
         @cache
         def inside(folder: str) -> frozenset[str]:
@@ -142,7 +153,7 @@ class DenseMapDataset(BaseSegDataset):
                 return frozenset()
             return frozenset(fileio.list_dir_or_file(folder, list_dir=False, backend_args=self.backend_args))
 
-        for key in ('img_path', *self.map_keys):
+        for key in pairs[0]:
             missing = [pair[key] for pair in pairs if osp.basename(pair[key]) not in inside(osp.dirname(pair[key]))]
             if missing:
                 raise FileNotFoundError(

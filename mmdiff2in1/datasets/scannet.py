@@ -9,6 +9,7 @@ _LAYOUTS = {
         data_prefix=dict(img_path='scannet-frames', normal_map_path='scannet-frames'),
         img_suffix='-color.png',
         seg_map_suffix='-normal.png',
+        mask_suffix='-orient-mask.png',
         list_root='scannet-frames',
         label_axes=('-x', '-y', '-z'),
     ),
@@ -20,18 +21,21 @@ _LAYOUTS = {
 
 @DATASETS.register_module()
 class ScanNetNormalDataset(DenseMapDataset):
-    """FrameNet's normals of ScanNet frames, (n + 1) / 2 in 8 bits, black where there is none.
+    """FrameNet's normals of ScanNet frames, (n + 1) / 2 in 8 bits.
 
     FrameNet's own files point the other way and are multiplied by −1 (github baegwangbin/surface_normal_uncertainty,
-    issues 3 and 5); DSINE's pack, whose loader reads NYUv2 and ScanNet alike and turns neither, has it done already.
+    issues 3 and 5), and they are known where `-orient-mask.png` is not 0 (hjwdzh/FrameNet, its data set class). In
+    DSINE's pack, whose loader reads NYUv2 and ScanNet alike and turns neither, that is done already, and black is
+    unknown.
 
     | layout | below data_root | ann_file |
     | --- | --- | --- |
-    | framenet | scannet-frames/scene0000_00/frame-000000-{color,normal}.png | by framenet_splits.py, see below |
+    | framenet | scannet-frames/scene0000_00/frame-000000-{color,normal,orient-mask}.png | see below |
     | dsine | scene0000_00/000000_{img,normal}.png | DSINE's test.txt: 300 frames |
 
-    FrameNet's split comes as a pickle: tools/dataset_converters/framenet_splits.py makes lists of it, with --every 200
-    that of the frames which FrameNet tests on.
+    Without the masks, `mask_suffix=None`. FrameNet's split comes as a pickle:
+    tools/dataset_converters/framenet_splits.py makes lists of it, with --every 200 that of the frames which FrameNet
+    tests on.
 
     Args:
         layout: 'framenet' or 'dsine'.

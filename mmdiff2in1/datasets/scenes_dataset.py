@@ -1,5 +1,6 @@
 """The Scenes set as an mmseg dataset, with the paper's data-efficiency setting: a seeded draw of the labels."""
 
+import json
 import os.path as osp
 
 import numpy as np
@@ -7,7 +8,7 @@ from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from .scenes import CLASSES, PALETTE
+from .scenes import CLASSES, PALETTE, VERSION
 
 
 @DATASETS.register_module()
@@ -24,7 +25,7 @@ class ScenesDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: No images, or images without a label file.
-        ValueError: `num_labelled` below 1 or above the number of images.
+        ValueError: `num_labelled` below 1 or above the number of images, or normals of an older version of the set.
     """
 
     METAINFO = dict(classes=CLASSES, palette=[list(colour) for colour in PALETTE])
@@ -56,7 +57,19 @@ class ScenesDataset(BaseSegDataset):
                     stem = osp.splitext(osp.relpath(sample['img_path'], images))[0]
                     sample[key] = osp.join(self.data_prefix[key], stem + self.seg_map_suffix)
         self._check_labels(samples)
+        self._check_version()
         return self._draw(samples)
+
+    def _check_version(self) -> None:
+        path = osp.join(self.data_root or '', 'meta.json')
+        if self.data_prefix.get('normal_map_path') and osp.isfile(path):
+            with open(path, encoding='utf-8') as file:
+                version = json.load(file).get('version')
+            if version < 2:
+                raise ValueError(
+                    f'{path}: found version {version}, whose normals have x to the right; expected version {VERSION}. '
+                    f'Make the set anew: python tools/dataset_converters/make_scenes.py --out FOLDER'
+                )
 
     def _check_labels(self, samples: list[dict]) -> None:
         for key in ('seg_map_path', 'depth_map_path', 'normal_map_path'):

@@ -34,7 +34,7 @@ class PooledDepthMetric(BaseMetric):
     rounded, so that any number of processes gives the figures of one.
 
     Protocols:
-        NYUD-MT (InvPT, TaskPrompter): the defaults; TaskPrompter scores depths up to 80 m.
+        NYUD-MT (InvPT, TaskPrompter): the defaults with `max_depth=80`, TaskPrompter's limit; InvPT has none.
         Eigen / VPD on NYUv2: `average='images', crop='eigen'`; agrees with mmseg's `DepthMetric(crop_type='nyu_crop',
             min_depth_eval=1e-3, max_depth_eval=10)`.
 

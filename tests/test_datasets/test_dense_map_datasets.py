@@ -119,6 +119,12 @@ class TestNormals:
         scene = 'scannet-frames/scene0000_00'
         write(tmp_path, f'{scene}/frame-000010-color.png', f'{scene}/frame-000010-normal.png')
         write(tmp_path, f'{scene}/frame-000010-orient.png')
+        normal = cv2.imread(str(tmp_path / f'{scene}/frame-000010-normal.png'), cv2.IMREAD_UNCHANGED)
+        normal[:4] = np.iinfo(normal.dtype).max // 2  # grey: no direction at all
+        cv2.imwrite(str(tmp_path / f'{scene}/frame-000010-normal.png'), normal)
+        mask = np.full(normal.shape[:2], 255, np.uint8)
+        mask[:4] = 0
+        cv2.imwrite(str(tmp_path / f'{scene}/frame-000010-orient-mask.png'), mask)
         (tmp_path / 'train.txt').write_text('scene0000_00/frame-000010\n')
         for ann_file in ('', 'train.txt'):
             dataset = ScanNetNormalDataset(data_root=str(tmp_path), ann_file=ann_file)
@@ -129,6 +135,12 @@ class TestNormals:
         assert info['label_axes'] == ('-x', '-y', '-z') and 'valid_box' not in info
         found = loaded('ScanNetNormalDataset', 'SurfaceNormal', data_root=str(tmp_path))['gt_normal_map']
         np.testing.assert_allclose(found[5, 5], [0, -0.6, -0.8], atol=1e-4)
+        assert not found[:4].any() and found[4:].any(-1).all()
+        with pytest.raises(ValueError, match='vectors of the label file have a length like'):
+            loaded('ScanNetNormalDataset', 'SurfaceNormal', data_root=str(tmp_path), mask_suffix=None)
+        (tmp_path / f'{scene}/frame-000010-orient-mask.png').unlink()
+        with pytest.raises(FileNotFoundError, match='expected the valid_mask_path of a sample'):
+            ScanNetNormalDataset(data_root=str(tmp_path))
 
     def test_scannet_of_dsine_is_not(self, tmp_path):
         write(tmp_path, 'scene0532_00/000000_img.png', 'scene0532_00/000000_normal.png')

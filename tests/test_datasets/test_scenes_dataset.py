@@ -54,6 +54,18 @@ def test_impossible_draws_are_refused(root, count):
         ScenesDataset(data_root=str(root), num_labelled=count)
 
 
+def test_normals_of_the_first_version_are_refused(root, tmp_path):
+    shutil.copytree(root.parent, tmp_path / 'old')
+    meta = tmp_path / 'old' / 'meta.json'
+    meta.write_text(meta.read_text().replace('"version": 2', '"version": 1'))
+    prefix = dict(img_path='train/images', normal_map_path='train/normal')
+    with pytest.raises(ValueError, match='found version 1, whose normals have x to the right'):
+        ScenesDataset(data_root=str(tmp_path / 'old'), data_prefix=prefix)
+    assert len(ScenesDataset(data_root=str(root.parent), data_prefix=prefix)) == 12
+    plain = dict(img_path='train/images', seg_map_path='train/semantic')
+    assert len(ScenesDataset(data_root=str(tmp_path / 'old'), data_prefix=plain)) == 12
+
+
 def test_other_labels_on_request(root):
     prefix = dict(img_path='images', depth_map_path='depth', normal_map_path='normal')
     info = ScenesDataset(data_root=str(root), data_prefix=prefix).get_data_info(4)

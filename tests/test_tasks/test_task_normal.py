@@ -148,6 +148,17 @@ def test_public_files_have_eight_bits(task, array):
     np.testing.assert_array_equal(task.decode(again.astype(np.float64)), task.decode(again))
 
 
+def test_a_few_vectors_of_another_length_become_unknown(task):
+    file = np.full((40, 60, 3), (128, 128, 255), np.uint8)
+    file[0, :2] = 128
+    with pytest.warns(UserWarning, match='count as not known'):
+        found = task.decode(file)
+    assert not found[0, :2].any() and np.isclose(np.linalg.norm(found[0, 2:], axis=-1), 1).all()
+    file[0, :3] = 128
+    with pytest.raises(ValueError, match='3 vectors of the label file'):
+        task.decode(file)
+
+
 def test_files_of_other_frames(task):
     """ScanNet's floor is (0, -1, 0) on disk; in Ladicky's maps of NYUv2 the wall in front is (-1, 0, 0)."""
     floor, wall = np.array([[[0.0, -1.0, 0.0]]], np.float32), np.array([[[-1.0, 0.0, 0.0]]], np.float32)

@@ -4,10 +4,10 @@
     python tools/experiments/dense_scenes.py               everything that is not in --out yet
     python tools/experiments/dense_scenes.py --table       the Markdown tables of --out
 
-One run per config and seed: tools/train.py on configs/diff2in1/NAME.py, then on configs/baselines/NAME.py, which goes
-on from the same warm-up. The seed is that of the weights, of the 60 images that are labelled, of the augmentation and
-of the created images. One JSON line per run with the metrics of its test; a killed run goes on from its last
-checkpoint.
+One run per config and seed: tools/train.py on configs/diff2in1/NAME.py, for normals once more with a filter on the same
+created images, then on configs/baselines/NAME.py; all go on from the same warm-up. The seed is that of the weights, of
+the 60 images that are labelled, of the augmentation and of the created images. One JSON line per run with the metrics
+of its test; a killed run goes on from its last checkpoint.
 """
 
 import argparse
@@ -28,11 +28,18 @@ CONFIGS = {
     'bae_scenes-normal': ('normal/mean', 2, {'normal/median': 2, 'normal/rmse': 2, 'normal/below_11.25': 2}),
     'depth_scenes': ('depth/rmse', 3, {'depth/abs_rel': 4, 'depth/d1': 4}),
 }
-# Arm → the config's folder and the model that is scored.
+# Run → the config's folder, and what is changed in it.
+RUNS: dict[str, tuple[str, dict[str, float]]] = {
+    'diff2in1': ('diff2in1', {}),
+    'filtered': ('diff2in1', {'model.min_confidence': 0.9}),
+    'baselines': ('baselines', {}),
+}
+# Arm → its run, and the model that is scored.
 ARMS = {
     'real only': ('baselines', 'exploiter/'),
     'real + EMA': ('baselines', ''),
     'Diff-2-in-1': ('diff2in1', ''),
+    'Diff-2-in-1, confidence 0.9': ('filtered', ''),
 }
 CONTROL = 'real + EMA'
 
@@ -86,10 +93,10 @@ def queue(args: argparse.Namespace) -> None:
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> dict:
-    """Both chains of a config; the metrics of each arm on the test part."""
+    """The chains of a config; the metrics of each arm on the parts val and test."""
     folder = args.work_dir / f'{name}-seed{seed}'
     started, results = time.perf_counter(), {}
-    for kind in ('diff2in1', 'baselines'):
+    for kind, (config, changes) in runs_of(name).items():
         options = {
             'randomness.seed': seed,
             'train_dataloader.dataset.dataset.data_root': args.data_root,
@@ -99,18 +106,29 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict:
             'test_dataloader.dataset.data_root': args.data_root,
             'stages.warmup.work_dir': folder / 'warmup',
         }
-        if kind == 'diff2in1':
+        if config == 'diff2in1':
             options |= {
                 'stages.synthesis.captions': args.data_root / 'train' / 'captions.jsonl',
                 'stages.synthesis.seed': seed,
+                'train_dataloader.dataset.store': folder / 'diff2in1' / 'synthetic',
             }
-        command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(ROOT / 'configs' / kind / f'{name}.py')]
+        command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(ROOT / 'configs' / config / f'{name}.py')]
         command += ['--work-dir', str(folder / kind), '--resume', '--cfg-options']
-        subprocess.run([*command, *(f'{key}={value}' for key, value in options.items())], check=True)
+        settings = (f'{key}={value}' for key, value in (options | changes).items())
+        subprocess.run([*command, *settings], check=True)
         results[kind] = json.loads((folder / kind / 'results.json').read_text())
-    test = {arm: _of_model(results[kind]['test'], prefix) for arm, (kind, prefix) in ARMS.items()}
-    warmup = results['baselines']['warmup']['metrics']
-    return dict(config=name, seed=seed, test=test, warmup_val=warmup, seconds=round(time.perf_counter() - started))
+    record: dict = dict(config=name, seed=seed, val={}, test={})
+    for arm, (kind, prefix) in ARMS.items():
+        if kind in results:
+            record['val'][arm] = _of_model(results[kind]['self_improving']['metrics'], prefix)
+            record['test'][arm] = _of_model(results[kind]['test'], prefix)
+    record['warmup_val'] = results['baselines']['warmup']['metrics']
+    return record | dict(seconds=round(time.perf_counter() - started))
+
+
+def runs_of(name: str) -> dict[str, tuple[str, dict[str, float]]]:
+    """The runs of a config; depth has no confidence to filter by."""
+    return {kind: run for kind, run in RUNS.items() if kind != 'filtered' or 'normal' in name}
 
 
 def table(name: str, lines: list[dict]) -> str:
@@ -120,7 +138,7 @@ def table(name: str, lines: list[dict]) -> str:
     columns = {figure: digits, **further}
     head = ['arm', *columns, f'difference in {figure} by seed', 'mean difference', 'p', 'seeds']
     rows = [f'| {" | ".join(head)} |', '| :-- ' + '| --: ' * (len(head) - 1) + '|']
-    for arm in ARMS:
+    for arm in (arm for arm, (kind, _) in ARMS.items() if kind in runs_of(name)):
         cells = [_spread(Spread.of(test[arm][key] for test in found.values()), d) for key, d in columns.items()]
         scores = {seed: test[arm][figure] for seed, test in found.items()}
         paired = compare(scores, {seed: test[CONTROL][figure] for seed, test in found.items()})

@@ -25,7 +25,7 @@ def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
     return args
 
 
-def parts_table(state: Mapping[str, Tensor], parts: Mapping[str, tuple[str, ...]]) -> str:
+def parts_table(state: Mapping[str, Tensor], parts: Mapping[str, str | tuple[str, ...]]) -> str:
     """One line per part, whose names begin with its prefixes: its tensors and its numbers."""
     lines = [f'{"part":<18}{"tensors":>8}{"numbers":>15}']
     for part, prefixes in parts.items():

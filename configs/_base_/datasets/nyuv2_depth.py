@@ -15,7 +15,8 @@ train_pipeline = [
     dict(type='CutDepth', prob=0.25),
     dict(type='DenseRandomFlip', prob=0.5),
     dict(type='RandomCrop', crop_size=(480, 480)),
-    dict(type='PhotoMetricDistortion'),
+    dict(type='ColourAugmentation', prob=0.5, gamma=(0.8, 1.2), brightness=(0.8, 1.2), channel=(1.0, 1.0)),
+    dict(type='PhotoMetricDistortion', brightness_delta=0, contrast_range=(0.8, 1.2)),
     dict(type='PackDenseInputs'),
 ]
 test_pipeline = [

@@ -22,6 +22,7 @@ model = dict(
             num_heads=[6, 12, 24, 48],
             window_size=7,
             drop_path_rate=0.2,
+            layer_norm_eps=1e-6,
         ),
         # A folder of transformers, e.g. of microsoft/swin-large-patch4-window7-224-in22k; None: random weights.
         pretrained=None,

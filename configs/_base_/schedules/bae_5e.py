@@ -12,11 +12,14 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='GroupedOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=3.57e-4, betas=(0.95, 0.999), weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=3.57e-4 / 25, betas=(0.95, 0.999), weight_decay=0.01),
     clip_grad=dict(max_norm=0.1),
 )
+# One cycle of cosines, from a twenty-fifth of the highest rate up to it and down to 1 / 250,000 of it. mmengine's
+# OneCycleLR keeps its rate where it was when a run is resumed (0.10.12).
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=3.57e-4, total_steps=990, pct_start=0.3, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min_ratio=25, begin=0, end=296, by_epoch=False),
+    dict(type='CosineAnnealingLR', eta_min_ratio=1e-4, begin=296, end=989, by_epoch=False),
     dict(type='CosineAnnealingMomentum', eta_min=0.85, begin=0, end=296, by_epoch=False),
     dict(type='CosineAnnealingMomentum', eta_min=0.95, begin=296, end=989, by_epoch=False),
 ]

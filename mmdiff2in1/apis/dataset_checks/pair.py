@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from mmdiff2in1.datasets.transforms.load_dense_annotation import read_map, where_known
 from mmdiff2in1.tasks import DenseTask, Depth, SurfaceNormal
 
 from .depth import DepthFacts, depth_bits_problem, depth_facts
@@ -163,6 +164,8 @@ def _dense_values(info: Mapping, key: str, label: np.ndarray, task: DenseTask, f
         facts.problems.append(problem)
         return
     try:
+        if info.get('valid_mask_path') is not None:
+            label = where_known(label, read_map(info['valid_mask_path']))
         array = task.decode(label)
     except ValueError as error:
         step = 'Convert the file, or leave its key out of data_prefix'
@@ -175,6 +178,11 @@ def _dense_values(info: Mapping, key: str, label: np.ndarray, task: DenseTask, f
         return
     found: NormalFacts | DepthFacts | None = None
     if isinstance(task, SurfaceNormal):
+        lost = int((label.any(-1) & ~array.any(-1)).sum())
+        if lost:
+            step = 'They count as not known. Fine for a few; if they lie together, the set may mark unknown pixels so'
+            count = f'{lost} vectors whose length is not 1'
+            facts.problems.append(Problem('warning', 'vector-length', path, count, 'unit vectors, or black', step))
         found = normal_facts(array, info.get('label_axes'), 8 * label.dtype.itemsize)
     elif isinstance(task, Depth):
         found = depth_facts(label, array)

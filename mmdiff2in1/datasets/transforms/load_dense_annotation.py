@@ -19,7 +19,8 @@ class LoadDenseAnnotation(BaseTransform):
     after it for a test, which scores at the image's own size. `DenseResize` and `DenseRandomFlip` know what a map
     needs; mmseg's `RandomCrop` can be used as it is.
 
-    What the data set says about its files is obeyed: `label_axes` (another frame of normals), `valid_box` (top, bottom,
+    What the data set says about its files is obeyed: `label_axes` (another frame of normals), `valid_mask_path` (a file
+    that is 0 where the map is not known), `valid_box` (top, bottom,
     left, right as fractions of height and width: there is never ground truth outside, so there must be no pseudo label
     either; becomes `gt_valid_region`). A synthetic sample without a stored label gets a map that says nothing.
 
@@ -59,8 +60,12 @@ class LoadDenseAnnotation(BaseTransform):
             )
         path = results[self.task.path_key]
         try:
-            array = self.task.decode(read_map(path, self.backend_args))
-            if results.get('label_axes') is not None:
+            raw = read_map(path, self.backend_args)
+            if results.get('valid_mask_path') is not None:
+                raw = where_known(raw, read_map(results['valid_mask_path'], self.backend_args))
+            array = self.task.decode(raw)
+            # The stored label of a synthetic sample would be in our frame.
+            if results.get('label_axes') is not None and 'label_kind' not in results:
                 array = self.task.reorient(array, results['label_axes'])
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
@@ -88,6 +93,18 @@ def read_map(path: str, backend_args: dict | None = None) -> np.ndarray:
     if array is None:
         raise ValueError('expected an image file, found something that OpenCV cannot read')
     return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 and array.shape[2] == 3 else array
+
+
+def where_known(raw: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A label file's content (H, W, ...) with zeros where its mask (H, W) or (H, W, 3) is 0.
+
+    Raises:
+        ValueError: Of different sizes.
+    """
+    if mask.shape[:2] != raw.shape[:2]:
+        raise ValueError(f'found a mask of {mask.shape[:2]}, expected {raw.shape[:2]}, the size of its map')
+    known = mask.reshape(*mask.shape[:2], -1).any(-1)
+    return np.where(known.reshape(*known.shape, *[1] * (raw.ndim - 2)), raw, raw.dtype.type(0))
 
 
 def valid_region(box: tuple[float, float, float, float], size: tuple[int, ...]) -> np.ndarray:

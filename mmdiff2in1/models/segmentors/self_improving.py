@@ -45,7 +45,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     Args:
         segmentor: Config of any mmseg segmentor. Its `data_preprocessor` becomes that of the wrapper, unless the
             wrapper is given one, which then counts.
-        task: What is predicted, a TASK_UTILS config; None: semantic segmentation over the decode head's classes.
+        task: What is predicted, a TASK_UTILS config; None: the segmentor's own, or semantic segmentation.
         synthetic_weight: w, weight of the synthetic losses, at least 0.
         min_confidence: In [0, 1]; pixels of a pseudo label that θ_C is less sure of are ignored. None: all count.
         normalize_by: 'batch': (r·L_real + w·s·L_synthetic) / (r + s), for w = 1 the mean over the batch where mmseg's
