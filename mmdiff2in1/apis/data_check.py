@@ -1,14 +1,18 @@
 """Looks at a spread of image and label files before a long training starts; `dataset_report` looks at all of them."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from mmdiff2in1.tasks import DenseTask
 
 from .dataset_checks.labels import LabelRules
+from .dataset_checks.maps import judge_maps
 from .dataset_checks.pair import LABEL_KEY, TASKS, inspect_pair, label_keys
 from .dataset_checks.parts import data_parts, head_settings, spread
+from .dataset_checks.problem import Problem
 
 ALL_OF_IT = 'tools/check_dataset.py CONFIG looks at all files'
 
@@ -31,18 +35,28 @@ def check_labels(
     Raises:
         ValueError: A file that is missing or cannot be read, a label of another size than its image, or label values
             that are neither a class nor the ignore index, or no depth or normals; with the file, what was found and
-            what was expected.
+            what was expected. Maps that fit another frame or unit better are a warning in the log.
     """
     indices = spread(len(dataset), most)
     rules = LabelRules.of(dataset, num_classes)
-    for index in indices:
-        info = dataset.get_data_info(index)
+    infos = [dataset.get_data_info(index) for index in indices]
+    facts = []
+    for info in infos:
         if not label_keys(info):
             return 0
-        errors = [problem for problem in inspect_pair(info, rules, tasks).problems if problem.severity == 'error']
-        if errors:
-            raise ValueError(f'{name}: {errors[0]} ({ALL_OF_IT})')
+        facts.append(inspect_pair(info, rules, tasks))
+        _refuse(facts[-1].problems, name)
+    _, problems = judge_maps(facts, infos, getattr(dataset, 'data_prefix', {}))
+    _refuse(problems, name)
+    for problem in problems:
+        print_log(f'{name}: {problem} ({ALL_OF_IT})', 'current', logging.WARNING)
     return len(indices)
+
+
+def _refuse(problems: Iterable[Problem], name: str) -> None:
+    errors = [problem for problem in problems if problem.severity == 'error']
+    if errors:
+        raise ValueError(f'{name}: {errors[0]} ({ALL_OF_IT})')
 
 
 def check_data(cfg: Config) -> None:

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .dataset_checks.depth import DepthFacts, depth_notes, depth_problems
 from .dataset_checks.files import count_images, file_problems, listed_twice
 from .dataset_checks.known_sets import expected_count
 from .dataset_checks.labels import LabelRules
-from .dataset_checks.normals import NormalFacts, frame_problems, normal_notes
+from .dataset_checks.maps import judge_maps
 from .dataset_checks.pair import PairFacts, inspect_pair, label_keys
 from .dataset_checks.parts import DataPart, data_parts, head_settings, spread
 from .dataset_checks.problem import Problem
@@ -81,7 +80,9 @@ def _walk(
         walk = pool.map(lambda info: inspect_pair(info, rules, tasks), chosen)
         facts = list(tqdm(walk, part.name, len(chosen), unit='pair', disable=None if progress else True))
     _summarise(report, facts, rules, dataset.metainfo.get('classes') or (), [info['img_path'] for info in chosen])
-    _judge_maps(report, facts, chosen, prefix)
+    notes, problems = judge_maps(facts, chosen, prefix)
+    report.notes += notes
+    report.problems += problems
     digests = defaultdict(list)
     for info, fact in zip(chosen, facts, strict=True):
         if fact.digest:
@@ -120,22 +121,6 @@ def _summarise(
     raw = sum((fact.raw for fact in facts if fact.raw is not None), np.zeros(256, np.int64))
     if raw.sum():
         report.problems += _class_shares(report, raw, rules, classes)
-
-
-def _judge_maps(report: PartReport, facts: Sequence[PairFacts], infos: Sequence[Mapping], prefix: Mapping) -> None:
-    """What all depth or normal maps of a set together say about their frame and unit."""
-    for key in dict.fromkeys(key for fact in facts for key in fact.dense):
-        maps = [fact.dense[key] for fact in facts if key in fact.dense]
-        where = str(prefix.get(key, key))
-        normals = [fact for fact in maps if isinstance(fact, NormalFacts)]
-        depths = [fact for fact in maps if isinstance(fact, DepthFacts)]
-        if normals:
-            axes = infos[0].get('label_axes')
-            report.notes += normal_notes(normals, axes)
-            report.problems += frame_problems(normals, axes, where)
-        if depths:
-            report.notes += depth_notes(depths)
-            report.problems += depth_problems(depths, where)
 
 
 def _class_shares(report: PartReport, raw: np.ndarray, rules: LabelRules, classes: Sequence[str]) -> Iterable[Problem]:

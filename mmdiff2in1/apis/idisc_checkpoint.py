@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdiff2in1.apis.idisc_settings import HEAD, SWIN, Shapes, head_settings, needed_shapes, swin_settings
 from mmdiff2in1.diffusion.weight_files import WeightFile
-from mmdiff2in1.models.idisc_parts import HEAD, SWIN, Shapes, head_settings, needed_shapes, swin_settings
 
 from .idisc_names import LEFT_OUT, kind_of, our_names, their_name
 from .vpd_layouts import some

@@ -6,7 +6,7 @@ Their decoder counts resolutions and layers from 1, ours from 0; both count reso
 import re
 from collections.abc import Iterable
 
-from mmdiff2in1.models.idisc_parts import HEAD, SWIN
+from mmdiff2in1.apis.idisc_settings import HEAD, SWIN
 
 LEFT_OUT = re.compile(r'pixel_encoder\.layers\.\d+\.blocks\.\d+\.attn\.relative_position_index')
 """Indices, which follow from the size of the window."""

@@ -39,9 +39,8 @@ class DenseMapDataset(BaseSegDataset):
         list_root: Folder below `data_root` that the listed paths begin at; a leading slash is cut off.
         label_axes: Which signed axis of the files each axis of our normals is (x left, y up, z towards the viewer),
             e.g. ('-x', '-y', '-z'); None: they are ours.
-        valid_box: Top, bottom, left and right as fractions of height and width; outside, a synthetic image of the set
-        gets
-            no pseudo label, as there is never ground truth.
+        valid_box: Top, bottom, left and right as fractions of height and width; outside, there is never ground truth,
+            and a synthetic image gets no pseudo label.
         **kwargs: See `BaseSegDataset`.
 
     Raises:
@@ -156,9 +155,10 @@ class DenseMapDataset(BaseSegDataset):
         for key in pairs[0]:
             missing = [pair[key] for pair in pairs if osp.basename(pair[key]) not in inside(osp.dirname(pair[key]))]
             if missing:
+                cure = ', or set mask_suffix=None if the maps themselves say what is unknown' if key == MASK else ''
                 raise FileNotFoundError(
                     f'{missing[0]}: found no such file, expected the {key} of a sample; {len(missing)} of {len(pairs)} '
-                    'are not there. Unpack the set again, or correct layout, suffixes or the list file'
+                    f'are not there. Unpack the set again, or correct layout, suffixes or the list file{cure}'
                 )
 
     def _facts(self, img_path: str) -> dict:

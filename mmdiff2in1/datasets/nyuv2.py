@@ -12,6 +12,9 @@ from .dense_map_dataset import DenseMapDataset
 VALID_BOX = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
 """Rows 45 … 470 and columns 41 … 600: the evaluation crop of NYUv2, inside its white border."""
 
+FRAME_BOX = (7 / 480, 474 / 480, 7 / 640, 632 / 640)
+"""What the white frame of the images leaves; depth is measured up to it."""
+
 PARTS = ('train', 'test')
 _SCENES = NYUDataset.METAINFO['classes']
 
@@ -82,7 +85,7 @@ class NYUv2DepthDataset(DenseMapDataset):
         _known('layout', layout, ('mmseg', 'vpd'))
         _known('part', part, PARTS)
         self.layout, self.part = layout, part
-        usual: dict[str, Any] = dict(columns=('img_path', 'depth_map_path'), img_suffix='.jpg', valid_box=VALID_BOX)
+        usual: dict[str, Any] = dict(columns=('img_path', 'depth_map_path'), img_suffix='.jpg', valid_box=FRAME_BOX)
         if layout == 'mmseg':
             usual['data_prefix'] = dict(img_path=f'images/{part}', depth_map_path=f'annotations/{part}')
         else:

@@ -64,7 +64,7 @@ class ScenesDataset(BaseSegDataset):
         path = osp.join(self.data_root or '', 'meta.json')
         if self.data_prefix.get('normal_map_path') and osp.isfile(path):
             with open(path, encoding='utf-8') as file:
-                version = json.load(file).get('version')
+                version = json.load(file).get('version', 0)
             if version < 2:
                 raise ValueError(
                     f'{path}: found version {version}, whose normals have x to the right; expected version {VERSION}. '

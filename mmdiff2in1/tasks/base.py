@@ -156,7 +156,7 @@ class DenseTask(ABC):
             names = ' or '.join(np.dtype(dtype).name for dtype in dtypes)
             raise ValueError(
                 f'{self.name}: the label file holds {array.dtype} of shape {array.shape}, expected {names} of shape '
-                f'{shape}; read it unchanged (cv2.IMREAD_UNCHANGED), or convert the set'
+                f'{shape}; convert the file'
             )
 
 

@@ -118,7 +118,7 @@ class SurfaceNormal(DenseTask):
             vectors = vectors / np.float32(np.iinfo(array.dtype).max) * 2 - 1
         length = np.linalg.norm(vectors, axis=-1, keepdims=True)
         wrong = known & ~(np.abs(length - 1) <= 0.1)
-        if wrong.sum() > _FEW * known.sum():
+        if wrong.sum() > _FEW * known.sum() or not np.isfinite(vectors).all():
             raise ValueError(
                 f'normal: {int(wrong.sum())} vectors of the label file have a length like '
                 f'{float(length[wrong][0]):.3g}, expected 1; pixels without a normal are written as (0, 0, 0)'

@@ -180,11 +180,30 @@ class TestNormalSets:
 
     def test_wrong_length(self, folder, normals):
         maps = self.maps(normals)
-        maps[1][3, 4] = 40000
+        maps[1][3, :5] = 40000
         write_maps(folder, maps)
         problem = problems(config(folder, 'normal_map_path'), 'error')['label-values']
-        assert problem.file.endswith('maps/1.png') and '1 vectors of the label file' in problem.found
+        assert problem.file.endswith('maps/1.png') and '5 vectors of the label file' in problem.found
         with pytest.raises(ValueError, match=r'maps/1.png.*have a length like'):
+            check_data(config(folder, 'normal_map_path'))
+
+    def test_a_single_vector_of_another_length(self, folder, normals):
+        maps = self.maps(normals)
+        maps[1][3, 4] = 40000
+        write_maps(folder, maps)
+        with pytest.warns(UserWarning, match='count as not known'):
+            problem = problems(config(folder, 'normal_map_path'), 'warning')['vector-length']
+        assert problem.file.endswith('maps/1.png') and problem.found == '1 vectors whose length is not 1'
+
+    def test_a_training_is_warned_and_does_not_start_on_nothing(self, folder, normals, monkeypatch):
+        logged = []
+        monkeypatch.setattr('mmdiff2in1.apis.data_check.print_log', lambda text, *_: logged.append(text))
+        write_maps(folder, self.maps(normals, ('-x', '-y', '-z')))
+        check_data(config(folder, 'normal_map_path'))
+        assert len(logged) == 1 and "Set label_axes=('-x', '-y', '-z')" in logged[0]
+        for number in range(3):
+            cv2.imwrite(str(folder / f'maps/{number}.png'), np.zeros((H, W, 3), np.uint16))
+        with pytest.raises(ValueError, match='found no value in any of the 3 maps read'):
             check_data(config(folder, 'normal_map_path'))
 
     def test_empty_map_and_other_size(self, folder, normals):
@@ -212,6 +231,11 @@ class TestDepthSets:
         assert list(found) == ['depth-bits'] and '16-bit files' in found['depth-bits'].next_step
         with pytest.raises(ValueError, match='a picture of depth, 1 values; expected 16-bit millimetres'):
             check_data(config(folder, 'depth_map_path'))
+
+    def test_centimetres(self, folder):
+        write_maps(folder, [Depth().encode(np.full((H, W), metres / 10)) for metres in (1.5, 2.5, 4.0)])
+        found = problems(config(folder, 'depth_map_path'), 'warning')['depth-unit']
+        assert '0.25 m' in found.found and 'units_per_metre' in found.next_step
 
     def test_another_unit(self, folder):
         """Metres times 256, as KITTI has them, of a room of 100 m; declared in the pipeline, it is no room any more."""

@@ -14,6 +14,18 @@ def tiny(tmp_path_factory):
     return write_nyuv2(folder / 'data'), write_weights(folder / 'weights')
 
 
+def watch(runner):
+    """Gets the images of every step."""
+    seen, step = [], runner.model.train_step
+
+    def watched(data, optim_wrapper):
+        seen.append(torch.stack([image.float() for image in data['inputs']]))
+        return step(data, optim_wrapper)
+
+    runner.model.train_step = watched
+    return seen
+
+
 @pytest.mark.parametrize('seed', [0, 1])
 def test_killed_and_resumed_equals_straight(tiny, tmp_path, seed):
     """Mirror and colours of Bae et al.'s baseline: at seed 1 a third batch that was augmented anew would differ."""
@@ -28,13 +40,8 @@ def test_killed_and_resumed_equals_straight(tiny, tmp_path, seed):
             cfg.train_dataloader.batch_size = 2
             init_default_scope('mmseg')
             resume_where_possible(cfg)
-            seen = []
             runner = build_runner(cfg)
-            step = runner.model.train_step
-            runner.model.train_step = lambda data, optim_wrapper, step=step: (
-                seen.append(torch.stack([image.float() for image in data['inputs']])),
-                step(data, optim_wrapper),
-            )[1]
+            seen = watch(runner)
             runner.train()
         return seen, runner.model.state_dict()
 

@@ -1,5 +1,8 @@
 """Maps on their way from the file to the sample: axes, sizes, mirroring, zoom, crops, valid region, refusals."""
 
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from mmdiff2in1.datasets.transforms.load_dense_annotation import valid_region
 from mmdiff2in1.tasks import Depth, SurfaceNormal
 
 NORMAL, DEPTH = dict(type='SurfaceNormal'), dict(type='Depth')
+SAMPLES = Path(os.environ.get('MMDIFF2IN1_SAMPLES', Path(__file__).resolve().parents[2] / 'data/samples'))
 SIZE = (12, 20)
 
 
@@ -128,6 +132,19 @@ def test_float_files(info, tmp_path):
     np.testing.assert_array_equal(maps(packed)[1][0], metres.astype(np.float32))
 
 
+@pytest.mark.skipif(not (SAMPLES / 'nyuv2/metric_depth_224').is_dir(), reason='no samples (MMDIFF2IN1_SAMPLES)')
+def test_a_real_depth_map_in_metres(tmp_path):
+    """An image of NYUv2 with its depth as a float array: 0.72 to 5.87 m, no holes."""
+    folder = SAMPLES / 'nyuv2/metric_depth_224'
+    cv2.imwrite(str(tmp_path / 'rgb.png'), np.round(np.load(folder / 'rgb.npy')[..., ::-1] * 255).astype(np.uint8))
+    real = dict(img_path=str(tmp_path / 'rgb.png'), depth_map_path=str(folder / 'depth.npy'), seg_fields=[])
+    depth = run(real, tasks=(DEPTH,))['data_samples'].gt_depth_map.data.numpy()[0]
+    np.testing.assert_array_equal(depth, np.load(folder / 'depth.npy'))
+    assert depth.min() == pytest.approx(0.72, abs=0.01) and depth.max() == pytest.approx(5.87, abs=0.01)
+    written = Depth().decode(Depth().encode(depth))
+    assert np.abs(written - depth).max() <= 0.00051
+
+
 def test_what_is_refused(info, tmp_path):
     def written(array, name='wrong.png'):
         cv2.imwrite(str(tmp_path / name), array)
@@ -142,6 +159,10 @@ def test_what_is_refused(info, tmp_path):
     with pytest.raises(ValueError, match='that OpenCV cannot read'):
         (tmp_path / 'text.png').write_text('no picture')
         run(info | dict(depth_map_path=str(tmp_path / 'text.png')))
+    for name in ('empty.png', 'empty.npy'):
+        (tmp_path / name).touch()
+        with pytest.raises(ValueError, match=f'{name}: expected an image or a .npy file, found an empty one'):
+            run(info | dict(depth_map_path=str(tmp_path / name)))
     with pytest.raises(KeyError, match='gives no depth_map_path'):
         run({key: value for key, value in info.items() if key != 'depth_map_path'})
     np.save(tmp_path / 'nan.npy', np.full(SIZE, np.nan))

@@ -22,7 +22,7 @@ import mmdiff2in1.models.losses.angular_vmf  # noqa: F401
 from mmdiff2in1.apis.checkpoints import load_weights
 from mmdiff2in1.apis.idisc_checkpoint import convert_idisc
 from mmdiff2in1.apis.idisc_names import our_names, their_name
-from mmdiff2in1.models.idisc_parts import needed_shapes
+from mmdiff2in1.apis.idisc_settings import needed_shapes
 
 ROOT = Path(__file__).parents[2]
 NORMAL = dict(type='SurfaceNormal', kappa=True)

@@ -130,6 +130,24 @@ class TestNYUv2:
         savemat(splits, {'trainNdxs': np.array([[1], [2]]), 'testNdxs': np.array([[2]])})
         assert self.run(mat, splits) == 1
         assert 'found 1 numbers in both parts, e.g. 2' in capsys.readouterr().err
+        savemat(splits, {'trainNdxs': np.array([[0], [2]]), 'testNdxs': np.array([[1]])})
+        assert self.run(mat, splits) == 1
+        assert 'found number 0 in trainNdxs, expected numbers from 1 on' in capsys.readouterr().err
+        assert self.run(mat, splits.with_name('none.mat')) == 1
+        assert 'none.mat: found no such file' in capsys.readouterr().err
+
+    def test_a_folder_holds_one_kind_of_depth(self, mat, splits, capsys):
+        assert self.run(mat, splits) == 0
+        assert self.run(mat, splits, '--depth', 'filled') == 1
+        assert 'was made with --depth raw, asked for filled' in capsys.readouterr().err
+
+    def test_not_a_number(self, mat, splits, capsys):
+        import h5py
+
+        with h5py.File(mat, 'a') as file:
+            file['rawDepths'][2, 5, 5] = np.nan
+        assert self.run(mat, splits) == 1
+        assert 'image 3 of the file, rawDepths: depth: 1 pixels hold values like nan' in capsys.readouterr().err
 
     @pytest.mark.skipif(not (SAMPLES / 'nyuv2/meta/splits.mat').is_file(), reason='no samples (MMDIFF2IN1_SAMPLES)')
     def test_official_splits(self):
@@ -176,7 +194,7 @@ class TestFrameNet:
         for name in thinned:
             for kind in ('color', 'normal'):
                 cv2.imwrite(str(scene / f'{Path(name).name}-{kind}.png'), np.full((4, 4, 3), 128, np.uint8))
-        dataset = ScanNetNormalDataset(data_root=str(pkl.parent), ann_file='splits/train-every2.txt')
+        dataset = ScanNetNormalDataset(data_root=str(pkl.parent), ann_file='splits/train-every2.txt', mask_suffix=None)
         assert [dataset.get_data_info(i)['normal_map_path'] for i in range(3)] == [
             str(scene / f'{Path(name).name}-normal.png') for name in thinned
         ]

@@ -1,7 +1,7 @@
 """Turn FrameNet's train_test_split.pkl into text lists that ScanNetNormalDataset reads as ann_file.
 
-    python tools/dataset_converters/framenet_splits.py data/framenet/train_test_split.pkl
-    python tools/dataset_converters/framenet_splits.py data/framenet/train_test_split.pkl --usage test --every 200
+    python tools/dataset_converters/framenet_splits.py data/scannet/train_test_split.pkl
+    python tools/dataset_converters/framenet_splits.py data/scannet/train_test_split.pkl --usage test --every 200
 
 Writes OUT/train.txt, OUT/test.txt …: a line scene0000_00/frame-000000 per image, in the order of the file; the prefix
 of the machine that it was made on is cut off. With --every 200 each 200th entry from the first on, the subset that
@@ -60,6 +60,8 @@ def read_split(path: Path) -> dict[str, Sequence[str]]:
         raise ValueError(
             f'{path}: found {type(content).__name__}, expected a dictionary of parts with three lists each'
         )
+    if not content or not all(isinstance(path, str) for columns in content.values() for path in columns[0]):
+        raise ValueError(f'{path}: found {"no parts" if not content else "lists of other things than paths"}')
     return {str(part): columns[0] for part, columns in content.items()}
 
 

@@ -16,6 +16,7 @@ that are scored on were computed by others (GeoNet, Bae et al.); see NYUv2Normal
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from mmdiff2in1.tasks import Depth
 DEPTHS = {'raw': 'rawDepths', 'filled': 'depths'}
 FRAME = (slice(7, 474), slice(7, 632))  # the pixels inside the white frame
 SPLITS = {'train': 'trainNdxs', 'test': 'testNdxs'}
+CONVERSION = 'conversion.json'  # which depth a folder holds
 BYTES = 420_000  # of a pair, about
 
 
@@ -52,6 +54,8 @@ def read_splits(path: Path) -> dict[str, list[int]]:
     Raises:
         ValueError: Another file, or a number in both parts.
     """
+    if not path.is_file():
+        raise ValueError(f'{path}: found no such file, expected splits.mat of the NYUv2 page')
     try:
         content = loadmat(path)
     except (ValueError, TypeError, NotImplementedError) as error:
@@ -61,6 +65,10 @@ def read_splits(path: Path) -> dict[str, list[int]]:
         there = ', '.join(key for key in content if not key.startswith('__')) or 'nothing'
         raise ValueError(f'{path}: found {there}, expected trainNdxs and testNdxs; get the splits.mat of NYUv2')
     parts = {part: [int(number) - 1 for number in content[key].ravel()] for part, key in SPLITS.items()}
+    for part, numbers in parts.items():
+        if not numbers or min(numbers) < 0:
+            found = f'number {min(numbers) + 1}' if numbers else 'no numbers'
+            raise ValueError(f'{path}: found {found} in {SPLITS[part]}, expected numbers from 1 on')
     both = set(parts['train']) & set(parts['test'])
     if both:
         raise ValueError(f'{path}: found {len(both)} numbers in both parts, e.g. {min(both) + 1}, expected none')
@@ -107,6 +115,21 @@ def missing_pairs(out: Path, parts: dict[str, list[int]], names: list[str]) -> I
                 yield number, image, depth
 
 
+def check_kind(out: Path, kind: str) -> None:
+    """Refuses to go on with another kind of depth than a folder was begun with.
+
+    Raises:
+        ValueError: That.
+    """
+    path = out / CONVERSION
+    if path.is_file():
+        begun = json.loads(path.read_text())['depth']
+        if begun != kind:
+            raise ValueError(
+                f'{out} was made with --depth {begun}, asked for {kind}; choose another --out, or remove it'
+            )
+
+
 def convert(file: Any, number: int, image: Path, depth: Path, kind: str) -> None:
     """Write one pair. MATLAB's arrays come with their axes reversed: (3, W, H) and (W, H)."""
     rgb, black = file['images'][number].T, np.zeros((480, 640, 3), np.uint8)
@@ -117,7 +140,11 @@ def convert(file: Any, number: int, image: Path, depth: Path, kind: str) -> None
             'labeled data set?'
         )
     black[FRAME] = rgb[FRAME]
-    for path, array in ((depth, Depth().encode(metres)), (image, black[..., ::-1])):
+    try:
+        encoded = Depth().encode(metres)
+    except ValueError as error:
+        raise ValueError(f'image {number + 1} of the file, {DEPTHS[kind]}: {error}') from error
+    for path, array in ((depth, encoded), (image, black[..., ::-1])):
         written, data = cv2.imencode(path.suffix, array)
         if not written:
             raise OSError(f'{path}: could not be encoded')
@@ -136,11 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError(
                     f'{args.splits} names image {largest + 1}, {args.mat} holds {len(names)}; a wrong file?'
                 )
+            check_kind(args.out, args.depth)
             todo = list(missing_pairs(args.out, parts, names))
             counts = ', '.join(f'{len(numbers)} {part}' for part, numbers in parts.items())
             print(f'{args.mat}: {counts} pairs, {args.depth} depth')
             print(f'{args.out}: {len(todo)} pairs to write, about {len(todo) * BYTES / 2**20:.0f} MiB')
             if not args.dry_run:
+                write_atomically(args.out / CONVERSION, json.dumps(dict(depth=args.depth)).encode())
                 for number, image, depth in tqdm(todo, 'NYUv2', unit='pair'):
                     convert(file, number, image, depth, args.depth)
                 print(f"done: dict(type='NYUv2DepthDataset', data_root='{args.out}', part='train')")

@@ -4,10 +4,10 @@
     python tools/experiments/dense_scenes.py               everything that is not in --out yet
     python tools/experiments/dense_scenes.py --table       the Markdown tables of --out
 
-One run per config and seed: tools/train.py on configs/diff2in1/NAME.py, for normals once more with a filter on the same
-created images, then on configs/baselines/NAME.py; all go on from the same warm-up. The seed is that of the weights, of
-the 60 images that are labelled, of the augmentation and of the created images. One JSON line per run with the metrics
-of its test; a killed run goes on from its last checkpoint.
+One run per config and seed: tools/train.py on configs/diff2in1/NAME.py and on configs/baselines/NAME.py; for normals
+once more with a filter, and both with a loss that leaves no pixel out. All go on from one warm-up and see the same
+created images. The seed is that of the weights, of the 60 images that are labelled, of the augmentation and of the
+created images. One JSON line per run with the metrics of each arm; a killed run goes on from its last checkpoint.
 """
 
 import argparse
@@ -28,20 +28,25 @@ CONFIGS = {
     'bae_scenes-normal': ('normal/mean', 2, {'normal/median': 2, 'normal/rmse': 2, 'normal/below_11.25': 2}),
     'depth_scenes': ('depth/rmse', 3, {'depth/abs_rel': 4, 'depth/d1': 4}),
 }
-# Run → the config's folder, and what is changed in it.
-RUNS: dict[str, tuple[str, dict[str, float]]] = {
+LOSS = 'model.segmentor.decode_head.head.loss_decode'
+ALL_PIXELS = {f'{LOSS}.type': 'AngularVMFLoss', f'{LOSS}.drop_aligned': None}
+# Run → the config's folder, and what is changed in it; those with another loss start from the weights of the warm-up.
+RUNS: dict[str, tuple[str, dict]] = {
     'diff2in1': ('diff2in1', {}),
-    'filtered': ('diff2in1', {'model.min_confidence': 0.9}),
     'baselines': ('baselines', {}),
+    'filtered': ('diff2in1', {'model.min_confidence': 0.9}),
+    'all-pixels': ('diff2in1', ALL_PIXELS),
+    'all-pixels-baselines': ('baselines', ALL_PIXELS),
 }
-# Arm → its run, and the model that is scored.
-ARMS = {
-    'real only': ('baselines', 'exploiter/'),
-    'real + EMA': ('baselines', ''),
-    'Diff-2-in-1': ('diff2in1', ''),
-    'Diff-2-in-1, confidence 0.9': ('filtered', ''),
+# Arm → its run, the model that is scored, and the arm that it is compared with.
+ARMS: dict[str, tuple[str, str, str]] = {
+    'real only': ('baselines', 'exploiter/', 'real + EMA'),
+    'real + EMA': ('baselines', '', 'real + EMA'),
+    'Diff-2-in-1': ('diff2in1', '', 'real + EMA'),
+    'Diff-2-in-1, confidence 0.9': ('filtered', '', 'real + EMA'),
+    'all pixels count: real + EMA': ('all-pixels-baselines', '', 'all pixels count: real + EMA'),
+    'all pixels count: Diff-2-in-1': ('all-pixels', '', 'all pixels count: real + EMA'),
 }
-CONTROL = 'real + EMA'
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -104,8 +109,11 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict:
             'train_dataloader.dataset.seed': seed,
             'val_dataloader.dataset.data_root': args.data_root,
             'test_dataloader.dataset.data_root': args.data_root,
-            'stages.warmup.work_dir': folder / 'warmup',
         }
+        if changes is ALL_PIXELS:
+            options |= {'stages.warmup': None, 'load_from': (folder / 'warmup' / 'last_checkpoint').read_text()}
+        else:
+            options |= {'stages.warmup.work_dir': folder / 'warmup'}
         if config == 'diff2in1':
             options |= {
                 'stages.synthesis.captions': args.data_root / 'train' / 'captions.jsonl',
@@ -118,7 +126,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict:
         subprocess.run([*command, *settings], check=True)
         results[kind] = json.loads((folder / kind / 'results.json').read_text())
     record: dict = dict(config=name, seed=seed, val={}, test={})
-    for arm, (kind, prefix) in ARMS.items():
+    for arm, (kind, prefix, _) in ARMS.items():
         if kind in results:
             record['val'][arm] = _of_model(results[kind]['self_improving']['metrics'], prefix)
             record['test'][arm] = _of_model(results[kind]['test'], prefix)
@@ -126,23 +134,23 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict:
     return record | dict(seconds=round(time.perf_counter() - started))
 
 
-def runs_of(name: str) -> dict[str, tuple[str, dict[str, float]]]:
-    """The runs of a config; depth has no confidence to filter by."""
-    return {kind: run for kind, run in RUNS.items() if kind != 'filtered' or 'normal' in name}
+def runs_of(name: str) -> dict[str, tuple[str, dict]]:
+    """The runs of a config; depth has no confidence to filter by, and one loss."""
+    return {kind: run for kind, run in RUNS.items() if not run[1] or 'normal' in name}
 
 
 def table(name: str, lines: list[dict]) -> str:
-    """Mean ± sample standard deviation over seeds, and the difference to the control, paired by seed."""
+    """Mean ± sample standard deviation over seeds, and the difference to an arm's control, paired by seed."""
     figure, digits, further = CONFIGS[name]
     found = {line['seed']: line['test'] for line in lines if line['config'] == name}
     columns = {figure: digits, **further}
     head = ['arm', *columns, f'difference in {figure} by seed', 'mean difference', 'p', 'seeds']
     rows = [f'| {" | ".join(head)} |', '| :-- ' + '| --: ' * (len(head) - 1) + '|']
-    for arm in (arm for arm, (kind, _) in ARMS.items() if kind in runs_of(name)):
+    for arm, (_, _, control) in ((arm, of) for arm, of in ARMS.items() if of[0] in runs_of(name)):
         cells = [_spread(Spread.of(test[arm][key] for test in found.values()), d) for key, d in columns.items()]
         scores = {seed: test[arm][figure] for seed, test in found.items()}
-        paired = compare(scores, {seed: test[CONTROL][figure] for seed, test in found.items()})
-        if arm == CONTROL:
+        paired = compare(scores, {seed: test[control][figure] for seed, test in found.items()})
+        if arm == control:
             cells += ['–', '–', '–']
         else:
             by_seed = ', '.join(f'{value:+.{digits + 1}f}' for value in paired.by_seed.values())

@@ -2,6 +2,8 @@
 
     python tools/model_converters/bae.py nyu.pt --out bae_nyuv2-normal.safetensors
     python tools/test.py configs/baselines/bae_nyuv2-normal.py bae_nyuv2-normal.safetensors
+    python tools/test.py configs/baselines/bae_nyuv2-normal.py bae_scannet.safetensors \
+        --cfg-options model.decode_head.norm=BN
 
 CHECKPOINT is their own file: nyu.pt (group normalisation) or scannet.pt (batch normalisation). Every tensor of it has a
 place or is an error that names it; nothing is left out. Nothing in the file is run.
@@ -14,7 +16,7 @@ ImageNet's mean and standard deviation, which is the data preprocessor's busines
 on 30,907 images, not on the 795 of the official split: compare it with models of that set only.
 """
 
-from door import converter_parser, parsed, parts_table
+from converter_command import converter_parser, parsed, parts_table
 
 from mmdiff2in1.apis.bae_checkpoint import ConvertedBae, convert_bae
 from mmdiff2in1.apis.vpd_checkpoint import write_state

@@ -1,7 +1,7 @@
 """Turn a surface-normal checkpoint that iDisc published into one of ours, to test it, or to go on training from it.
 
     python tools/model_converters/idisc.py nyunormals_swinlarge.pt --out idisc_nyuv2-normal.safetensors
-    python tools/test.py CONFIG idisc_nyuv2-normal.safetensors
+    python tools/test.py configs/baselines/idisc_nyuv2-normal.py idisc_nyuv2-normal.safetensors
 
 CHECKPOINT is iDisc's own file, of the normals model on a Swin transformer. Every tensor of it has a place, is an index
 that follows from the size of the window and is left out, or is an error that names it. Nothing in the file is run.
@@ -15,7 +15,7 @@ bicubically where ours is bilinear (its authors put that at about 0.1 points), a
 variance in the norms of its patches, mergings and outputs, where iDisc's adds 1e-6.
 """
 
-from door import converter_parser, parsed, parts_table
+from converter_command import converter_parser, parsed, parts_table
 
 from mmdiff2in1.apis.idisc_checkpoint import ConvertedIDisc, convert_idisc
 from mmdiff2in1.apis.vpd_checkpoint import write_state

@@ -2,7 +2,8 @@
 
     python tools/model_converters/vpd.py vpd_ade20k.pth --diffusion stable-diffusion-1.5 --out vpd_ade20k.safetensors
     python tools/test.py configs/baselines/vpd_ade20k.py vpd_ade20k.safetensors
-    python tools/model_converters/vpd.py vpd_nyu.pth --diffusion v1-5-pruned-emaonly.safetensors --out vpd_nyu.pth
+    python tools/model_converters/vpd.py vpd_nyu.pth --diffusion v1-5-pruned-emaonly.safetensors --out nyu-depth.pth
+    python tools/test.py configs/baselines/vpd_nyu-depth.py nyu-depth.pth
 
 CHECKPOINT is VPD's own file, of segmentation (mmseg 0.x) or of depth; which of the two is seen from its names. VPD does
 not store the text encoder, the decoder of the VAE and, for depth, the last layers of the U-Net: they come from
@@ -22,7 +23,7 @@ lines do inside the model; train on crops of 480 × 480, and test with windows o
 
 import argparse
 
-from door import converter_parser, parsed
+from converter_command import converter_parser, parsed
 
 from mmdiff2in1.apis.vpd_checkpoint import VAE_TOLERANCE, ConvertedVPD, convert_vpd, write_state
 from mmdiff2in1.apis.vpd_layouts import LAYOUTS, some

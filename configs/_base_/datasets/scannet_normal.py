@@ -1,6 +1,6 @@
 """ScanNet's frames with FrameNet's normals to train with; NYUv2's 654 test images to test on (another domain).
 
-data/scannet/scannet-frames/scene0000_00/frame-000000-{color,normal}.png
+data/scannet/scannet-frames/scene0000_00/frame-000000-{color,normal,orient-mask}.png
 data/scannet/splits/train.txt   python tools/dataset_converters/framenet_splits.py
 data/nyuv2/test/{img,norm}/     see nyuv2_normal.py
 """

@@ -7,7 +7,7 @@ import numpy as np
 
 from .problem import Problem
 
-NEAR, FAR = 0.2, 20.0  # metres: the median depth of an indoor image lies between
+NEAR, FAR = 0.5, 20.0  # metres: the median depth of an indoor image lies between
 FULL = 65535
 SATURATED = 0.001  # a share of pixels with the largest number that no scene has by accident
 

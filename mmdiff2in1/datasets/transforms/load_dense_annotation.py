@@ -61,11 +61,12 @@ class LoadDenseAnnotation(BaseTransform):
         path = results[self.task.path_key]
         try:
             raw = read_map(path, self.backend_args)
-            if results.get('valid_mask_path') is not None:
+            # The stored label of a synthetic sample would know itself what it knows, and be in our frame.
+            of_the_set = 'label_kind' not in results
+            if of_the_set and results.get('valid_mask_path') is not None:
                 raw = where_known(raw, read_map(results['valid_mask_path'], self.backend_args))
             array = self.task.decode(raw)
-            # The stored label of a synthetic sample would be in our frame.
-            if results.get('label_axes') is not None and 'label_kind' not in results:
+            if of_the_set and results.get('label_axes') is not None:
                 array = self.task.reorient(array, results['label_axes'])
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
@@ -87,8 +88,13 @@ def read_map(path: str, backend_args: dict | None = None) -> np.ndarray:
         ValueError: Not such a file.
     """
     data = fileio.get(path, backend_args=backend_args)
+    if not data:
+        raise ValueError('expected an image or a .npy file, found an empty one')
     if path.endswith('.npy'):
-        return np.load(io.BytesIO(data), allow_pickle=False)
+        try:
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        except EOFError as error:
+            raise ValueError('expected a whole .npy file, found the beginning of one') from error
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
         raise ValueError('expected an image file, found something that OpenCV cannot read')

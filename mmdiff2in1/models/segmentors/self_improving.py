@@ -122,7 +122,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
                 self.creator, seen_by_creator, samples, self.task, size, self.min_confidence
             )
         if hasattr(self.exploiter, 'conditioned'):
-            seen = self.exploiter.conditioned(seen, [sample.metainfo for sample in data_samples])
+            seen = self.exploiter.conditioned(seen, [each.metainfo for each in data_samples])
         kinds = [Kind('synthetic', index, samples, synthetic_weight)]
         if not all(synthetic):
             index, samples = _chosen(data_samples, [not flag for flag in synthetic], inputs.device)
@@ -162,7 +162,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     def predictor(self, data: dict) -> Callable[[str], list]:
         """'creator' or 'exploiter' → what `val_step` gives for a batch while that model is evaluated.
 
-        Preprocessor and, in test mode 'whole', frozen features run once for both. Data samples are copies.
+        Preprocessor and, in test mode 'whole', frozen features run once for both; data samples are copies.
         """
         data = self.data_preprocessor(data, False)
         if self.test_cfg.get('mode', 'whole') == 'whole' and not self.test_cfg.get('flip', False):

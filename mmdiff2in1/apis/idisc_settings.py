@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .backbones.hf_backbone import HFBackbone
-from .decode_heads.idisc_head import IDiscHead
+from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
+from mmdiff2in1.models.decode_heads.idisc_head import IDiscHead
 
 SWIN, HEAD = 'backbone.model.', 'decode_head.'
 HEADS = 4
