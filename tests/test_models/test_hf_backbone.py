@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import DefaultScope
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoBackbone, EfficientNetModel, SwinForImageClassification
 
@@ -235,3 +237,36 @@ def test_efficientnet_b5_has_the_published_shapes():
     assert backbone.out_channels == [24, 40, 64, 176, 2048] and backbone.strides == [2, 4, 8, 16, 32]
     assert sum(p.numel() for p in backbone.parameters()) == 30_389_784 - 2_049_000
     assert sum(p.numel() for p in backbone.parameters() if not p.requires_grad) == 2 * 2048  # the norm behind it
+
+
+@pytest.mark.parametrize('frozen', [True, False])
+def test_creator_and_exploiter_share_a_frozen_backbone(frozen):
+    """One run of it per mixed batch, once in memory, and the losses of a backbone that is run for each."""
+    task = dict(type='SurfaceNormal', kappa=True)
+    head = dict(type='FCNHead', in_channels=64, channels=8, in_index=3, num_convs=1, dropout_ratio=0)
+    segmentor = dict(
+        type='DenseEstimator',
+        task=task,
+        backbone=dict(type='HFBackbone', model=dict(model_type='swin', **TINY['swin']), frozen=frozen),
+        decode_head=dict(type='DenseTaskHead', task=task, head=head),
+        data_preprocessor=dict(type='DenseDataPreProcessor', size=(64, 64)),
+        test_cfg=dict(mode='whole'),
+    )
+    model = MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=segmentor)).train()
+    shared = model.creator.backbone.model is model.exploiter.backbone.model
+    assert shared == frozen
+    runs = []
+    for backbone in {
+        id(each.model): each.model for each in (model.creator.backbone, model.exploiter.backbone)
+    }.values():
+        backbone.register_forward_hook(lambda *_: runs.append(1))
+    samples = []
+    for synthetic in (False, True):
+        sample = SegDataSample(metainfo=dict(img_shape=(64, 64), synthetic=synthetic))
+        normals = torch.nn.functional.normalize(torch.randn(3, 64, 64), dim=0)
+        samples.append(sample.set_data(dict(gt_normal_map=PixelData(data=normals))) or sample)
+    losses = model.loss(torch.randn(2, 3, 64, 64), samples)
+    assert len(runs) == (1 if frozen else 2)
+    assert all(value.isfinite() for value in losses.values())
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    assert any(p.grad is not None for p in model.exploiter.backbone.parameters()) is not frozen

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoBackbone, AutoConfig, EfficientNetModel
 
 from .efficientnet_levels import level_ends, level_maps, prepare
+from .frozen_features import FrozenFeatures
 
 PROBE_SIDE = 448
 """A multiple of every usual patch size and stride (14, 16, 32, 64)."""
@@ -38,7 +39,7 @@ class HFBackbone(BaseModule):
         pretrained: A folder whose weights are loaded into the `model` of a dict.
         out_indices: Which maps to give. EfficientNet: levels 0 to 4; others: as transformers counts its stages, 0 being
             the stem. None: of every stride the last one.
-        frozen: Nothing is trained, and norms keep their statistics.
+        frozen: Nothing is trained, norms keep their statistics, and θ_C and θ_E share its maps.
 
     Attributes:
         out_channels: Widths of the maps.
@@ -81,9 +82,24 @@ class HFBackbone(BaseModule):
             self.model.get_parameter(name).requires_grad_(False)
         self.train()
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) → one map per index."""
-        return _maps(self.model, images, self.out_indices)
+    def frozen_modules(self) -> list[nn.Module]:
+        """Modules that no training changes; θ_C and θ_E hold the same objects."""
+        return [self.model] if self.frozen else []
+
+    def frozen_features(self, images: Tensor) -> Tensor | FrozenFeatures:
+        """The maps of a frozen model, which θ_C and θ_E share; else the images, (B, 3, H, W)."""
+        if not self.frozen:
+            return images
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        with torch.no_grad():
+            return FrozenFeatures(size, pyramid=_maps(self.model, images, self.out_indices))
+
+    def forward(self, inputs: Tensor | FrozenFeatures) -> tuple[Tensor, ...]:
+        """Images (B, 3, H, W), or what :meth:`frozen_features` made of them → one map per index."""
+        found = self.frozen_features(inputs) if isinstance(inputs, Tensor) else inputs
+        if isinstance(found, FrozenFeatures) and found.pyramid is not None:
+            return found.pyramid
+        return _maps(self.model, found, self.out_indices)
 
     def train(self, mode: bool = True) -> 'HFBackbone':
         """As every module; a frozen one stays in evaluation mode."""
