@@ -7,8 +7,7 @@
 
 Warm-up: VPD's recipe (``baselines/vpd_nyu-depth.py``). 5,000 synthetic images at T = 600; a tenth of VPD's steps in the
 self-improving stage, whose settings are those of ``vpd_ade20k.py``. A synthetic image keeps the kind of scene of its
-source, has no stripes of depth, and no pseudo label
-on the white frame of NYUv2's images.
+source, has no stripes of depth, and no pseudo label on the white frame of NYUv2's images.
 
 Expected score: not yet measured.
 """

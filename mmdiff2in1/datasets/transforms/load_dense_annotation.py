@@ -20,9 +20,9 @@ class LoadDenseAnnotation(BaseTransform):
     needs; mmseg's `RandomCrop` can be used as it is.
 
     What the data set says about its files is obeyed: `label_axes` (another frame of normals), `valid_mask_path` (a file
-    that is 0 where the map is not known), `valid_box` (top, bottom,
-    left, right as fractions of height and width: there is never ground truth outside, so there must be no pseudo label
-    either; becomes `gt_valid_region`). A synthetic sample without a stored label gets a map that says nothing.
+    that is 0 where the map is not known), `valid_box` (top, bottom, left, right as fractions of height and width: there
+    is never ground truth outside, so there must be no pseudo label either; becomes `gt_valid_region`). A synthetic
+    sample without a stored label gets a map that says nothing.
 
     Args:
         task: What the map is, a TASK_UTILS config.
