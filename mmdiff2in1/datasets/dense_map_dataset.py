@@ -49,6 +49,8 @@ class DenseMapDataset(BaseSegDataset):
     """
 
     METAINFO: dict = dict(classes=(), palette=[])
+    check_files = True
+    """Whether files that are not there are an error at once; a report of all that is wrong switches it off."""
 
     def __init__(
         self,
@@ -97,7 +99,8 @@ class DenseMapDataset(BaseSegDataset):
             kind = self.name_prefixes[0] + '*' + self.img_suffix
             raise FileNotFoundError(f'{where}: found no images, expected {kind}; check data_root, part and layout')
         pairs = [self._with_mask(pair) for pair in pairs]
-        self._check_files(pairs)
+        if self.check_files:
+            self._check_files(pairs)
         return [pair | self._facts(pair['img_path']) for pair in pairs]
 
     def _found(self) -> Iterable[dict[str, str]]:

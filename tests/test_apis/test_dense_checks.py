@@ -206,6 +206,16 @@ class TestNormalSets:
         with pytest.raises(ValueError, match='found no value in any of the 3 maps read'):
             check_data(config(folder, 'normal_map_path'))
 
+    def test_a_missing_map_hides_nothing_else(self, folder, normals):
+        maps = self.maps(normals)
+        maps[2] = maps[2][:-1]
+        write_maps(folder, maps)
+        (folder / 'maps/0.png').unlink()
+        found = problems(config(folder, 'normal_map_path'), 'error')
+        assert found['missing-label'].file.endswith('maps/0.png') and found['size'].file.endswith('maps/2.png')
+        with pytest.raises(ValueError, match=r'maps/0.png: found no such file'):
+            check_data(config(folder, 'normal_map_path'))
+
     def test_empty_map_and_other_size(self, folder, normals):
         maps = self.maps(normals)
         maps[0], maps[2] = maps[0] * 0, maps[2][:-1]

@@ -167,7 +167,7 @@ def _dense_values(info: Mapping, key: str, label: np.ndarray, task: DenseTask, f
         if info.get('valid_mask_path') is not None:
             label = where_known(label, read_map(info['valid_mask_path']))
         array = task.decode(label)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         step = 'Convert the file, or leave its key out of data_prefix'
         facts.problems.append(Problem('error', 'label-values', path, str(error), f'a {task.name} map', step))
         return

@@ -118,6 +118,7 @@ def _list(part: DataPart) -> None:
         if part.problems:
             return
         if later:
+            dataset.check_files = False  # of our own sets: each missing file is to be named
             dataset.serialize_data = False  # it serves worker processes, and fails on an empty list
             dataset.full_init()
         part.problems += [] if len(dataset) else [_empty(dataset)]
