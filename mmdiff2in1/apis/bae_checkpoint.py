@@ -12,8 +12,8 @@ from mmdiff2in1.diffusion.weight_files import WeightFile
 from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
 from mmdiff2in1.models.decode_heads.bae_normal_head import BaeNormalHead
 
-from .bae_names import DECODER, kind_of, our_names
-from .vpd_layouts import some
+from .bae_names import DECODER, STARTS, our_names
+from .vpd_layouts import kind_of, some
 
 EFFICIENTNET_B5: dict[str, Any] = dict(
     model_type='efficientnet',
@@ -60,7 +60,7 @@ def convert_bae(path: str | Path, encoder: dict[str, Any] | None = None) -> Conv
     shapes = {name: file.shapes[full] for name, full in names.items()}
     if f'{DECODER}out_conv_res1.0.weight' not in shapes:
         raise ValueError(
-            f'{path} is no checkpoint of Bae et al. with point heads; found {kind_of(names)} '
+            f'{path} is no checkpoint of Bae et al. with point heads; found {kind_of(names, STARTS)} '
             f'({some(sorted({name.split(".")[0] for name in names}))})'
         )
     places = our_names(shapes)

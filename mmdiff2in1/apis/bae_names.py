@@ -60,14 +60,11 @@ def _our_name(name: str, order: dict[tuple[int, int], int], expanding: set[tuple
     return None
 
 
-def kind_of(names: Iterable[str]) -> str:
-    """What a file with tensors of these names is, for an error."""
-    starts = {
-        'encoder.original_model.': 'another decoder on this encoder (AdaBins, or the baseline without point heads?)',
-        'original_model.': 'the encoder alone',
-        'conv_stem.': 'an EfficientNet alone',
-        f'{HEAD}point_heads.': 'a checkpoint of mmdiff2in1, which needs no conversion',
-        'exploiter.': 'a self-improving checkpoint of mmdiff2in1, which needs no conversion',
-    }
-    names = list(names)
-    return next((kind for start, kind in starts.items() if any(n.startswith(start) for n in names)), 'another layout')
+STARTS = {
+    'encoder.original_model.': 'another decoder on this encoder (AdaBins, or the baseline without point heads?)',
+    'original_model.': 'the encoder alone',
+    'conv_stem.': 'an EfficientNet alone',
+    f'{HEAD}point_heads.': 'a checkpoint of mmdiff2in1, which needs no conversion',
+    'exploiter.': 'a self-improving checkpoint of mmdiff2in1, which needs no conversion',
+}
+"""Beginnings of names → what a file with such tensors is, for an error."""

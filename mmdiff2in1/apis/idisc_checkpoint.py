@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdiff2in1.apis.idisc_settings import HEAD, SWIN, Shapes, head_settings, needed_shapes, swin_settings
 from mmdiff2in1.diffusion.weight_files import WeightFile
 
-from .idisc_names import LEFT_OUT, kind_of, our_names, their_name
-from .vpd_layouts import some
+from .idisc_names import LEFT_OUT, STARTS, our_names, their_name
+from .idisc_settings import HEAD, SWIN, Shapes, head_settings, needed_shapes, swin_settings
+from .vpd_layouts import kind_of, some
 
 UNUSED = f'{SWIN}swin.layernorm.'
 """The norm after the last stage, which transformers' Swin has, and whose output its backbone never gives."""
@@ -51,7 +51,7 @@ def convert_idisc(path: str | Path) -> ConvertedIDisc:
     names = {name.removeprefix('module.'): name for name in file.shapes}
     if not any(name.startswith('pixel_encoder.patch_embed.') for name in names):
         raise ValueError(
-            f'{path} is no checkpoint of iDisc on a Swin transformer; found {kind_of(names)} '
+            f'{path} is no checkpoint of iDisc on a Swin transformer; found {kind_of(names, STARTS)} '
             f'({some(sorted({name.split(".")[0] for name in names}))})'
         )
     left_out = [name for name in names if LEFT_OUT.fullmatch(name)]

@@ -4,9 +4,8 @@ Their decoder counts resolutions and layers from 1, ours from 0; both count reso
 """
 
 import re
-from collections.abc import Iterable
 
-from mmdiff2in1.apis.idisc_settings import HEAD, SWIN
+from .idisc_settings import HEAD, SWIN
 
 LEFT_OUT = re.compile(r'pixel_encoder\.layers\.\d+\.blocks\.\d+\.attn\.relative_position_index')
 """Indices, which follow from the size of the window."""
@@ -83,15 +82,12 @@ def _renamed(name: str, rules: list[tuple[str, str, int]]) -> str | None:
     return None
 
 
-def kind_of(names: Iterable[str]) -> str:
-    """What a file with tensors of these names is, for an error."""
-    starts = {
-        'pixel_encoder.layer1.': 'iDisc on a ResNet',
-        'pixel_encoder.conv_stem.': 'iDisc on an EfficientNet',
-        'pixel_encoder.original_model.': 'iDisc on an EfficientNet',
-        'patch_embed.': 'a Swin transformer alone',
-        f'{HEAD}partitioning.': 'a checkpoint of mmdiff2in1, which needs no conversion',
-        'exploiter.': 'a self-improving checkpoint of mmdiff2in1, which needs no conversion',
-    }
-    names = list(names)
-    return next((kind for start, kind in starts.items() if any(n.startswith(start) for n in names)), 'another layout')
+STARTS = {
+    'pixel_encoder.layer1.': 'iDisc on a ResNet',
+    'pixel_encoder.conv_stem.': 'iDisc on an EfficientNet',
+    'pixel_encoder.original_model.': 'iDisc on an EfficientNet',
+    'patch_embed.': 'a Swin transformer alone',
+    f'{HEAD}partitioning.': 'a checkpoint of mmdiff2in1, which needs no conversion',
+    'exploiter.': 'a self-improving checkpoint of mmdiff2in1, which needs no conversion',
+}
+"""Beginnings of names → what a file with such tensors is, for an error."""

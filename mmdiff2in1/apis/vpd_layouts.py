@@ -1,7 +1,7 @@
 """Where VPD's two kinds of checkpoints keep what, and what it is called in our segmentor."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,12 @@ def task_of_file(path: Path, names: Iterable[str], asked: str | None = None) -> 
     if asked not in (None, found):
         raise ValueError(f'{path} is a {found} checkpoint of VPD, and {asked} was asked for')
     return found
+
+
+def kind_of(names: Iterable[str], starts: Mapping[str, str]) -> str:
+    """What a file with tensors of these names is, for an error; `starts`: beginning of a name → kind."""
+    names = list(names)
+    return next((kind for start, kind in starts.items() if any(n.startswith(start) for n in names)), 'another layout')
 
 
 def some(names: list[str]) -> str:

@@ -133,7 +133,7 @@ def _sums(p: Tensor, g: Tensor) -> list[float]:
         (p.log10() - g.log10()).abs(),
         *(ratio < 1.25**power for power in (1, 2, 3)),
     )
-    return [float(term.sum()) for term in terms]
+    return torch.stack([term.sum().double() for term in terms]).tolist()
 
 
 def _figures(sums: Sequence[float]) -> dict[str, float]:

@@ -70,8 +70,10 @@ class SurfaceNormalMetric(BaseMetric):
             if not self.results:
                 self._counts, self._counts_of_last = _no_counts(), _no_counts()
             angles = angular_errors(sample['pred_normal_map']['data'], sample['gt_normal_map']['data'])
-            below = [int((angles < threshold).sum()) for threshold in self.thresholds]
-            self.results.append((angles.numel(), float(angles.sum()), float(angles.square().sum()), *below))
+            below = [(angles < threshold).sum().double() for threshold in self.thresholds]
+            # One transfer for all of them.
+            sums = torch.stack([angles.sum(), angles.square().sum(), *below]).tolist()
+            self.results.append((angles.numel(), *sums))
             self._counts += self._counts_of_last
             bins = (angles * BINS_PER_DEGREE).long().clamp(max=BINS - 1)
             self._counts_of_last = torch.bincount(bins, minlength=BINS).cpu()

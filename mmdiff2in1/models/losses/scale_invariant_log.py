@@ -44,12 +44,7 @@ class ScaleInvariantLogLoss(nn.Module):
         self.variance_focus = variance_focus
         self.per_image = per_image
         self.eps = eps
-        self._loss_name = loss_name
-
-    @property
-    def loss_name(self) -> str:
-        """Key in the dict of losses."""
-        return self._loss_name
+        self.loss_name = loss_name
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar in float32 (float64 for float64); 0 if no pixel is valid.
