@@ -59,7 +59,7 @@ class Job:
 
     def arms(self, task: str) -> list[Arm]:
         """Arms of a task, without the control."""
-        if task == 'depth' and self.block != 'main':
+        if task == 'depth' and self.block == 'knobs':
             return []
         if self.block == 'camvid':
             wanted = ('self-distillation', 'Diff-2-in-1', 'Diff-2-in-1, best')
@@ -84,7 +84,8 @@ JOBS = [
     *(Job('ready', 'scenes', 60, seed, TWO) for seed in range(3)),
     # A U-Net of its own for every task.
     *(Job('finetune', 'scenes', 60, seed, (task,)) for seed in range(3) for task in reversed(TWO)),
-    *(Job('range', 'scenes', labels, seed, TWO) for seed in range(3) for labels in (20, 200, 600)),
+    *(Job('range', 'scenes', labels, seed, TWO) for seed in range(5) for labels in (20, 200, 600)),
+    *(Job('range', 'scenes', labels, seed, ('depth',)) for seed in range(3) for labels in (20, 200, 600)),
     *(Job('camvid', 'camvid', labels, seed, ('semantic_segmentation',)) for seed in range(3) for labels in (60, 250)),
 ]
 
