@@ -12,7 +12,8 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from mmdiff2in1.apis.pretraining import PretrainingOptions, pretrain
+from mmdiff2in1.apis.pretraining import pretrain
+from mmdiff2in1.apis.pretraining_options import PretrainingOptions
 
 HELP = {
     'images': 'folder of images, searched recursively',

@@ -11,9 +11,9 @@ from torch import Tensor
 from mmdiff2in1.diffusion.weight_files import WeightFile
 from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
 from mmdiff2in1.models.decode_heads.bae_normal_head import BaeNormalHead
+from mmdiff2in1.name_lists import kind_of, listed, some
 
 from .bae_names import DECODER, STARTS, our_names
-from .vpd_layouts import kind_of, some
 
 EFFICIENTNET_B5: dict[str, Any] = dict(
     model_type='efficientnet',
@@ -81,8 +81,7 @@ def convert_bae(path: str | Path, encoder: dict[str, Any] | None = None) -> Conv
         ],
     }
     if any(wrong.values()):
-        listed = '; '.join(f'{kind} {len(which)}: {some(which)}' for kind, which in wrong.items() if which)
-        raise ValueError(f'{path} is not a checkpoint that Bae et al. published: tensors {listed}')
+        raise ValueError(f'{path} is not a checkpoint that Bae et al. published: tensors {listed(wrong)}')
     values = file.read('')
     state = {}
     for name, place in places.items():

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from mmdiff2in1.diffusion.weight_files import unpickled
 from mmdiff2in1.models.segmentors.parameter_pairs import named_tensors
-
-LISTED = 8  # keys of each kind shown in an error
+from mmdiff2in1.name_lists import some
 
 
 def read_checkpoint(path: str | Path) -> dict[str, dict]:
@@ -37,7 +36,7 @@ def read_checkpoint(path: str | Path) -> dict[str, dict]:
         found = unpickled(path, mmap=True)  # moments of the optimizer stay on the disk
     state = found.get('state_dict', found) if isinstance(found, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        names = ', '.join(map(str, list(state)[:LISTED])) or type(found).__name__
+        names = some([*map(str, state)]) if state else type(found).__name__
         raise ValueError(f'checkpoint {path} holds {names}; expected a state dict, or one under the key state_dict')
     state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
     return dict(state_dict=state, meta=found.get('meta', {}) if 'state_dict' in found else {})
@@ -73,7 +72,7 @@ def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> 
     if missing or unexpected:
         raise RuntimeError(
             f'checkpoint {path} does not fit the {type(model).__name__} of the config:\n'
-            f'  missing {len(missing)}: {_some(missing)}\n  unexpected {len(unexpected)}: {_some(unexpected)}\n'
+            f'  missing {len(missing)}: {some(missing)}\n  unexpected {len(unexpected)}: {some(unexpected)}\n'
             'Use the config that it was trained with (the one beside it in its work dir)'
         )
     if kept:
@@ -97,7 +96,3 @@ def _frozen_names(model: nn.Module) -> set[str]:
     modules = [module for each in backbones if hasattr(each, 'frozen_modules') for module in each.frozen_modules()]
     frozen = {id(tensor) for module in modules for _, tensor in named_tensors(module)}
     return {name for name, tensor in named_tensors(model) if id(tensor) in frozen}
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:LISTED]) + (', …' if len(names) > LISTED else '') if names else 'none'

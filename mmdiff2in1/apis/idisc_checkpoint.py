@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from mmdiff2in1.diffusion.weight_files import WeightFile
+from mmdiff2in1.name_lists import kind_of, listed, some
 
 from .idisc_names import LEFT_OUT, STARTS, our_names, their_name
 from .idisc_settings import HEAD, SWIN, Shapes, head_settings, needed_shapes, swin_settings
-from .vpd_layouts import kind_of, some
 
 UNUSED = f'{SWIN}swin.layernorm.'
 """The norm after the last stage, which transformers' Swin has, and whose output its backbone never gives."""
@@ -75,9 +75,8 @@ def convert_idisc(path: str | Path) -> ConvertedIDisc:
         ],
     }
     if any(wrong.values()):
-        listed = '; '.join(f'{kind} {len(found)}: {some(found)}' for kind, found in wrong.items() if found)
         raise ValueError(
-            f'{path} is not a normals checkpoint that iDisc published on a Swin transformer: tensors {listed}'
+            f'{path} is not a normals checkpoint that iDisc published on a Swin transformer: tensors {listed(wrong)}'
         )
     values = file.read('')
     state: dict[str, Tensor] = {}

@@ -18,8 +18,9 @@ from mmdiff2in1.diffusion.ldm_names import diffusers_names
 from mmdiff2in1.diffusion.weight_files import WeightFile
 from mmdiff2in1.models.backbones.text_adapter import TextAdapter
 from mmdiff2in1.models.vpd_heads import HEAD, depth_modules, segmentation_modules
+from mmdiff2in1.name_lists import listed
 
-from .vpd_layouts import ABSENT, ADAPTER, DIFFUSION, LAYOUTS, TOKENS, Layout, some, task_of_file
+from .vpd_layouts import ABSENT, ADAPTER, DIFFUSION, LAYOUTS, TOKENS, Layout, task_of_file
 
 VAE_TOLERANCE = 2e-3
 """Of the largest entry of a tensor: storing it in half precision changes it by less."""
@@ -92,10 +93,9 @@ def convert_vpd(path: str | Path, diffusion: str | Path, task: str | None = None
         ],
     }
     if any(wrong.values()):
-        listed = '; '.join(f'{kind} {len(found)}: {some(found)}' for kind, found in wrong.items() if found)
         raise ValueError(
             f'{path} is not the {task} checkpoint that VPD published, or {diffusion} is not the Stable Diffusion that '
-            f'it was trained from (1.5 in the published ones): tensors {listed}'
+            f'it was trained from (1.5 in the published ones): tensors {listed(wrong)}'
         )
     state, values = model.state_dict(prefix=DIFFUSION), file.read('')
     difference = _vae_difference(state, {place: values[names[name]] for name, place in places.items()})

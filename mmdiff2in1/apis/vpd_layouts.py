@@ -1,14 +1,14 @@
 """Where VPD's two kinds of checkpoints keep what, and what it is called in our segmentor."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmdiff2in1.models.vpd_heads import HEAD
+from mmdiff2in1.name_lists import kind_of, some
 
 TOKENS, ADAPTER, DIFFUSION = 'backbone.tokens', 'backbone.text_adapter.', 'backbone.diffusion.'
-LISTED = 5  # names of each kind shown in an error
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,11 @@ def task_of_file(path: Path, names: Iterable[str], asked: str | None = None) -> 
     names = list(names)
     found = next((task for task, layout in LAYOUTS.items() if any(n.startswith(layout.unet) for n in names)), None)
     if found is None:
-        kind = next((kind for start, kind in OTHERS.items() if any(n.startswith(start) for n in names)), None)
         raise ValueError(
             f'{path} is no checkpoint of VPD: it has no tensors under '
-            f'{" or ".join(layout.unet for layout in LAYOUTS.values())}; found {kind or "tensors of another layout"} '
-            f'({some(sorted({name.split(".")[0] for name in names}))})'
+            f'{" or ".join(layout.unet for layout in LAYOUTS.values())}; found '
+            f'{kind_of(names, OTHERS)} ({some(sorted({name.split(".")[0] for name in names}))})'
         )
     if asked not in (None, found):
         raise ValueError(f'{path} is a {found} checkpoint of VPD, and {asked} was asked for')
     return found
-
-
-def kind_of(names: Iterable[str], starts: Mapping[str, str]) -> str:
-    """What a file with tensors of these names is, for an error; `starts`: beginning of a name → kind."""
-    names = list(names)
-    return next((kind for start, kind in starts.items() if any(n.startswith(start) for n in names)), 'another layout')
-
-
-def some(names: list[str]) -> str:
-    """The first few names."""
-    return ', '.join(names[:LISTED]) + (', …' if len(names) > LISTED else '')

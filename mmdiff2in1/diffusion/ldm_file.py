@@ -15,6 +15,8 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from mmdiff2in1.name_lists import listed
+
 from .architectures import BETAS
 from .ldm_text import SDXL_TEXT, TEXT, is_open_clip, text_encoder_config, text_encoder_state
 from .parts import Parts
@@ -205,9 +207,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> None
         'of another shape': [name for name in both if _sides(expected[name]) != _sides(found[name])],
     }
     if any(wrong.values()):
-        raise ValueError(
-            '; '.join(f'{kind} {len(names)}: {", ".join(names[:5])}' for kind, names in wrong.items() if names)
-        )
+        raise ValueError(listed(wrong))
     state = {name: value.to(dtype, copy=True).reshape(expected[name]) for name, value in state.items()}
     model.load_state_dict(state, assign=True)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmdiff2in1.name_lists import listed
+
 from .latent_diffusion import LatentDiffusion
 from .weight_files import WeightFile
 
 DIFFUSION = 'backbone.diffusion.'
-LISTED = 5  # names of each kind shown in an error
 
 
 def stored_tensors(file: WeightFile, model: str = 'creator') -> dict[str, Tensor]:
@@ -41,9 +42,8 @@ def load_stored(diffusion: LatentDiffusion, stored: dict[str, Tensor], place: st
         'of another shape': [n for n, tensor in stored.items() if n in own and own[n].shape != tensor.shape],
     }
     if any(wrong.values()):
-        listed = (f'{kind} {len(names)}: {", ".join(names[:LISTED])}' for kind, names in wrong.items() if names)
         raise ValueError(
-            f'{place} does not fit the diffusion model of the config: {"; ".join(listed)}. Use the config and the '
+            f'{place} does not fit the diffusion model of the config: {listed(wrong)}. Use the config and the '
             'weights that its training began with'
         )
     for name, tensor in stored.items():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mmdiff2in1.apis.pretraining import PretrainingOptions, pretrain
+from mmdiff2in1.apis.pretraining import pretrain
+from mmdiff2in1.apis.pretraining_options import PretrainingOptions
 from mmdiff2in1.diffusion import LatentDiffusion
 
 

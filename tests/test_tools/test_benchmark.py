@@ -16,6 +16,7 @@ sys.path.append(str(TOOLS))  # at the end: tools/test.py is not the standard lib
 import benchmark as tool  # noqa: E402
 from benchmarks import costs, estimate, options, page, presets, tables, timing  # noqa: E402
 from benchmarks.cells import OPTIONS, Cell, cell_of, product_of  # noqa: E402
+from benchmarks.heads import build_head, features_of, samples_of  # noqa: E402
 from benchmarks.model import build_segmentor  # noqa: E402
 from benchmarks.queue import finished, read_records, run_cells  # noqa: E402
 from benchmarks.worker import measure_cell  # noqa: E402
@@ -128,6 +129,26 @@ def test_steps_are_made_of_their_parts():
     # Of two images one is labelled by another forward pass, from shared latents.
     labelling = flops('mixed', batch=2) - 2 * flops('finetune')
     assert flops('features') - encode < labelling < flops('frozen') - encode
+
+
+def test_a_head_costs_what_its_convolutions_do():
+    cell, operations = Cell('vpd-depth-predict', size=64, batch=2), 0
+    head = build_head(cell, 'meta')
+
+    def add(layer, inputs, output):
+        nonlocal operations
+        # A transposed convolution multiplies each of its inputs with the whole kernel, another one each output.
+        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        operations += 2 * layer.weight.numel() * places.shape[0] * places.shape[2] * places.shape[3]
+
+    for layer in head.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(add)
+    head.predict(features_of(head, cell, 'meta'), samples_of(head, cell, 'meta'))
+    assert costs.model_flops(cell) == operations
+    # The weights' gradient costs as much again, and so does that of the inputs but for the first layers'.
+    training = costs.model_flops(Cell('vpd-depth', size=64, batch=2))
+    assert 2.5 * operations < training < 3 * operations
 
 
 def test_memory_in_closed_form():
@@ -273,7 +294,7 @@ def test_a_line_of_somebody_else_is_named(tmp_path):
         finished(tmp_path / 'out.jsonl')
 
 
-@pytest.mark.parametrize('case', ['features', 'frozen', 'mixed', 'create', 'ema'])
+@pytest.mark.parametrize('case', ['features', 'frozen', 'mixed', 'create', 'ema', 'idisc', 'vpd-depth-predict'])
 def test_every_case_can_be_measured(case, monkeypatch):
     # In this process: neither is its memory to be limited, nor is it to be ended first.
     monkeypatch.setattr('benchmarks.worker._dies_first', lambda: None)

@@ -371,7 +371,7 @@ def test_other_files_are_recognised(tmp_path, weights, vpd):
     for name, kind in (
         ('model.diffusion_model.out.2.bias', 'Stable Diffusion itself'),
         ('backbone.diffusion.unet.conv_in.bias', 'a checkpoint of mmdiff2in1'),
-        ('backbone.layer1.0.bias', 'tensors of another layout'),
+        ('backbone.layer1.0.bias', 'another layout'),
     ):
         save_file({name: torch.zeros(1)}, tmp_path / 'other.safetensors')
         with pytest.raises(ValueError, match=f'is no checkpoint of VPD: .*found {kind}'):

@@ -14,11 +14,12 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdiff2in1.engine.self_improving_hook import SelfImprovingHook
 
 from .cells import Cell
+from .heads import build_head, features_of, samples_of
 from .model import CAPTION, CLASSES, build_diffusion, build_segmentor
 from .options import computing, prepare
 
@@ -34,6 +35,8 @@ class Job:
 
 def make_job(cell: Cell) -> Job:
     """Builds model and data of a cell on its device."""
+    if cell.head:
+        return _head(cell)
     return dict(
         features=_features, frozen=_training, finetune=_training, mixed=_training, create=_creation, ema=_average
     )[cell.case](cell)
@@ -53,15 +56,33 @@ def _features(cell: Cell) -> Job:
 def _training(cell: Cell) -> Job:
     """One optimizer step: losses, backward, AdamW (VPD's)."""
     model = prepare(build_segmentor(cell, cell.device, self_improving=cell.case == 'mixed'), cell)
+    images, samples = _images(cell), _samples(cell)
+    return _optimizing(cell, model, lambda: model.parse_losses(model.loss(images, samples))[0])
+
+
+def _head(cell: Cell) -> Job:
+    """A decode head alone: an optimizer step, or its prediction."""
+    model = prepare(build_head(cell, cell.device), cell)
+    features, samples = features_of(model, cell, cell.device), samples_of(model, cell, cell.device)
+    if cell.case == cell.head:
+        return _optimizing(cell, model, lambda: model.total_loss(features, samples))
+
+    def step() -> None:
+        with torch.no_grad(), computing(cell):
+            model.predict(features, samples)
+
+    return Job(step, step)
+
+
+def _optimizing(cell: Cell, model: nn.Module, loss: Callable[[], Tensor]) -> Job:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fused = True if 'fused-adamw' in cell.options else None
     optimizer = OptimWrapper(torch.optim.AdamW(trained, lr=8e-5, weight_decay=0.01, fused=fused))
-    images, samples = _images(cell), _samples(cell)
 
     def step() -> None:
         with computing(cell):
-            losses = model.loss(images, samples)
-        optimizer.update_params(model.parse_losses(losses)[0])
+            total = loss()
+        optimizer.update_params(total)
 
     return Job(step, step)
 

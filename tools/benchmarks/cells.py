@@ -12,7 +12,15 @@ CASES = {
     'mixed': 'training step of the self-improving stage, half of the batch labelled by θ_C; U-Net fine-tuned',
     'create': 'creation of images: VAE encode, U-Net calls, VAE decode',
     'ema': 'one update of θ_C by SelfImprovingHook, U-Net fine-tuned',
+    'bae': "training step of Bae et al.'s decoder with its adapter alone, on features of the U-Net that are at hand",
+    'bae-predict': 'its prediction, which refines every pixel: that of a test and of a pseudo label',
+    'idisc': "training step of iDisc's head alone",
+    'idisc-predict': 'its prediction',
+    'vpd-depth': "training step of VPD's depth head alone",
+    'vpd-depth-predict': 'its prediction',
 }
+HEADS = ('bae', 'idisc', 'vpd-depth')
+HEAD_CASES = tuple(f'{head}{end}' for head in HEADS for end in ('', '-predict'))
 PRECISIONS = {
     'fp32': 'full single precision',
     'tf32': 'single precision, matrix products in TensorFloat-32 (GPUs)',
@@ -26,7 +34,7 @@ OPTIONS = {
     'math-attention': 'scaled_dot_product_attention without fusion',
     'fused-adamw': 'AdamW(fused=True)',
 }
-TRAINING = ('frozen', 'finetune', 'mixed')
+TRAINING = ('frozen', 'finetune', 'mixed', *HEADS)
 MODELS = ('stable-diffusion-1.5', 'tiny')
 
 
@@ -68,6 +76,12 @@ class Cell:
     def regime(self) -> str:
         """Of the backbone."""
         return 'finetune' if self.case in ('finetune', 'mixed', 'ema') else 'frozen'
+
+    @property
+    def head(self) -> str | None:
+        """The one of HEADS that is measured alone; None: other things are."""
+        name = self.case.removesuffix('-predict')
+        return name if name in HEADS else None
 
     def record(self) -> dict[str, Any]:
         """As it stands in the JSON lines; `cell_of` reads it back."""
@@ -119,4 +133,5 @@ def sensible(cell: Cell) -> bool:
         or (cell.precision == 'tf32' and cell.device == 'cpu')
         or (cell.case == 'ema' and cell.precision != 'fp32')
         or (cell.case == 'mixed' and cell.batch % 2)
+        or (cell.head and {'compile', 'math-attention'} & {*cell.options})
     )

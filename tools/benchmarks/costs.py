@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmdiff2in1.models import FrozenFeatures
 
 from .cells import Cell
+from .heads import build_head, features_of, samples_of
 from .model import build_diffusion, build_segmentor, tokens_of
 
 
@@ -60,6 +61,8 @@ def known_costs(model: str, size: int) -> dict[str, int]:
 
 @cache
 def _per_image(cell: Cell) -> int:
+    if cell.head:
+        return _head(cell)
     if cell.case == 'create':
         call, _, encode, decode, text = known_costs(cell.model, cell.size).values()
         return encode + cell.calls * call + decode + text
@@ -92,6 +95,16 @@ def _segmentor(cell: Cell, whole: bool, backward: bool) -> int:
                 logits.sum().backward()
 
     return count(run)
+
+
+def _head(cell: Cell) -> int:
+    """Of a head alone, with the gradient of its features left out."""
+    model = build_head(cell, 'meta').eval()  # a single image is too few for batch statistics, and costs the same
+    features, samples = features_of(model, cell, 'meta'), samples_of(model, cell, 'meta')
+    if cell.case == cell.head:
+        return count(lambda: model.total_loss(features, samples).backward())
+    model.requires_grad_(False)
+    return count(lambda: model.predict(features, samples))
 
 
 def _meta_inputs(diffusion: Any, size: int) -> tuple[Tensor, Tensor, Tensor]:

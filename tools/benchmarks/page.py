@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mmdiff2in1.atomic import complete_lines, write_atomically
 
-from .costs import known_costs
+from .cells import HEAD_CASES, Cell
+from .costs import known_costs, model_flops
 from .queue import read_records
 from .tables import NONE, Record, cell_table, goal_table, markdown, peak_table
 
@@ -30,6 +31,8 @@ All tables of this page are made from the JSON lines beside it:
 - of peak: TFLOP/s over the largest rate of square matrix products in the same precision, measured in the same way.
 - memory: on a GPU of tensors (torch.cuda.max_memory_allocated), on a CPU of the whole process. on paper: what
   `--dry-run` says before. A GB is 2^30 bytes. A limit of 16 GB leaves 0.75 GB to CUDA itself.
+- Heads alone: on random features of the U-Net, as configs/_base_/models/{bae,idisc,vpd_depth}_sd.py have them; the
+  head's name is a training step, with `-predict` it is what a test or a pseudo label costs.
 - Of the options only gradient checkpointing is a field of a config (`backbone.gradient_checkpointing`); the others are
   options of this tool until a GPU has shown a gain.
 """
@@ -66,7 +69,10 @@ def write_page(folder: Path) -> Path:
 
 
 def _costs(model: str, size: int) -> str:
-    rows = [[name, f'{flops / 1e12:.3f}'] for name, flops in known_costs(model, size).items()]
+    costs = known_costs(model, size) | {
+        f'head alone: {case}': model_flops(Cell(case, model=model, size=size)) for case in HEAD_CASES
+    }
+    rows = [[name, f'{flops / 1e12:.3f}'] for name, flops in costs.items()]
     return f'## Costs per image\n\n{markdown([f"{model}, {size} × {size}", "TFLOP"], rows)}\n'
 
 

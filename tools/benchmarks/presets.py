@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .cells import Cell, product_of
+from .cells import HEAD_CASES, Cell, product_of
 
 
 def cpu(**common: Any) -> list[Cell]:
@@ -16,6 +16,7 @@ def cpu(**common: Any) -> list[Cell]:
         *make(['ema'], ['fp32']),
         *make(['features'], ['fp32'], options=[('channels_last',), ('math-attention',)]),
         *make(['finetune'], ['fp32']),
+        *make(HEAD_CASES, ['fp32', 'bf16']),
     ]
 
 
@@ -43,6 +44,7 @@ def gpu(**common: Any) -> list[Cell]:
         *make(['create'], ['bf16-weights'], [8, 2], calls=[20]),
         *make(['finetune'], ['bf16'], [4], options=[('fused-adamw',), ('checkpointing', *best[0])]),
     ]
+    cells += make(HEAD_CASES, ['bf16'], [1, 4])
     lean = [('checkpointing', 'fused-adamw')]
     for memory in (24.0, 16.0):
         cells += make(['finetune'], ['bf16'], [1, 2, 4], options=lean, memory=[memory])
@@ -60,6 +62,7 @@ def tiny(**common: Any) -> list[Cell]:
     return [
         *make(['matmul', 'features', 'frozen', 'finetune', 'mixed', 'ema'], ['fp32', 'bf16'], [2]),
         *make(['create'], ['fp32', 'bf16', 'bf16-weights'], [2], calls=[4]),
+        *make(HEAD_CASES, ['fp32'], [2]),
         *make(['finetune'], ['fp32'], [2], options=[('checkpointing',), ('channels_last',), ('math-attention',)]),
     ]
 

@@ -19,7 +19,7 @@ from converter_command import converter_parser, parsed, parts_table
 
 from mmdiff2in1.apis.idisc_checkpoint import ConvertedIDisc, convert_idisc
 from mmdiff2in1.apis.vpd_checkpoint import write_state
-from mmdiff2in1.apis.vpd_layouts import some
+from mmdiff2in1.name_lists import some
 
 PARTS = {
     'Swin': 'backbone.',
@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(f'{args.checkpoint}: iDisc, normals\n\n{parts_table(converted.state, PARTS)}\n')
-    print(f'left out: {len(converted.left_out)} of the file ({some(converted.left_out) or "none"})')
-    print(f'added: {len(converted.added)} that nothing reads ({some(converted.added) or "none"})\n')
+    print(f'left out: {len(converted.left_out)} of the file ({some(converted.left_out)})')
+    print(f'added: {len(converted.added)} that nothing reads ({some(converted.added)})\n')
     print(f'{config_lines(converted)}\n')
     write_state(args.out, converted.state)
     print(f'written: {args.out}')

@@ -26,7 +26,8 @@ import argparse
 from converter_command import converter_parser, parsed
 
 from mmdiff2in1.apis.vpd_checkpoint import VAE_TOLERANCE, ConvertedVPD, convert_vpd, write_state
-from mmdiff2in1.apis.vpd_layouts import LAYOUTS, some
+from mmdiff2in1.apis.vpd_layouts import LAYOUTS
+from mmdiff2in1.name_lists import some
 
 PARTS = {
     'U-Net': ('backbone.diffusion.unet.',),
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(f'{args.checkpoint}: VPD, {converted.task}\n\n{table(converted)}\n')
-    print(f'left out: {len(converted.left_out)} of the file ({some(converted.left_out) or "none"})')
+    print(f'left out: {len(converted.left_out)} of the file ({some(converted.left_out)})')
     print(f'VAE encoder against --diffusion: largest difference {converted.vae_difference:.1e} of an entry\n')
     if converted.vae_difference > VAE_TOLERANCE:
         print(

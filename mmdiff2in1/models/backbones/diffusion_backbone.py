@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -27,6 +26,7 @@ from .class_prompt import prompt_tokens, shown_tokens
 from .feature_config import feature_config, resolved_taps
 from .frozen_features import FrozenFeatures
 from .input_range import check_range
+from .shown_latents import noised, shown_latents
 from .text_adapter import TextAdapter
 
 REGIMES = ('frozen', 'finetune')
@@ -141,7 +141,7 @@ class DiffusionBackbone(BaseModule):
             self._range_checked = True
         size = tuple(images.shape[-2:])
         with torch.no_grad(), bf16_autocast(self.bf16, images.device):
-            frozen = FrozenFeatures(size, latents=self._latents(images))
+            frozen = FrozenFeatures(size, latents=shown_latents(self.diffusion, self.feature, images, self.training))
             if self._trains or self.feature.tokens == 'category':
                 return frozen
             return FrozenFeatures(size, pyramid=self._perceive(frozen))
@@ -176,7 +176,7 @@ class DiffusionBackbone(BaseModule):
         latents = creation.latents
         if not self.feature.latent_scale:
             latents = latents / self.diffusion.vae.config.scaling_factor
-        return FrozenFeatures(size, latents=self._noised(latents))
+        return FrozenFeatures(size, latents=noised(self.diffusion, self.feature, latents, self.training))
 
     def wanted(self) -> dict:
         """Arguments of :meth:`LatentDiffusion.features` that this backbone reads."""
@@ -212,31 +212,6 @@ class DiffusionBackbone(BaseModule):
     def _trains(self) -> bool:
         """Whether something behind the latents is trained."""
         return self.regime == 'finetune' or self.text_adapter is not None
-
-    def _generators(self, batch: Tensor, seed: int) -> list[torch.Generator] | None:
-        """In eval mode every sample has the same fixed draw, so that a prediction depends on its image alone."""
-        return None if self.training else [torch.Generator(batch.device).manual_seed(seed) for _ in batch]
-
-    def _latents(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        multiple = self.diffusion.multiple
-        right, bottom = -width % multiple, -height % multiple
-        if right or bottom:
-            mode = 'replicate' if self.feature.padding == 'cropped' else 'constant'
-            images = F.pad(images, (0, right, 0, bottom), mode=mode)
-        generators = self._generators(images, seed=0) if self.feature.posterior == 'sample' else None
-        return self._noised(
-            self.diffusion.encode(images, self.feature.posterior, self.feature.latent_scale, generators)
-        )
-
-    def _noised(self, latents: Tensor) -> Tensor:
-        if not self.feature.noise:
-            return latents
-        generators = self._generators(latents, seed=1) or [None] * len(latents)
-        noise = torch.stack(
-            [torch.randn(z.shape, generator=g, device=z.device) for z, g in zip(latents, generators, strict=True)]
-        )
-        return self.diffusion.schedule.add_noise(latents, noise, self._timesteps(latents))
 
     def _timesteps(self, latents: Tensor) -> Tensor:
         return torch.full((len(latents),), self.feature.timestep, device=latents.device)

@@ -15,6 +15,8 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoBackbone, AutoConfig, EfficientNetModel
 
+from mmdiff2in1.name_lists import some
+
 from .efficientnet_levels import level_ends, level_maps, prepare
 from .frozen_features import FrozenFeatures
 
@@ -149,7 +151,7 @@ def _model(config: Any, out_indices: list[int], folder: str | None = None) -> nn
         if missing:
             raise ValueError(
                 f'{folder}: {len(missing)} parameters of {family.__name__} are missing or of another shape: '
-                f'{", ".join(missing[:5])}; is it a checkpoint of that model, and does `model` describe it?'
+                f'{some(missing)}; is it a checkpoint of that model, and does `model` describe it?'
             )
         new, unused = (sorted(found[key]) for key in ('missing_keys', 'unexpected_keys'))
         print_log(f'{folder}: loaded; new, from initialisation: {new}; not used: {unused}', 'current')

@@ -9,9 +9,9 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor
 
-from .parameter_pairs import shared_names
+from mmdiff2in1.name_lists import some
 
-LISTED = 5  # names of each side shown in an error
+from .parameter_pairs import shared_names
 
 
 def drop_second_copies(model: Any, state_dict: dict, prefix: str, local_metadata: dict) -> None:
@@ -43,7 +43,7 @@ def complete(model: Any, state_dict: dict, prefix: str) -> None:
     if not_shared:
         print_log(
             f'The checkpoint stores {len(not_shared)} tensors for the exploiter only, for example '
-            f'{", ".join(not_shared[:LISTED])}: the creator takes the same values.',
+            f'{some(not_shared)}: the creator takes the same values.',
             logger='current',
             level=logging.WARNING,
         )
@@ -70,14 +70,10 @@ def _refuse_foreign(state_dict: dict, prefix: str, expected: dict[str, Any], fou
                 return
     raise RuntimeError(
         'No weight of the checkpoint fits the model. '
-        f'Found {len(found)} keys: {_some(found)}. '
-        f'Expected {len(expected)} keys of the wrapped segmentor: {_some(list(expected))}, plain or below `exploiter.` '
+        f'Found {len(found)} keys: {some(found)}. '
+        f'Expected {len(expected)} keys of the wrapped segmentor: {some(list(expected))}, plain or below `exploiter.` '
         'and `creator.`. Load a checkpoint of this segmentor config, or change `segmentor` to the one it was made with.'
     )
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:LISTED]) + (', …' if len(names) > LISTED else '') if names else 'none'
 
 
 def _of_inner_preprocessor(key: str, prefix: str) -> bool:
