@@ -11,7 +11,7 @@ reduce_zero_label, another ignore index), labels without any class, images of va
 classes that never occur, fields of the config that contradict the data. Depth and normal labels are read as the tasks
 of this package store them: vectors that have no unit length, normals in another frame than the data set declares (which
 one fits, of all 48), depth of 8 bits, in another unit, with 65535 in the place of 0. Synthetic samples are not read
-here: tools/synthesize.py CONFIG --verify does that.
+here: tools/synthesize.py CONFIG --out STORE --verify does that.
 
 Writes OUT/report.json (everything) and OUT/overlays.png (labels over images, with the classes: look at it). Files are
 only read. Exit status 0: no errors, there may be warnings; 1: errors.

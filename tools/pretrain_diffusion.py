@@ -19,7 +19,7 @@ HELP = {
     'images': 'folder of images, searched recursively',
     'captions': 'JSONL file, one {"image": name, "caption": text} per image; without it captions are empty',
     'out': 'where the finished diffusers folder goes',
-    'work_dir': 'logs, checkpoints and sample grids',
+    'work_dir': 'logs, checkpoints and sample grids; default: work_dirs/pretraining/NAME_OF_OUT',
     'size': 'image height and width in pixels (multiples of 16 with the default widths)',
     'widths': 'channels of the U-Net levels, fine to coarse; all but the finest attend to the caption',
     'layers': 'residual layers per U-Net level',

@@ -3,14 +3,16 @@
     python tools/synthesize.py CONFIG --dry-run                     what would be made, and what it costs
     python tools/synthesize.py CONFIG --preview 16 --T 200,400,600  one contact sheet: which T suits these images?
     python tools/synthesize.py CONFIG --out data/synthetic          create; run it again to go on where it stopped
+    python tools/synthesize.py CONFIG --out data/synthetic --show 8 one contact sheet of what is there
     python tools/synthesize.py CONFIG --out data/synthetic --verify find and remove damaged files
     torchrun --nproc-per-node 4 tools/synthesize.py CONFIG          several processes share the work
 
 The sources are the images of train_dataloader.dataset, the settings stand in stages.synthesis of the config; the flags
 below replace them. T says how much is re-invented: a small T keeps the scene and changes textures, a T near T_max
 (1000) keeps almost nothing. Resuming is the default behaviour: finished samples are never made twice, and killed at any
-moment a run loses at most the batch in hand. The output is a folder with manifest.jsonl, images/ and labels/; a
-SyntheticSampleDataset(store=<folder>) trains on it.
+moment a run loses at most the batch in hand. The output is a folder with manifest.jsonl (source, caption, T, seed and
+hashes of each sample), images/ and labels/; a SyntheticSampleDataset(store=<folder>) trains on it. The labels hold
+"ignore" everywhere: θ_C labels a sample anew whenever it is used.
 """
 
 import argparse
@@ -20,8 +22,10 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
 from PIL import Image
 
+from mmdiff2in1.apis.stages import store_of
 from mmdiff2in1.synthesis import (
     SampleStore,
     batches_of,
@@ -35,6 +39,7 @@ from mmdiff2in1.synthesis import (
 from mmdiff2in1.synthesis.from_config import DTYPES, Job
 from mmdiff2in1.synthesis.images import load_image
 from mmdiff2in1.synthesis.plan import timestep_choices
+from mmdiff2in1.synthesis.sources import build_real_dataset, list_images
 from mmdiff2in1.visualization import contact_sheet
 
 MAX_COLUMNS = 12
@@ -43,13 +48,18 @@ MAX_COLUMNS = 12
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config with train_dataloader and stages.synthesis')
-    parser.add_argument('--out', type=Path, help='folder of the samples (default: <work dir>/synthetic)')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='folder of the samples (default: the store of the training set, else <work dir>/synthetic)',
+    )
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/<name of the config>')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='replace any entry of the config: a.b=c')
 
     what = parser.add_argument_group('instead of creating').add_mutually_exclusive_group()
     what.add_argument('--dry-run', action='store_true', help='print the plan; nothing is written')
     what.add_argument('--preview', type=int, metavar='N', help='draw N sources with one column per T, nothing else')
+    what.add_argument('--show', type=int, metavar='N', help='draw N sources and what was created from them')
     what.add_argument('--verify', action='store_true', help='name damaged samples and remove them')
     what.add_argument('--prune', action='store_true', help='remove samples that the plan does not ask for')
 
@@ -73,9 +83,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     cfg = load_config(args)
-    out = args.out or Path(cfg.work_dir) / 'synthetic'
+    out = args.out or store_of(cfg, Path(cfg.work_dir)) or Path(cfg.work_dir) / 'synthetic'
     if args.verify:
         verify(SampleStore(out))
+        return
+    if args.show is not None:
+        show(cfg, SampleStore(out), args.show)
         return
     rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
     job = prepare(cfg, int(os.environ.get('LOCAL_RANK', rank)))
@@ -157,6 +170,36 @@ def preview(job: Job, count: int, file: Path) -> None:
         title=f'{plans[0][0].num_calls} U-Net calls, {plans[0][0].solver}, guidance {plans[0][0].guidance_scale:g}',
     )
     file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(file)
+    print(f'written: {file}')
+
+
+def show(cfg: Config, store: SampleStore, count: int) -> None:
+    """One contact sheet of the store: a source in each row, and its samples beside it."""
+    samples: dict[str, list[dict]] = {}
+    for record in store.finished().values():
+        if record.get('image'):
+            samples.setdefault(record['source'], []).append(record)
+    if not samples:
+        raise SystemExit(f'{store.folder} holds no samples; name the store with --out, or create them first')
+    chosen = sorted(samples)[:: max(1, len(samples) // max(1, count))][: max(1, count)]
+    columns = min(MAX_COLUMNS, max(len(samples[source]) for source in chosen))
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    root = Path(list_images(build_real_dataset(cfg))[0] or '.')
+    rows: list[list[np.ndarray | None]] = []
+    for source in chosen:
+        made = sorted(samples[source], key=lambda record: (record['T'], record['seed']))[:columns]
+        file = root / source
+        first = load_image(file, tuple(made[0]['size'])) if source and file.is_file() else None
+        pictures = [np.asarray(Image.open(store.path(record, 'image')).convert('RGB')) for record in made]
+        rows.append([first, *pictures, *[None] * (columns - len(pictures))])
+    sheet = contact_sheet(
+        rows,
+        row_captions=[samples[source][0]['caption'] or '(no caption)' for source in chosen],
+        column_captions=['source', *(f'sample {number + 1}' for number in range(columns))],
+        title=f'{sum(map(len, samples.values()))} samples of {len(samples)} sources',
+    )
+    file = store.folder / 'samples.png'
     Image.fromarray(sheet).save(file)
     print(f'written: {file}')
 

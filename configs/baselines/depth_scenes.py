@@ -6,4 +6,6 @@ m, θ_E 0.511 ± 0.005.
 
 _base_ = ['../diff2in1/depth_scenes.py']
 
-stages = dict(synthesis=None)
+# Beside the run that it is compared with, on the same warm-up.
+work_dir = 'work_dirs/depth_scenes-baseline'
+stages = dict(synthesis=None, warmup=dict(work_dir='work_dirs/depth_scenes/warmup'))

@@ -5,4 +5,6 @@ Expected score: see ``configs/diff2in1/vpd_camvid.py``.
 
 _base_ = ['../diff2in1/vpd_camvid.py']
 
-stages = dict(synthesis=None)
+# Beside the run that it is compared with, on the same warm-up.
+work_dir = 'work_dirs/vpd_camvid-baseline'
+stages = dict(synthesis=None, warmup=dict(work_dir='work_dirs/vpd_camvid/warmup'))

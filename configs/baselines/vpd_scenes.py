@@ -9,4 +9,6 @@ Expected score, test mIoU over five seeds with a lighter head: 55.7 ± 0.8, with
 
 _base_ = ['../diff2in1/vpd_scenes.py']
 
-stages = dict(synthesis=None)
+# Beside the run that it is compared with, on the same warm-up.
+work_dir = 'work_dirs/vpd_scenes-baseline'
+stages = dict(synthesis=None, warmup=dict(work_dir='work_dirs/vpd_scenes/warmup'))

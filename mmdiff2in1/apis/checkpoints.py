@@ -60,7 +60,7 @@ def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> 
     checkpoint = read_checkpoint(path)
     state = checkpoint['state_dict']
     if not hasattr(model, 'exploiter'):
-        state = _of_one_model(state, which)
+        state = of_one_model(state, which)
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -80,7 +80,7 @@ def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> 
     return checkpoint['meta']
 
 
-def _of_one_model(state: dict[str, Tensor], which: str) -> dict[str, Tensor]:
+def of_one_model(state: dict[str, Tensor], which: str) -> dict[str, Tensor]:
     """θ_C's or θ_E's tensors of a self-improving checkpoint under plain names; what both share lies below exploiter."""
     if not any(name.startswith('exploiter.') for name in state):
         return state

@@ -143,6 +143,8 @@ def _class_shares(report: PartReport, raw: np.ndarray, rules: LabelRules, classe
     ):
         found = f'{len(report.absent)} of {K} classes in no label: {_few(report.absent)}'
         step = 'The model cannot learn or be scored on them; check the class names, and reduce_zero_label'
+        if raw[255] and not rules.reduce_zero_label and rules.ignore_index == 255:
+            step += '. 255 is ignored: if it is the foreground of your masks, write it as the number of its class'
         yield Problem('warning', 'absent-classes', report.images, found, 'each class at least once', step)
 
 

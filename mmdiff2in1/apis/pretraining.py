@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +56,16 @@ def pretrain(options: PretrainingOptions) -> Path:
         raise ValueError(
             f'{options.images} holds {len(images.names)} images; at least 5 are needed, one to validate on'
         )
+    work_dir = options.work_dir or str(Path('work_dirs', 'pretraining', Path(options.out).name))
+    options = replace(options, work_dir=work_dir)
+    digest = images.digest()
     torch.manual_seed(options.seed)
     diffusion = initial_diffusion(options, images.captions).to(get_device())
     if any(side % diffusion.multiple for side in options.size):
         raise ValueError(f'size {options.size}: height and width must be multiples of {diffusion.multiple}')
     if options.vae_iters:
         autoencoder = AutoencoderObjective(diffusion.vae.requires_grad_(True), bf16=options.bf16)
-        _train_stage('vae', autoencoder, images, options, options.vae_iters, options.vae_lr)
+        _train_stage('vae', autoencoder, images, digest, options, options.vae_iters, options.vae_lr)
 
     diffusion.requires_grad_(True).vae.requires_grad_(False).eval()
     latents = LatentCaptions(images, diffusion)
@@ -70,9 +73,8 @@ def pretrain(options: PretrainingOptions) -> Path:
         dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500),
         SampleGridHook(diffusion, images.captions[:16], options.size),
     ]
-    _train_stage(
-        'unet', DenoisingObjective(diffusion, bf16=options.bf16), latents, options, options.iters, options.lr, hooks
-    )
+    denoising = DenoisingObjective(diffusion, bf16=options.bf16)
+    _train_stage('unet', denoising, latents, digest, options, options.iters, options.lr, hooks)
     if is_main_process():
         diffusion.save_folder(options.out, torch.float16)
         settings = {k: v for k, v in asdict(options).items() if k not in PLACES}
@@ -97,13 +99,17 @@ def _train_stage(
     name: str,
     objective: BaseModel,
     data: Dataset,
+    digest: str,
     options: PretrainingOptions,
     iters: int,
     lr: float,
     hooks: Sequence = (),
 ) -> None:
-    """Trains ``objective`` in ``<work_dir>/<name>`` unless that is finished; afterwards it holds the final weights."""
-    deciding = {k: v for k, v in asdict(options).items() if k not in (*PLACES, 'val_interval')}
+    """Trains ``objective`` in ``<work_dir>/<name>`` unless that is finished; afterwards it holds the final weights.
+
+    ``digest`` is that of the images and captions that ``data`` was made from.
+    """
+    deciding = {k: v for k, v in asdict(options).items() if k not in (*PLACES, 'val_interval')} | dict(data=digest)
     if name == 'vae':
         deciding = {k: v for k, v in deciding.items() if k not in ('iters', 'lr')}
     fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

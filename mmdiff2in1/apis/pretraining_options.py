@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 PLACES = ('images', 'captions', 'out', 'work_dir', 'resume')
-"""Options that say where things are; the others decide the result."""
+"""Options that say where things are; the others decide the result, and so do the images and captions themselves."""
 
 
 @dataclass
@@ -14,7 +14,7 @@ class PretrainingOptions:
         images: Folder of images.
         captions: JSONL with a caption per image, or None.
         out: Where the finished diffusers folder goes.
-        work_dir: Logs, checkpoints, sample grids.
+        work_dir: Logs, checkpoints, sample grids; None: ``work_dirs/pretraining/<name of out>``.
         size: Image height and width in pixels.
         widths: Channels of the U-Net's levels, fine to coarse; all but the finest attend to the tokens.
         layers: Residual layers per level of the U-Net.
@@ -35,7 +35,7 @@ class PretrainingOptions:
     images: str
     out: str
     captions: str | None = None
-    work_dir: str = 'work_dirs/pretraining'
+    work_dir: str | None = None
     size: tuple[int, int] = (64, 64)
     widths: tuple[int, ...] = (32, 64, 96, 128)
     layers: int = 1

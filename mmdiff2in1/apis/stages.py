@@ -4,9 +4,11 @@
 """
 
 import copy
+import logging
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 
 from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.synthesis.from_config import CREATOR
@@ -51,14 +53,21 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
             f'stages.synthesis makes samples, but train_dataloader.dataset is a {loader.dataset.get("type")}; wrap it: '
             "dataset = dict(_delete_=True, type='SyntheticSampleDataset', dataset=_base_.train_dataloader.dataset)"
         )
+    if cfg.stages.get('synthesis') and not (cfg.stages.get('warmup') or cfg.get('load_from')):
+        print_log(
+            'neither stages.warmup nor load_from: θ_C labels the created images before it has learned anything; name a '
+            'trained checkpoint in load_from, or give stages.warmup=dict(train_cfg=…, param_scheduler=…)',
+            'current',
+            logging.WARNING,
+        )
 
 
 def store_of(cfg: Config, work_dir: Path) -> Path | None:
     """Where the synthetic samples of a run are: the dataset's own ``store``, else a folder of the work dir; or None."""
-    store = cfg.train_dataloader.dataset.get('store')
+    store = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('store')
     if store is not None:
         return Path(store)
-    return work_dir / 'synthetic' if cfg.stages.get('synthesis') else None
+    return work_dir / 'synthetic' if (cfg.get('stages') or {}).get('synthesis') else None
 
 
 def warmup_config(cfg: Config, work_dir: Path) -> Config:

@@ -23,6 +23,7 @@ from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_confi
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
+from .channel_check import check_channels
 from .checkpoints import load_weights
 from .creating import check_creation, create_samples
 from .data_check import check_data
@@ -180,7 +181,9 @@ def build_runner(cfg: Config) -> Runner:
     cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
-    return Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
+    check_channels(unwrapped(runner.model))
+    return runner
 
 
 def _seed_augmentation(cfg: Config) -> None:

@@ -19,7 +19,7 @@ from mmdiff2in1.datasets.stream_keys import StreamKey
 from mmdiff2in1.datasets.synthetic_records import SourceImage, SourceIndex, draw, unwrapped
 from mmdiff2in1.synthesis.store import SampleStore
 
-CURE = 'run tools/synthesize.py CONFIG --verify to remove what is damaged, then once more to make it again'
+CURE = 'run tools/synthesize.py CONFIG --out {} --verify to remove what is damaged, then without it to make it again'
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class SyntheticSampleDataset(Dataset):
         except Exception as error:
             file = Path(sample.image)
             if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sample.image_sha256:
-                raise RuntimeError(f'{file} is missing or damaged; {CURE}') from error
+                raise RuntimeError(f'{file} is missing or damaged; {CURE.format(self.store.folder)}') from error
             error.add_note(f'while loading synthetic sample {sample.sample_id} ({file}, {sample.label})')
             raise
 
@@ -191,9 +191,8 @@ class SyntheticSampleDataset(Dataset):
             chosen = {record['sample_id'] for record in records}
             problems = [str(problem) for problem in self.store.verify() if problem.sample_id in chosen]
         if problems:
-            raise RuntimeError(
-                f'{folder}: {len(problems)} of {len(records)} samples are damaged: {"; ".join(problems[:3])}; {CURE}'
-            )
+            found = f'{folder}: {len(problems)} of {len(records)} samples are damaged: {"; ".join(problems[:3])}'
+            raise RuntimeError(f'{found}; {CURE.format(folder)}')
         sources = SourceIndex(self.dataset)
         return [
             _Sample(

@@ -1,5 +1,6 @@
 """Images of a folder with optional captions, held in memory, for training a diffusion model from scratch."""
 
+import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +60,12 @@ class ImageCaptionFolder(Dataset):
             image = image.resize(resized, Image.Resampling.LANCZOS)
         left, top = (image.width - width) // 2, (image.height - height) // 2
         return np.asarray(image.crop((left, top, left + width, top + height))).transpose(2, 0, 1)
+
+    def digest(self) -> str:
+        """SHA-256 of all pixels and captions."""
+        found = hashlib.sha256(self.images.numpy().tobytes())
+        found.update('\n'.join(self.captions).encode())
+        return found.hexdigest()
 
     def __len__(self) -> int:
         return 2 * len(self.names)

@@ -6,6 +6,9 @@ from mmengine.optim import OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+LAYER_DECAY = {'decay_rate', 'decay_type', 'num_layers'}
+"""Keys of `paramwise_cfg` that only mmseg's constructors for layer-wise decay read."""
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ExploiterOptimWrapperConstructor:
@@ -17,7 +20,8 @@ class ExploiterOptimWrapperConstructor:
         optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor',
                              base_constructor='LearningRateDecayOptimizerConstructor', optimizer=…, paramwise_cfg=…)
 
-    Raises TypeError for a model without `exploiter`, KeyError for an unknown `base_constructor`.
+    Raises TypeError for a model without `exploiter`, KeyError for an unknown `base_constructor`, and ValueError for
+    settings of layer-wise decay without one.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -67,5 +71,12 @@ class GroupedOptimWrapperConstructor:
 def _base(optim_wrapper_cfg: dict, paramwise_cfg: dict | None) -> Any:
     """The constructor that `base_constructor` names, mmengine's default without it."""
     cfg = optim_wrapper_cfg.copy()
-    name = cfg.pop('base_constructor', 'DefaultOptimWrapperConstructor')
+    name = cfg.pop('base_constructor', None)
+    decay = sorted(LAYER_DECAY & set(paramwise_cfg or {}))
+    if name is None and decay:
+        raise ValueError(
+            f"paramwise_cfg holds {', '.join(decay)}, which mmengine's default constructor does not read; name the one "
+            "that does: base_constructor='LearningRateDecayOptimizerConstructor', for example"
+        )
+    name = name or 'DefaultOptimWrapperConstructor'
     return OPTIM_WRAPPER_CONSTRUCTORS.build(dict(type=name, optim_wrapper_cfg=cfg, paramwise_cfg=paramwise_cfg))

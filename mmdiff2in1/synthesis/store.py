@@ -154,7 +154,8 @@ class SampleStore:
 
     @property
     def _cure(self) -> str:
-        return 'run tools/synthesize.py CONFIG --verify to remove what is damaged; the next run makes it again'
+        command = f'tools/synthesize.py CONFIG --out {self.folder} --verify'
+        return f'run {command} to remove what is damaged; the next run makes it again'
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob('manifest.rank*.jsonl'))

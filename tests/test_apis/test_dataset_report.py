@@ -218,6 +218,17 @@ def test_classes_that_never_occur(ade):
     assert not problems(config(ade, **more), limit=1)
 
 
+def test_masks_of_0_and_255(ade):
+    """The commonest masks of people's own: the foreground would be ignored."""
+    for part in ('training', 'validation'):
+        for file in (ade / 'annotations' / part).iterdir():
+            write_label(file, np.arange(H * W) % 2 * 255)
+    own = dict(kind='BaseSegDataset', metainfo=dict(classes=['background', 'pond']), reduce_zero_label=False)
+    (problem,) = problems(config(ade, **own))['warning', 'absent-classes', 'train']
+    assert problem.found == '1 of 2 classes in no label: pond'
+    assert problem.next_step.endswith('the foreground of your masks, write it as the number of its class')
+
+
 def test_same_image_in_train_and_val(ade):
     shutil.copy(ade / 'images/training/2.jpg', ade / 'images/validation/0.jpg')
     problem = the_one(config(ade), 'error', 'leak', 'val')

@@ -1,5 +1,7 @@
 """A batch size of all processes together, and what the chain says of processes that cannot share it."""
 
+from types import SimpleNamespace
+
 import pytest
 from mmengine.config import Config
 from tiny_ade20k import ROOT
@@ -23,8 +25,10 @@ def test_a_test_needs_no_share(monkeypatch):
     cfg = Config.fromfile(ROOT / 'configs/diff2in1/vpd_ade20k.py')
     cfg.update(train_cfg=None, val_cfg=None, test_cfg=None, launcher='none', work_dir='unused')
     monkeypatch.setattr('mmdiff2in1.apis.training.get_world_size', lambda: 8)
-    monkeypatch.setattr('mmdiff2in1.apis.training.Runner.from_cfg', lambda given: given)
-    assert build_runner(cfg).train_dataloader.batch_size == 2
+    monkeypatch.setattr(
+        'mmdiff2in1.apis.training.Runner.from_cfg', lambda given: SimpleNamespace(cfg=given, model=None)
+    )
+    assert build_runner(cfg).cfg.train_dataloader.batch_size == 2
 
 
 def test_without_it_mmengines_batch_size_counts():

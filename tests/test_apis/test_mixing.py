@@ -1,5 +1,6 @@
 """The README's promise to mmseg users: an existing config, wrapped, trains in a plain mmengine runner."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,26 +39,35 @@ log_processor = dict(by_epoch=False)
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=12))
 custom_imports = dict(imports=['mmdiff2in1.components'], allow_failed_imports=False)
 """
-WRAPPED = """
-_base_ = ['base.py']
-model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)
-train_dataloader = dict(
-    batch_sampler=dict(type='MixedBatchSampler'),
-    dataset=dict(
-        _delete_=True, type='SyntheticSampleDataset', dataset=_base_.train_dataloader.dataset, store='{store}',
-        mix=dict(added=2)))
-optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor')
-custom_hooks = [dict(type='SelfImprovingHook', alpha=0.5, samples_per_update=40)]
-stages = dict(synthesis=dict(diffusion='{weights}', captions='{data}/train/captions.jsonl', num_calls=2,
-                             samples_per_image=1, size=32))
-"""
+README = (Path(__file__).parents[2] / 'README.md').read_text()
+# What the README shows, with the places and numbers of a tiny training put in.
+CHANGES = {
+    "'my_config.py'": "'base.py'",
+    'data/my_synthetic': '{store}',
+    '/path/to/a/diffusers/folder': '{weights}',
+    "'captions.jsonl'": "'{data}/train/captions.jsonl'",
+    'added=4': 'added=2',
+    'num_calls=50': 'num_calls=2',
+    'size=512': 'size=32',
+    'val_cfg = ': '# ',  # the base has no validation
+    "load_from = 'work_dirs/my_config/iter_20000.pth'": 'load_from = None',
+}
+
+
+def wrapped() -> str:
+    """The config that the README shows."""
+    (text,) = re.findall(r"```python\n(_base_ = \['my_config.*?)```", README, re.DOTALL)
+    for old, new in CHANGES.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
 
 
 @pytest.fixture
 def configs(chain_folder, tmp_path) -> Path:
     """``base.py`` as a user has it, and ``mixed.py`` on top."""
     places = {'data': chain_folder / 'scenes', 'weights': chain_folder / 'weights', 'store': tmp_path / 'store'}
-    for name, text in (('base', BASE), ('mixed', WRAPPED)):
+    for name, text in (('base', BASE), ('mixed', wrapped())):
         for place, path in places.items():
             text = text.replace('{' + place + '}', str(path))
         (tmp_path / f'{name}.py').write_text(text)
@@ -75,7 +85,7 @@ def test_a_wrapped_config_trains_in_a_plain_runner(configs):
     cfg = Config.fromfile(configs / 'mixed.py')
     synthesize_from_config(cfg, configs / 'store', progress=False)
     runner = _run(cfg, configs / 'run')
-    # 12 steps of 4 + 2 samples: one update at 40 and none at 80.
+    # 12 steps of 4 + 2 samples: one update at 40, and 32 samples that wait for the next.
     assert runner.message_hub.get_info('self_improving_updates') == 1
     creator, exploiter = runner.model.creator.state_dict(), runner.model.exploiter.state_dict()
     assert any(not torch.equal(creator[name], exploiter[name]) for name in creator)
@@ -93,7 +103,7 @@ def test_without_samples_the_wrapper_changes_nothing(configs):
 
 
 def test_forgetting_delete_says_what_to_do(configs):
-    text = (configs / 'mixed.py').read_text().replace('model = dict(_delete_=True, ', 'model = dict(')
+    text = (configs / 'mixed.py').read_text().replace('model = dict(\n    _delete_=True,', 'model = dict(')
     (configs / 'forgotten.py').write_text(text)
     cfg = Config.fromfile(configs / 'forgotten.py')
     with pytest.raises(TypeError, match='_delete_=True'):

@@ -43,6 +43,20 @@ def test_a_second_training_goes_on_and_keeps_the_autoencoder(options):
     assert settings['vae_iters'] == 0 and settings['iters'] == 2
 
 
+def test_other_images_or_captions_are_no_finished_training(options, tmp_path, monkeypatch):
+    """A work dir knows what it was trained on; without one of its own, each result has another."""
+    monkeypatch.chdir(tmp_path)
+    first = Path(pretrain(options('first', work_dir=None)))
+    assert (tmp_path / 'work_dirs/pretraining/first/unet/finished.json').is_file()
+    before = (first / 'unet' / 'diffusion_pytorch_model.safetensors').read_bytes()
+    assert pretrain(options('first', work_dir=None)) == first  # finished: skipped
+    Image.fromarray(np.full((16, 16, 3), 9, np.uint8)).save(tmp_path / 'images' / '0.png')
+    with pytest.raises(ValueError, match='holds this stage of another config'):
+        pretrain(options('first', work_dir=None))
+    second = Path(pretrain(options('second', work_dir=None)))
+    assert (second / 'unet' / 'diffusion_pytorch_model.safetensors').read_bytes() != before
+
+
 def test_no_autoencoder_is_refused_before_anything_is_read(options):
     with pytest.raises(ValueError, match='vae_iters is 0 and init is None'):
         pretrain(options('x', vae_iters=0, images='nowhere'))

@@ -63,6 +63,19 @@ def test_creator_needs_a_warm_up(chain_folder):
         check_chain(cfg)
 
 
+def test_labels_of_a_model_that_has_learned_nothing(chain_folder, monkeypatch):
+    """Neither a warm-up nor a checkpoint to start from: said, not refused, as the backbone may be pretrained."""
+    cfg = chain_config(chain_folder)
+    cfg.stages.warmup = None
+    warned = []
+    monkeypatch.setattr('mmdiff2in1.apis.stages.print_log', lambda text, *_: warned.append(text))
+    check_chain(cfg)
+    assert len(warned) == 1 and 'neither stages.warmup nor load_from' in warned[0]
+    cfg.load_from = 'trained.pth'
+    check_chain(cfg)
+    assert len(warned) == 1
+
+
 def test_weights_are_looked_for_first(chain_folder, tmp_path):
     cfg = chain_config(chain_folder)
     check_weights(cfg)

@@ -160,3 +160,10 @@ def test_constructor_errors():
         ExploiterOptimWrapperConstructor(cfg)(torch.nn.Linear(1, 1))
     with pytest.raises(KeyError, match='NoSuch'):
         ExploiterOptimWrapperConstructor(dict(cfg, base_constructor='NoSuch'))
+    layered = dict(decay_rate=0.9, num_layers=12)
+    with pytest.raises(ValueError, match=r"holds decay_rate, num_layers, .*base_constructor='LearningRateDecay"):
+        ExploiterOptimWrapperConstructor(cfg, layered)
+    named = dict(cfg, base_constructor='LearningRateDecayOptimizerConstructor')
+    assert (
+        type(ExploiterOptimWrapperConstructor(named, layered).base).__name__ == 'LearningRateDecayOptimizerConstructor'
+    )

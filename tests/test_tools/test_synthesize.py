@@ -102,6 +102,37 @@ def test_create_verify_and_make_again(run, tmp_path):
     assert 'of which 6 are in' in run('--out', store.folder, '--dry-run')
 
 
+def test_the_store_of_the_training_set_is_the_default(run, tmp_path):
+    """Samples go where the training looks, and the command that an error names finds them."""
+    file = tmp_path / 'tiny.py'
+    wrapped = f"dataset=dict(type='SyntheticSampleDataset', store={str(tmp_path / 'theirs')!r}, dataset=dict("
+    file.write_text(file.read_text().replace('dataset=dict(', wrapped).replace('pipeline=[]))', 'pipeline=[])))'))
+    assert f'written: {tmp_path / "theirs"} (6 of 6' in run()
+    assert '6 samples, all whole' in run('--verify')
+    assert f'written: {tmp_path / "here"}' in run('--out', tmp_path / 'here')
+
+
+def test_what_was_created_is_shown_beside_its_source(run, tmp_path):
+    store = SampleStore(tmp_path / 'store')
+    with pytest.raises(SystemExit, match='holds no samples; name the store with --out'):
+        run('--out', store.folder, '--show', 2)
+    run('--out', store.folder)
+    assert 'samples.png' in run('--out', store.folder, '--show', 2)
+    sheet = np.asarray(Image.open(store.folder / 'samples.png'))
+    first = sorted({record['source'] for record in store.records()})[0]
+    made = sorted((r for r in store.records() if r['source'] == first), key=lambda record: record['seed'])
+    pictures = [tmp_path / 'data' / first, *(store.path(record, 'image') for record in made)]
+    layout = sheet_layout(
+        [[np.zeros((8, 16, 3), np.uint8)] * 3] * 2, row_captions=['a table 0'] * 2, column_captions=['', '', ''],
+        title='6 samples of 3 sources',
+    )  # fmt: skip
+    assert len(made) == 2 and sheet.shape[:2] == layout.size
+    for column, picture in enumerate(pictures):
+        y, x = layout.origin(0, column)
+        shown = sheet[y : y + layout.cell[0] : layout.scale, x : x + layout.cell[1] : layout.scale]
+        np.testing.assert_array_equal(shown, np.asarray(Image.open(picture)))
+
+
 def test_another_plan_in_the_same_folder(run, tmp_path):
     store = SampleStore(tmp_path / 'store')
     run('--out', store.folder)

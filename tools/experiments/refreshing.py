@@ -13,6 +13,7 @@ by that of the middle of the stage. One JSON line per arm and seed; a killed run
 import argparse
 import fcntl
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -193,7 +194,7 @@ def table(lines: list[dict]) -> str:
             p = '–' if paired.p is None else f'{paired.p:.3f}'
             cells = [by_seed, f'{paired.spread.mean:+.2f} ± {paired.spread.std:.2f}', p]
         rows.append(f'| {" | ".join([arm, f"{own.mean:.2f} ± {own.std:.2f}", *cells, str(own.n)])} |')
-    return '\n'.join(rows).replace('-0.', '−0.').replace('-1.', '−1.')
+    return re.sub(r'-(?=\d)', '−', '\n'.join(rows))
 
 
 if __name__ == '__main__':
