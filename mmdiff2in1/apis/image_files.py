@@ -1,6 +1,6 @@
 """Images in whatever form a user has them, as uint8 RGB (H, W, 3); and label maps as PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,20 +26,26 @@ class Picture:
 
 
 def read_images(images: Images) -> list[Picture]:
-    """All images, upright (EXIF) and in RGB; grey is repeated, transparency dropped, 16 bits are cut to 8.
+    """All images at once, see :func:`iterate_images`."""
+    return list(iterate_images(images))
 
-    Every file is read before the first is returned, so that a damaged one is found now and not an hour later.
+
+def iterate_images(images: Images) -> Iterator[Picture]:
+    """Images one by one, upright (EXIF) and in RGB; grey is repeated, transparency dropped, 16 bits are cut to 8.
+
+    Every file is decoded once when this is called, so that a damaged one is found now and not an hour later, and again
+    when it is its turn.
 
     Raises:
         FileNotFoundError: Files that are not there, or a folder without images; they are named.
-        ValueError: Files that cannot be decoded, no images at all, or arrays of another shape.
-        TypeError: Something else than an image, or an array that is not uint8.
+        ValueError: Files that cannot be decoded, no images at all, or (in turn) arrays of another shape.
+        TypeError: Something else than an image, or (in turn) an array that is not uint8.
     """
     listed = _listed(images)
     if not listed:
         raise ValueError('no images were given; expected at least one')
     check_sources([each for each in listed if isinstance(each, Path)])
-    return [_picture(each) for each in listed]
+    return map(_picture, listed)
 
 
 def _listed(images: Images) -> Sequence[Path | np.ndarray | Image.Image]:

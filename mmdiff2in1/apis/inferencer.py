@@ -31,7 +31,7 @@ from .generation import (
     requests_from_prompts,
     settings_for,
 )
-from .image_files import Images, read_images
+from .image_files import Images, iterate_images, read_images
 from .perception import (
     Perception,
     array_pipeline,
@@ -41,6 +41,7 @@ from .perception import (
     decode_head,
     logits_of,
     perceived,
+    perceptions,
     task_of,
 )
 
@@ -126,16 +127,24 @@ class Diff2in1Inferencer:
         """
         category_id = category_index(self.segmentor, self.dataset_meta, category)
         pictures = read_images(images)
-        arrays = [picture.image for picture in pictures]
         results: dict[int, Perception] = {}
-        with tqdm(total=len(arrays), desc='perceiving', unit='img', disable=not progress) as bar:
-            for batch in batches_of_equals([array.shape for array in arrays], batch_size):
-                logits = logits_of(self.segmentor, self._pipeline, [arrays[i] for i in batch], category_id)
-                for i, one in zip(batch, logits, strict=True):
-                    found = perceived(self.task, one, self.segmentor)
-                    results[i] = Perception(image=arrays[i], path=pictures[i].path, **found)
+        with tqdm(total=len(pictures), desc='perceiving', unit='img', disable=not progress) as bar:
+            for batch in batches_of_equals([picture.image.shape for picture in pictures], batch_size):
+                chosen = [pictures[i] for i in batch]
+                seen = perceptions(self.segmentor, self.task, self._pipeline, chosen, batch_size, category_id)
+                results |= zip(batch, seen, strict=True)
                 bar.update(len(batch))
-        return [results[i] for i in range(len(arrays))]
+        return [results[i] for i in range(len(pictures))]
+
+    def iterate(self, images: Images, batch_size: int = 8, category: str | int | None = None) -> Iterator[Perception]:
+        """As a call, one result after the other in the order of the images: for more of them than the memory holds.
+
+        Neighbours of one size are predicted together, and files are read when it is their turn. Arguments and errors
+        are those of a call.
+        """
+        category_id = category_index(self.segmentor, self.dataset_meta, category)
+        pictures = iterate_images(images)
+        return perceptions(self.segmentor, self.task, self._pipeline, pictures, batch_size, category_id)
 
     @torch.no_grad()
     def generate(

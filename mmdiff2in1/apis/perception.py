@@ -3,9 +3,10 @@
 H, W image size in pixels; C channels of the logits, c of a map.
 """
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from mmdiff2in1.models.segmentors.construction import build_task
 from mmdiff2in1.tasks import DenseTask, Depth, SemanticSegmentation
+
+from .image_files import Picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,22 @@ def perceived(task: DenseTask, logits: Tensor, segmentor: nn.Module) -> dict[str
         confidence=None if confidence is None else confidence[0, 0].cpu().numpy(),
         colours=task.colours(found),
     )
+
+
+def perceptions(
+    segmentor: nn.Module,
+    task: DenseTask,
+    pipeline: Compose,
+    pictures: Iterable[Picture],
+    batch_size: int,
+    category_id: int | None = None,
+) -> Iterator[Perception]:
+    """One after the other; at most `batch_size` neighbours of one size are predicted, and held, at a time."""
+    for _, neighbours in itertools.groupby(pictures, lambda picture: picture.image.shape):
+        while batch := list(itertools.islice(neighbours, batch_size)):
+            logits = logits_of(segmentor, pipeline, [picture.image for picture in batch], category_id)
+            for picture, one in zip(batch, logits, strict=True):
+                yield Perception(image=picture.image, path=picture.path, **perceived(task, one, segmentor))
 
 
 def batches_of_equals(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:

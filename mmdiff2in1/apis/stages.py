@@ -73,7 +73,10 @@ def store_of(cfg: Config, work_dir: Path) -> Path | None:
 def warmup_config(cfg: Config, work_dir: Path) -> Config:
     """The plain segmentor on the real samples: the config without what is self-improving, plus ``stages.warmup``."""
     plain = copy.deepcopy(cfg)
-    plain.model = plain.model.segmentor
+    wrapper, plain.model = plain.model, plain.model.segmentor
+    for key in ('data_preprocessor', 'init_cfg'):
+        if wrapper.get(key) is not None:
+            plain.model.setdefault(key, wrapper[key])
     _without_samples(plain)
     plain.val_cfg = dict(type='ValLoop') if plain.get('val_cfg') else None
     plain.test_cfg = dict(type='TestLoop') if plain.get('test_cfg') else None

@@ -6,6 +6,7 @@ Each stage is an ordinary mmengine run, or job, with its own folder below the wo
 import copy
 import gc
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .channel_check import check_channels
 from .checkpoints import load_weights
-from .creating import check_creation, create_samples
+from .creating import check_creation, check_store, create_samples
 from .data_check import check_data
 from .global_batch import split_global_batch
 from .identity import fingerprint, store_mark, weight_places, weights_mark
@@ -65,6 +66,8 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
     if cfg.stages.get('synthesis'):
         check_creation(cfg, store)
+    elif store is not None:
+        check_store(cfg, store)
     warmup = cfg.stages.get('warmup')
     if warmup:
         stage = warmup_config(cfg, Path(warmup.get('work_dir') or work_dir / 'warmup'))
@@ -136,6 +139,8 @@ def run_stage(
     if facts is not None:
         print_log(f'{title}: finished before, skipped ({cfg.work_dir})', 'current')
         return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
+    # resume=True of the config means this stage, too: with load_from, mmengine would go on from the stage before.
+    resume, cfg.resume = resume or bool(cfg.get('resume')), False
     if resume:
         resume_where_possible(cfg)
     split_global_batch(cfg, get_world_size())
@@ -152,14 +157,17 @@ def run_stage(
     runner.train()
     checkpoint = Path(runner.message_hub.get_info('last_ckpt'))
     facts = dict(
-        checkpoint=checkpoint.name, iters=runner.iter, seconds=time.perf_counter() - start, metrics=last_metrics(runner)
+        checkpoint=os.path.relpath(checkpoint, folder.path),  # the hook may write elsewhere (out_dir)
+        iters=runner.iter,
+        seconds=time.perf_counter() - start,
+        metrics=last_metrics(runner),
     )
     if is_main_process():
         folder.finish(**facts)
     barrier()
     del runner
     free_memory()
-    return facts | {'checkpoint': str(folder.path / checkpoint.name)}
+    return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
 
 
 def resume_where_possible(cfg: Config) -> None:
@@ -209,11 +217,18 @@ def carry_optimizer_state(runner: Runner, checkpoint: str | Path) -> None:
     optimizer = runner.optim_wrapper.optimizer
     carried = torch.load(checkpoint, map_location='cpu', weights_only=False)['optimizer']
     own = optimizer.state_dict()
-    sizes = [sum(len(group['params']) for group in state['param_groups']) for state in (carried, own)]
-    if sizes[0] != sizes[1]:
+    groups = [[len(group['params']) for group in state['param_groups']] for state in (carried, own)]
+    if sum(groups[0]) != sum(groups[1]):
         raise ValueError(
-            f'{checkpoint} trained {sizes[0]} tensors, this stage trains {sizes[1]}: set carry_optimizer=False, or use '
-            'ExploiterOptimWrapperConstructor so that both stages see the same parameters'
+            f'{checkpoint} trained {sum(groups[0])} tensors, this stage trains {sum(groups[1])}: set '
+            'carry_optimizer=False, or use ExploiterOptimWrapperConstructor so that both stages see the same parameters'
+        )
+    # Moments are carried by position, which the grouping decides.
+    if groups[0] != groups[1]:
+        raise ValueError(
+            f'{checkpoint} trained {len(groups[0])} groups of {groups[0][:5]} … tensors, this stage trains '
+            f'{len(groups[1])} of {groups[1][:5]} …: set carry_optimizer=False, or give both stages the same '
+            'paramwise_cfg and weight decay'
         )
     optimizer.load_state_dict({**own, 'state': carried['state']})
 

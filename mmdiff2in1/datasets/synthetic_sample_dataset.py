@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mmengine.dist import is_main_process
+from mmengine.dist import get_rank, get_world_size
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
@@ -47,7 +47,8 @@ class SyntheticSampleDataset(Dataset):
       have R samples, and need `batch_sampler=dict(type='MixedBatchSampler')`. See `BatchMix`.
     - `seed`: of the draw, and with the place of a `StreamKey` in its stream of the augmentation: a sample read by key
       is independent of workers, neighbours and of what was read before. A plain int draws from the global state.
-    - `verify`: compare all files with their hashes at the start (main process). Without, only that they are there.
+    - `verify`: compare the files of the draw with their hashes at the start, each process a share of them. Without,
+      only that they are there.
 
     Raises ValueError for impossible arguments, an empty store, more samples than stored, samples of another dataset;
     FileNotFoundError without a store; RuntimeError naming a damaged file and the command that re-makes it, or when an
@@ -187,9 +188,8 @@ class SyntheticSampleDataset(Dataset):
         folder = str(self.store.folder)
         records = draw(self.store.records(), *self._asked, self.seed, folder)
         problems = [f'{record["sample_id"]} lacks a file' for record in records if not self.store.is_whole(record)]
-        if self.verify and not problems and is_main_process():
-            chosen = {record['sample_id'] for record in records}
-            problems = [str(problem) for problem in self.store.verify() if problem.sample_id in chosen]
+        if self.verify and not problems:
+            problems = [str(problem) for problem in self.store.verify(records[get_rank() :: get_world_size()])]
         if problems:
             found = f'{folder}: {len(problems)} of {len(records)} samples are damaged: {"; ".join(problems[:3])}'
             raise RuntimeError(f'{found}; {CURE.format(folder)}')

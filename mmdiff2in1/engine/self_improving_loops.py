@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from mmengine.dist import get_rank
@@ -41,7 +42,7 @@ class _EvaluatesBoth:
             runner.call_hook(f'before_{self.stage}_epoch')
             runner.model.eval()
             # A copy of the metrics as they are before the first batch: their results are kept apart.
-            self._of_exploiter = copy.deepcopy(self.evaluator) if self.exploiter else None
+            self._of_exploiter = beside(self.evaluator) if self.exploiter else None
             for idx, batch in enumerate(self.dataloader):
                 self.run_iter(idx, batch)
             metrics = self.evaluator.evaluate(size)
@@ -126,6 +127,16 @@ class SelfImprovingTestLoop(_EvaluatesBoth, TestLoop):
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
         self.exploiter = exploiter
+
+
+def beside(evaluator: Evaluator) -> Evaluator:
+    """A copy for θ_E; what its metrics write goes into a folder `exploiter` inside that of θ_C's files."""
+    copied = copy.deepcopy(evaluator)
+    for metric in copied.metrics:
+        if getattr(metric, 'output_dir', None):
+            metric.output_dir = str(Path(metric.output_dir, 'exploiter'))
+            Path(metric.output_dir).mkdir(parents=True, exist_ok=True)
+    return copied
 
 
 def _evaluable(model: nn.Module) -> nn.Module:

@@ -101,8 +101,9 @@ def synthesize(
         f'{made["kept"]} samples stored, {made["rejected"]} rejected, {calls} U-Net calls in {seconds:.1f} s',
         logger='current',
     )
-    if {recipe.sample_id for recipe in plan} <= store.finished().keys():
-        store.merge()
+    asked = {recipe.sample_id for recipe in plan}
+    if store.whole(asked) == asked:
+        store.merge(asked)
     return SampleStore(store.folder)
 
 

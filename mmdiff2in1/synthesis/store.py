@@ -12,7 +12,8 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,24 +116,35 @@ class SampleStore:
         self._append(record)
         return record
 
-    def merge(self) -> None:
+    def whole(self, sample_ids: Iterable[str]) -> set[str]:
+        """Those of the samples that are finished and have their files, the rejected included."""
+        records = self.finished()
+        return {name for name in sample_ids if name in records and self.is_whole(records[name])}
+
+    def merge(self, expected: Collection[str] = ()) -> None:
         """Fold all shards into one manifest sorted by `sample_id`.
 
         To be called when nobody appends any more. Several processes may do it at once and it may be killed: the new
-        manifest is in place before the first shard goes, and readers look at the shards first.
+        manifest is in place before the first shard goes, and readers look at the shards first. Where a record of the
+        samples `expected` is not seen (a network file system may be late), nothing is done.
         """
-        self._replace(self.finished())
+        shards = self._shard_sizes()
+        records = self.finished()
+        if set(expected) <= records.keys():
+            self._replace(records, shards)
 
-    def verify(self) -> list[Problem]:
-        """Compare every file with its hash; an empty list means that all is well."""
-        records, problems = self._read()
-        for record in records.values():
-            if record.get('rejected'):
-                continue
-            for kind in FOLDERS:
-                found = self._damage(record, kind)
-                if found:
-                    problems.append(Problem(record[kind], found, record['sample_id']))
+    def verify(self, records: Iterable[dict] | None = None) -> list[Problem]:
+        """Compare every file with its hash, those of `records` or all; an empty list means that all is well."""
+        problems: list[Problem] = []
+        if records is None:
+            found, problems = self._read()
+            records = found.values()
+        places = [(record, kind) for record in records if not record.get('rejected') for kind in FOLDERS]
+        with ThreadPoolExecutor() as pool:  # reading and hashing happen outside the interpreter lock
+            damages = list(pool.map(lambda place: self._damage(*place), places))
+        for (record, kind), damage in zip(places, damages, strict=True):
+            if damage:
+                problems.append(Problem(record[kind], damage, record['sample_id']))
         return problems
 
     def remove(self, sample_ids: Iterable[str]) -> None:
@@ -140,9 +152,10 @@ class SampleStore:
 
         Broken lines of the manifest go as well. Not to be called while another process writes.
         """
+        shards = self._shard_sizes()
         records, _ = self._read()
         gone = [records.pop(sample_id) for sample_id in set(sample_ids) if sample_id in records]
-        self._replace(records)
+        self._replace(records, shards)
         for record in gone:
             for kind in FOLDERS:
                 if record.get(kind):
@@ -165,13 +178,17 @@ class SampleStore:
         with self._explaining_full_disk():
             append_line(file, json.dumps(record, sort_keys=True))
 
-    def _replace(self, records: dict[str, dict]) -> None:
-        shards = self._shards()
+    def _shard_sizes(self) -> dict[Path, int]:
+        return {shard: shard.stat().st_size for shard in self._shards()}
+
+    def _replace(self, records: dict[str, dict], shards: dict[Path, int]) -> None:
+        """Writes the manifest; of `shards`, sizes as they were before `records` were read, only unchanged ones go."""
         lines = [json.dumps(records[sample_id], sort_keys=True) + '\n' for sample_id in sorted(records)]
         with self._explaining_full_disk():
             write_atomically(self._manifest, ''.join(lines).encode(), '' if self.rank is None else f'.{self.rank}')
-        for shard in shards:
-            shard.unlink(missing_ok=True)
+        for shard, size in shards.items():
+            if shard.is_file() and shard.stat().st_size == size:
+                shard.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, dict], list[Problem]]:
         """Records by sample_id in sorted order, and broken lines. Shards first: see `merge`."""

@@ -48,9 +48,9 @@ class SemanticSegmentation(DenseTask):
         return logits.softmax(dim=1)
 
     def pseudo_label(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Most probable class (B, 1, H, W) int64 and its probability, from class logits."""
+        """Most probable class (B, 1, H, W) int64 and its probability, from class logits; ignored where that is NaN."""
         confidence, target = self.activate(output.detach()).max(dim=1, keepdim=True)
-        return target, confidence
+        return target.masked_fill(confidence.isnan(), self.ignore_index), confidence
 
     def valid(self, target: Tensor) -> Tensor:
         """Where a target (B, 1, H, W) names a class."""

@@ -228,6 +228,14 @@ def test_every_form_of_an_image_gives_the_same_result(saved, tmp_path):
     for one in seen:
         np.testing.assert_array_equal(one.image, image)
         np.testing.assert_array_equal(one.map, seen[0].map)
+    wide = noise(16, 32)
+    many = [image, folder, wide, image]  # sizes change on the way
+    whole = inferencer(many, batch_size=2)
+    in_turn = inferencer.iterate(many, batch_size=2)
+    for one, other in zip(in_turn, whole, strict=True):
+        assert one.path == other.path
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.map, other.map)
     grey = image[..., 0]
     greys = inferencer([grey, grey[..., None], Image.fromarray(grey)], batch_size=1)
     deep = Image.fromarray(grey.astype(np.uint16) * 257)

@@ -2,13 +2,19 @@
 
 import random
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import Evaluator
 from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.structures import PixelData
+from mmseg.evaluation import IoUMetric
+from mmseg.structures import SegDataSample
 
 from mmdiff2in1.datasets.randomness import derived_randomness
 from mmdiff2in1.engine import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
+from mmdiff2in1.engine.self_improving_loops import beside
 
 
 def with_different_models(runner):
@@ -19,8 +25,6 @@ def with_different_models(runner):
 
 
 def share_of(tiny, root, answer):
-    import cv2
-
     labels = [cv2.imread(str(root / f'labels/{index}.png'), cv2.IMREAD_UNCHANGED) for index in range(6)]
     return float(np.mean([(label == answer).mean() for label in labels]))
 
@@ -56,6 +60,21 @@ def test_test_loop_evaluates_the_exploiter_on_request(tiny, scene_files, tmp_pat
     metrics = runner.test()
     assert list(metrics) == ['accuracy', 'exploiter/accuracy'][:keys]
     assert metrics['accuracy'] == pytest.approx(share_of(tiny, scene_files, 0), rel=1e-6)
+
+
+def test_files_of_a_metric_are_those_of_the_model_that_ships(tmp_path):
+    """A submission of IoUMetric(output_dir=…, format_only=True): θ_C's maps there, θ_E's in a folder of their own."""
+    metric = IoUMetric(output_dir=str(tmp_path / 'maps'), format_only=True)
+    metric.dataset_meta = dict(classes=('a', 'b', 'c'))
+    evaluators = [Evaluator(metric)]
+    evaluators.append(beside(evaluators[0]))
+    for evaluator, answer in zip(evaluators, (1, 2), strict=True):
+        sample = SegDataSample(metainfo=dict(img_path='x/7.png'))
+        sample.pred_sem_seg = PixelData(data=torch.full((1, 2, 2), answer))
+        evaluator.process([sample])
+    for file, answer in (('7.png', 1), ('exploiter/7.png', 2)):
+        assert np.unique(cv2.imread(str(tmp_path / 'maps' / file), cv2.IMREAD_UNCHANGED)).tolist() == [answer]
+    assert beside(Evaluator(IoUMetric())).metrics[0].output_dir is None
 
 
 def test_evaluation_is_neutral_and_repeatable(tiny, scene_files, tmp_path):

@@ -4,6 +4,7 @@ Four images of 32 x 32, K = 5 classes; sample 1 and 3 are synthetic in a mixed b
 """
 
 import copy
+from types import SimpleNamespace
 
 import mmseg.models  # noqa: F401  registers mmseg's parts
 import pytest
@@ -19,6 +20,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmdiff2in1.models.segmentors import SelfImprovingSegmentor
+from mmdiff2in1.models.segmentors.pseudo_labels import pseudo_labels
+from mmdiff2in1.tasks import SemanticSegmentation
 
 K, SIZE = 5, 32
 BN = dict(type='BN', requires_grad=True)
@@ -61,6 +64,45 @@ def fcn(kind='FCNHead', index=3, **settings):
 def encoder_decoder(head, **settings):
     parts = dict(type='EncoderDecoder', backbone=RESNET, decode_head=head, test_cfg=dict(mode='whole'))
     return ConfigDict(copy.deepcopy(parts | settings))
+
+
+def test_one_class_of_mmseg_is_foreground_and_background():
+    """num_classes=1 predicts by sigmoid > threshold: pseudo labels, confidence and loss are those of two classes."""
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    found = []
+    for classes in (dict(num_classes=1), dict(num_classes=2, out_channels=1)):
+        head = fcn(**classes, threshold=0.3, loss_decode=loss)
+        torch.manual_seed(0)
+        model = SelfImprovingSegmentor(encoder_decoder(head), min_confidence=0.6).train()
+        model.creator.decode_head.conv_seg.bias.data += 2
+        images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+        samples = [SegDataSample(metainfo=dict(img_shape=(SIZE, SIZE), synthetic=True)) for _ in range(2)]
+        assert model.task.num_classes == 2
+        found.append(model.loss(images, samples))
+        predicted = model.creator.predict(images)
+        labels = torch.stack([sample.pred_sem_seg.data for sample in predicted])
+        assert labels.float().mean() > 0.9  # foreground, and so are the labels: the loss is small where they agree
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name])
+    with pytest.raises(ValueError, match='The task has 3 classes, the decode head 2'):
+        SelfImprovingSegmentor(
+            encoder_decoder(fcn(num_classes=1)), task=dict(type='SemanticSegmentation', num_classes=3)
+        )
+
+
+def test_what_is_no_number_is_no_label():
+    """θ_C overflows in half precision: its pixels are ignored, with a filter and without."""
+    logits = torch.zeros(1, K, 2, 2)
+    logits[:, 3] = 9.0
+    logits[..., 0, 1] = torch.nan
+    task = SemanticSegmentation(K)
+    target, confidence = task.pseudo_label(logits)
+    assert target.tolist() == [[[[3, 255], [3, 3]]]] and confidence.isnan().sum() == 1
+    creator = SimpleNamespace(encode_decode=lambda inputs, metas: logits, decode_head=None)
+    samples = [SegDataSample(metainfo=dict(img_shape=(2, 2)))]
+    for min_confidence in (None, 0.9):
+        (labelled,), kept = pseudo_labels(creator, None, samples, task, (2, 2), min_confidence)
+        assert labelled.gt_sem_seg.data.tolist() == [[[3, 255], [3, 3]]] and kept == 0.75
 
 
 def fpn(dropout=0.1):

@@ -203,8 +203,13 @@ def test_one_data_preprocessor():
     model = wrapped()
     assert model.data_preprocessor is model.creator.data_preprocessor is model.exploiter.data_preprocessor
     torch.testing.assert_close(model.data_preprocessor.mean, torch.full((3, 1, 1), 120.0))
+    # A runner gives the config's top-level one to every model without its own: the wrapped segmentor has its own, and
+    # keeps it in both stages.
     other = PREPROCESSOR | dict(size=(64, 64))
-    assert SelfImprovingSegmentor(config(), data_preprocessor=other).exploiter.data_preprocessor.size == (64, 64)
+    kept = SelfImprovingSegmentor(config(), data_preprocessor=other).exploiter.data_preprocessor
+    assert kept.size == PREPROCESSOR.get('size')
+    bare = config(data_preprocessor=None)
+    assert SelfImprovingSegmentor(bare, data_preprocessor=other).exploiter.data_preprocessor.size == (64, 64)
     data = dict(inputs=images(), data_samples=samples())
     assert torch.equal(
         model.exploiter.test_step(copy.deepcopy(data))[0].seg_logits.data, plain(1).test_step(data)[0].seg_logits.data

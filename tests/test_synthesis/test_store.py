@@ -147,6 +147,36 @@ def test_merge_that_was_killed_before_the_shards_went(store):
     assert store.records() == before
 
 
+def test_what_is_appended_during_a_merge_stays(store, monkeypatch):
+    """Another process finishes a sample between reading and deleting: its shard is read again next time."""
+    shard = SampleStore(store.folder, 0)
+    shard.add(record('a'), image(), label())
+    read = SampleStore._read
+
+    def read_then_append(self):
+        found = read(self)
+        monkeypatch.setattr(SampleStore, '_read', read)
+        shard.add(record('b'), image(), label())
+        return found
+
+    monkeypatch.setattr(SampleStore, '_read', read_then_append)
+    store.merge()
+    assert ids(store.records()) == ['a', 'b']
+    store.merge(['a', 'b', 'late'])  # a record that this process does not see yet: nothing is written
+    assert (store.folder / 'manifest.rank0.jsonl').is_file()
+    store.merge(['a', 'b'])
+    assert [file.name for file in store.folder.glob('manifest*')] == [MANIFEST] and ids(store.records()) == ['a', 'b']
+
+
+def test_whole_is_finished_with_its_files(filled):
+    filled.reject(record('r'), 'contrast 1.25 is below 5')
+    assert filled.whole(['s0', 's1', 'r', 'unknown']) == {'s0', 's1', 'r'}
+    filled.path(filled.finished()['s1'], 'image').unlink()
+    assert filled.whole(['s0', 's1', 'r', 'unknown']) == {'s0', 'r'}
+    chosen = [filled.finished()[name] for name in ('s0', 's1')]
+    assert [problem.sample_id for problem in filled.verify(chosen)] == ['s1']
+
+
 @pytest.mark.parametrize('newer_in_shard', [True, False])
 def test_of_two_records_the_one_that_fits_the_file_counts(store, newer_in_shard):
     older, newer = (

@@ -19,7 +19,8 @@ def split_config(segmentor: Any, given: Any, merged: dict[str, Any]) -> tuple[Co
 
     Args:
         segmentor: Config of the whole segmentor.
-        given: Data preprocessor of the wrapper; where it is None the segmentor's own counts.
+        given: Data preprocessor of the wrapper, for a segmentor without its own. A runner gives the config's top-level
+            one to every model that has none, and the segmentor's own must count then as it does without the wrapper.
         merged: What else stood in the config of the wrapper.
 
     Raises:
@@ -36,15 +37,16 @@ def split_config(segmentor: Any, given: Any, merged: dict[str, Any]) -> tuple[Co
         )
     config = ConfigDict(copy.deepcopy(segmentor))  # mmseg reads test_cfg.mode, which a plain dict has not
     own = config.pop('data_preprocessor', None)
-    if given is None:
-        return config, own
-    if isinstance(given, dict) and own is not None and dict(own) != dict(given):
+    if own is None:
+        return config, given
+    if isinstance(given, dict) and dict(own) != dict(given):
         print_log(
-            f'The data preprocessor of the wrapper is used, {given}; the one of `segmentor` is not, {own}.',
+            f"The segmentor's own data preprocessor is used, {own}; the one beside it, or at the top level of the "
+            f'config, is not, {given}.',
             logger='current',
             level=logging.WARNING,
         )
-    return config, given
+    return config, own
 
 
 def twin(exploiter: Any) -> Any:
@@ -80,11 +82,16 @@ def build_task(task: dict | DenseTask | None, exploiter: Any) -> DenseTask:
         head = exploiter.decode_head
         head = head[-1] if isinstance(head, nn.ModuleList) else head
         ignore_index = getattr(head, 'ignore_index', None)
-        return SemanticSegmentation(exploiter.num_classes, 255 if ignore_index is None else ignore_index)
+        return SemanticSegmentation(_classes(exploiter), 255 if ignore_index is None else ignore_index)
     built = TASK_UTILS.build(task) if isinstance(task, dict) else task
-    if isinstance(built, SemanticSegmentation) and built.channels != exploiter.num_classes:
+    if isinstance(built, SemanticSegmentation) and built.channels != _classes(exploiter):
         raise ValueError(
-            f'The task has {built.channels} classes, the decode head {exploiter.num_classes}. Give both the same '
+            f'The task has {built.channels} classes, the decode head {_classes(exploiter)}. Give both the same '
             'number, or leave `task` out.'
         )
     return built
+
+
+def _classes(exploiter: Any) -> int:
+    """What mmseg calls one class, foreground by `sigmoid > threshold`, is two for everybody else."""
+    return max(2, exploiter.num_classes)

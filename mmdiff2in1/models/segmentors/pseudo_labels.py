@@ -48,7 +48,7 @@ def pseudo_labels(
     padding = _padding(samples, size, logits.device)
     left_out = padding | _never_labelled(samples, padding)
     if min_confidence is not None:
-        left_out = left_out | (confidence < min_confidence)
+        left_out = left_out | ~(confidence >= min_confidence)  # NaN is no confidence
     target = task.invalidate(target, left_out)
     labelled = [_with_target(sample, task.field, map_) for sample, map_ in zip(samples, target, strict=True)]
     return labelled, _kept_share(task, target, padding)
