@@ -182,15 +182,15 @@ def show(cfg: Config, store: SampleStore, count: int) -> None:
             samples.setdefault(record['source'], []).append(record)
     if not samples:
         raise SystemExit(f'{store.folder} holds no samples; name the store with --out, or create them first')
-    chosen = sorted(samples)[:: max(1, len(samples) // max(1, count))][: max(1, count)]
+    chosen = sorted(samples, key=str)[:: max(1, len(samples) // max(1, count))][: max(1, count)]
     columns = min(MAX_COLUMNS, max(len(samples[source]) for source in chosen))
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     root = Path(list_images(build_real_dataset(cfg))[0] or '.')
     rows: list[list[np.ndarray | None]] = []
     for source in chosen:
         made = sorted(samples[source], key=lambda record: (record['T'], record['seed']))[:columns]
-        file = root / source
-        first = load_image(file, tuple(made[0]['size'])) if source and file.is_file() else None
+        file = root / source if source else None
+        first = load_image(file, tuple(made[0]['size'])) if file and file.is_file() else None
         pictures = [np.asarray(Image.open(store.path(record, 'image')).convert('RGB')) for record in made]
         rows.append([first, *pictures, *[None] * (columns - len(pictures))])
     sheet = contact_sheet(

@@ -6,6 +6,7 @@ Expected score, mean angular error on test, seeds 0-2, one thread of a CPU (``to
 
 _base_ = ['../diff2in1/bae_scenes-normal.py']
 
-# Beside the run that it is compared with, on the same warm-up.
+# Beside the run that it is compared with. To share its warm-up, which is the same:
+# --cfg-options stages.warmup.work_dir=work_dirs/bae_scenes-normal/warmup
 work_dir = 'work_dirs/bae_scenes-normal-baseline'
-stages = dict(synthesis=None, warmup=dict(work_dir='work_dirs/bae_scenes-normal/warmup'))
+stages = dict(synthesis=None)

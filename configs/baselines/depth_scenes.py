@@ -6,6 +6,7 @@ m, θ_E 0.511 ± 0.005.
 
 _base_ = ['../diff2in1/depth_scenes.py']
 
-# Beside the run that it is compared with, on the same warm-up.
+# Beside the run that it is compared with. To share its warm-up, which is the same:
+# --cfg-options stages.warmup.work_dir=work_dirs/depth_scenes/warmup
 work_dir = 'work_dirs/depth_scenes-baseline'
-stages = dict(synthesis=None, warmup=dict(work_dir='work_dirs/depth_scenes/warmup'))
+stages = dict(synthesis=None)

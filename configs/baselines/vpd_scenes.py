@@ -9,6 +9,7 @@ Expected score, test mIoU over five seeds with a lighter head: 55.7 ± 0.8, with
 
 _base_ = ['../diff2in1/vpd_scenes.py']
 
-# Beside the run that it is compared with, on the same warm-up.
+# Beside the run that it is compared with. To share its warm-up, which is the same:
+# --cfg-options stages.warmup.work_dir=work_dirs/vpd_scenes/warmup
 work_dir = 'work_dirs/vpd_scenes-baseline'
-stages = dict(synthesis=None, warmup=dict(work_dir='work_dirs/vpd_scenes/warmup'))
+stages = dict(synthesis=None)

@@ -3,11 +3,13 @@
 θ_C is `creator`, θ_E `exploiter`.
 """
 
+import os
 from pathlib import Path
 
+import torch
 from mmengine.logging import print_log
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmdiff2in1.diffusion.weight_files import unpickled
@@ -40,6 +42,20 @@ def read_checkpoint(path: str | Path) -> dict[str, dict]:
         raise ValueError(f'checkpoint {path} holds {names}; expected a state dict, or one under the key state_dict')
     state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
     return dict(state_dict=state, meta=found.get('meta', {}) if 'state_dict' in found else {})
+
+
+def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None) -> None:
+    """Writes ``.safetensors``, or ``.pth`` as mmengine does, with ``meta``; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{path.name}.part')
+    try:
+        if path.suffix == '.safetensors':
+            save_file(state, part, metadata={'format': 'pt'})
+        else:
+            torch.save(dict(state_dict=state, meta=meta or {}), part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> dict:

@@ -142,6 +142,8 @@ class Diff2in1Inferencer:
         Neighbours of one size are predicted together, and files are read when it is their turn. Arguments and errors
         are those of a call.
         """
+        if batch_size < 1:
+            raise ValueError(f'batch_size is {batch_size}, expected 1 or more')
         category_id = category_index(self.segmentor, self.dataset_meta, category)
         pictures = iterate_images(images)
         return perceptions(self.segmentor, self.task, self._pipeline, pictures, batch_size, category_id)

@@ -75,8 +75,8 @@ def warmup_config(cfg: Config, work_dir: Path) -> Config:
     plain = copy.deepcopy(cfg)
     wrapper, plain.model = plain.model, plain.model.segmentor
     for key in ('data_preprocessor', 'init_cfg'):
-        if wrapper.get(key) is not None:
-            plain.model.setdefault(key, wrapper[key])
+        if plain.model.get(key) is None and wrapper.get(key) is not None:
+            plain.model[key] = wrapper[key]
     _without_samples(plain)
     plain.val_cfg = dict(type='ValLoop') if plain.get('val_cfg') else None
     plain.test_cfg = dict(type='TestLoop') if plain.get('test_cfg') else None

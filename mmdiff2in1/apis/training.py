@@ -6,7 +6,6 @@ Each stage is an ordinary mmengine run, or job, with its own folder below the wo
 import copy
 import gc
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,11 +138,13 @@ def run_stage(
     if facts is not None:
         print_log(f'{title}: finished before, skipped ({cfg.work_dir})', 'current')
         return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
-    # resume=True of the config means this stage, too: with load_from, mmengine would go on from the stage before.
-    resume, cfg.resume = resume or bool(cfg.get('resume')), False
+    if before is not None:
+        # resume=True of the config means this stage; with load_from, mmengine would go on from the stage before.
+        resume, cfg.resume = resume or bool(cfg.get('resume')), False
     if resume:
         resume_where_possible(cfg)
     split_global_batch(cfg, get_world_size())
+    _keep_checkpoints_apart(cfg)
     runner = build_runner(cfg)
     if is_main_process():
         folder.begin()
@@ -157,7 +158,7 @@ def run_stage(
     runner.train()
     checkpoint = Path(runner.message_hub.get_info('last_ckpt'))
     facts = dict(
-        checkpoint=os.path.relpath(checkpoint, folder.path),  # the hook may write elsewhere (out_dir)
+        checkpoint=checkpoint.name if (folder.path / checkpoint.name).is_file() else str(checkpoint.absolute()),
         iters=runner.iter,
         seconds=time.perf_counter() - start,
         metrics=last_metrics(runner),
@@ -168,6 +169,13 @@ def run_stage(
     del runner
     free_memory()
     return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
+
+
+def _keep_checkpoints_apart(cfg: Config) -> None:
+    """Below ``out_dir`` the hook makes a folder of the stage's name alone, which all chains have."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if hook.get('out_dir'):
+        hook['out_dir'] = str(Path(hook['out_dir'], *Path(cfg.work_dir).resolve().parent.parts[1:]))
 
 
 def resume_where_possible(cfg: Config) -> None:

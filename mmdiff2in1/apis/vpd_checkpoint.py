@@ -4,13 +4,11 @@ VPD's segmentation files are those of mmseg 0.x, its depth files hold their tens
 and the VAE as the original latent-diffusion code does. K classes, D width of a token.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mmdiff2in1.diffusion import LatentDiffusion, ldm_blocks, vpd_taps
@@ -106,20 +104,6 @@ def convert_vpd(path: str | Path, diffusion: str | Path, task: str | None = None
         else:
             state[place] = value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
     return ConvertedVPD(task, state, taken, left_out, classes, widths, map_levels, difference)
-
-
-def write_state(path: Path, state: dict[str, Tensor]) -> None:
-    """Writes ``.safetensors``, or ``.pth`` as mmengine does; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    try:
-        if path.suffix == '.safetensors':
-            save_file(state, part, metadata={'format': 'pt'})
-        else:
-            torch.save(dict(state_dict=state, meta={}), part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _places(shapes: Shapes, layout: Layout, model: LatentDiffusion) -> dict[str, str | None]:

@@ -179,7 +179,7 @@ class SampleStore:
             append_line(file, json.dumps(record, sort_keys=True))
 
     def _shard_sizes(self) -> dict[Path, int]:
-        return {shard: shard.stat().st_size for shard in self._shards()}
+        return {shard: size for shard in self._shards() if (size := _size(shard)) is not None}
 
     def _replace(self, records: dict[str, dict], shards: dict[Path, int]) -> None:
         """Writes the manifest; of `shards`, sizes as they were before `records` were read, only unchanged ones go."""
@@ -187,7 +187,7 @@ class SampleStore:
         with self._explaining_full_disk():
             write_atomically(self._manifest, ''.join(lines).encode(), '' if self.rank is None else f'.{self.rank}')
         for shard, size in shards.items():
-            if shard.is_file() and shard.stat().st_size == size:
+            if _size(shard) == size:
                 shard.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, dict], list[Problem]]:
@@ -231,6 +231,14 @@ class SampleStore:
                 f'{os.strerror(error.errno)}: {done} samples are finished and safe in {self.folder}; '
                 'free some space and run the same command again, it goes on from there',
             ) from error
+
+
+def _size(file: Path) -> int | None:
+    """Bytes of a file; None if another process has just removed it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _png(array: np.ndarray) -> bytes:

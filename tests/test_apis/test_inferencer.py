@@ -236,6 +236,8 @@ def test_every_form_of_an_image_gives_the_same_result(saved, tmp_path):
         assert one.path == other.path
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.map, other.map)
+    with pytest.raises(ValueError, match='batch_size is 0'):
+        inferencer.iterate(many, batch_size=0)
     grey = image[..., 0]
     greys = inferencer([grey, grey[..., None], Image.fromarray(grey)], batch_size=1)
     deep = Image.fromarray(grey.astype(np.uint16) * 257)

@@ -168,6 +168,22 @@ def test_what_is_appended_during_a_merge_stays(store, monkeypatch):
     assert [file.name for file in store.folder.glob('manifest*')] == [MANIFEST] and ids(store.records()) == ['a', 'b']
 
 
+def test_two_processes_merge_at_once(store, monkeypatch):
+    """The other one has removed a shard between its being listed and being looked at."""
+    SampleStore(store.folder, 0).add(record('a'), image(), label())
+    listed = SampleStore._shards
+
+    def listed_then_merged(self):
+        found = listed(self)
+        monkeypatch.setattr(SampleStore, '_shards', listed)
+        SampleStore(store.folder).merge()
+        return found
+
+    monkeypatch.setattr(SampleStore, '_shards', listed_then_merged)
+    store.merge()
+    assert ids(store.records()) == ['a'] and [file.name for file in store.folder.glob('manifest*')] == [MANIFEST]
+
+
 def test_whole_is_finished_with_its_files(filled):
     filled.reject(record('r'), 'contrast 1.25 is below 5')
     assert filled.whole(['s0', 's1', 'r', 'unknown']) == {'s0', 's1', 'r'}

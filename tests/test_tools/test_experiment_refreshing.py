@@ -42,6 +42,14 @@ def test_means_and_paired_differences(tool):
     assert '| 52.00 ± 1.00 | +1.00, +2.00, +3.00 | +2.00 ± 1.00 | 0.074 | 3 |' in rows['θ_C after the warm-up']
 
 
+def test_a_table_of_what_is_there_so_far(tool):
+    control, other = (line for line in lines_of(tool) if line['seed'] == 1 and line['arm'] in list(tool.ARMS)[:2])
+    assert tool.table([]).count('\n') == 1
+    rows = tool.table([control]).splitlines()[2:]
+    assert [line.split('|')[1].strip() for line in rows] == ['real only', 'real + EMA']
+    assert '| the pretrained U-Net | 50.00 | +0.00 | +0.00 | – | 1 |' in tool.table([control, other])
+
+
 def test_what_is_done_is_not_run_again(tool, tmp_path, capsys):
     out = tmp_path / 'runs.jsonl'
     out.write_text(''.join(json.dumps(line) + '\n' for line in lines_of(tool)[:4]))
@@ -53,10 +61,12 @@ def test_what_is_done_is_not_run_again(tool, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_samples_are_made_anew_in_the_middle(tool, tmp_path, monkeypatch):
-    make_scenes(tmp_path / 'scenes', {'train': 60, 'val': 2, 'test': 2}, size=64, workers=2, progress=False)
+    make_scenes(tmp_path / 'scenes', {'train': 4, 'val': 2, 'test': 2}, size=64, workers=2, progress=False)
     monkeypatch.setattr(tool, 'WARMUP', 52)
     monkeypatch.setattr(tool, 'STEPS', 4)
     monkeypatch.setattr(tool, 'BATCH', 2)
+    few, settings = {'train_dataloader.dataset.dataset.num_labelled': 4}, tool.settings
+    monkeypatch.setattr(tool, 'settings', lambda *given: settings(*given) | few)
     refreshed = list(tool.ARMS)[3]
     monkeypatch.setitem(tool.ARMS, refreshed, (0, 2))
     args = tool.parse_args(['--data-root', str(tmp_path / 'scenes'), '--work-dir', str(tmp_path / 'runs')])
@@ -70,7 +80,7 @@ def test_samples_are_made_anew_in_the_middle(tool, tmp_path, monkeypatch):
         return [*SampleStore(tool.folder_of(arm, 0, args) / f'synthetic-{number}').finished().values()]
 
     made = [recipes('the pretrained U-Net', 0), recipes(refreshed, 0), recipes(refreshed, 1)]
-    assert [len(each) for each in made] == [240] * 3
+    assert [len(each) for each in made] == [16] * 3
     weights = [{record['weights_hash'] for record in each} for each in made]
     assert [len(each) for each in weights] == [1, 1, 1] and len(set.union(*weights)) == 3
     assert not {record['noise_seed'] for record in made[1]} & {record['noise_seed'] for record in made[2]}

@@ -24,7 +24,8 @@ SEGMENTOR = dict(
 
 
 @pytest.fixture
-def tool():
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOL.parent))
     spec = importlib.util.spec_from_file_location('to_mmseg', TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -59,14 +60,14 @@ def test_mmengine_loads_all_of_it(tool, trained, tmp_path, which, capsys):
     wanted = getattr(model, which).state_dict()
     assert all(torch.equal(wanted[name], tensor) for name, tensor in plain.state_dict().items())
     assert meta['dataset_meta']['classes'] == ('a', 'b', 'c')
-    tool.main([str(path), '--out', str(tmp_path / 'plain.safetensors'), '--model', which])
-    stored = load_file(tmp_path / 'plain.safetensors')
+    tool.main([str(path), '--out', str(tmp_path / 'new/plain.safetensors'), '--model', which])
+    stored = load_file(tmp_path / 'new/plain.safetensors')
     assert stored.keys() == wanted.keys() and all(torch.equal(wanted[name], stored[name]) for name in stored)
 
 
 def test_what_is_refused(tool, trained, tmp_path, capsys):
     path = trained[1]
-    for flags, message in (('x.bin', 'expected a .pth or .safetensors file'), (str(path), 'is the checkpoint itself')):
+    for flags, message in (('x.bin', 'expected a .safetensors or .pth file'), (str(path), 'is the checkpoint itself')):
         with pytest.raises(SystemExit):
             tool.main([str(path), '--out', flags])
         assert message in capsys.readouterr().err

@@ -133,5 +133,5 @@ def sensible(cell: Cell) -> bool:
         or (cell.precision == 'tf32' and cell.device == 'cpu')
         or (cell.case == 'ema' and cell.precision != 'fp32')
         or (cell.case == 'mixed' and cell.batch % 2)
-        or (cell.head and {'compile', 'math-attention'} & {*cell.options})
+        or (cell.head and ({'compile', 'math-attention'} & {*cell.options} or cell.model != MODELS[0]))
     )

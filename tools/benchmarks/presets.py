@@ -62,7 +62,6 @@ def tiny(**common: Any) -> list[Cell]:
     return [
         *make(['matmul', 'features', 'frozen', 'finetune', 'mixed', 'ema'], ['fp32', 'bf16'], [2]),
         *make(['create'], ['fp32', 'bf16', 'bf16-weights'], [2], calls=[4]),
-        *make(HEAD_CASES, ['fp32'], [2]),
         *make(['finetune'], ['fp32'], [2], options=[('checkpointing',), ('channels_last',), ('math-attention',)]),
     ]
 

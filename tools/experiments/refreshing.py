@@ -135,6 +135,7 @@ def settings(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         'train_cfg.val_interval': STEPS,
         'param_scheduler.0.end': STEPS,
         'default_hooks.checkpoint.interval': STEPS // 4,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,  # that of the middle is needed to the end
     }
 
 
@@ -186,15 +187,20 @@ def table(lines: list[dict]) -> str:
     ]
     scores = {arm: {line['seed']: line['test']['creator'] for line in lines if line['arm'] == arm} for arm in ARMS}
     scores[REAL_ONLY] = {line['seed']: line['test']['exploiter'] for line in lines if line['arm'] == CONTROL}
-    for arm in (REAL_ONLY, *ARMS):
+    for arm in (arm for arm in (REAL_ONLY, *ARMS) if scores[arm]):
         paired, own = compare(scores[arm], scores[CONTROL]), Spread.of(scores[arm].values())
         cells = ['–', '–', '–']
         if arm != CONTROL:
             by_seed = ', '.join(f'{value:+.2f}' for value in paired.by_seed.values())
             p = '–' if paired.p is None else f'{paired.p:.3f}'
-            cells = [by_seed, f'{paired.spread.mean:+.2f} ± {paired.spread.std:.2f}', p]
-        rows.append(f'| {" | ".join([arm, f"{own.mean:.2f} ± {own.std:.2f}", *cells, str(own.n)])} |')
+            cells = [by_seed, _spread(paired.spread, '+'), p]
+        rows.append(f'| {" | ".join([arm, _spread(own), *cells, str(own.n)])} |')
     return re.sub(r'-(?=\d)', '−', '\n'.join(rows))
+
+
+def _spread(spread: Spread, sign: str = '') -> str:
+    deviation = '' if spread.std is None else f' ± {spread.std:.2f}'
+    return '–' if spread.mean is None else f'{spread.mean:{sign}.2f}{deviation}'
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ on 30,907 images, not on the 795 of the official split: compare it with models o
 from converter_command import converter_parser, parsed, parts_table
 
 from mmdiff2in1.apis.bae_checkpoint import ConvertedBae, convert_bae
-from mmdiff2in1.apis.vpd_checkpoint import write_state
+from mmdiff2in1.apis.checkpoints import write_state
 
 PARTS = {
     'EfficientNet': ('backbone.',),

@@ -17,8 +17,8 @@ variance in the norms of its patches, mergings and outputs, where iDisc's adds 1
 
 from converter_command import converter_parser, parsed, parts_table
 
+from mmdiff2in1.apis.checkpoints import write_state
 from mmdiff2in1.apis.idisc_checkpoint import ConvertedIDisc, convert_idisc
-from mmdiff2in1.apis.vpd_checkpoint import write_state
 from mmdiff2in1.name_lists import some
 
 PARTS = {

@@ -25,7 +25,8 @@ import argparse
 
 from converter_command import converter_parser, parsed
 
-from mmdiff2in1.apis.vpd_checkpoint import VAE_TOLERANCE, ConvertedVPD, convert_vpd, write_state
+from mmdiff2in1.apis.checkpoints import write_state
+from mmdiff2in1.apis.vpd_checkpoint import VAE_TOLERANCE, ConvertedVPD, convert_vpd
 from mmdiff2in1.apis.vpd_layouts import LAYOUTS
 from mmdiff2in1.name_lists import some
 

@@ -39,7 +39,7 @@ def split_config(segmentor: Any, given: Any, merged: dict[str, Any]) -> tuple[Co
     own = config.pop('data_preprocessor', None)
     if own is None:
         return config, given
-    if isinstance(given, dict) and dict(own) != dict(given):
+    if given is not None and not (isinstance(given, dict) and dict(own) == dict(given)):
         print_log(
             f"The segmentor's own data preprocessor is used, {own}; the one beside it, or at the top level of the "
             f'config, is not, {given}.',

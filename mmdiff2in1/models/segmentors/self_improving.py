@@ -43,8 +43,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     A segmentor may offer `conditioned(inputs, metas)`: its inputs with what it must know of each image besides.
 
     Args:
-        segmentor: Config of any mmseg segmentor. Its `data_preprocessor` becomes that of the wrapper, unless the
-            wrapper is given one, which then counts.
+        segmentor: Config of any mmseg segmentor. Its `data_preprocessor` becomes that of the wrapper.
         task: What is predicted, a TASK_UTILS config; None: the segmentor's own, or semantic segmentation.
         synthetic_weight: w, weight of the synthetic losses, at least 0.
         min_confidence: In [0, 1]; pixels of a pseudo label that θ_C is less sure of are ignored. None: all count.
@@ -53,7 +52,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
             synthetic samples.
         use_stored_labels: Learn from the labels in the store; θ_C then labels nothing.
         evaluate: 'creator' or 'exploiter'.
-        data_preprocessor: See `segmentor`.
+        data_preprocessor: That of a segmentor without its own; a runner gives the config's top-level one here.
         init_cfg: Only `dict(type='Pretrained', …)`: a checkpoint of this wrapper or of the plain segmentor.
         **merged: Refused; there to explain what went wrong.
 
