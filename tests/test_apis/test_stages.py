@@ -11,8 +11,9 @@ from tiny_chain import chain_config
 from torch import nn
 
 from mmdiff2in1.apis.creating import check_creation
+from mmdiff2in1.apis.optimizer_state import carry_optimizer_state
 from mmdiff2in1.apis.stages import warmup_config
-from mmdiff2in1.apis.training import carry_optimizer_state, train
+from mmdiff2in1.apis.training import train
 
 
 def test_resume_of_the_config_and_checkpoints_elsewhere(chain_folder, tmp_path):

@@ -143,8 +143,9 @@ def improve(cfg, creators: tuple[int | str, ...], warmup: str, folder: Path) -> 
     """The self-improving stage, interrupted where other samples take over; returns its config."""
     from mmdiff2in1.apis.checkpoints import load_weights
     from mmdiff2in1.apis.creating import create_samples
+    from mmdiff2in1.apis.optimizer_state import carry_optimizer_state
     from mmdiff2in1.apis.stages import self_improving_config
-    from mmdiff2in1.apis.training import build_runner, carry_optimizer_state, resume_where_possible, unwrapped
+    from mmdiff2in1.apis.training import build_runner, resume_where_possible, unwrapped
 
     starts = [0, *(step for step in creators if step not in (0, PRETRAINED))]
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], STEPS], strict=True)):
