@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmdiff2in1'
 # Ground floor first. Rooms of one floor do not know each other.
 FLOORS = (
-    ('atomic',),
+    ('atomic', 'name_lists'),
     ('diffusion',),
     ('tasks',),
     ('evaluation', 'visualization'),
