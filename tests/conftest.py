@@ -58,7 +58,7 @@ def tiny_diffusion_config() -> dict:
 
 @pytest.fixture(scope='session')
 def _tiny_diffusion():
-    from mmdiff2in1.diffusion import LatentDiffusion
+    from mmdiff2in1.generators import LatentDiffusion
 
     torch.manual_seed(0)
     return LatentDiffusion.from_config(TINY_DIFFUSION)

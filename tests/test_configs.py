@@ -12,10 +12,10 @@ from mmseg.registry import MODELS, PARAM_SCHEDULERS
 from tiny_ade20k import ROOT, full_size, narrow, write_ade20k, write_weights
 
 import mmdiff2in1.components  # noqa: F401  registers
-from mmdiff2in1.apis.global_batch import split_global_batch
-from mmdiff2in1.apis.stages import warmup_config
-from mmdiff2in1.apis.training import build_runner, train
 from mmdiff2in1.datasets.splits import image_names, make_splits, write_splits
+from mmdiff2in1.training.chain import build_runner, train
+from mmdiff2in1.training.global_batch import split_global_batch
+from mmdiff2in1.training.stages import warmup_config
 
 PERCENT = [f'{part}/vpd_ade20k-{n}pct' for part in ('diff2in1', 'baselines') for n in range(10, 100, 10)]
 VPD = ['baselines/vpd_ade20k', 'baselines/vpd_ade20k-ema', 'diff2in1/vpd_ade20k', 'diff2in1/vpd_ade20k-bs16']

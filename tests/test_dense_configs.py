@@ -11,9 +11,9 @@ from mmseg.registry import MODELS, PARAM_SCHEDULERS
 from tiny_nyuv2 import ROOT, full_size, narrow, write_nyuv2, write_weights
 
 import mmdiff2in1.components  # noqa: F401  registers
-from mmdiff2in1.apis.global_batch import split_global_batch
-from mmdiff2in1.apis.stages import check_chain, warmup_config
-from mmdiff2in1.apis.training import build_runner, train
+from mmdiff2in1.training.chain import build_runner, train
+from mmdiff2in1.training.global_batch import split_global_batch
+from mmdiff2in1.training.stages import check_chain, warmup_config
 
 BAE = [f'diff2in1/bae_nyuv2-normal{end}' for end in ('', '-released', '-T200', '-T400', '-T800')]
 SD = [

@@ -13,8 +13,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mmdiff2in1.components  # noqa: F401  registers
-from mmdiff2in1.apis.channel_check import check_channels
-from mmdiff2in1.apis.stages import check_chain
+from mmdiff2in1.checks.channels import check_channels
+from mmdiff2in1.training.stages import check_chain
 
 ROOT = Path(__file__).parents[1]
 MMSEG = Path(mmseg.__file__).parent / '.mim/configs/segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'

@@ -21,8 +21,8 @@ from transformers import (
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mmdiff2in1.diffusion import tokenizer as tokens
-from mmdiff2in1.diffusion.tokenizer import caption_tokenizer
+from mmdiff2in1.generators import tokenizer as tokens
+from mmdiff2in1.generators.tokenizer import caption_tokenizer
 
 WORDS = (
     'a and bed blue chair cup dark floor in is it lamp large light near of on photo picture red '

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmdiff2in1.diffusion import LatentDiffusion
+from mmdiff2in1.generators import LatentDiffusion
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 32

@@ -12,9 +12,9 @@ from tiny_stable_diffusion import SCHEDULE
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from mmdiff2in1.datasets.scenes import render_scene
-from mmdiff2in1.diffusion import LatentDiffusion, NoiseSchedule
-from mmdiff2in1.diffusion.text import CaptionEncoder
-from mmdiff2in1.diffusion.tokenizer import clip_tokenizer
+from mmdiff2in1.generators import LatentDiffusion, NoiseSchedule
+from mmdiff2in1.generators.text import CaptionEncoder
+from mmdiff2in1.generators.tokenizer import clip_tokenizer
 from mmdiff2in1.tasks import Depth, SurfaceNormal
 
 ROOT = Path(__file__).resolve().parents[1]

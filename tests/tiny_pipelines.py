@@ -15,7 +15,7 @@ from diffusers import (
 from tiny_stable_diffusion import SCHEDULE
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-from mmdiff2in1.diffusion.tokenizer import caption_tokenizer, clip_tokenizer
+from mmdiff2in1.generators.tokenizer import caption_tokenizer, clip_tokenizer
 
 WORDS = ['a', 'ball', 'chair', 'red', 'table']
 

@@ -4,9 +4,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from mmdiff2in1.diffusion import LatentDiffusion, NoiseSchedule
-from mmdiff2in1.diffusion.text import CaptionEncoder
-from mmdiff2in1.diffusion.tokenizer import clip_tokenizer
+from mmdiff2in1.generators import LatentDiffusion, NoiseSchedule
+from mmdiff2in1.generators.text import CaptionEncoder
+from mmdiff2in1.generators.tokenizer import clip_tokenizer
 
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear')
 

@@ -13,9 +13,9 @@ import torch
 from conftest import TINY_DIFFUSION
 from tiny_chain import SIZE, chain_config, creation_trace, logged_losses
 
-from mmdiff2in1.apis.training import train
 from mmdiff2in1.datasets.scenes import make_scenes
-from mmdiff2in1.diffusion import LatentDiffusion
+from mmdiff2in1.generators import LatentDiffusion
+from mmdiff2in1.training.chain import train
 
 if __name__ == '__main__':
     folder = Path(tempfile.mkdtemp())

@@ -27,9 +27,10 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
-from mmdiff2in1.diffusion.captioner import ImageCaptioner, check_captioner
-from mmdiff2in1.synthesis.caption_file import CaptionFile
-from mmdiff2in1.synthesis.caption_sources import (
+from mmdiff2in1.captions.caption_file import CaptionFile
+from mmdiff2in1.captions.captioner import ImageCaptioner, check_captioner
+from mmdiff2in1.captions.captioning import CaptionSummary, ImageSet, caption_images, keys_of
+from mmdiff2in1.captions.sources import (
     TEMPLATE,
     CaptionSource,
     ClassCaptions,
@@ -37,7 +38,6 @@ from mmdiff2in1.synthesis.caption_sources import (
     FileCaptions,
     ModelCaptions,
 )
-from mmdiff2in1.synthesis.captioning import CaptionSummary, ImageSet, caption_images, keys_of
 from mmdiff2in1.synthesis.from_config import DTYPES
 from mmdiff2in1.synthesis.sources import build_real_dataset
 

@@ -27,11 +27,11 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
-from mmdiff2in1.apis.dataset_checks.parts import head_settings
-from mmdiff2in1.apis.dataset_checks.pictures import dataset_pictures
-from mmdiff2in1.apis.dataset_checks.report import report_text
-from mmdiff2in1.apis.dataset_report import check_datasets
-from mmdiff2in1.atomic import write_atomically
+from mmdiff2in1.checks.check_datasets import check_datasets
+from mmdiff2in1.checks.parts import head_settings
+from mmdiff2in1.checks.pictures import dataset_pictures
+from mmdiff2in1.checks.report import report_text
+from mmdiff2in1.core.atomic_files import write_atomically
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

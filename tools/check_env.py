@@ -29,7 +29,7 @@ PYTHON_WANTED = '>=3.11,<3.13'
 PIP = f'{min(sys.executable, os.path.relpath(sys.executable), key=len)} -m pip'  # .venv/bin/python in a checkout
 TO_LOCKED = f'{PIP} install --no-deps -r requirements/lock.txt'
 TO_EDITABLE = f'{PIP} install --no-deps --no-build-isolation -e .'
-TO_RESTORED = 'git checkout -- mmdiff2in1/diffusion/builtin'
+TO_RESTORED = 'git checkout -- mmdiff2in1/generators/builtin'
 TO_HEADLESS = (
     f'{PIP} uninstall -y opencv-python opencv-contrib-python opencv-python-headless && '
     f'{PIP} install --no-deps opencv-python-headless'
@@ -206,7 +206,7 @@ def machine_probes() -> Probes:
     def weights() -> list[str]:
         spec = importlib.util.find_spec('mmdiff2in1')
         package = Path(spec.origin).parent if spec and spec.origin else ROOT / 'mmdiff2in1'
-        return sorted(path.parent.name for path in package.glob('diffusion/builtin/*/model_index.json'))
+        return sorted(path.parent.name for path in package.glob('generators/builtin/*/model_index.json'))
 
     return Probes(platform.python_version(), platform.platform(), version, error, cuda, weights)
 

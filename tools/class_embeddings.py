@@ -18,8 +18,8 @@ from pathlib import Path
 from torch import Tensor
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
-from mmdiff2in1.diffusion import LatentDiffusion
-from mmdiff2in1.diffusion.class_embeddings import compute_class_embeddings, write_class_embeddings
+from mmdiff2in1.generators import LatentDiffusion
+from mmdiff2in1.generators.class_embeddings import compute_class_embeddings, write_class_embeddings
 from mmdiff2in1.models.backbones.class_prompt import TEMPLATES, class_names
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from mmdiff2in1.apis import Diff2in1Inferencer
-from mmdiff2in1.apis.training import train
 from mmdiff2in1.datasets.scenes import DEFAULT_COUNTS, make_scenes
+from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.synthesis import SampleStore
+from mmdiff2in1.training.chain import train
 from mmdiff2in1.visualization import Created, Perceived, contact_sheet, creation_panel, prediction_panel
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config, DictAction
 
-from mmdiff2in1.apis import Diff2in1Inferencer
-from mmdiff2in1.apis.generation import Generation
-from mmdiff2in1.apis.image_files import read_images, write_png
-from mmdiff2in1.atomic import write_atomically
+from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.label_files import write_png
+from mmdiff2in1.inference import Diff2in1Inferencer
+from mmdiff2in1.inference.generation import Generation
+from mmdiff2in1.inference.image_files import read_images
 from mmdiff2in1.visualization import contact_sheet
 
 FOLDERS = ('images', 'labels', 'colours')

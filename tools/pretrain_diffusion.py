@@ -12,8 +12,8 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from mmdiff2in1.apis.pretraining import pretrain
-from mmdiff2in1.apis.pretraining_options import PretrainingOptions
+from mmdiff2in1.pretraining.options import PretrainingOptions
+from mmdiff2in1.pretraining.run import pretrain
 
 HELP = {
     'images': 'folder of images, searched recursively',

@@ -25,7 +25,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmdiff2in1.apis.stages import store_of
+from mmdiff2in1.core.dataset_images import list_images
+from mmdiff2in1.core.images import load_image
 from mmdiff2in1.synthesis import (
     SampleStore,
     batches_of,
@@ -37,9 +38,9 @@ from mmdiff2in1.synthesis import (
     run_job,
 )
 from mmdiff2in1.synthesis.from_config import DTYPES, Job
-from mmdiff2in1.synthesis.images import load_image
 from mmdiff2in1.synthesis.plan import timestep_choices
-from mmdiff2in1.synthesis.sources import build_real_dataset, list_images
+from mmdiff2in1.synthesis.sources import build_real_dataset
+from mmdiff2in1.training.stages import store_of
 from mmdiff2in1.visualization import contact_sheet
 
 MAX_COLUMNS = 12

@@ -28,13 +28,14 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmdiff2in1.apis.checkpoints import load_weights
-from mmdiff2in1.apis.image_files import read_images, read_png, write_png
-from mmdiff2in1.apis.perception import perceived, task_of
-from mmdiff2in1.apis.training import build_runner
-from mmdiff2in1.atomic import write_atomically
-from mmdiff2in1.datasets.randomness import derived_randomness
+from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.label_files import read_png, write_png
+from mmdiff2in1.core.randomness import derived_randomness
+from mmdiff2in1.inference.image_files import read_images
+from mmdiff2in1.inference.perception import perceived, task_of
+from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
+from mmdiff2in1.training.chain import build_runner
 from mmdiff2in1.visualization import Perceived, prediction_panel
 
 MODELS = {'creator': ('creator',), 'exploiter': ('exploiter',), 'both': ('creator', 'exploiter')}

@@ -17,10 +17,10 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import init_default_scope
 
-from mmdiff2in1.apis.data_check import check_data
-from mmdiff2in1.apis.global_batch import split_global_batch
-from mmdiff2in1.apis.training import build_runner, check_weights, resume_where_possible, train
+from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.engine.distributed import launcher_of_environment
+from mmdiff2in1.training.chain import build_runner, check_weights, resume_where_possible, train
+from mmdiff2in1.training.global_batch import split_global_batch
 
 
 def parse_args() -> argparse.Namespace:

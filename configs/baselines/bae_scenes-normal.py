@@ -1,6 +1,6 @@
 """bae_scenes-normal without synthetic samples: θ_E is "real only", θ_C is "real + EMA"; same real samples, same steps.
 
-Expected score, mean angular error on test, seeds 0-2, one thread of a CPU (``tools/experiments/dense_scenes.py``): θ_C
+Expected score, mean angular error on test, seeds 0-2, one thread of a CPU (``projects/evidence/dense_scenes.py``): θ_C
 10.44 ± 0.21 degrees, θ_E 10.46 ± 0.19.
 """
 

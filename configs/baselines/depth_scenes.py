@@ -1,6 +1,6 @@
 """depth_scenes without synthetic samples: θ_E is "real only", θ_C is "real + EMA"; same real samples, same steps.
 
-Expected score, RMSE on test, seeds 0-2, one thread of a CPU (``tools/experiments/dense_scenes.py``): θ_C 0.502 ± 0.008
+Expected score, RMSE on test, seeds 0-2, one thread of a CPU (``projects/evidence/dense_scenes.py``): θ_C 0.502 ± 0.008
 m, θ_E 0.511 ± 0.005.
 """
 

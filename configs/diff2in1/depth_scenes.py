@@ -4,7 +4,7 @@
 
 The chain and the settings of ``vpd_scenes.py``; depth has no confidence, so no pixel is left out.
 
-Expected score, RMSE on test, seeds 0-2, one thread of a CPU (``tools/experiments/dense_scenes.py``): 0.498 ± 0.006 m;
+Expected score, RMSE on test, seeds 0-2, one thread of a CPU (``projects/evidence/dense_scenes.py``): 0.498 ± 0.006 m;
 real + EMA 0.502 ± 0.008, real only 0.511 ± 0.005.
 """
 

@@ -7,7 +7,7 @@ is the one that creates the synthetic ones: ``stages.synthesis.unet='creator'``.
 a frozen U-Net. What the denoising loss costs and gains: ``docs/evidence.md``.
 
 Expected score, test mIoU after 300 steps of the warm-up, three seeds, two CPU cores: 58.14 ± 0.43, without the
-denoising loss 58.45 ± 0.61 (``python tools/experiments/denoising.py``). The chain as a whole: not yet measured.
+denoising loss 58.45 ± 0.61 (``python projects/evidence/denoising.py``). The chain as a whole: not yet measured.
 """
 
 _base_ = ['./vpd_scenes.py']

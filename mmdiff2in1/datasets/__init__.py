@@ -4,7 +4,6 @@ from .batch_mix import BatchMix
 from .camvid import CamVidDataset
 from .dense_map_dataset import DenseMapDataset
 from .nyuv2 import NYUv2DepthDataset, NYUv2NormalDataset
-from .randomness import derived_randomness, derived_seed, seed_all
 from .samplers import MixedBatchSampler, MixedStream, StreamSampler
 from .scannet import ScanNetNormalDataset
 from .scenes_dataset import ScenesDataset
@@ -40,7 +39,4 @@ __all__ = [
     'StreamKey',
     'StreamSampler',
     'SyntheticSampleDataset',
-    'derived_randomness',
-    'derived_seed',
-    'seed_all',
 ]

@@ -9,10 +9,10 @@ from mmengine import fileio, list_from_file
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from mmdiff2in1.core.images import IMAGE_SUFFIXES
 from mmdiff2in1.tasks import SurfaceNormal
 
 MASK = 'valid_mask_path'
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 @DATASETS.register_module()

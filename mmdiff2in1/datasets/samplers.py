@@ -12,8 +12,9 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import BatchSampler, Sampler
 
-from mmdiff2in1.datasets.randomness import derived_seed
-from mmdiff2in1.datasets.stream_keys import StreamKey
+from mmdiff2in1.core.randomness import derived_seed
+
+from .stream_keys import StreamKey
 
 
 @DATA_SAMPLERS.register_module()

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from mmdiff2in1.atomic import write_atomically
-from mmdiff2in1.datasets.randomness import derived_seed
+from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.randomness import derived_seed
 
 
 def percent_count(percent: float, total: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 
-from mmdiff2in1.datasets.randomness import derived_seed
+from mmdiff2in1.core.randomness import derived_seed
 
 HOW_TO_MAKE_MORE = 'make more with tools/synthesize.py CONFIG and a larger num_samples or samples_per_image'
 

@@ -13,11 +13,12 @@ from mmengine.dist import get_rank, get_world_size
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
-from mmdiff2in1.datasets.batch_mix import BatchMix
-from mmdiff2in1.datasets.randomness import derived_randomness
-from mmdiff2in1.datasets.stream_keys import StreamKey
-from mmdiff2in1.datasets.synthetic_records import SourceImage, SourceIndex, draw, unwrapped
+from mmdiff2in1.core.randomness import derived_randomness
 from mmdiff2in1.synthesis.store import SampleStore
+
+from .batch_mix import BatchMix
+from .stream_keys import StreamKey
+from .synthetic_records import SourceImage, SourceIndex, draw, unwrapped
 
 CURE = 'run tools/synthesize.py CONFIG --out {} --verify to remove what is damaged, then without it to make it again'
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from mmdiff2in1.atomic import write_atomically
+from mmdiff2in1.core.atomic_files import write_atomically
 
 
 class AtomicBackend(LocalBackend):

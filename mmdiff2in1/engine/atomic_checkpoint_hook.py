@@ -8,7 +8,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
-from mmdiff2in1.engine.atomic_backend import AtomicBackend, remove_parts
+from .atomic_backend import AtomicBackend, remove_parts
 
 OUTDATED = 'outdated_checkpoints'
 

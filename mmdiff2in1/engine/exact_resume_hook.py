@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
-from mmdiff2in1.datasets.randomness import seed_all
+from mmdiff2in1.core.randomness import seed_all
 
 
 @HOOKS.register_module()

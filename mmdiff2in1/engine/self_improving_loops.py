@@ -14,7 +14,7 @@ from mmseg.registry import LOOPS
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmdiff2in1.datasets.randomness import derived_randomness, kept_randomness
+from mmdiff2in1.core.randomness import derived_randomness, kept_randomness
 
 
 class _EvaluatesBoth:

@@ -13,17 +13,19 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from .captions import captions_of, read_captions
+from mmdiff2in1.captions.lookup import captions_of, read_captions
+from mmdiff2in1.core.dataset_images import list_images, source_name
+from mmdiff2in1.core.images import image_size
+
 from .filters import check_thresholds
-from .images import image_size
 from .plan import Source, make_plan
-from .recipe import Recipe
+from .recipe import SampleRecipe
 from .run import synthesize
-from .sources import build_real_dataset, list_images, raw_ignore_value, source_name
+from .sources import build_real_dataset, raw_ignore_value
 from .store import SampleStore
 
 if TYPE_CHECKING:
-    from mmdiff2in1.diffusion.creator import ImageCreator
+    from mmdiff2in1.generators.loading import Generator
 
 PRETRAINED, CREATOR = 'pretrained', 'creator'
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -33,14 +35,14 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 class SynthesisSettings:
     """The keys of `stages.synthesis`, and nothing else.
 
-    `diffusion`: what creates, see `load_creator`: a diffusers folder (Stable Diffusion, or any pipeline with an
+    `diffusion`: what creates, see `load_generator`: a diffusers folder (Stable Diffusion, or any pipeline with an
     image-to-image form), one file of weights, 'builtin:scenes', or a dict of component configs (random weights, for
     trials).
     `unet`: which U-Net denoises. 'pretrained': that of `diffusion`; 'creator': that of the warm-up's result, in a chain
     (a U-Net that was tuned for perception alone forgets to denoise: see `DenoisingEncoderDecoder`); or a checkpoint.
     `captions`: JSONL file; `caption_fallback` stands in where it has none ('' = create without a caption).
-    `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineCreator.create` for
-    SDXL and beyond (solver 'pipeline'); `T` may be a list or a range, see `make_plan`, as are `samples_per_image`,
+    `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineGenerator.create`
+    for SDXL and beyond (solver 'pipeline'); `T` may be a list or a range, see `make_plan`, as are `samples_per_image`,
     `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
     `ignore_label`: raw "ignore" value of the label files, asked of the data set if None. `filters`: {score: (lowest,
     highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None takes the GPU of this
@@ -94,7 +96,7 @@ class Job:
     """All that a synthesis run needs, checked as far as it can be without creating anything."""
 
     settings: SynthesisSettings
-    diffusion: 'ImageCreator'
+    diffusion: 'Generator'
     sources: list[Source]
     data_root: str | None
     ignore_label: int
@@ -104,7 +106,7 @@ class Job:
         """Of the diffusion model; reading gigabytes of weights takes seconds."""
         return self.diffusion.weights_hash()
 
-    def plan(self, **changes) -> list[Recipe]:
+    def plan(self, **changes) -> list[SampleRecipe]:
         """The recipes of this job; `changes` replace settings of `make_plan`, e.g. T for a preview."""
         names = ('num_samples', 'samples_per_image', 'seed', 'T', 'num_calls', 'grid', 'solver', 'guidance_scale')
         options = {name: getattr(self.settings, name) for name in (*names, 'size')} | changes
@@ -131,15 +133,15 @@ def prepare(cfg: Config, rank: int = 0) -> Job:
     return Job(settings, build_diffusion(settings, rank), sources, data_root, ignore_label)
 
 
-def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'ImageCreator':
+def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
     """Load what creates onto its device; random weights depend on the seed of the settings only."""
-    from mmdiff2in1.diffusion import LatentDiffusion
-    from mmdiff2in1.diffusion.creator import load_creator
+    from mmdiff2in1.generators import LatentDiffusion
+    from mmdiff2in1.generators.loading import load_generator
 
     dtype = DTYPES[settings.dtype]
     device = settings.device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
     if isinstance(settings.diffusion, str):
-        creator = load_creator(settings.diffusion, dtype)
+        creator = load_generator(settings.diffusion, dtype)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -151,9 +153,9 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'ImageCreator
     return creator.to(device)
 
 
-def _take_trained_unet(creator: 'ImageCreator', checkpoint: str) -> None:
-    from mmdiff2in1.diffusion import LatentDiffusion
-    from mmdiff2in1.diffusion.trained_weights import load_trained_unet
+def _take_trained_unet(creator: 'Generator', checkpoint: str) -> None:
+    from mmdiff2in1.generators import LatentDiffusion
+    from mmdiff2in1.generators.trained_weights import load_trained_unet
 
     if checkpoint == CREATOR:
         raise ValueError(

@@ -6,7 +6,7 @@ H, W image size. A plan depends on its arguments only: not on the order of the s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .recipe import Recipe, stable_hash
+from .recipe import SampleRecipe, stable_hash
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def make_plan(
     solver: str = 'ddim',
     guidance_scale: float = 1.0,
     size: int | Sequence[int] | None = None,
-) -> list[Recipe]:
+) -> list[SampleRecipe]:
     """List the samples to make: `num_samples` in all, or `samples_per_image` for each source.
 
     A round is a seeded draw of the sources without replacement, so 500 of 795 (Diff-2-in-1 on NYUv2) is the first part
@@ -44,12 +44,12 @@ def make_plan(
     or dict(low=…, high=…) with both ends included in the latter. `size` and `multiple`: see `creation_size`.
 
     Raises ValueError for no sources, zero samples, both or neither of the two counts, a source listed twice, and
-    whatever `Recipe` refuses.
+    whatever `SampleRecipe` refuses.
     """
     rounds = _rounds(sources, num_samples, samples_per_image, seed)
     choices = timestep_choices(T)
     return [
-        Recipe(
+        SampleRecipe(
             source=source.image,
             caption=source.caption,
             seed=sample_seed,

@@ -22,7 +22,7 @@ def stable_hash(*parts: object) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class SampleRecipe:
     """What makes one synthetic image; two equal recipes make the same image.
 
     `source` is the image file relative to the data root with forward slashes, or None for a sample from pure noise.

@@ -15,19 +15,20 @@ import numpy as np
 from mmengine.logging import print_log
 from tqdm import tqdm
 
+from mmdiff2in1.core.images import check_sources, from_model, image_size, load_image, resize_image, to_model
+
 from .filters import Thresholds, check_thresholds, rejection, score
-from .images import check_sources, from_model, image_size, load_image, resize_image, to_model
-from .recipe import Recipe
+from .recipe import SampleRecipe
 from .store import SampleStore
 
 if TYPE_CHECKING:
     # Only when something is created: reading a store in a data loader worker needs no diffusers.
-    from mmdiff2in1.diffusion.creator import ImageCreator
+    from mmdiff2in1.generators.loading import Generator
 
 
 def synthesize(
-    diffusion: 'ImageCreator',
-    plan: Sequence[Recipe],
+    diffusion: 'Generator',
+    plan: Sequence[SampleRecipe],
     store: SampleStore,
     *,
     data_root: str | Path | None = None,
@@ -44,7 +45,7 @@ def synthesize(
 
     Process `rank` of `world_size` takes every world_size-th recipe. Batches are fixed by the plan: if one of a batch is
     missing the whole batch is computed again and only the missing is written, so a run that was killed and resumed
-    gives the same bytes as one that was not. `data_root` is where `Recipe.source` starts. Each sample gets a label map
+    gives the same bytes as one that was not. `data_root` is where `SampleRecipe.source` starts. Each sample gets a map
     full of `ignore_label`, 0 … 255, at its own size; see `raw_ignore_value`. With `restore_size` the created image is
     resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
@@ -107,7 +108,7 @@ def synthesize(
     return SampleStore(store.folder)
 
 
-def check_plan(diffusion: 'ImageCreator', plan: Sequence[Recipe]) -> dict[tuple[int, int, str], list[int]]:
+def check_plan(diffusion: 'Generator', plan: Sequence[SampleRecipe]) -> dict[tuple[int, int, str], list[int]]:
     """Ask the model whether it can make all of `plan`; returns {(T, num_calls, grid): timesteps}.
 
     Raises ValueError for an empty plan, a sample listed twice, other weights than the plan was made for, timesteps or
@@ -131,7 +132,7 @@ def check_plan(diffusion: 'ImageCreator', plan: Sequence[Recipe]) -> dict[tuple[
     return {kind[:3]: diffusion.planned_timesteps(*kind) for kind in sorted(kinds)}
 
 
-def describe(plan: Sequence[Recipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
+def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
     """What a plan costs, one line per noise level and one in all; `timesteps` is what `check_plan` returns."""
     lines, total = [], 0
     counts = Counter((recipe.T, recipe.num_calls, recipe.grid) for recipe in plan)
@@ -143,24 +144,24 @@ def describe(plan: Sequence[Recipe], timesteps: dict[tuple[int, int, str], list[
     return [*lines, f'{len(plan)} samples, {total} U-Net calls in all']
 
 
-def others_of(plan: Sequence[Recipe], finished: Iterable[str]) -> list[str]:
+def others_of(plan: Sequence[SampleRecipe], finished: Iterable[str]) -> list[str]:
     """The sample ids in `finished` that `plan` does not ask for."""
     wanted = {recipe.sample_id for recipe in plan}
     return [sample_id for sample_id in finished if sample_id not in wanted]
 
 
-def batches_of(plan: Sequence[Recipe], batch_size: int) -> list[list[Recipe]]:
+def batches_of(plan: Sequence[SampleRecipe], batch_size: int) -> list[list[SampleRecipe]]:
     """Split a plan into batches of equal noise level, size and the like, at most `batch_size` each."""
     if batch_size < 1:
         raise ValueError(f'batch_size is {batch_size}, expected 1 or more')
-    groups: dict[tuple, list[Recipe]] = {}
+    groups: dict[tuple, list[SampleRecipe]] = {}
     for recipe in plan:
         groups.setdefault(recipe.batch_key, []).append(recipe)
     return [group[at : at + batch_size] for group in groups.values() for at in range(0, len(group), batch_size)]
 
 
 def create_batch(
-    diffusion: 'ImageCreator', batch: Sequence[Recipe], data_root: str | Path | None
+    diffusion: 'Generator', batch: Sequence[SampleRecipe], data_root: str | Path | None
 ) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
     """Create the samples of one batch (equal `batch_key`).
 
@@ -183,7 +184,7 @@ def create_batch(
     return from_model(creation.images), sources, creation.timesteps
 
 
-def _record(recipe: Recipe, timesteps: list[int], ignore_label: int) -> dict:
+def _record(recipe: SampleRecipe, timesteps: list[int], ignore_label: int) -> dict:
     return asdict(recipe) | dict(
         sample_id=recipe.sample_id,
         noise_seed=recipe.noise_seed,
@@ -194,7 +195,7 @@ def _record(recipe: Recipe, timesteps: list[int], ignore_label: int) -> dict:
     )
 
 
-def _source_path(recipe: Recipe, data_root: str | Path | None) -> Path:
+def _source_path(recipe: SampleRecipe, data_root: str | Path | None) -> Path:
     return Path(data_root or '.') / recipe.source
 
 

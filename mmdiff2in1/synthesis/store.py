@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..atomic import append_line, complete_lines, write_atomically
+from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
 
 MANIFEST = 'manifest.jsonl'
 FOLDERS = {'image': 'images', 'label': 'labels'}

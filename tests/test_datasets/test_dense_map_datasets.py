@@ -12,10 +12,11 @@ from mmseg.datasets import NYUDataset
 from mmseg.registry import DATASETS
 
 import mmdiff2in1.components  # noqa: F401  registers the transforms
+from mmdiff2in1.core.dataset_images import list_images
 from mmdiff2in1.datasets.dense_map_dataset import DenseMapDataset
 from mmdiff2in1.datasets.nyuv2 import VALID_BOX, NYUv2DepthDataset, NYUv2NormalDataset
 from mmdiff2in1.datasets.scannet import ScanNetNormalDataset
-from mmdiff2in1.synthesis.sources import list_images, raw_ignore_value
+from mmdiff2in1.synthesis.sources import raw_ignore_value
 from mmdiff2in1.tasks import Depth, SurfaceNormal
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from mmdiff2in1.datasets import MixedBatchSampler, StreamKey, StreamSampler, SyntheticSampleDataset, derived_seed
-from mmdiff2in1.datasets.randomness import derived_randomness, seed_all
+from mmdiff2in1.core.randomness import derived_randomness, derived_seed, seed_all
+from mmdiff2in1.datasets import MixedBatchSampler, StreamKey, StreamSampler, SyntheticSampleDataset
 from mmdiff2in1.synthesis.store import SampleStore
 
 SIZE = 16

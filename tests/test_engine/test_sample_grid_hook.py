@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmdiff2in1.engine.sample_grid_hook import grid
+from mmdiff2in1.pretraining.sample_grid_hook import grid
 
 
 @pytest.mark.parametrize(('count', 'shape'), [(6, (2, 4)), (8, (2, 4)), (3, (1, 3)), (1, (1, 1)), (9, (3, 4))])

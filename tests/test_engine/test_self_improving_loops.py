@@ -12,7 +12,7 @@ from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 
-from mmdiff2in1.datasets.randomness import derived_randomness
+from mmdiff2in1.core.randomness import derived_randomness
 from mmdiff2in1.engine import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
 from mmdiff2in1.engine.self_improving_loops import beside
 

@@ -5,8 +5,8 @@ import torch
 from conftest import TINY_DIFFUSION
 from safetensors.torch import save_file
 
-from mmdiff2in1.diffusion import class_embeddings
-from mmdiff2in1.diffusion.class_embeddings import read_class_embeddings, write_class_embeddings
+from mmdiff2in1.generators import class_embeddings
+from mmdiff2in1.generators.class_embeddings import read_class_embeddings, write_class_embeddings
 from mmdiff2in1.models.backbones import DiffusionBackbone
 from mmdiff2in1.models.backbones.class_prompt import TEMPLATES, class_names
 

@@ -36,7 +36,7 @@ def scope():
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
     """Weights that every model of this module begins with."""
-    from mmdiff2in1.diffusion import LatentDiffusion
+    from mmdiff2in1.generators import LatentDiffusion
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('weights')

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mmdiff2in1.synthesis import Recipe
+from mmdiff2in1.synthesis import SampleRecipe
 from mmdiff2in1.synthesis.recipe import stable_hash
 
 KNOWN = dict(
@@ -14,19 +14,19 @@ KNOWN = dict(
 
 
 def test_name_of_a_known_recipe_never_changes():
-    assert Recipe(**KNOWN).sample_id == 'room_7-T600-s0001-6db1f3e6'
-    assert Recipe(**KNOWN).noise_seed == 8640759503931513723
+    assert SampleRecipe(**KNOWN).sample_id == 'room_7-T600-s0001-6db1f3e6'
+    assert SampleRecipe(**KNOWN).noise_seed == 8640759503931513723
 
 
 def test_canonical_text_is_sorted_json():
-    assert Recipe(**KNOWN).canonical == (
+    assert SampleRecipe(**KNOWN).canonical == (
         '{"T":600,"caption":"a red ball","grid":"even","guidance_scale":1.0,"num_calls":20,"seed":1,'
         '"size":[64,96],"solver":"ddim","source":"images/train/room 7.png","weights_hash":"' + 'ab' * 32 + '"}'
     )
 
 
 def test_equal_values_of_other_types_give_the_same_name():
-    assert Recipe(**KNOWN | dict(guidance_scale=1, size=[64, 96])) == Recipe(**KNOWN)
+    assert SampleRecipe(**KNOWN | dict(guidance_scale=1, size=[64, 96])) == SampleRecipe(**KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_equal_values_of_other_types_give_the_same_name():
      dict(num_calls=10), dict(solver='dpm++'), dict(guidance_scale=2.0), dict(size=(96, 64)), dict(weights_hash='0')],
 )  # fmt: skip
 def test_every_field_changes_the_name(change):
-    assert Recipe(**KNOWN | change).sample_id != Recipe(**KNOWN).sample_id
+    assert SampleRecipe(**KNOWN | change).sample_id != SampleRecipe(**KNOWN).sample_id
 
 
 def test_noise_depends_on_source_and_repeat_only():
-    recipe = Recipe(**KNOWN)
+    recipe = SampleRecipe(**KNOWN)
     same = dict(caption='x', T=300, num_calls=5, solver='dpm++', guidance_scale=3.0, size=(8, 8), weights_hash='c')
     assert dataclasses.replace(recipe, **same).noise_seed == recipe.noise_seed
     assert dataclasses.replace(recipe, seed=2).noise_seed != recipe.noise_seed
@@ -48,10 +48,10 @@ def test_noise_depends_on_source_and_repeat_only():
 
 
 def test_names_are_safe_for_file_systems():
-    awkward = dataclasses.replace(Recipe(**KNOWN), source='a/../ü:*?' + 'x' * 300 + '.png').sample_id
+    awkward = dataclasses.replace(SampleRecipe(**KNOWN), source='a/../ü:*?' + 'x' * 300 + '.png').sample_id
     assert set(awkward) <= set('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-')
     assert len(awkward) < 120
-    assert dataclasses.replace(Recipe(**KNOWN), source=None, T=1000).sample_id.startswith('noise-T1000-s0001-')
+    assert dataclasses.replace(SampleRecipe(**KNOWN), source=None, T=1000).sample_id.startswith('noise-T1000-s0001-')
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_names_are_safe_for_file_systems():
 )
 def test_impossible_recipes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        Recipe(**KNOWN | change)
+        SampleRecipe(**KNOWN | change)
 
 
 def test_stable_hash_is_sha256_of_the_json():

@@ -6,7 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmdiff2in1.synthesis import list_images, raw_ignore_value, real_dataset_cfg, source_name
+from mmdiff2in1.core.dataset_images import list_images, source_name
+from mmdiff2in1.synthesis import raw_ignore_value, real_dataset_cfg
 from mmdiff2in1.synthesis.sources import build_real_dataset
 
 

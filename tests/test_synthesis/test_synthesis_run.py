@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from mmdiff2in1.core.images import load_image, to_model
 from mmdiff2in1.synthesis import SampleStore, Source, batches_of, check_plan, describe, make_plan, synthesize
-from mmdiff2in1.synthesis.images import load_image, to_model
 
 SIZES = [(8, 8), (8, 8), (8, 16), (8, 8), (8, 16)]
 

@@ -10,8 +10,9 @@ from mmengine.config import Config
 from PIL import Image
 from tiny_captioner import save_captioner
 
-from mmdiff2in1.synthesis import captions_of, read_captions
-from mmdiff2in1.synthesis.sources import build_real_dataset, list_images
+from mmdiff2in1.captions import captions_of, read_captions
+from mmdiff2in1.core.dataset_images import list_images
+from mmdiff2in1.synthesis.sources import build_real_dataset
 
 spec = importlib.util.spec_from_file_location('caption_tool', Path(__file__).parents[2] / 'tools' / 'caption.py')
 tool = importlib.util.module_from_spec(spec)

@@ -173,7 +173,10 @@ def test_python_outside_the_range(version):
 
 def test_missing_weights_and_package():
     rows = check(without('mmdiff2in1'), weights=list)
-    assert (rows['weights'].status, rows['weights'].cure) == ('MISSING', 'git checkout -- mmdiff2in1/diffusion/builtin')
+    assert (rows['weights'].status, rows['weights'].cure) == (
+        'MISSING',
+        'git checkout -- mmdiff2in1/generators/builtin',
+    )
     assert (rows['mmdiff2in1'].status, rows['mmdiff2in1'].cure) == ('MISSING', check_env.TO_EDITABLE)
 
 

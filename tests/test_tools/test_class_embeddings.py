@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdiff2in1.diffusion.class_embeddings import read_class_embeddings
+from mmdiff2in1.generators.class_embeddings import read_class_embeddings
 
 spec = importlib.util.spec_from_file_location(
     'class_embeddings_tool', Path(__file__).parents[2] / 'tools' / 'class_embeddings.py'

@@ -20,8 +20,8 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from PIL import Image
 
-from mmdiff2in1.apis import Diff2in1Inferencer
-from mmdiff2in1.apis.training import build_runner
+from mmdiff2in1.inference import Diff2in1Inferencer
+from mmdiff2in1.training.chain import build_runner
 from mmdiff2in1.visualization import Perceived, prediction_panel, sheet_layout
 
 ROOT = Path(__file__).parents[2]

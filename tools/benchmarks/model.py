@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 import mmdiff2in1.components  # noqa: F401  registers the backbone and the wrapper
-from mmdiff2in1.diffusion import LatentDiffusion
+from mmdiff2in1.generators import LatentDiffusion
 
 from .cells import Cell
 

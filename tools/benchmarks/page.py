@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from mmdiff2in1.atomic import complete_lines, write_atomically
+from mmdiff2in1.core.atomic_files import complete_lines, write_atomically
 
 from .cells import HEAD_CASES, Cell, sensible
 from .costs import known_costs, model_flops

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmdiff2in1.atomic import write_atomically
+from mmdiff2in1.core.atomic_files import write_atomically
 
 from .cells import Cell
 from .costs import model_flops

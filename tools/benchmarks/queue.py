@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmdiff2in1.atomic import append_line, complete_lines
+from mmdiff2in1.core.atomic_files import append_line, complete_lines
 
 from .cells import Cell, cell_of
 from .costs import model_flops

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdiff2in1.atomic import write_atomically
+from mmdiff2in1.core.atomic_files import write_atomically
 
 _COLOUR = re.compile(r'(scene\d{4}_\d{2}/[^/]+)-color\.(?:png|jpg)')
 

@@ -17,9 +17,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from mmdiff2in1.core.images import IMAGE_SUFFIXES
 from mmdiff2in1.datasets.splits import image_names, make_splits, write_splits
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -62,7 +61,7 @@ def names_of(folder: Path, suffix: str | None) -> tuple[list[str], str]:
         raise ValueError(f'{folder}: found no such folder, expected the folder of the training images')
     if suffix is None:
         files = (file for file in folder.rglob('*') if file.is_file() and not file.name.startswith('.'))
-        found = Counter(file.suffix for file in files if file.suffix.lower() in SUFFIXES)
+        found = Counter(file.suffix for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
         if len(found) != 1:
             kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(found.items())) or 'no images'
             raise ValueError(f"{folder}: found {kinds}, expected images of one kind; name the data set's with --suffix")

@@ -27,7 +27,7 @@ import numpy as np
 from scipy.io import loadmat
 from tqdm import tqdm
 
-from mmdiff2in1.atomic import write_atomically
+from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.tasks import Depth
 
 DEPTHS = {'raw': 'rawDepths', 'filled': 'depths'}

@@ -18,8 +18,8 @@ on 30,907 images, not on the 795 of the official split: compare it with models o
 
 from converter_command import converter_parser, parsed, parts_table
 
-from mmdiff2in1.apis.bae_checkpoint import ConvertedBae, convert_bae
-from mmdiff2in1.apis.checkpoints import write_state
+from mmdiff2in1.converters.bae_checkpoint import ConvertedBae, convert_bae
+from mmdiff2in1.models.checkpoints import write_state
 
 PARTS = {
     'EfficientNet': ('backbone.',),

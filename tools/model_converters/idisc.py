@@ -17,9 +17,9 @@ variance in the norms of its patches, mergings and outputs, where iDisc's adds 1
 
 from converter_command import converter_parser, parsed, parts_table
 
-from mmdiff2in1.apis.checkpoints import write_state
-from mmdiff2in1.apis.idisc_checkpoint import ConvertedIDisc, convert_idisc
-from mmdiff2in1.name_lists import some
+from mmdiff2in1.converters.idisc_checkpoint import ConvertedIDisc, convert_idisc
+from mmdiff2in1.core.names import some
+from mmdiff2in1.models.checkpoints import write_state
 
 PARTS = {
     'Swin': 'backbone.',

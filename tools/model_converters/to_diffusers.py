@@ -18,7 +18,7 @@ trained to create since: look at what it draws before you rely on it.
 import argparse
 from pathlib import Path
 
-from mmdiff2in1.apis.diffusers_export import MODELS_INSIDE, export_diffusers
+from mmdiff2in1.converters.diffusers_export import MODELS_INSIDE, export_diffusers
 from mmdiff2in1.synthesis.from_config import DTYPES
 
 PARTS = {'unet': 'U-Net', 'vae': 'VAE', 'text': 'text encoder'}

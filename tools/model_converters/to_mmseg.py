@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from converter_command import converter_parser, parsed
 
-from mmdiff2in1.apis.checkpoints import of_one_model, read_checkpoint, write_state
+from mmdiff2in1.models.checkpoints import of_one_model, read_checkpoint, write_state
 
 MODELS = ('creator', 'exploiter')
 

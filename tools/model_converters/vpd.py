@@ -25,10 +25,10 @@ import argparse
 
 from converter_command import converter_parser, parsed
 
-from mmdiff2in1.apis.checkpoints import write_state
-from mmdiff2in1.apis.vpd_checkpoint import VAE_TOLERANCE, ConvertedVPD, convert_vpd
-from mmdiff2in1.apis.vpd_layouts import LAYOUTS
-from mmdiff2in1.name_lists import some
+from mmdiff2in1.converters.vpd_checkpoint import VAE_TOLERANCE, ConvertedVPD, convert_vpd
+from mmdiff2in1.converters.vpd_layouts import LAYOUTS
+from mmdiff2in1.core.names import some
+from mmdiff2in1.models.checkpoints import write_state
 
 PARTS = {
     'U-Net': ('backbone.diffusion.unet.',),

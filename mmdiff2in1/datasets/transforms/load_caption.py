@@ -5,7 +5,7 @@ from functools import lru_cache
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from mmdiff2in1.synthesis.captions import captions_of, read_captions
+from mmdiff2in1.captions.lookup import captions_of, read_captions
 
 
 @TRANSFORMS.register_module()

@@ -1,13 +1,10 @@
 """LoadDenseAnnotation: the depth or normal map of a sample, as a step of any mmseg pipeline. H, W: image size."""
 
-import io
-
-import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 from mmseg.registry import TASK_UTILS, TRANSFORMS
 
+from mmdiff2in1.core.label_files import read_map, where_known
 from mmdiff2in1.tasks import VALID_REGION, DenseTask
 
 
@@ -79,38 +76,6 @@ class LoadDenseAnnotation(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(task={self.task!r})'
-
-
-def read_map(path: str, backend_args: dict | None = None) -> np.ndarray:
-    """A label file unchanged, colours in RGB order: any image that OpenCV reads, or a `.npy` array.
-
-    Raises:
-        ValueError: Not such a file.
-    """
-    data = fileio.get(path, backend_args=backend_args)
-    if not data:
-        raise ValueError('expected an image or a .npy file, found an empty one')
-    if path.endswith('.npy'):
-        try:
-            return np.load(io.BytesIO(data), allow_pickle=False)
-        except EOFError as error:
-            raise ValueError('expected a whole .npy file, found the beginning of one') from error
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise ValueError('expected an image file, found something that OpenCV cannot read')
-    return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 and array.shape[2] == 3 else array
-
-
-def where_known(raw: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A label file's content (H, W, ...) with zeros where its mask (H, W) or (H, W, 3) is 0.
-
-    Raises:
-        ValueError: Of different sizes.
-    """
-    if mask.shape[:2] != raw.shape[:2]:
-        raise ValueError(f'found a mask of {mask.shape[:2]}, expected {raw.shape[:2]}, the size of its map')
-    known = mask.reshape(*mask.shape[:2], -1).any(-1)
-    return np.where(known.reshape(*known.shape, *[1] * (raw.ndim - 2)), raw, raw.dtype.type(0))
 
 
 def valid_region(box: tuple[float, float, float, float], size: tuple[int, ...]) -> np.ndarray:

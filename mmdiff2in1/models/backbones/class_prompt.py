@@ -10,8 +10,9 @@ from mmseg.registry import DATASETS
 from mmseg.utils import get_predefined_templates
 from torch import Tensor
 
-from ...diffusion.class_embeddings import kept_class_embeddings, read_class_embeddings
-from ...diffusion.text import CaptionEncoder
+from mmdiff2in1.generators.class_embeddings import kept_class_embeddings, read_class_embeddings
+from mmdiff2in1.generators.text import CaptionEncoder
+
 from .frozen_features import FrozenFeatures
 
 TEMPLATES: tuple[str, ...] = tuple(get_predefined_templates('imagenet'))

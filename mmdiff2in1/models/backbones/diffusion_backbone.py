@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...diffusion import (
+from mmdiff2in1.generators import (
     Creation,
     Features,
     LatentDiffusion,
@@ -21,6 +21,7 @@ from ...diffusion import (
     last_read,
     ldm_blocks,
 )
+
 from .bf16 import bf16_autocast
 from .class_prompt import prompt_tokens, shown_tokens
 from .feature_config import feature_config, resolved_taps

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...diffusion import POSTERIORS, LatentDiffusion, check_wanted, ldm_blocks, vpd_taps
+from mmdiff2in1.generators import POSTERIORS, LatentDiffusion, check_wanted, ldm_blocks, vpd_taps
 
 PROMPTS = ('class_embeddings', 'class_names', 'empty')
 TOKENS = ('all', 'category')

@@ -15,7 +15,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoBackbone, AutoConfig, EfficientNetModel
 
-from mmdiff2in1.name_lists import some
+from mmdiff2in1.core.names import some
 
 from .efficientnet_levels import level_ends, level_maps, prepare
 from .frozen_features import FrozenFeatures

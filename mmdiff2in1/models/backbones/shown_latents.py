@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...diffusion import LatentDiffusion
+from mmdiff2in1.generators import LatentDiffusion
+
 from .feature_config import FeatureConfig
 
 

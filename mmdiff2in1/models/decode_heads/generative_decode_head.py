@@ -37,7 +37,7 @@ class GenerativeDecodeHead(BaseModule):
         return self.head(inputs)
 
     def predict_created(self, segmentor, creation, batch_img_metas: list[dict]) -> Tensor:
-        """Logits (B, C, H, W) for the images of a :class:`~mmdiff2in1.diffusion.Creation`.
+        """Logits (B, C, H, W) for the images of a :class:`~mmdiff2in1.generators.Creation`.
 
         Args:
             segmentor: The encoder-decoder that this head belongs to; its backbone is a ``DiffusionBackbone``.

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmdiff2in1.name_lists import some
+from mmdiff2in1.core.names import some
 
 from .parameter_pairs import shared_names
 

@@ -1,0 +1,98 @@
+"""Files in the folders of a data set against its list: what is there and not used, what is used and not there."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmdiff2in1.core.images import IMAGE_SUFFIXES
+
+from .problem import Problem
+
+
+def count_images(dataset) -> tuple[int, int]:
+    """Images of the split file (without one, of the folder) and of the folder, whatever `indices` or a draw takes."""
+    prefix, suffix = getattr(dataset, 'data_prefix', {}), getattr(dataset, 'img_suffix', None)
+    folder, split = prefix.get('img_path'), getattr(dataset, 'ann_file', '')
+    there = len(_image_names(dataset)) if folder and suffix and Path(folder).is_dir() else len(dataset)
+    if split and Path(split).is_file():
+        return sum(bool(line.strip()) for line in Path(split).read_text().splitlines()), there
+    return there, there
+
+
+def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
+    """Labels without an image, images whose suffix the set does not look for, names in a split that carry a suffix."""
+    prefix = getattr(dataset, 'data_prefix', {})
+    folder, suffix = prefix.get('img_path'), getattr(dataset, 'img_suffix', '')
+    if not folder or not suffix or not Path(folder).is_dir():
+        return []
+    problems = [_suffix_twice(dataset, info) for info in infos if _has_suffix_twice(info['img_path'], suffix)]
+    folders = [labels for key, labels in prefix.items() if key.endswith('_map_path') and labels]
+    if not any(Path(labels) == Path(folder) for labels in folders):  # where all lie together, the others have a purpose
+        problems += _unseen(folder, suffix, getattr(dataset, 'seg_map_suffix', suffix))
+    ending = getattr(dataset, 'seg_map_suffix', '.png')
+    map_name = getattr(dataset, 'map_name', lambda name: name[: -len(suffix)] + ending)
+    expected = {map_name(name) for name in _image_names(dataset)}
+    beginning = getattr(dataset, 'name_prefixes', ('', ''))[1]
+    for labels in folders:
+        if Path(labels).is_dir():
+            names = [name for name in _below(labels, ending) if Path(name).name.startswith(beginning)]
+            problems += _orphans(labels, sorted(set(names) - expected), folder)
+    return problems
+
+
+def listed_twice(dataset, infos: Sequence[Mapping]) -> list[Problem]:
+    """Images that a split file names more than once."""
+    counts = Counter(info['img_path'] for info in infos)
+    step = f'Remove the repeats from {getattr(dataset, "ann_file", "") or "the list"}; they weigh more than others'
+    return [
+        Problem('warning', 'listed-twice', path, f'{count} entries', 'one', step)
+        for path, count in counts.items()
+        if count > 1
+    ]
+
+
+def _below(folder: str, suffix: str) -> list[str]:
+    """Relative names of the files with a suffix, folders included, as mmseg lists them: without hidden ones."""
+    files = (file.relative_to(folder) for file in Path(folder).rglob(f'*{suffix}') if file.is_file())
+    return sorted(file.as_posix() for file in files if not any(part.startswith('.') for part in file.parts))
+
+
+def _image_names(dataset) -> list[str]:
+    """Relative names of all files in the image folder that are images of this set."""
+    beginning = getattr(dataset, 'name_prefixes', ('', ''))[0]
+    names = _below(dataset.data_prefix['img_path'], dataset.img_suffix)
+    return [name for name in names if Path(name).name.startswith(beginning)]
+
+
+def _has_suffix_twice(path: str, suffix: str) -> bool:
+    return path.endswith(suffix * 2) and not Path(path).exists() and Path(path[: -len(suffix)]).exists()
+
+
+def _suffix_twice(dataset, info: Mapping) -> Problem:
+    step = f'Write names without {dataset.img_suffix} into {dataset.ann_file}; mmseg adds it'
+    return Problem('error', 'split-suffix', info['img_path'], 'the suffix twice', 'it once', step)
+
+
+def _unseen(folder: str, suffix: str, label_suffix: str) -> list[Problem]:
+    """One problem for all images that end otherwise than the set's."""
+    others = [
+        name
+        for name in _below(folder, '')
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.endswith((suffix, label_suffix))
+    ]
+    if not others:
+        return []
+    kinds = ', '.join(
+        f'{count} {kind}' for kind, count in sorted(Counter(Path(name).suffix for name in others).items())
+    )
+    found = f'images that are not used: {kinds}, e.g. {others[0]}'
+    step = 'Convert or rename them, or set img_suffix'
+    return [Problem('warning', 'other-suffix', folder, found, f'only images that end in {suffix}', step)]
+
+
+def _orphans(labels: str, names: Sequence[str], folder: str) -> list[Problem]:
+    step = f'Add the image to {folder}, or remove the label; if the names follow another rule, correct the suffixes'
+    return [
+        Problem('warning', 'orphan-label', str(Path(labels, name)), 'a label', 'an image of that name', step)
+        for name in names
+    ]

@@ -1,0 +1,1 @@
+"""Checkpoints of others into ours, and ours into theirs; every tensor accounted for."""

@@ -1,0 +1,62 @@
+"""A stage's folder knows what it was made from and whether the stage is finished."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from mmdiff2in1.core.atomic_files import write_atomically
+
+BEGUN, FINISHED = 'begun.json', 'finished.json'
+
+
+class StageFolder:
+    """``begun.json`` is written when a stage starts, ``finished.json`` with its results when it ends.
+
+    Args:
+        path: The folder.
+        fingerprint: Hash of all that the stage is made from.
+    """
+
+    def __init__(self, path: Path, fingerprint: str):
+        self.path, self.fingerprint = Path(path), fingerprint
+
+    def result(self) -> dict | None:
+        """What :meth:`finish` was given, or None.
+
+        Raises:
+            ValueError: The folder holds this stage of another config, other weights or another stage before it.
+        """
+        self._read(BEGUN)
+        return self._read(FINISHED)
+
+    def begin(self) -> None:
+        """Marks the folder. To be called on one process."""
+        self._write(BEGUN, {})
+
+    def finish(self, **result) -> dict:
+        """Keeps the results (JSON values) and returns them."""
+        self._write(FINISHED, result)
+        return result
+
+    @property
+    def mark(self) -> str:
+        """Identity of this finished stage, for those that build on it: another run of it has another one."""
+        return hashlib.sha256((self.path / FINISHED).read_bytes()).hexdigest()
+
+    def _write(self, name: str, facts: dict) -> None:
+        text = json.dumps({'fingerprint': self.fingerprint, **facts}, indent=2) + '\n'
+        write_atomically(self.path / name, text.encode())
+
+    def _read(self, name: str) -> dict | None:
+        file = self.path / name
+        if not file.is_file():
+            return None
+        facts = json.loads(file.read_text())
+        found = facts.pop('fingerprint')
+        if found != self.fingerprint:
+            raise ValueError(
+                f'{self.path} holds this stage of another config, of other weights or after another stage (fingerprint '
+                f'{found[:8]}, expected {self.fingerprint[:8]}): choose another --work-dir, or delete that folder to '
+                'run the stage anew'
+            )
+        return facts

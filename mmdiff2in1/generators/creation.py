@@ -1,0 +1,138 @@
+"""Data creation: an image is brought to noise level T and denoised under its caption (Diff-2-in-1, Sec. 3.2).
+
+B samples; c, h, w: latent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .features import Features
+from .schedule import initial_noise
+from .solvers import SOLVERS
+from .timesteps import timestep_grid
+
+if TYPE_CHECKING:
+    from .latent_diffusion import LatentDiffusion
+    from .loading import Generator
+
+
+@dataclass
+class Creation:
+    """Created images and how they came about.
+
+    Attributes:
+        images: RGB in [-1, 1], (B, 3, H, W).
+        latents: The final latents (B, c, h, w), scaled as the U-Net knows them.
+        timesteps: The grid that was walked.
+        last: Features of the last denoising call (under guidance: of its captioned half), where they were asked for.
+    """
+
+    images: Tensor
+    latents: Tensor
+    timesteps: list[int]
+    last: Features | None = None
+
+    @property
+    def calls(self) -> int:
+        """U-Net calls per sample: the length of the grid."""
+        return len(self.timesteps)
+
+
+@torch.no_grad()
+def create(
+    diffusion: 'LatentDiffusion',
+    images: Tensor | None,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    T: int = 600,
+    num_calls: int = 20,
+    grid: str = 'even',
+    solver: str = 'ddim',
+    guidance_scale: float = 1.0,
+    size: tuple[int, int] | None = None,
+    record: dict | None = None,
+) -> Creation:
+    """Creates one image per caption and seed.
+
+    Args:
+        diffusion: The model.
+        images: Sources, RGB in [-1, 1], (B, 3, H, W); None for images from pure noise.
+        captions: One per sample.
+        seeds: One per sample; the initial noise depends on nothing else.
+        T: Noise level, 1 … T_max; T_max is pure noise, whatever the source.
+        num_calls: Denoising calls asked for, see :func:`~mmdiff2in1.generators.timesteps.timestep_grid`.
+        grid: ``even`` or ``released``.
+        solver: ``ddim`` or ``dpm++``.
+        guidance_scale: Classifier-free guidance; 1 switches it off (and halves the work of any other value).
+        size: Image size (H, W) where there is no source.
+        record: Arguments of :meth:`LatentDiffusion.features` for the last call; its features go to ``Creation.last``.
+
+    Raises:
+        ValueError: Numbers of images, captions and seeds differ; no source and T < T_max; unknown solver; a size that
+            is no multiple of ``diffusion.multiple``; see also ``timestep_grid``.
+    """
+    schedule = diffusion.schedule
+    timesteps = planned_timesteps(T, num_calls, grid, solver, schedule.T_max)
+    check_request(diffusion, images, captions, seeds, T, size)
+    device, dtype = diffusion.device, diffusion.unet.dtype
+    height, width = size if images is None else images.shape[-2:]
+    shape = (diffusion.latent_channels, height // diffusion.downscale, width // diffusion.downscale)
+    z = initial_noise(list(seeds), shape).to(device)
+    if T < schedule.T_max:
+        z0 = diffusion.encode(images.to(device)).float()
+        # The released grid tells its first call a timestep below the level that was noised to (facts of that code).
+        z = schedule.add_noise(z0, z, torch.full((len(z),), T, device=device))
+    context = diffusion.encode_text(list(captions))
+    guided = guidance_scale != 1
+    if guided:
+        context = torch.cat([diffusion.encode_text([''] * len(captions)), context])
+    last: list[Features] = []
+
+    def denoise(z_t: Tensor, t: Tensor, is_last: bool) -> Tensor:
+        copies = 2 if guided else 1
+        z_t, t = z_t.repeat(copies, 1, 1, 1), t.repeat(copies)
+        if is_last and record is not None:
+            seen = diffusion.features(z_t, t, context, need_output=True, **record)
+            last.append(seen[-len(captions) :])
+            output = seen.output.float()
+        else:
+            output = diffusion.unet(z_t.to(dtype), t, context.to(dtype)).sample.float()
+        if guided:
+            free, conditioned = output.chunk(2)
+            output = free + guidance_scale * (conditioned - free)
+        return output
+
+    z = SOLVERS[solver](schedule, denoise, z, timesteps, to_clean=grid == 'even')
+    return Creation(diffusion.decode(z).float(), z, timesteps, last[0] if last else None)
+
+
+def planned_timesteps(T: int, num_calls: int, grid: str, solver: str, T_max: int) -> list[int]:
+    """The grid that is going to be walked; ValueError for a solver or a grid that does not exist."""
+    if solver not in SOLVERS:
+        raise ValueError(f'unknown solver {solver!r}; known: {", ".join(SOLVERS)}')
+    return timestep_grid(T, num_calls, grid, T_max)
+
+
+def check_request(
+    creator: 'Generator',
+    images: Tensor | None,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    T: int,
+    size: tuple[int, int] | None,
+) -> None:
+    """Raises ValueError for images, captions and seeds that do not fit each other, or a size that does not fit."""
+    counts = {'captions': len(captions), 'seeds': len(seeds), **({} if images is None else {'images': len(images)})}
+    if len(set(counts.values())) > 1 or not captions:
+        raise ValueError(f'one caption, seed and image per sample are expected, found {counts}')
+    if images is None and T < creator.T_max:
+        raise ValueError(f'T={T} keeps part of a source image, but none was given; use T={creator.T_max}')
+    if images is None and size is None:
+        raise ValueError('images from pure noise need size=(height, width)')
+    height, width = size if images is None else images.shape[-2:]
+    if height % creator.multiple or width % creator.multiple:
+        raise ValueError(f'image of {height}×{width}: height and width must be multiples of {creator.multiple}')

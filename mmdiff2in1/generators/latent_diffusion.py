@@ -1,0 +1,222 @@
+"""LatentDiffusion: VAE, U-Net, text encoder and noise schedule as one module; the border to diffusers.
+
+B, 3, H, W: RGB in [-1, 1]; B, c, h, w: latents; B, L, D: tokens.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from .architectures import ARCHITECTURES
+from .attention import install_collecting_attention
+from .creation import Creation, create, planned_timesteps
+from .diffusers_folder import read_folder, write_folder
+from .digest import add_tensors
+from .features import Features, unet_features
+from .ldm_file import read_ldm_file
+from .parts import Parts
+from .schedule import SCHEDULE_FIELDS, NoiseSchedule
+from .taps import check_layout
+from .text import CaptionEncoder
+from .tokenizer import tokenizer_of
+from .weights import resolve_weights
+
+POSTERIORS = ('mode', 'sample')
+CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length')
+
+
+class LatentDiffusion(nn.Module):
+    """A text-conditioned latent diffusion model of the Stable Diffusion 1.x / 2.x layout.
+
+    Build one with :meth:`from_pretrained` or :meth:`from_config`.
+
+    Args:
+        vae: Image autoencoder.
+        unet: Denoiser; its attention is replaced by a collecting one.
+        text: Text encoder with tokenizer.
+        schedule: Noise schedule.
+
+    Raises:
+        ValueError: The parts do not fit each other, or the U-Net is of another layout.
+    """
+
+    def __init__(self, vae: AutoencoderKL, unet: UNet2DConditionModel, text: CaptionEncoder, schedule: NoiseSchedule):
+        super().__init__()
+        _check_fit(vae, unet, text)
+        check_layout(unet)
+        install_collecting_attention(unet)
+        self.vae, self.unet, self.text, self.schedule = vae, unet, text, schedule
+        self.eval()
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> 'LatentDiffusion':
+        """Loads weights from disk; nothing is downloaded.
+
+        Args:
+            path: A diffusers folder (``vae/ unet/ text_encoder/ tokenizer/ scheduler/``), one ``.safetensors`` or
+                ``.ckpt`` file of Stable Diffusion 1.x or 2.x in its original layout, or ``builtin:scenes``.
+            dtype: Type of the parameters.
+
+        Raises:
+            FileNotFoundError: The path, or a part of the folder, does not exist.
+            ValueError: A file is damaged; keys are missing from a part, or do not belong to it; the parts do not fit
+                each other.
+        """
+        place = resolve_weights(path)
+        parts = (read_folder if place.is_dir() else read_ldm_file)(place, dtype)
+        text = CaptionEncoder(parts.text_encoder, parts.tokenizer)
+        return cls(parts.vae, parts.unet, text, NoiseSchedule(parts.scheduler))
+
+    @classmethod
+    def from_config(cls, config: dict) -> 'LatentDiffusion':
+        """Random weights from ``dict(vae=…, unet=…, text_encoder=…, scheduler=…, words=[…], max_length=…)``.
+
+        The first four are constructor arguments of AutoencoderKL, UNet2DConditionModel, CLIPTextConfig and of a
+        diffusers scheduler; the tokenizer is made from ``words``, or is the one of Stable Diffusion 1.x (``clip``) or
+        2.x (``open_clip``). The text width follows from the U-Net's ``cross_attention_dim``.
+        ``dict(architecture='stable-diffusion-1.5')`` stands for a published one, see :mod:`.architectures`.
+
+        Raises:
+            ValueError: A part is missing, or one is not known.
+        """
+        config = _component_configs(config)
+        tokenizer = tokenizer_of(config['words'], config['max_length'])
+        text = CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=config['max_length'],
+            hidden_size=config['unet']['cross_attention_dim'],
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **config['text_encoder'],
+        )
+        return cls(
+            AutoencoderKL(**config['vae']),
+            UNet2DConditionModel(**config['unet']),
+            CaptionEncoder(CLIPTextModel(text), tokenizer),
+            NoiseSchedule(config['scheduler']),
+        )
+
+    def save_folder(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Writes a diffusers folder (safetensors), readable by :meth:`from_pretrained` and by diffusers' pipelines.
+
+        The parameters are stored as ``dtype`` (default: their own); the module itself keeps its type.
+        """
+        parts = Parts(self.vae, self.unet, self.text.encoder, self.text.tokenizer, self.schedule.config)
+        write_folder(parts, Path(path), dtype)
+
+    @property
+    def downscale(self) -> int:
+        """Image pixels per latent cell, each direction."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def multiple(self) -> int:
+        """Image height and width must be multiples of this."""
+        return self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        """c, channels of the latent."""
+        return self.vae.config.latent_channels
+
+    @property
+    def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
+        """Number of training timesteps; T = T_max is pure noise."""
+        return self.schedule.T_max
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net lives."""
+        return self.unet.device
+
+    def encode(
+        self,
+        images: Tensor,
+        posterior: str = 'mode',
+        scale: bool = True,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> Tensor:
+        """Images → latents (B, c, h, w).
+
+        Args:
+            images: RGB in [-1, 1], (B, 3, H, W), sides multiples of :attr:`multiple`.
+            posterior: ``mode`` or ``sample`` of the VAE's Gaussian.
+            scale: Multiply by the VAE's scaling factor (what the U-Net was trained on; VPD leaves it out).
+            generator: For ``sample``; a list holds one per image.
+
+        Raises:
+            ValueError: Wrong shape, size or type, or unknown posterior.
+        """
+        if posterior not in POSTERIORS:
+            raise ValueError(f'unknown posterior {posterior!r}; known: {", ".join(POSTERIORS)}')
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            found = f'{tuple(images.shape)}, {images.dtype}'
+            raise ValueError(f'images must be (B, 3, H, W), floating point, RGB in [-1, 1]; found {found}')
+        height, width = images.shape[-2:]
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(f'image of {height}×{width}: height and width must be multiples of {self.multiple}')
+        distribution = self.vae.encode(images.to(self.vae.dtype)).latent_dist
+        z = distribution.mode() if posterior == 'mode' else distribution.sample(generator)
+        return z * self.vae.config.scaling_factor if scale else z
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (B, c, h, w) → RGB (B, 3, H, W), clamped to [-1, 1]."""
+        return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample.clamp(-1, 1)
+
+    def encode_text(self, captions: list[str]) -> Tensor:
+        """Captions → tokens (B, L, D); the empty caption is the unconditional one."""
+        return self.text(self.text.token_ids(captions))
+
+    def features(self, z: Tensor, t: Tensor, context: Tensor, **wanted) -> Features:
+        """Inner features of one U-Net call, see :func:`~mmdiff2in1.generators.features.unet_features`."""
+        return unet_features(self.unet, z.to(self.unet.dtype), t, context.to(self.unet.dtype), **wanted)
+
+    def create(
+        self, images: Tensor | None = None, *, captions: Sequence[str], seeds: Sequence[int], **options
+    ) -> Creation:
+        """Creates images, see :func:`~mmdiff2in1.generators.creation.create`."""
+        return create(self, images, captions, seeds, **options)
+
+    def planned_timesteps(self, T: int, num_calls: int, grid: str = 'even', solver: str = 'ddim') -> list[int]:
+        """The grid that :meth:`create` walks; raises ValueError for a grid or solver that does not exist."""
+        return planned_timesteps(T, num_calls, grid, solver, self.T_max)
+
+    def weights_hash(self) -> str:
+        """SHA-256 over all parameters and buffers, names and types included; part of a sample's recipe.
+
+        What decides the meaning of these numbers counts as well: the noise schedule and the latent's scale.
+        """
+        meaning = {name: self.schedule.config[name] for name in SCHEDULE_FIELDS}
+        meaning['scaling_factor'] = self.vae.config.scaling_factor
+        digest = hashlib.sha256(json.dumps(meaning).encode())
+        add_tensors(digest, self.state_dict())
+        return digest.hexdigest()
+
+
+def _component_configs(config: dict) -> dict:
+    if set(config) == {'architecture'}:
+        if config['architecture'] not in ARCHITECTURES:
+            raise ValueError(f'unknown architecture {config["architecture"]!r}; known: {", ".join(ARCHITECTURES)}')
+        return ARCHITECTURES[config['architecture']]
+    if set(config) != set(CONFIG_PARTS):
+        raise ValueError(
+            f'a diffusion config has the parts {", ".join(CONFIG_PARTS)}, or the key architecture alone; found '
+            f'{", ".join(config)}'
+        )
+    return config
+
+
+def _check_fit(vae: AutoencoderKL, unet: UNet2DConditionModel, text: CaptionEncoder) -> None:
+    c, D = vae.config.latent_channels, text.encoder.config.hidden_size
+    if not unet.config.in_channels == unet.config.out_channels == c:
+        channels = f'{unet.config.in_channels} to {unet.config.out_channels} channels'
+        raise ValueError(f'the U-Net maps {channels}, but the VAE has latents of {c} (inpainting U-Nets do not fit)')
+    if unet.config.cross_attention_dim != D:
+        raise ValueError(f'the U-Net attends to tokens of width {unet.config.cross_attention_dim}, the text has {D}')

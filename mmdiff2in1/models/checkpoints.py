@@ -1,0 +1,115 @@
+"""Checkpoints into models: read without executing what is in them, loaded with every key accounted for.
+
+θ_C is `creator`, θ_E `exploiter`.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmdiff2in1.core.names import some
+from mmdiff2in1.generators.weight_files import unpickled
+
+from .segmentors.parameter_pairs import named_tensors
+
+
+def read_checkpoint(path: str | Path) -> dict[str, dict]:
+    """`state_dict` and `meta` of a checkpoint of mmengine, of a bare state dict, or of a safetensors file, on the CPU.
+
+    No code of the file is run (`weights_only=True`).
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A damaged file, one that holds other objects than weights, or one without weights.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist; expected a .pth or .safetensors file')
+    if path.suffix == '.safetensors':
+        try:
+            found = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f'{path} cannot be read ({error}); is it complete? Copy or download it again') from error
+    else:
+        found = unpickled(path, mmap=True)  # moments of the optimizer stay on the disk
+    state = found.get('state_dict', found) if isinstance(found, dict) else {}
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        names = some([*map(str, state)]) if state else type(found).__name__
+        raise ValueError(f'checkpoint {path} holds {names}; expected a state dict, or one under the key state_dict')
+    state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
+    return dict(state_dict=state, meta=found.get('meta', {}) if 'state_dict' in found else {})
+
+
+def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None) -> None:
+    """Writes ``.safetensors``, or ``.pth`` as mmengine does, with ``meta``; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{path.name}.part')
+    try:
+        if path.suffix == '.safetensors':
+            save_file(state, part, metadata={'format': 'pt'})
+        else:
+            torch.save(dict(state_dict=state, meta=meta or {}), part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> dict:
+    """Fill `model` from a checkpoint, whatever of the two is self-improving.
+
+    Args:
+        model: A `SelfImprovingSegmentor`, which a plain checkpoint fills twice, or any other segmentor.
+        path: See `read_checkpoint`.
+        which: The model that a plain segmentor takes from a self-improving checkpoint.
+
+    Returns:
+        The checkpoint's `meta`.
+
+    Raises:
+        RuntimeError: Tensors are missing, unexpected or of another shape; they are listed. Frozen tensors that a
+            backbone names in `frozen_modules()` may be missing: they stay as the config built them.
+    """
+    checkpoint = read_checkpoint(path)
+    state = checkpoint['state_dict']
+    if not hasattr(model, 'exploiter'):
+        state = of_one_model(state, which)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        error.add_note(f'while loading {path} into a {type(model).__name__}; use the config it was trained with')
+        raise
+    frozen = _frozen_names(model)
+    kept = [name for name in missing if name in frozen]
+    missing = [name for name in missing if name not in frozen]
+    if missing or unexpected:
+        raise RuntimeError(
+            f'checkpoint {path} does not fit the {type(model).__name__} of the config:\n'
+            f'  missing {len(missing)}: {some(missing)}\n  unexpected {len(unexpected)}: {some(unexpected)}\n'
+            'Use the config that it was trained with (the one beside it in its work dir)'
+        )
+    if kept:
+        print_log(f'{path} holds no frozen weights: {len(kept)} tensors stay as the config built them', 'current')
+    return checkpoint['meta']
+
+
+def of_one_model(state: dict[str, Tensor], which: str) -> dict[str, Tensor]:
+    """θ_C's or θ_E's tensors of a self-improving checkpoint under plain names; what both share lies below exploiter."""
+    if not any(name.startswith('exploiter.') for name in state):
+        return state
+    plain = {name: tensor for name, tensor in state.items() if not name.startswith(('exploiter.', 'creator.'))}
+    for owner in ('exploiter', which):
+        plain |= {k.removeprefix(f'{owner}.'): v for k, v in state.items() if k.startswith(f'{owner}.')}
+    return plain
+
+
+def _frozen_names(model: nn.Module) -> set[str]:
+    """Names of the tensors that the backbones of `model` declare as frozen."""
+    backbones = [getattr(each, 'backbone', None) for each in (model, getattr(model, 'exploiter', None))]
+    modules = [module for each in backbones if hasattr(each, 'frozen_modules') for module in each.frozen_modules()]
+    frozen = {id(tensor) for module in modules for _, tensor in named_tensors(module)}
+    return {name for name, tensor in named_tensors(model) if id(tensor) in frozen}

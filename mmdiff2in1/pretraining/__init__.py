@@ -1,0 +1,1 @@
+"""Training a small latent diffusion model from scratch, on any folder of images."""

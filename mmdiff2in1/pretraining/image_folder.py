@@ -1,0 +1,119 @@
+"""Images of a folder with optional captions, held in memory, for training a diffusion model from scratch."""
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather, get_rank, get_world_size
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from mmdiff2in1.core.images import IMAGE_SUFFIXES
+from mmdiff2in1.generators.latent_diffusion import LatentDiffusion
+
+
+class ImageCaptionFolder(Dataset):
+    """All images below a folder, resized (short side) and cropped in the middle to one size.
+
+    Args:
+        folder: Searched recursively.
+        size: (H, W) in pixels.
+        captions: Name relative to ``folder`` → caption; None: empty captions.
+
+    Raises:
+        FileNotFoundError: No folder, or no image in it.
+        ValueError: An image cannot be read, or has no caption.
+    """
+
+    def __init__(self, folder: str | Path, size: tuple[int, int], captions: Mapping[str, str] | None = None):
+        self.folder, self.size = Path(folder), size
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f'{folder}: no such folder of images')
+        self.names = sorted(
+            str(p.relative_to(folder)) for p in self.folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES
+        )
+        if not self.names:
+            raise FileNotFoundError(f'{folder}: no images ({", ".join(IMAGE_SUFFIXES)}) in it')
+        missing = [] if captions is None else [name for name in self.names if name not in captions]
+        if missing:
+            raise ValueError(
+                f'no caption for {len(missing)} of the {len(self.names)} images in {folder}, first {missing[0]}; '
+                f'{len(captions)} captions were given'
+            )
+        self.captions = [(captions or {}).get(name, '') for name in self.names]
+        with ThreadPoolExecutor() as pool:
+            self.images = torch.from_numpy(np.stack(list(pool.map(self._read, self.names))))
+
+    def _read(self, name: str) -> np.ndarray:
+        height, width = self.size
+        try:
+            image = Image.open(self.folder / name).convert('RGB')
+        except OSError as error:
+            raise ValueError(f'{self.folder / name} cannot be read as an image: {error}') from error
+        scale = max(height / image.height, width / image.width)
+        if scale != 1:
+            resized = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+            image = image.resize(resized, Image.Resampling.LANCZOS)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return np.asarray(image.crop((left, top, left + width, top + height))).transpose(2, 0, 1)
+
+    def digest(self) -> str:
+        """SHA-256 of all pixels and captions."""
+        found = hashlib.sha256(self.images.numpy().tobytes())
+        found.update('\n'.join(self.captions).encode())
+        return found.hexdigest()
+
+    def __len__(self) -> int:
+        return 2 * len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        """``images``: (3, H, W) float in [-1, 1]; ``captions``: its text. The second half are the mirrored images."""
+        flipped, number = divmod(index, len(self.names))
+        image = self.images[number].float().div(127.5).sub(1)
+        return {'images': image.flip(-1) if flipped else image, 'captions': self.captions[number]}
+
+
+class LatentCaptions(Dataset):
+    """Latents and token ids of an :class:`ImageCaptionFolder`, encoded once (both flips): the VAE is frozen.
+
+    The VAE's scaling factor is set so that the latents have a standard deviation of one. In a process group each
+    process encodes its share.
+
+    Args:
+        folder: The images.
+        diffusion: Encodes them; its scaling factor is replaced.
+        batch_size: Images encoded at a time.
+    """
+
+    def __init__(self, folder: ImageCaptionFolder, diffusion: LatentDiffusion, batch_size: int = 64):
+        rank, world_size = get_rank(), get_world_size()
+        share = -(-len(folder) // world_size)
+        # The last shares wrap around, so that all are of one length and can be gathered.
+        own = [(rank * share + i) % len(folder) for i in range(share)]
+        chunks = [own[i : i + batch_size] for i in range(0, share, batch_size)]
+        with torch.no_grad():
+            encoded = torch.cat(
+                [
+                    diffusion.encode(
+                        torch.stack([folder[i]['images'] for i in chunk]).to(diffusion.device), scale=False
+                    ).half()
+                    for chunk in tqdm(chunks, desc='encoding', unit='batch', disable=rank > 0)
+                ]
+            )
+            self.token_ids = diffusion.text.token_ids(folder.captions).cpu()
+        self.latents = torch.cat(all_gather(encoded))[: len(folder)].cpu()
+        scaling = round(1 / float(self.latents.float().std()), 5)
+        diffusion.vae.register_to_config(scaling_factor=scaling)
+        self.latents *= scaling
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """``latents``: (c, h, w); ``token_ids``: (L,). The second half are the mirrored images."""
+        return {'latents': self.latents[index].float(), 'token_ids': self.token_ids[index % len(self.token_ids)]}

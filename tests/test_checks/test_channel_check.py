@@ -1,0 +1,66 @@
+"""A neck or head built for other maps than the backbone gives is told before the first step."""
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch import nn
+
+import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.checks.channels import check_channels
+
+
+def vpd_scenes(**changes):
+    cfg = Config.fromfile('configs/diff2in1/vpd_scenes.py')
+    cfg.merge_from_dict(changes)
+    return cfg.model
+
+
+def test_own_classes_change_the_channels():
+    """As the README says: classes, the neck's channels, and the head's classes."""
+    init_default_scope('mmseg')
+    classes = {'model.segmentor.backbone.classes': ('floor', 'water', 'sky')}
+    check_channels(MODELS.build(vpd_scenes()))
+    with pytest.raises(ValueError, match=r'neck.in_channels is \[32, 75, 107, 128\], but .* \[32, 67, 99, 128\]'):
+        check_channels(MODELS.build(vpd_scenes(**classes).segmentor))
+    neck = {'model.segmentor.neck.in_channels': [32, 64 + 3, 96 + 3, 128]}
+    check_channels(MODELS.build(vpd_scenes(**classes, **neck)))
+
+
+class Model(nn.Module):
+    def __init__(self, given, wanted, index=None, neck=False):
+        super().__init__()
+        self.backbone, self.decode_head, reader = nn.Module(), nn.Module(), nn.Module()
+        self.backbone.out_channels = given
+        reader.in_channels = wanted
+        if index is not None:
+            reader.in_index = index
+        if neck:
+            self.neck = reader
+        else:
+            self.decode_head = reader
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        Model([8, 16], [8, 16]), Model([8, 16, 32], [32, 8], [2, 0]), Model([8, 16], [16], [-1]), Model([8, 16], 16, 1),
+        Model(16, [16]), Model([8, 16], [8, 16], neck=True),
+    ],
+)  # fmt: skip
+def test_what_fits_or_cannot_be_told(model):
+    check_channels(model)
+
+
+@pytest.mark.parametrize(
+    'model, found',
+    [
+        (Model([8, 16], [8, 17]), r'decode_head.in_channels is \[8, 17\], but the backbone gives \[8, 16\]'),
+        (Model([8, 16], [8, 16, 32], neck=True), r'neck.in_channels is \[8, 16, 32\], but .* gives \[8, 16, None\]'),
+        (Model([8, 16, 32], [8, 16]), r'is \[8, 16\], but the backbone gives \[8, 16, 32\]'),
+        (Model([8, 16], [8, 32], [0, 2]), r'is \[8, 32\], but the backbone gives \[8, None\]'),
+    ],
+)
+def test_what_does_not_fit(model, found):
+    with pytest.raises(ValueError, match=found):
+        check_channels(model)
