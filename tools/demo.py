@@ -106,7 +106,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     only = Diff2in1Inferencer(
         config('baselines', args), results['baselines']['self_improving']['checkpoint'], 'exploiter'
     )
-    colours, drawn = ours.task.colours, {}
+    colours, drawn = ours.tasks.only.colours, {}
 
     tests = sorted((args.data / 'test' / 'images').glob('*.png'))[:ROWS]
     truths = [np.asarray(Image.open(args.data / 'test' / 'semantic' / path.name)) for path in tests]
@@ -119,7 +119,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
 
     store = SampleStore(args.work_dir / 'diff2in1' / 'synthetic')
     records = store.records()[:: max(1, len(store.records()) // ROWS)][:ROWS]
-    created = ours([store.path(record, 'image') for record in records])
+    created = ours([store.image(record) for record in records])
     sources = [np.asarray(Image.open(args.data / record['source'])) for record in records]
     drawn['created'] = creation_panel(
         [Created(source, c.image, c.map, r['caption']) for source, c, r in zip(sources, created, records, strict=True)],

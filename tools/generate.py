@@ -16,20 +16,13 @@ sheet.png (all of them in one picture). What an earlier run has left there is re
 """
 
 import argparse
-import json
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import Config, DictAction
 
-from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.inference import Diff2in1Inferencer
-from mmdiff2in1.inference.generation import Generation
+from mmdiff2in1.inference.generation_files import repeated, write_generations
 from mmdiff2in1.inference.image_files import read_images
-from mmdiff2in1.visualization import contact_sheet
-
-FOLDERS = ('images', 'labels', 'colours')
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -99,50 +92,13 @@ def main(arguments: list[str] | None = None) -> Path:
         category=args.category,
     )
     origin = dict(config=args.config, checkpoint=str(args.checkpoint), model=args.model)
-    origin |= dict(task=inferencer.task.name, weights_hash=inferencer.diffusion.weights_hash())
-    write(out, made, inferencer, origin)
+    origin |= dict(tasks=list(inferencer.tasks), weights_hash=inferencer.diffusion.weights_hash())
+    write_generations(out, made, inferencer.tasks, origin)
     first = made[0]
     calls = f'{first.calls} denoising calls each, {first.perception_calls} more for the map'
     print(f'{len(made)} samples, T={first.T}, {calls}')
     print(f'written: {out} (look at {out / "sheet.png"})')
     return out
-
-
-def repeated(items: list | None, times: int) -> list | None:
-    """Each item so many times in a row."""
-    return [item for item in items for _ in range(times)] if items else None
-
-
-def write(out: Path, made: list[Generation], inferencer: Diff2in1Inferencer, origin: dict) -> None:
-    """The samples as files."""
-    remove_earlier(out)
-    samples = []
-    for index, one in enumerate(made):
-        files = {folder: f'{folder}/{index:04d}.png' for folder in FOLDERS}
-        arrays = (one.image, inferencer.task.encode(one.map), one.colours)
-        for file, array in zip(files.values(), arrays, strict=True):
-            write_png(out / file, array)
-        samples.append(one.recipe() | files)
-    write_png(out / 'sheet.png', sheet(made))
-    write_atomically(out / 'recipes.json', (json.dumps(origin | dict(samples=samples), indent=2) + '\n').encode())
-
-
-def remove_earlier(out: Path) -> None:
-    """Deletes the samples that an earlier recipes.json lists, so that no folder holds those of two runs."""
-    recipes = out / 'recipes.json'
-    if recipes.is_file():
-        for sample in json.loads(recipes.read_text())['samples']:
-            for folder in FOLDERS:
-                (out / sample[folder]).unlink(missing_ok=True)
-
-
-def sheet(made: list[Generation]) -> np.ndarray:
-    """Rows of (source |) image | map, each with its caption."""
-    varied = made[0].source is not None
-    rows = [[*([one.source] if varied else []), one.image, one.colours] for one in made]
-    captions = [f'{one.caption or "no caption"} (seed {one.seed}, T={one.T})' for one in made]
-    columns = [*(['source'] if varied else []), 'created', 'map']
-    return contact_sheet(rows, row_captions=captions, column_captions=columns)
 
 
 if __name__ == '__main__':

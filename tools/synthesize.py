@@ -192,7 +192,7 @@ def show(cfg: Config, store: SampleStore, count: int) -> None:
         made = sorted(samples[source], key=lambda record: (record['T'], record['seed']))[:columns]
         file = root / source if source else None
         first = load_image(file, tuple(made[0]['size'])) if file and file.is_file() else None
-        pictures = [np.asarray(Image.open(store.path(record, 'image')).convert('RGB')) for record in made]
+        pictures = [np.asarray(Image.open(store.image(record)).convert('RGB')) for record in made]
         rows.append([first, *pictures, *[None] * (columns - len(pictures))])
     sheet = contact_sheet(
         rows,

@@ -15,6 +15,7 @@ from .transforms import (
     DenseRandomFlip,
     DenseResize,
     LoadCaption,
+    LoadClassAnnotation,
     LoadDenseAnnotation,
     PackDenseInputs,
 )
@@ -28,6 +29,7 @@ __all__ = [
     'DenseRandomFlip',
     'DenseResize',
     'LoadCaption',
+    'LoadClassAnnotation',
     'LoadDenseAnnotation',
     'MixedBatchSampler',
     'MixedStream',

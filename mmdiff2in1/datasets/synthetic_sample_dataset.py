@@ -7,19 +7,26 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from mmcv.transforms import LoadAnnotations
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.dist import get_rank, get_world_size
-from mmseg.registry import DATASETS
+from mmseg.datasets.transforms import LoadDepthAnnotation
+from mmseg.registry import DATASETS, TASK_UTILS
 from torch.utils.data import Dataset
 
 from mmdiff2in1.core.randomness import derived_randomness
+from mmdiff2in1.datasets.transforms.missing_maps import OrBlank
 from mmdiff2in1.synthesis.store import SampleStore
+from mmdiff2in1.tasks import DenseTask
 
 from .batch_mix import BatchMix
 from .stream_keys import StreamKey
 from .synthetic_records import SourceImage, SourceIndex, draw, unwrapped
 
+LABELS = ('none', 'stored', 'source')
 CURE = 'run tools/synthesize.py CONFIG --out {} --verify to remove what is damaged, then without it to make it again'
 
 
@@ -28,9 +35,8 @@ class _Sample:
     sample_id: str
     image: str
     image_sha256: str
-    label: str
+    labels: Mapping[str, str]
     caption: str | None
-    label_kind: str
     source: SourceImage
 
 
@@ -38,12 +44,15 @@ class _Sample:
 class SyntheticSampleDataset(Dataset):
     """`dataset` (a config or built) with samples of a store, each marked in the metainfo of its `data_samples`.
 
-    A synthetic sample is the data info of the image it was made from with image and label files replaced, so label
-    maps, zero-label reduction and every other field are the dataset's own. After the pipeline `synthetic` (bool) and
+    A synthetic sample is the data info of the image it was made from with another image file, so label maps, zero-label
+    reduction and every other field are the dataset's own. What it is taught with is decided by the label rule of the
+    model; here `labels` decides which label it brings along. After the pipeline `synthetic` (bool) and
     `sample_id` (str or None) are set as metainfo; `meta_keys` need not name them.
 
     - `store`: folder of a `SampleStore`; None, or `num_samples=0`, gives the wrapped dataset bit for bit.
     - `num_samples` or `samples_per_image`: a seeded draw without replacement; neither: the whole store.
+    - `labels`: 'none', it says nothing of any task and no label file is opened; 'stored', the store's own labels;
+      'source', those of the image it was made from, brought to its size.
     - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s) are exact per batch,
       have R samples, and need `batch_sampler=dict(type='MixedBatchSampler')`. See `BatchMix`.
     - `seed`: of the draw, and with the place of a `StreamKey` in its stream of the augmentation: a sample read by key
@@ -63,13 +72,15 @@ class SyntheticSampleDataset(Dataset):
         num_samples: int | None = None,
         samples_per_image: int | None = None,
         mix: str | Mapping = 'uniform',
+        labels: str = 'none',
         seed: int = 0,
         verify: bool = True,
         lazy_init: bool = False,
     ) -> None:
         self.mix = BatchMix.parse(mix)
-        self.seed = seed
-        self.verify = verify
+        if labels not in LABELS:
+            raise ValueError(f'unknown labels={labels!r}; known: {", ".join(LABELS)}')
+        self.labels, self.seed, self.verify = labels, seed, verify
         self._asked = _checked(num_samples, samples_per_image)
         self.store = None if store is None or 0 in self._asked else SampleStore(store)
         if store is None and any(self._asked):
@@ -90,6 +101,8 @@ class SyntheticSampleDataset(Dataset):
         self.dataset.full_init()
         self._real_length = len(self.dataset)
         self._samples = [] if self.store is None else self._read_store()
+        leaves = {id(sample.source.dataset): sample.source.dataset for sample in self._samples}
+        self._pipelines = {key: _pipeline_of_created(leaf) for key, leaf in leaves.items()}
         self._fully_initialized = True
 
     @property
@@ -131,9 +144,9 @@ class SyntheticSampleDataset(Dataset):
         info['img_path'] = sample.image
         if sample.caption is not None:
             info['caption'] = sample.caption
-        # Every label file, not only the segmentation map: the others show the real image, in its size.
-        info.update({key: sample.label for key in info if key.endswith('_map_path')})
-        info['label_kind'] = sample.label_kind
+        if self.labels != 'source':
+            info.update({key: sample.labels.get(key) for key in info if key.endswith('_map_path')})
+        info['labels'] = self.labels
         info['sample_idx'] = idx
         return info
 
@@ -171,12 +184,12 @@ class SyntheticSampleDataset(Dataset):
 
     def _run_pipeline(self, sample: _Sample, idx: int) -> dict | None:
         try:
-            return sample.source.dataset.pipeline(self.get_data_info(idx))
+            return self._pipelines[id(sample.source.dataset)](self.get_data_info(idx))
         except Exception as error:
             file = Path(sample.image)
             if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sample.image_sha256:
                 raise RuntimeError(f'{file} is missing or damaged; {CURE.format(self.store.folder)}') from error
-            error.add_note(f'while loading synthetic sample {sample.sample_id} ({file}, {sample.label})')
+            error.add_note(f'while loading synthetic sample {sample.sample_id} ({file}), labels={self.labels!r}')
             raise
 
     def _absolute(self, idx: int) -> int:
@@ -194,19 +207,40 @@ class SyntheticSampleDataset(Dataset):
         if problems:
             found = f'{folder}: {len(problems)} of {len(records)} samples are damaged: {"; ".join(problems[:3])}'
             raise RuntimeError(f'{found}; {CURE.format(folder)}')
-        sources = SourceIndex(self.dataset)
+        sources, path_keys = SourceIndex(self.dataset), _path_keys() if self.labels == 'stored' else {}
         return [
             _Sample(
                 record['sample_id'],
-                str(self.store.path(record, 'image')),
+                str(self.store.image(record)),
                 record['image_sha256'],
-                str(self.store.path(record, 'label')),
+                {path_keys[task]: str(file) for task, file in self.store.labels(record).items() if task in path_keys},
                 record.get('caption'),
-                record.get('label_kind', 'ignore'),
                 sources.find(record, folder),
             )
             for record in records
         ]
+
+
+def _path_keys() -> dict[str, str]:
+    """Task → key of its label file in a data info, of all registered tasks."""
+    tasks = [kind for kind in TASK_UTILS.module_dict.values() if isinstance(kind, type) and issubclass(kind, DenseTask)]
+    return {task.name: task.path_key for task in tasks}
+
+
+def _pipeline_of_created(dataset: BaseDataset) -> Compose:
+    """The pipeline of a data set for images without label files: its own steps, an `OrBlank` around mmseg's loaders."""
+    ignored = 255 if getattr(dataset, 'reduce_zero_label', False) else getattr(dataset, 'ignore_index', 255)
+
+    def step_for(step: Any) -> Any:
+        if isinstance(step, LoadAnnotations):
+            return OrBlank(step, 'seg_map_path', 'gt_seg_map', np.uint8(ignored))
+        if isinstance(step, LoadDepthAnnotation):
+            return OrBlank(step, 'depth_map_path', 'gt_depth_map', np.float32(0))
+        return step
+
+    pipeline = Compose([])
+    pipeline.transforms = [step_for(step) for step in dataset.pipeline.transforms]
+    return pipeline
 
 
 def _checked(num_samples: int | None, samples_per_image: int | None) -> tuple[int | None, int | None]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mmdiff2in1.core.images import from_model, to_model
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.models.checkpoints import load_weights
+from mmdiff2in1.models.self_improving.construction import last_head
 
 from .generation import (
     Generation,
@@ -38,11 +39,10 @@ from .perception import (
     batches_of_equals,
     category_index,
     dataset_meta_of,
-    decode_head,
     logits_of,
     perceived,
     perceptions,
-    task_of,
+    tasks_of,
 )
 
 EVALUATED = ('creator', 'exploiter')
@@ -67,7 +67,7 @@ class Diff2in1Inferencer:
 
     Attributes:
         segmentor: The mmseg segmentor that predicts.
-        task: What it predicts (`mmdiff2in1.tasks`).
+        tasks: What it predicts (`mmdiff2in1.tasks.TaskSet`).
         dataset_meta: `classes` and `palette`, from the checkpoint or else from the config's test set.
 
     Raises:
@@ -105,7 +105,7 @@ class Diff2in1Inferencer:
         self.segmentor = getattr(whole, model) if two_models else whole
         self.segmentor.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
         self.dataset_meta = meta.get('dataset_meta') or dataset_meta_of(self.cfg)
-        self.task = task_of(self.segmentor, self.dataset_meta, getattr(whole, 'task', None))
+        self.tasks = tasks_of(self.segmentor, self.dataset_meta, getattr(whole, 'tasks', None))
         self._pipeline = array_pipeline(self.cfg)
 
     def __call__(
@@ -131,7 +131,7 @@ class Diff2in1Inferencer:
         with tqdm(total=len(pictures), desc='perceiving', unit='img', disable=not progress) as bar:
             for batch in batches_of_equals([picture.image.shape for picture in pictures], batch_size):
                 chosen = [pictures[i] for i in batch]
-                seen = perceptions(self.segmentor, self.task, self._pipeline, chosen, batch_size, category_id)
+                seen = perceptions(self.segmentor, self.tasks, self._pipeline, chosen, batch_size, category_id)
                 results |= zip(batch, seen, strict=True)
                 bar.update(len(batch))
         return [results[i] for i in range(len(pictures))]
@@ -146,7 +146,7 @@ class Diff2in1Inferencer:
             raise ValueError(f'batch_size is {batch_size}, expected 1 or more')
         category_id = category_index(self.segmentor, self.dataset_meta, category)
         pictures = iterate_images(images)
-        return perceptions(self.segmentor, self.task, self._pipeline, pictures, batch_size, category_id)
+        return perceptions(self.segmentor, self.tasks, self._pipeline, pictures, batch_size, category_id)
 
     @torch.no_grad()
     def generate(
@@ -220,7 +220,7 @@ class Diff2in1Inferencer:
         self, requests: list[Request], settings: GenerationSettings, category_id: int | None
     ) -> Iterator[Generation]:
         """Requests of one size in one call."""
-        backbone, head, size = self.segmentor.backbone, decode_head(self.segmentor), requests[0].size
+        backbone, head, size = self.segmentor.backbone, last_head(self.segmentor), requests[0].size
         # Latents of another autoencoder mean nothing to this model.
         reads_latents = hasattr(head, 'predict_created') and getattr(backbone, 'diffusion', None) is self.diffusion
         # VPD's depth head counts on padding that created images have not; it sees their pixels in its windows.
@@ -243,7 +243,7 @@ class Diff2in1Inferencer:
         for request, image, one in zip(requests, images, logits, strict=True):
             yield Generation(
                 image=image,
-                **perceived(self.task, one, self.segmentor),
+                maps=perceived(self.tasks, one),
                 caption=request.caption,
                 seed=request.seed,
                 source=request.source,

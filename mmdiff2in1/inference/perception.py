@@ -4,7 +4,6 @@ H, W image size in pixels; C channels of the logits, c of a map.
 """
 
 import itertools
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +17,26 @@ from mmseg.models.utils import resize
 from mmseg.registry import DATASETS
 from torch import Tensor, nn
 
-from mmdiff2in1.models.segmentors.construction import build_task
-from mmdiff2in1.tasks import DenseTask, Depth, SemanticSegmentation
+from mmdiff2in1.models.self_improving.construction import build_tasks
+from mmdiff2in1.tasks import DenseTask, TaskSet
 
 from .image_files import Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenMap:
+    """One task's map of an image.
+
+    Attributes:
+        map: (H, W) or (H, W, 3) in the task's units: uint8 classes, float32 metres, float32 unit vectors.
+        confidence: float32 (H, W) in [0, 1], the probability of the class, of normals that of an error below the task's
+            `within`; None for tasks that have none.
+        colours: The map as a picture, uint8 RGB (H, W, 3).
+    """
+
+    map: np.ndarray = field(repr=False)
+    confidence: np.ndarray | None = field(repr=False)
+    colours: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,41 +45,48 @@ class Perception:
 
     Attributes:
         image: uint8 RGB (H, W, 3).
-        map: (H, W) or (H, W, 3) in the task's units: uint8 classes, float32 metres, float32 unit vectors.
-        confidence: float32 (H, W) in [0, 1], the probability of the class, of normals that of an error below the task's
-            `within`; None for tasks that have none.
-        colours: The map as a picture, uint8 RGB (H, W, 3).
+        maps: What is seen, by task.
         path: The file that the image was read from; of a generated image, that of its source.
+
+    Of a model with one task, `map`, `confidence` and `colours` are those of its `SeenMap`; of several they are an error
+    that names them.
     """
 
     image: np.ndarray = field(repr=False)
-    map: np.ndarray = field(repr=False)
-    confidence: np.ndarray | None = field(repr=False)
-    colours: np.ndarray = field(repr=False)
+    maps: Mapping[str, SeenMap] = field(repr=False)
     path: str | None = None
 
+    @property
+    def map(self) -> np.ndarray:
+        """See `SeenMap`."""
+        return self._only.map
 
-def decode_head(segmentor: nn.Module) -> nn.Module:
-    """The head that predicts: the last one of a cascade."""
-    head = segmentor.decode_head
-    return head[-1] if isinstance(head, nn.ModuleList) else head
+    @property
+    def confidence(self) -> np.ndarray | None:
+        """See `SeenMap`."""
+        return self._only.confidence
+
+    @property
+    def colours(self) -> np.ndarray:
+        """See `SeenMap`."""
+        return self._only.colours
+
+    @property
+    def _only(self) -> SeenMap:
+        if len(self.maps) > 1:
+            raise ValueError(f'this model sees {", ".join(self.maps)}; name one: .maps[{next(iter(self.maps))!r}].map')
+        return next(iter(self.maps.values()))
 
 
-def task_of(segmentor: nn.Module, dataset_meta: Mapping[str, Any], task: DenseTask | None = None) -> DenseTask:
-    """What `segmentor` predicts, classes in the colours of its data set where those are known.
+def tasks_of(segmentor: nn.Module, dataset_meta: Mapping[str, Any], tasks: TaskSet | None = None) -> TaskSet:
+    """What `segmentor` predicts, classes in the names and colours of its data set where those are known.
 
     Args:
-        segmentor: Any mmseg segmentor. One with a `task` predicts that, `DepthEstimator` depth, all others classes.
+        segmentor: Any mmseg segmentor.
         dataset_meta: `classes`, `palette` of the data set, or nothing.
-        task: The task where it is known, that of a `SelfImprovingSegmentor`.
+        tasks: Where they are known, those of a `SelfImprovingSegmentor`.
     """
-    if task is None and type(segmentor).__name__ == 'DepthEstimator':
-        task = Depth(getattr(decode_head(segmentor), 'max_depth', 10.0))
-    task = task or build_task(None, segmentor)
-    palette = dataset_meta.get('palette')
-    if isinstance(task, SemanticSegmentation) and palette is not None and len(palette) == task.num_classes:
-        return SemanticSegmentation(task.num_classes, task.ignore_index, palette)
-    return task
+    return TaskSet({name: task.of_dataset(dataset_meta) for name, task in build_tasks(tasks, segmentor).items()})
 
 
 def dataset_meta_of(cfg: Config) -> dict:
@@ -125,27 +147,22 @@ def logits_of(
     return at_own_size
 
 
-def perceived(task: DenseTask, logits: Tensor, segmentor: nn.Module) -> dict[str, Any]:
-    """`map`, `confidence` and `colours` of a :class:`Perception` from logits (1, C, H, W)."""
-    if logits.shape[1] == 1 and task.channels == 2:
-        # One foreground logit: a second one of zero, shifted so that the argmax is mmseg's `sigmoid > threshold`.
-        threshold = decode_head(segmentor).threshold
-        logits = torch.cat([torch.zeros_like(logits), logits - math.log(threshold / (1 - threshold))], dim=1)
-    target, confidence = task.pseudo_label(logits)
-    found = target[0].cpu().numpy()
-    found = found[0] if len(found) == 1 else np.ascontiguousarray(found.transpose(1, 2, 0))
-    if isinstance(task, SemanticSegmentation):
-        found = found.astype(np.uint8)
-    return dict(
-        map=found,
-        confidence=None if confidence is None else confidence[0, 0].cpu().numpy(),
-        colours=task.colours(found),
-    )
+def perceived(tasks: TaskSet, output: Tensor) -> dict[str, SeenMap]:
+    """What an output (1, C, H, W) of a model says, by task."""
+    return {name: seen_map(tasks[name], part) for name, part in tasks.split(output).items()}
+
+
+def seen_map(task: DenseTask, output: Tensor) -> SeenMap:
+    """What an output (1, C_k, H, W) of one task says."""
+    target, confidence = task.pseudo_label(output)
+    found = task.to_map(target[0])
+    sure = None if confidence is None else confidence[0, 0].cpu().numpy()
+    return SeenMap(map=found, confidence=sure, colours=task.colours(found))
 
 
 def perceptions(
     segmentor: nn.Module,
-    task: DenseTask,
+    tasks: TaskSet,
     pipeline: Compose,
     pictures: Iterable[Picture],
     batch_size: int,
@@ -156,7 +173,7 @@ def perceptions(
         while batch := list(itertools.islice(neighbours, batch_size)):
             logits = logits_of(segmentor, pipeline, [picture.image for picture in batch], category_id)
             for picture, one in zip(batch, logits, strict=True):
-                yield Perception(image=picture.image, path=picture.path, **perceived(task, one, segmentor))
+                yield Perception(image=picture.image, path=picture.path, maps=perceived(tasks, one))
 
 
 def batches_of_equals(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:

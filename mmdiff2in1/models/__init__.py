@@ -4,14 +4,15 @@ from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackb
 from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, VPDDepthDecodeHead
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
+from .multitask import TaskHeads
 from .necks import DiffusionPyramidAdapter
 from .segmentors import (
     DenoisingEncoderDecoder,
     DenseEstimator,
     DenseTTAModel,
     SceneConditionedEstimator,
-    SelfImprovingSegmentor,
 )
+from .self_improving import GivenLabel, LabelRule, SelfImprovingSegmentor, TeacherLabel
 
 __all__ = [
     'AngularVMFLoss',
@@ -27,10 +28,14 @@ __all__ = [
     'FeatureConfig',
     'FrozenFeatures',
     'GenerativeDecodeHead',
+    'GivenLabel',
     'HFBackbone',
     'IDiscHead',
+    'LabelRule',
     'ScaleInvariantLogLoss',
     'SceneConditionedEstimator',
     'SelfImprovingSegmentor',
+    'TaskHeads',
+    'TeacherLabel',
     'VPDDepthDecodeHead',
 ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmdiff2in1.core.names import some
 from mmdiff2in1.generators.weight_files import unpickled
 
-from .segmentors.parameter_pairs import named_tensors
+from .self_improving.parameter_pairs import named_tensors
 
 
 def read_checkpoint(path: str | Path) -> dict[str, dict]:

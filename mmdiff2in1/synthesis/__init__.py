@@ -8,7 +8,7 @@ from .from_config import Job, SynthesisSettings, prepare, run_job, synthesize_fr
 from .plan import Source, creation_size, make_plan
 from .recipe import SampleRecipe
 from .run import batches_of, check_plan, create_batch, describe, others_of, synthesize
-from .sources import raw_ignore_value, real_dataset_cfg
+from .sources import label_files, real_dataset_cfg
 from .store import Problem, SampleStore
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     'make_plan',
     'others_of',
     'prepare',
-    'raw_ignore_value',
+    'label_files',
     'real_dataset_cfg',
     'rejection',
     'run_job',

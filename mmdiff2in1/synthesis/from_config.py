@@ -21,11 +21,14 @@ from .filters import check_thresholds
 from .plan import Source, make_plan
 from .recipe import SampleRecipe
 from .run import synthesize
-from .sources import build_real_dataset, raw_ignore_value
+from .sources import build_real_dataset, label_files
 from .store import SampleStore
 
 if TYPE_CHECKING:
     from mmdiff2in1.generators.loading import Generator
+
+GONE = ('ignore_label',)
+"""Keys of older configs that have nothing left to say: a sample has no label file any more."""
 
 PRETRAINED, CREATOR = 'pretrained', 'creator'
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -44,7 +47,7 @@ class SynthesisSettings:
     `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineGenerator.create`
     for SDXL and beyond (solver 'pipeline'); `T` may be a list or a range, see `make_plan`, as are `samples_per_image`,
     `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
-    `ignore_label`: raw "ignore" value of the label files, asked of the data set if None. `filters`: {score: (lowest,
+    `filters`: {score: (lowest,
     highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None takes the GPU of this
     process if there is one. `dtype`: of the diffusion weights.
     """
@@ -63,7 +66,6 @@ class SynthesisSettings:
     seed: int = 0
     size: int | Sequence[int] | None = None
     batch_size: int = 4
-    ignore_label: int | None = None
     filters: Mapping = field(default_factory=dict)
     restore_size: bool = False
     keep_others: bool = False
@@ -76,6 +78,7 @@ class SynthesisSettings:
         given = (cfg.get('stages') or {}).get('synthesis')
         if given is None:
             raise ValueError('the config has no stages.synthesis; expected dict(diffusion=…, captions=…, T=…, …) there')
+        given = {key: value for key, value in given.items() if key not in GONE}
         known = [each.name for each in fields(cls)]
         unknown = sorted(set(given) - set(known))
         if unknown:
@@ -99,7 +102,7 @@ class Job:
     diffusion: 'Generator'
     sources: list[Source]
     data_root: str | None
-    ignore_label: int
+    source_labels: Mapping[str, Mapping[str, str]]
 
     @cached_property
     def weights_hash(self) -> str:
@@ -124,13 +127,14 @@ def prepare(cfg: Config, rank: int = 0) -> Job:
     data_root, paths = list_images(dataset)
     captions = read_captions(settings.captions) if settings.captions else {}
     texts = captions_of([Path(path).as_posix() for path in paths], captions, settings.caption_fallback)
-    ignore_label = raw_ignore_value(dataset) if settings.ignore_label is None else settings.ignore_label
-    if not 0 <= ignore_label <= 255:
-        raise ValueError(f'ignore_label is {ignore_label}, expected 0 … 255; set it in stages.synthesis')
+    labels = {
+        source_name(path, data_root): {key: source_name(file, data_root) for key, file in files.items()}
+        for path, files in label_files(dataset).items()
+    }
     sources = [
         Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
     ]
-    return Job(settings, build_diffusion(settings, rank), sources, data_root, ignore_label)
+    return Job(settings, build_diffusion(settings, rank), sources, data_root, labels)
 
 
 def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
@@ -192,7 +196,7 @@ def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, pr
         store,
         data_root=job.data_root,
         batch_size=settings.batch_size,
-        ignore_label=job.ignore_label,
+        source_labels=job.source_labels,
         thresholds=settings.filters,
         restore_size=settings.restore_size,
         keep_others=settings.keep_others,

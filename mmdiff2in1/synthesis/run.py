@@ -6,7 +6,7 @@ B, 3, H, W images. Several processes share the work by index and never wait for 
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +32,8 @@ def synthesize(
     store: SampleStore,
     *,
     data_root: str | Path | None = None,
+    source_labels: Mapping[str, Mapping[str, str]] | None = None,
     batch_size: int = 4,
-    ignore_label: int = 255,
     thresholds: Thresholds | None = None,
     restore_size: bool = False,
     keep_others: bool = False,
@@ -45,9 +45,9 @@ def synthesize(
 
     Process `rank` of `world_size` takes every world_size-th recipe. Batches are fixed by the plan: if one of a batch is
     missing the whole batch is computed again and only the missing is written, so a run that was killed and resumed
-    gives the same bytes as one that was not. `data_root` is where `SampleRecipe.source` starts. Each sample gets a map
-    full of `ignore_label`, 0 … 255, at its own size; see `raw_ignore_value`. With `restore_size` the created image is
-    resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
+    gives the same bytes as one that was not. `data_root` is where `SampleRecipe.source` starts; `source_labels` says by
+    source where its labels are, below `data_root` too, and goes into the records. With `restore_size` the created image
+    is resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
     be trained on as well, so they are an error unless `keep_others`.
 
@@ -59,7 +59,7 @@ def synthesize(
     check_thresholds(thresholds)
     timesteps = check_plan(diffusion, plan)
     finished = store.finished()
-    settings = dict(weights_hash=plan[0].weights_hash, ignore_label=ignore_label, restore_size=restore_size)
+    settings = dict(weights_hash=plan[0].weights_hash, restore_size=restore_size)
     _check_store(store, finished, settings)
     if not keep_others:
         _check_others(store, others_of(plan, finished))
@@ -86,7 +86,7 @@ def synthesize(
             for recipe, image, source in zip(batch, images, sources, strict=True):
                 if recipe.sample_id in finished:
                     continue
-                record = _record(recipe, walked, ignore_label)
+                record = _record(recipe, walked, source_labels or {})
                 record |= dict(scores=score(image, source), restore_size=restore_size)
                 reason = rejection(record['scores'], thresholds)
                 if reason:
@@ -94,7 +94,7 @@ def synthesize(
                 else:
                     if restore_size and recipe.source:
                         image = resize_image(image, image_size(_source_path(recipe, data_root)))
-                    store.add(record, image, np.full(image.shape[:2], ignore_label, np.uint8))
+                    store.add(record, image)
                 made['rejected' if reason else 'kept'] += 1
                 bar.update()
     seconds = time.perf_counter() - started
@@ -184,14 +184,13 @@ def create_batch(
     return from_model(creation.images), sources, creation.timesteps
 
 
-def _record(recipe: SampleRecipe, timesteps: list[int], ignore_label: int) -> dict:
+def _record(recipe: SampleRecipe, timesteps: list[int], source_labels: Mapping[str, Mapping[str, str]]) -> dict:
     return asdict(recipe) | dict(
         sample_id=recipe.sample_id,
         noise_seed=recipe.noise_seed,
         size=list(recipe.size),
         timesteps=timesteps,
-        label_kind='ignore',
-        ignore_label=ignore_label,
+        source_labels=dict(source_labels.get(recipe.source or '', {})),
     )
 
 
@@ -200,7 +199,7 @@ def _source_path(recipe: SampleRecipe, data_root: str | Path | None) -> Path:
 
 
 def _check_store(store: SampleStore, finished: dict[str, dict], settings: dict) -> None:
-    """A store holds samples of one model and one label convention: what trains on it cannot tell them apart."""
+    """A store holds samples of one model and one way of sizing: what trains on it cannot tell them apart."""
     for record in finished.values():
         for name, value in settings.items():
             if record[name] != value:

@@ -1,4 +1,4 @@
-"""The real images of a config's training set, and the label value which that set ignores.
+"""The real images of a config's training set, and where their labels are.
 
 Everything is asked of the data set that the config names, built through mmseg's registry, so any data set will do.
 """
@@ -34,32 +34,15 @@ def build_real_dataset(cfg: Config):
     return DATASETS.build(_with(real_dataset_cfg(cfg), everywhere={}, leaves=dict(pipeline=[], serialize_data=False)))
 
 
-def raw_ignore_value(dataset) -> int:
-    """The value that this data set's label *files* use for "ignore".
-
-    mmseg moves values while it loads: with `reduce_zero_label` 0 becomes 255, so the raw value is 0; depth and
-    normal maps have 0 for no measurement; else it is the `ignore_index` of the set (255 unless told, 11 for CamVid).
-    `dataset` is a built data set or the config of one, which is then built without touching a file.
-
-    Raises ValueError if concatenated sets disagree.
-    """
-    if isinstance(dataset, Mapping):
-        dataset = DATASETS.build(_with(dataset, everywhere=dict(lazy_init=True), leaves=dict(pipeline=[])))
-    values = sorted({_leaf_ignore_value(leaf) for leaf in dataset_leaves(dataset)})
-    if len(values) > 1:
-        raise ValueError(
-            f'the concatenated data sets ignore different raw values {values}; '
-            'synthetic labels can only have one: set ignore_label in stages.synthesis if one value suits all'
-        )
-    return values[0]
-
-
-def _leaf_ignore_value(dataset) -> int:
-    prefix = getattr(dataset, 'data_prefix', {})
-    continuous = any(prefix.get(key) for key in ('depth_map_path', 'normal_map_path'))
-    if getattr(dataset, 'reduce_zero_label', False) or continuous and not prefix.get('seg_map_path'):
-        return 0
-    return getattr(dataset, 'ignore_index', 255)
+def label_files(dataset) -> dict[str, dict[str, str]]:
+    """Image path → the label files that a built data set has of it, by their keys (`seg_map_path`, …)."""
+    found = {}
+    for leaf in dataset_leaves(dataset):
+        for index in range(len(leaf)):
+            info = leaf.get_data_info(index)
+            labels = {key: path for key, path in info.items() if key.endswith('_map_path') and path is not None}
+            found.setdefault(info['img_path'], labels)
+    return found
 
 
 def _with(dataset: Mapping, everywhere: dict, leaves: dict) -> dict:

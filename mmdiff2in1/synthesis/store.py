@@ -3,16 +3,19 @@
     store/manifest.jsonl            one JSON record per finished sample
     store/manifest.rank<r>.jsonl    the same, while several processes write; read transparently, folded in by `merge`
     store/images/<sample_id>.png    uint8 RGB (H, W, 3)
-    store/labels/<sample_id>.png    uint8 or uint16 (H, W) or (H, W, 3), in the raw convention of the real data set
+    store/labels/<task>/<sample_id>.png   where a sample has labels of its own: uint8 or uint16, (H, W) or (H, W, 3), as
+                                          the task encodes them
 
-A record is appended only after its files are safely on disk, so a kill loses at most the sample in hand.
+Most samples have none: what a created image is taught with is decided in training (`label_rule`), and `source_labels`
+of its record says where the labels of its source are. A record is appended only after its files are safely on disk, so
+a kill loses at most the sample in hand.
 """
 
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ import numpy as np
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
 
 MANIFEST = 'manifest.jsonl'
-FOLDERS = {'image': 'images', 'label': 'labels'}
+IMAGES, LABELS = 'images', 'labels'
 
 
 @dataclass(frozen=True)
@@ -73,46 +76,61 @@ class SampleStore:
             raise ValueError(f'{self.folder / problems[0].file} {problems[0].found}; {self._cure}')
         return records
 
-    def path(self, record: dict, kind: str) -> Path:
-        """The file of a record; `kind` is 'image' or 'label'."""
-        if kind not in FOLDERS:
-            raise ValueError(f'unknown kind of file {kind!r}; known: {", ".join(FOLDERS)}')
-        return self.folder / record[kind]
+    def image(self, record: dict) -> Path:
+        """The image of a record."""
+        return self.folder / record['image']
+
+    def labels(self, record: dict) -> dict[str, Path]:
+        """The labels of its own that a sample has, by task."""
+        return {task: self.folder / label['file'] for task, label in record.get('labels', {}).items()}
 
     def is_whole(self, record: dict) -> bool:
         """Whether the files of a record are there and not empty; `verify` looks at their content."""
         if record.get('rejected'):
             return True
-        files = [self.path(record, kind) for kind in FOLDERS]
+        files = [self.folder / name for name, _ in _files(record)]
         return all(file.is_file() and file.stat().st_size for file in files)
 
-    def add(self, record: dict, image: np.ndarray, label: np.ndarray) -> dict:
-        """Write the two files, then the record with their names and hashes; returns that record.
+    def add(self, record: dict, image: np.ndarray, labels: Mapping[str, np.ndarray] | None = None) -> dict:
+        """Write the files, then the record with their names and hashes; returns that record.
 
-        `image` is uint8 RGB (H, W, 3); `label` uint8 or uint16, (H, W) or (H, W, 3), of the same H, W; `record` needs
-        at least 'sample_id'.
+        `image` is uint8 RGB (H, W, 3); each of `labels`, by task, uint8 or uint16, (H, W) or (H, W, 3), of the same
+        H, W; `record` needs at least 'sample_id'.
 
         Raises ValueError for other arrays; OSError with what is finished and what to do when the disk is full.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)')
-        if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
-            raise ValueError(f'label is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)')
-        if label.shape[:2] != image.shape[:2]:
-            raise ValueError(f'label is {label.shape[:2]}, expected the size of its image {image.shape[:2]}')
-        record = dict(record)
-        for kind, array in (('image', image), ('label', label)):
-            record[kind] = f'{FOLDERS[kind]}/{record["sample_id"]}.png'
-            data = _png(array)
-            record[f'{kind}_sha256'] = hashlib.sha256(data).hexdigest()
-            with self._explaining_full_disk():
-                write_atomically(self.path(record, kind), data)
+        for task, label in (labels or {}).items():
+            if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
+                raise ValueError(
+                    f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
+                )
+            if label.shape[:2] != image.shape[:2]:
+                raise ValueError(
+                    f'the label of {task} is {label.shape[:2]}, expected the size of its image {image.shape[:2]}'
+                )
+        name = f'{record["sample_id"]}.png'
+        record = dict(record, image=f'{IMAGES}/{name}')
+        record['image_sha256'] = self._write(record['image'], image)
+        if labels:
+            record['labels'] = {
+                task: dict(file=(file := f'{LABELS}/{task}/{name}'), sha256=self._write(file, label))
+                for task, label in labels.items()
+            }
         self._append(record)
         return record
 
+    def _write(self, name: str, array: np.ndarray) -> str:
+        """Write a PNG; its hash."""
+        data = _png(array)
+        with self._explaining_full_disk():
+            write_atomically(self.folder / name, data)
+        return hashlib.sha256(data).hexdigest()
+
     def reject(self, record: dict, reason: str) -> dict:
         """Record that this sample was made and refused: it is neither stored, nor made again, nor trained on."""
-        record = dict(record, image=None, label=None, rejected=reason)
+        record = dict(record, image=None, rejected=reason)
         self._append(record)
         return record
 
@@ -139,12 +157,11 @@ class SampleStore:
         if records is None:
             found, problems = self._read()
             records = found.values()
-        places = [(record, kind) for record in records if not record.get('rejected') for kind in FOLDERS]
+        places = [(record['sample_id'], *file) for record in records for file in _files(record)]
         with ThreadPoolExecutor() as pool:  # reading and hashing happen outside the interpreter lock
-            damages = list(pool.map(lambda place: self._damage(*place), places))
-        for (record, kind), damage in zip(places, damages, strict=True):
-            if damage:
-                problems.append(Problem(record[kind], damage, record['sample_id']))
+            damages = list(pool.map(lambda place: self._damage(*place[1:]), places))
+        for (sample_id, name, _), damage in zip(places, damages, strict=True):
+            problems += [Problem(name, damage, sample_id)] if damage else []
         return problems
 
     def remove(self, sample_ids: Iterable[str]) -> None:
@@ -157,9 +174,8 @@ class SampleStore:
         gone = [records.pop(sample_id) for sample_id in set(sample_ids) if sample_id in records]
         self._replace(records, shards)
         for record in gone:
-            for kind in FOLDERS:
-                if record.get(kind):
-                    self.path(record, kind).unlink(missing_ok=True)
+            for name, _ in _files(record):
+                (self.folder / name).unlink(missing_ok=True)
 
     @property
     def _manifest(self) -> Path:
@@ -208,14 +224,13 @@ class SampleStore:
         return dict(sorted(records.items())), problems
 
     def _describes_disk(self, record: dict) -> bool:
-        return bool(record.get('rejected')) or not any(self._damage(record, kind) for kind in FOLDERS)
+        return not any(self._damage(*file) for file in _files(record))
 
-    def _damage(self, record: dict, kind: str) -> str | None:
-        file = self.path(record, kind)
+    def _damage(self, name: str, expected: str) -> str | None:
+        file = self.folder / name
         if not file.is_file():
             return 'is missing'
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        expected = record[f'{kind}_sha256']
         return None if digest == expected else f'is damaged: sha256 {digest[:12]}…, expected {expected[:12]}…'
 
     @contextmanager
@@ -231,6 +246,17 @@ class SampleStore:
                 f'{os.strerror(error.errno)}: {done} samples are finished and safe in {self.folder}; '
                 'free some space and run the same command again, it goes on from there',
             ) from error
+
+
+def _files(record: dict) -> list[tuple[str, str]]:
+    """Name and hash of each file of a record, none for a rejected one.
+
+    Stores of version 0.1.0 and before hold an empty label map per sample under the key `label`; it is not looked at.
+    """
+    if record.get('rejected'):
+        return []
+    labels = [(label['file'], label['sha256']) for label in record.get('labels', {}).values()]
+    return [(record['image'], record['image_sha256']), *labels]
 
 
 def _size(file: Path) -> int | None:

@@ -4,7 +4,7 @@ Shapes: B, C, H, W of what a head puts out; (B, c, H, W) a target in a model, c 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,10 @@ class DenseTask(ABC):
         field: Key of the target in a `SegDataSample`; the prediction stands under `prediction`.
         path_key: Key of the label file in what a dataset's `get_data_info` gives.
         channels: Channels that a head puts out.
-        invalid: Value of a target where nothing is known; the same in every channel.
+        target_channels: c, channels of a target.
+        invalid: Value of a target where nothing is known, padding included; the same in every channel.
+        target_dtype: Type of a target's values.
+        has_confidence: Whether `pseudo_label` gives a confidence.
 
     Two sides meet here. In memory a *map* is a NumPy array, (H, W) or (H, W, 3), and a batched *target* a torch tensor
     (B, c, H, W) with the same values; on disk a map is the array that `encode` returns, written as PNG. Three-channel
@@ -35,12 +38,28 @@ class DenseTask(ABC):
     field: str
     path_key: str
     channels: int
+    target_channels: int = 1
     invalid: float
+    target_dtype: torch.dtype = torch.float32
+    has_confidence: bool = False
 
     @property
     def prediction(self) -> str:
         """Key of the prediction in a `SegDataSample`."""
         return self.field.replace('gt_', 'pred_')
+
+    @property
+    def weight_field(self) -> str:
+        """Key of the weights (1, H, W) of a target's pixels in a `SegDataSample`; without them all weigh 1."""
+        return f'{self.field}_weight'
+
+    def predictions(self, output: Tensor) -> dict[str, Tensor]:
+        """What a `SegDataSample` holds of an output (C, H, W), by its keys."""
+        return {self.prediction: output}
+
+    def output_of(self, sample: Any) -> Tensor:
+        """The output (C, H, W) in a `SegDataSample` with predictions."""
+        return sample.get(self.prediction).data
 
     # --- in the model ----------------------------------------------------------------------------------------------
 
@@ -74,6 +93,20 @@ class DenseTask(ABC):
     def flip_output(self, output: Tensor) -> Tensor:
         """Output (B, C, H, W) for the horizontally mirrored images."""
         return output.flip(-1)
+
+    def unknown_target(self, size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+        """A target (c, H, W) that says nothing."""
+        return torch.full((self.target_channels, *map(int, size)), self.invalid, dtype=self.target_dtype, device=device)
+
+    def to_map(self, target: Tensor) -> np.ndarray:
+        """The map, (H, W) or (H, W, 3), of one target (c, H, W)."""
+        array = target.cpu().numpy()
+        return array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
+
+    def to_target(self, array: np.ndarray) -> Tensor:
+        """The target (c, H, W) of a map, (H, W) or (H, W, 3)."""
+        channels_first = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(channels_first)).to(self.target_dtype)
 
     def resize_output(self, output: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
         """Output (B, C, H, W) at another size (H, W), bilinear; also puts means of outputs in order."""
@@ -115,9 +148,13 @@ class DenseTask(ABC):
         """A map whose file has other axes than ours; see `SurfaceNormal.reorient`."""
         raise ValueError(f'{self.name}: label_axes={tuple(axes)} is set, but these maps hold no vectors; leave it out')
 
-    def unknown(self, size: tuple[int, int]) -> np.ndarray:
-        """A map that says nothing, (H, W) float32."""
-        return np.full(size, self.invalid, np.float32)
+    def unknown(self, size: Sequence[int]) -> np.ndarray:
+        """A map of (H, W) that says nothing."""
+        return self.to_map(self.unknown_target(size))
+
+    def known(self, array: np.ndarray) -> np.ndarray:
+        """Where a map says something: bool (H, W)."""
+        return self.valid(self.to_target(array)[None])[0, 0].numpy()
 
     def rescale(self, array: np.ndarray, scale: float) -> np.ndarray:
         """Values of a map after its image was enlarged by `scale` (see `resize` for the grid itself)."""
@@ -126,6 +163,14 @@ class DenseTask(ABC):
     @abstractmethod
     def colours(self, array: np.ndarray) -> np.ndarray:
         """A map as a picture: (H, W, 3) uint8 RGB, black where invalid."""
+
+    def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
+        """What the colours of a map mean: text and RGB, what matters most first."""
+        return [(f'{self.name}: {self.known(array).mean():.1%} of the pixels', (60, 60, 60))]
+
+    def of_dataset(self, meta: Mapping[str, Any]) -> 'DenseTask':
+        """This task with the names and colours that a data set's metainfo gives it."""
+        return self
 
     # --- defaults, by registry name --------------------------------------------------------------------------------
 
@@ -140,7 +185,9 @@ class DenseTask(ABC):
         """Config of the default metric for mmseg's `METRICS`."""
 
     def __repr__(self) -> str:
-        settings = ', '.join(f'{key}={value!r}' for key, value in vars(self).items() if key != 'palette')
+        hidden = ('palette', 'classes', 'has_confidence')
+        shown = {key: value for key, value in vars(self).items() if key not in hidden and not key.startswith('_')}
+        settings = ', '.join(f'{key}={value!r}' for key, value in shown.items())
         return f'{type(self).__name__}({settings})'
 
     def _check_channels(self, output: Tensor) -> None:

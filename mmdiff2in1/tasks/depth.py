@@ -83,6 +83,14 @@ class Depth(DenseTask):
         picture = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
         return np.where(array[..., None] > 0, picture, np.uint8(0))
 
+    def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
+        """The share that is known, and the colours of four depths."""
+        scale = []
+        for metres in np.linspace(0, self.max_depth, 5)[1:]:
+            colour = self.colours(np.full((1, 1), metres, np.float32))[0, 0]
+            scale.append((f'{metres:g} m', tuple(colour.tolist())))
+        return super().legend(array) + scale
+
     @property
     def loss(self) -> dict[str, Any]:
         """Scale-invariant logarithmic loss."""

@@ -44,6 +44,7 @@ class SurfaceNormal(DenseTask):
     name = 'normal'
     field = 'gt_normal_map'
     path_key = 'normal_map_path'
+    target_channels = 3
     invalid = 0.0
 
     def __init__(self, kappa: bool = False, within: float = 22.5) -> None:
@@ -51,6 +52,7 @@ class SurfaceNormal(DenseTask):
             raise ValueError(f'within={within}: expected degrees in (0, 180)')
         self.kappa, self.within = kappa, within
         self.channels = 4 if kappa else 3
+        self.has_confidence = kappa
 
     def activate(self, logits: Tensor) -> Tensor:
         """Vectors of unit length, (B, 3, H, W), and κ = elu + 1.01 as a fourth channel."""
@@ -165,14 +167,18 @@ class SurfaceNormal(DenseTask):
         keep = (weight[..., None] >= 0.5) & (length > 1e-3)  # opposite vectors may cancel out
         return np.where(keep, vectors / np.where(keep, length, 1), 0).astype(np.float32)
 
-    def unknown(self, size: tuple[int, int]) -> np.ndarray:
-        """A map (H, W, 3) of zero vectors."""
-        return np.zeros((*size, 3), np.float32)
-
     def colours(self, array: np.ndarray) -> np.ndarray:
         """The usual (n + 1) / 2 as RGB: facing left is red, up is green, towards the viewer is blue."""
         picture = np.round((array + 1) / 2 * 255).astype(np.uint8)
         return np.where(array.any(axis=-1, keepdims=True), picture, np.uint8(0))
+
+    def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
+        """The share that is known, and where five colours face."""
+        facing = dict(
+            viewer=(128, 128, 255), up=(128, 255, 128), down=(128, 0, 128), left=(255, 128, 128), right=(0, 128, 128)
+        )
+        named = [(f'facing {"the viewer" if where == "viewer" else where}', colour) for where, colour in facing.items()]
+        return super().legend(array) + named
 
     @property
     def loss(self) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Semantic segmentation: one class index per pixel."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
@@ -19,18 +21,29 @@ class SemanticSegmentation(DenseTask):
         num_classes: K.
         ignore_index: The index of pixels without a class.
         palette: K RGB triples in 0-255; None: K hues that are easy to tell apart.
+        threshold: A head of mmseg with one channel for two classes: class 1 is where its sigmoid is above.
+        mirrored_pairs: Classes that change places in a mirror, such as the left and the right arm.
+        classes: K names, for legends.
 
     Raises:
-        ValueError: K outside [1, 255], an ignored index that is a class or does not fit 8 bits, or a palette of
-            another length.
+        ValueError: K outside [1, 255], an ignored index that is a class or does not fit 8 bits, a palette or names of
+            another number, a threshold outside (0, 1) or with other than two classes, or pairs of no classes.
     """
 
     name = 'semantic_segmentation'
     field = 'gt_sem_seg'
     path_key = 'seg_map_path'
+    target_dtype = torch.int64
+    has_confidence = True
 
     def __init__(
-        self, num_classes: int, ignore_index: int = 255, palette: Sequence[Sequence[int]] | None = None
+        self,
+        num_classes: int,
+        ignore_index: int = 255,
+        palette: Sequence[Sequence[int]] | np.ndarray | None = None,
+        threshold: float | None = None,
+        mirrored_pairs: Sequence[Sequence[int]] = (),
+        classes: Sequence[str] | None = None,
     ) -> None:
         if not 1 <= num_classes <= 255:
             raise ValueError(f'num_classes={num_classes}: expected 1 to 255, a label file has 8 bits')
@@ -38,14 +51,52 @@ class SemanticSegmentation(DenseTask):
             raise ValueError(f'ignore_index={ignore_index}: expected {num_classes} to 255, outside the classes')
         if palette is not None and len(palette) != num_classes:
             raise ValueError(f'palette has {len(palette)} colours for {num_classes} classes')
-        self.num_classes = self.channels = num_classes
+        if threshold is not None and not (num_classes == 2 and 0 < threshold < 1):
+            raise ValueError(f'threshold={threshold}: expected a number in (0, 1), and two classes, not {num_classes}')
+        if classes is not None and len(classes) != num_classes:
+            raise ValueError(f'classes holds {len(classes)} names for {num_classes} classes')
+        self.mirrored_pairs = tuple((int(a), int(b)) for a, b in mirrored_pairs)
+        paired = [index for pair in self.mirrored_pairs for index in pair]
+        if len(set(paired)) < len(paired) or not set(paired) <= set(range(num_classes)):
+            raise ValueError(f'mirrored_pairs={self.mirrored_pairs}: expected pairs of different classes of 0 … K - 1')
+        self.num_classes, self.threshold = num_classes, threshold
+        self.channels = num_classes if threshold is None else 1
         self.ignore_index = self.invalid = ignore_index
         self.palette = _hues(num_classes) if palette is None else np.asarray(palette, np.uint8)
+        self.classes = None if classes is None else tuple(classes)
+        self._mirrored = np.arange(256)
+        for a, b in self.mirrored_pairs:
+            self._mirrored[[a, b]] = b, a
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Class probabilities (B, K, H, W)."""
+        """Class probabilities (B, K, H, W). Of one logit: two, so that the likelier is mmseg's sigmoid > threshold."""
         self._check_channels(logits)
+        if self.threshold is not None:
+            shift = math.log(self.threshold / (1 - self.threshold))
+            logits = torch.cat([torch.zeros_like(logits), logits - shift], dim=1)
         return logits.softmax(dim=1)
+
+    def predictions(self, output: Tensor) -> dict[str, Tensor]:
+        """The logits (C, H, W) and the classes (1, H, W), under mmseg's names."""
+        return {'seg_logits': output, self.prediction: self.pseudo_label(output[None])[0][0]}
+
+    def output_of(self, sample: Any) -> Tensor:
+        """The logits (C, H, W)."""
+        return sample.get('seg_logits').data
+
+    def flip_output(self, output: Tensor) -> Tensor:
+        """Mirrored output; the channels of mirrored pairs change places."""
+        order = torch.from_numpy(self._mirrored[: self.channels]).to(output.device)
+        return output.flip(-1)[:, order] if self.mirrored_pairs else output.flip(-1)
+
+    def flip(self, array: np.ndarray) -> np.ndarray:
+        """Mirrored map; the classes of mirrored pairs change places."""
+        mirrored = super().flip(array)
+        return self._mirrored[mirrored].astype(array.dtype) if self.mirrored_pairs else mirrored
+
+    def to_map(self, target: Tensor) -> np.ndarray:
+        """The map (H, W) uint8 of one target (1, H, W)."""
+        return super().to_map(target).astype(np.uint8)
 
     def pseudo_label(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Most probable class (B, 1, H, W) int64 and its probability, from class logits; ignored where that is NaN."""
@@ -77,6 +128,27 @@ class SemanticSegmentation(DenseTask):
         table = np.zeros((256, 3), np.uint8)
         table[: self.num_classes] = self.palette
         return table[array]
+
+    def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
+        """Number, name and share of each value that occurs, the most frequent first."""
+        self._check_range(array)
+        counts, lines = np.bincount(array.ravel(), minlength=256), []
+        for value in np.argsort(-counts, kind='stable')[: np.count_nonzero(counts)].tolist():
+            ignored = value == self.ignore_index
+            name = 'ignored' if ignored else self.classes[value] if self.classes else 'class'
+            colour = (60, 60, 60) if ignored else tuple(self.palette[value].tolist())
+            lines.append((f'{value} {name} {counts[value] / array.size:.1%}', colour))
+        return lines
+
+    def of_dataset(self, meta: Mapping[str, Any]) -> 'SemanticSegmentation':
+        """With the `palette` and the `classes` of a data set of as many classes."""
+        fitting = {key: list(meta.get(key) or ()) for key in ('palette', 'classes')}
+        known = {key: value if len(value) == self.num_classes else None for key, value in fitting.items()}
+        palette = self.palette if known['palette'] is None else known['palette']
+        classes = self.classes if known['classes'] is None else known['classes']
+        return SemanticSegmentation(
+            self.num_classes, self.ignore_index, palette, self.threshold, self.mirrored_pairs, classes
+        )
 
     @property
     def loss(self) -> dict[str, Any]:

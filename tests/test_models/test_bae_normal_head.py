@@ -19,7 +19,7 @@ from mmdiff2in1.models.decode_heads import bae_normal_head
 from mmdiff2in1.models.decode_heads.bae_normal_head import BaeNormalHead
 from mmdiff2in1.models.decode_heads.uncertainty_sampling import grid_coordinates, nearest_aligned, sample_pixels
 from mmdiff2in1.models.losses.angular_vmf import AngularVMFLoss
-from mmdiff2in1.models.segmentors.losses_by_kind import Kind, losses_by_kind
+from mmdiff2in1.models.self_improving.losses_by_kind import Kind, losses_by_kind
 
 IN, WIDTHS = (4, 5, 6, 7, 16), (32, 24, 16, 8)
 LOSS = dict(type='AngularVMFLoss')

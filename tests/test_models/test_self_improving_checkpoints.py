@@ -13,7 +13,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmdiff2in1.models.segmentors import SelfImprovingSegmentor
+from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mmdiff2in1.components  # noqa: F401  registers
-from mmdiff2in1.models.segmentors.parameter_pairs import named_tensors
+from mmdiff2in1.models.self_improving.parameter_pairs import named_tensors
 
 
 @pytest.fixture(params=[('frozen', False), ('finetune', False), ('frozen', True), ('finetune', True)])

@@ -23,7 +23,7 @@ from torch import nn
 from torch.distributed.nn.functional import all_reduce
 
 import mmdiff2in1
-from mmdiff2in1.models.segmentors import SelfImprovingSegmentor
+from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 
 K, SIZE = 3, 16
 STEPS = {  # which of the four samples of a rank are synthetic

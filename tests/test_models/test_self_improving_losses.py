@@ -19,8 +19,8 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mmdiff2in1.models.segmentors import SelfImprovingSegmentor
-from mmdiff2in1.models.segmentors.pseudo_labels import pseudo_labels
+from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
+from mmdiff2in1.models.self_improving.labelling import pseudo_labels
 from mmdiff2in1.tasks import SemanticSegmentation
 
 K, SIZE = 5, 32

@@ -16,7 +16,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmdiff2in1.models.segmentors import SelfImprovingSegmentor
+from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 
 K, SIZE = 3, 16
 MIXED = [False, True, True]

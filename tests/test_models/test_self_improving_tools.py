@@ -20,7 +20,7 @@ from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 
-from mmdiff2in1.models.segmentors import SelfImprovingSegmentor
+from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 from mmdiff2in1.tasks import SemanticSegmentation
 
 K, SIZE = 3, 32

@@ -5,6 +5,7 @@ from .cut_depth import CutDepth
 from .dense_geometry import DenseRandomFlip, DenseResize
 from .load_caption import LoadCaption
 from .load_dense_annotation import LoadDenseAnnotation
+from .missing_maps import LoadClassAnnotation
 from .pack_dense_inputs import PackDenseInputs
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     'DenseRandomFlip',
     'DenseResize',
     'LoadCaption',
+    'LoadClassAnnotation',
     'LoadDenseAnnotation',
     'PackDenseInputs',
 ]

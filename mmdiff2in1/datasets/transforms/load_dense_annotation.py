@@ -18,15 +18,15 @@ class LoadDenseAnnotation(BaseTransform):
 
     What the data set says about its files is obeyed: `label_axes` (another frame of normals), `valid_mask_path` (a file
     that is 0 where the map is not known), `valid_box` (top, bottom, left, right as fractions of height and width: there
-    is never ground truth outside, so there must be no pseudo label either; becomes `gt_valid_region`). A synthetic
-    sample without a stored label gets a map that says nothing.
+    is never ground truth outside, so there must be no pseudo label either; becomes `gt_valid_region`). An image for
+    which the data set gives no file has a map that says nothing: sets with different tasks may be mixed, and a created
+    image has no label of its own.
 
     Args:
         task: What the map is, a TASK_UTILS config.
         backend_args: Of mmengine's file backend.
 
     Raises, when called:
-        KeyError: The data set gives no path for the task.
         ValueError: A file that holds something else, or a map of another size than its image; both with the file.
     """
 
@@ -35,9 +35,10 @@ class LoadDenseAnnotation(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        """Adds the map, (H, W) or (H, W, 3) float32, where `results` holds an image."""
-        size = tuple(results['ori_shape'][:2])
-        if results.get('label_kind') == 'ignore':
+        """Adds the map, (H, W) or (H, W, 3), where `results` holds an image."""
+        height, width = results['ori_shape'][:2]
+        size = (int(height), int(width))
+        if results.get(self.task.path_key) is None:
             array = self.task.unknown(size)
         else:
             array = self._read(results, size)
@@ -50,16 +51,12 @@ class LoadDenseAnnotation(BaseTransform):
             results['seg_fields'].append(VALID_REGION)
         return results
 
-    def _read(self, results: dict, size: tuple[int, ...]) -> np.ndarray:
-        if results.get(self.task.path_key) is None:
-            raise KeyError(
-                f'{results.get("img_path")}: the data set gives no {self.task.path_key}; name its folder in data_prefix'
-            )
+    def _read(self, results: dict, size: tuple[int, int]) -> np.ndarray:
         path = results[self.task.path_key]
         try:
             raw = read_map(path, self.backend_args)
-            # The stored label of a synthetic sample would know itself what it knows, and be in our frame.
-            of_the_set = 'label_kind' not in results
+            # A label in a store of created images knows itself what it knows, and is in our frame.
+            of_the_set = results.get('labels') != 'stored'
             if of_the_set and results.get('valid_mask_path') is not None:
                 raw = where_known(raw, read_map(results['valid_mask_path'], self.backend_args))
             array = self.task.decode(raw)
@@ -67,6 +64,8 @@ class LoadDenseAnnotation(BaseTransform):
                 array = self.task.reorient(array, results['label_axes'])
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
+        if array.shape[:2] != size and results.get('labels') == 'source':
+            return self.task.resize(array, size)  # the image was created at another size than its source has
         if array.shape[:2] != size:
             raise ValueError(
                 f'{path}: found a map of {array.shape[0]}×{array.shape[1]} (height × width), expected '

@@ -27,8 +27,9 @@ META_KEYS = (
 
 @TRANSFORMS.register_module()
 class PackDenseInputs(PackSegInputs):
-    """mmseg's PackSegInputs, and the maps of `LoadDenseAnnotation`: (1, H, W) or (3, H, W) float32, under their fields.
+    """mmseg's PackSegInputs, and the maps of `LoadDenseAnnotation` as targets (c, H, W) of their task under its field.
 
+    What says nothing in a map, and so may pad it, stands beside it as `pad`.
     `gt_valid_region`, where the data set has one, is (1, H, W) bool. Of `meta_keys`, those that a sample has are kept.
 
     Raises, when called:
@@ -47,12 +48,10 @@ class PackDenseInputs(PackSegInputs):
                 f'{", ".join(tasks)} may have to change their values; use DenseRandomFlip after LoadDenseAnnotation'
             )
         packed = super().transform(results)
-        for field in tasks:
-            array = results[field]
-            channels_first = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-            data = torch.from_numpy(np.ascontiguousarray(channels_first))
-            packed['data_samples'].set_data({field: PixelData(data=data)})
+        for field, task in tasks.items():
+            target = PixelData(data=task.to_target(results[field]), metainfo=dict(pad=task.invalid))
+            packed['data_samples'].set_data({field: target})
         if VALID_REGION in results:
             region = torch.from_numpy(np.ascontiguousarray(results[VALID_REGION][None])).bool()
-            packed['data_samples'].set_data({VALID_REGION: PixelData(data=region)})
+            packed['data_samples'].set_data({VALID_REGION: PixelData(data=region, metainfo=dict(pad=False))})
         return packed

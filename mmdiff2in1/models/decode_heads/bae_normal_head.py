@@ -103,9 +103,10 @@ class BaeNormalHead(BaseDecodeHead):
 
     def loss_by_feat(self, outputs: dict[str, Any], batch_data_samples: list) -> dict[str, Tensor]:
         """Losses, summed over the scales; which points they are taken at is drawn anew in every call."""
-        target = targets(batch_data_samples, self.task)
+        target, weight = targets(batch_data_samples, self.task)
         output, size = outputs['coarse'], tuple(target.shape[-2:])
-        losses = summed_losses(self.loss_decode, self.task.resize_output(output, size, align_corners=True), target)
+        coarse = self.task.resize_output(output, size, align_corners=True)
+        losses = summed_losses(self.loss_decode, coarse, target, weight)
         for head, features, finer in self._scales(outputs):
             output = _resized(output, finer)
             own_target = nearest_aligned(target, finer)
@@ -115,7 +116,8 @@ class BaeNormalHead(BaseDecodeHead):
             coordinates = grid_coordinates(index, finer).to(features.dtype)
             sampled = F.grid_sample(features, coordinates, mode='bilinear', align_corners=True)[:, :, 0]
             points = self._activate(head(sampled, _at(output, index)))
-            for name, value in summed_losses(self.loss_decode, points, _at(own_target, index)).items():
+            own_weight = None if weight is None else _at(nearest_aligned(weight, finer), index)
+            for name, value in summed_losses(self.loss_decode, points, _at(own_target, index), own_weight).items():
                 losses[name] = losses[name] + value
             # The next scale starts from the refined points, and interpolated values elsewhere.
             places = index[:, None].expand_as(points)

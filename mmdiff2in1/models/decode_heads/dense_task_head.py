@@ -8,7 +8,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
 
-from mmdiff2in1.tasks import DenseTask
+from mmdiff2in1.tasks import DenseTask, stacked_targets
 
 
 @MODELS.register_module()
@@ -56,9 +56,9 @@ class DenseTaskHead(BaseDecodeHead):
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Losses of the output at the size of the ground truth."""
-        target = targets(batch_data_samples, self.task)
+        target, weight = targets(batch_data_samples, self.task)
         output = self._output(seg_logits, tuple(target.shape[-2:]))
-        return summed_losses(self.loss_decode, output, target)
+        return summed_losses(self.loss_decode, output, target, weight)
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Output (B, C, H, W) at the size of the inputs."""
@@ -80,19 +80,18 @@ def input_size(batch_img_metas: Sequence[dict]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def targets(batch_data_samples: Sequence, task: DenseTask) -> Tensor:
-    """Ground truth (B, c, H, W) float32.
+def targets(batch_data_samples: Sequence, task: DenseTask) -> tuple[Tensor, Tensor | None]:
+    """Ground truth (B, c, H, W), and the weights (B, 1, H, W) of its pixels where a label rule gave some.
 
     Raises:
-        KeyError: A sample without one.
+        ValueError: None of the samples has ground truth.
     """
-    missing = [sample for sample in batch_data_samples if task.field not in sample]
-    if missing:
-        raise KeyError(
-            f'{missing[0].metainfo.get("img_path", "a sample")} has no {task.field}; the pipeline needs '
-            f"dict(type='LoadDenseAnnotation', task=…) and dict(type='PackDenseInputs')"
-        )
-    return torch.stack([sample.get(task.field).data for sample in batch_data_samples]).float()
+    weights = [sample.get(task.weight_field) for sample in batch_data_samples]
+    target = stacked_targets(task, batch_data_samples)
+    if all(weight is None for weight in weights):
+        return target, None
+    ones = torch.ones_like(target[0, :1], dtype=torch.float32)
+    return target, torch.stack([ones if weight is None else weight.data.to(ones) for weight in weights])
 
 
 def build_losses(configs: dict | Sequence[dict]) -> nn.ModuleList:
@@ -100,10 +99,12 @@ def build_losses(configs: dict | Sequence[dict]) -> nn.ModuleList:
     return nn.ModuleList(MODELS.build(config) for config in ([configs] if isinstance(configs, dict) else configs))
 
 
-def summed_losses(losses: nn.ModuleList, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """`loss_name` → value; losses of one name are added, as mmseg does."""
+def summed_losses(
+    losses: nn.ModuleList, output: Tensor, target: Tensor, weight: Tensor | None = None
+) -> dict[str, Tensor]:
+    """`loss_name` → value, the mean over the pixels that count; losses of one name are added, as mmseg does."""
     found: dict[str, Tensor] = {}
     for loss in losses:
-        value = loss(output, target)
+        value = loss(output, target) if weight is None else loss(output, target, weight=weight)
         found[loss.loss_name] = found[loss.loss_name] + value if loss.loss_name in found else value
     return found

@@ -122,9 +122,9 @@ class IDiscHead(BaseDecodeHead):
 
     def loss_by_feat(self, outputs: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Losses, by their names, of outputs (B, K, h, w) against the targets of the samples, at the targets' size."""
-        target = targets(batch_data_samples, self.task)
+        target, weight = targets(batch_data_samples, self.task)
         output = self.task.resize_output(outputs, tuple(target.shape[-2:]), self.align_corners)
-        return summed_losses(self.loss_decode, output, target)
+        return summed_losses(self.loss_decode, output, target, weight)
 
     def predict_by_feat(self, outputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Output of the task (B, K, H, W) at the size of the input."""

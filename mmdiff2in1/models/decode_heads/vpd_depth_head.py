@@ -70,8 +70,9 @@ class VPDDepthDecodeHead(VPDDepthHead):
 
     def loss_by_feat(self, pred_depth_map: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Losses of the metres on the pixels of the ground truth."""
-        target = targets(batch_data_samples, self.task)
-        return summed_losses(self.loss_decode, self._on_pixels(pred_depth_map, tuple(target.shape[-2:])), target)
+        target, weight = targets(batch_data_samples, self.task)
+        depth = self._on_pixels(pred_depth_map, tuple(target.shape[-2:]))
+        return summed_losses(self.loss_decode, depth, target, weight)
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Metres (B, 1, H, W)."""

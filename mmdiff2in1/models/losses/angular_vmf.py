@@ -37,12 +37,13 @@ class AngularVMFLoss(nn.Module):
             raise ValueError(f'drop_aligned={drop_aligned}: expected a cosine in (0, 1], or None to keep all pixels')
         self.loss_weight, self.drop_aligned, self.loss_name = loss_weight, drop_aligned, loss_name
 
-    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Scalar; 0 where no pixel counts.
 
         Args:
             pred: (B, 4, *), μ of any length and κ ≥ 0, as a task with κ activates it.
             target: (B, 3, *), unit vectors, zero where not known.
+            weight: (B, 1, *) of the pixels, at least 0; None: 1.
 
         Raises:
             ValueError: Other shapes.
@@ -65,4 +66,4 @@ class AngularVMFLoss(nn.Module):
         theta = torch.atan2(sine, cosine)
         # hypot squares nothing, softplus raises nothing: both stay finite for every κ.
         loss = kappa * theta - 2 * torch.hypot(kappa, torch.ones_like(kappa)).log() + F.softplus(-math.pi * kappa)
-        return self.loss_weight * masked_mean(loss, counts)
+        return self.loss_weight * masked_mean(loss, counts, None if weight is None else weight[:, 0])

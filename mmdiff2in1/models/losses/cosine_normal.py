@@ -20,12 +20,13 @@ class CosineNormalLoss(nn.Module):
         super().__init__()
         self.loss_weight, self.loss_name = loss_weight, loss_name
 
-    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Scalar; 0 where no pixel is known.
 
         Args:
             pred: (B, 3, *), vectors of any length.
             target: (B, 3, *), unit vectors, zero where not known.
+            weight: (B, 1, *) of the pixels, at least 0; None: 1.
 
         Raises:
             ValueError: Other shapes.
@@ -37,4 +38,4 @@ class CosineNormalLoss(nn.Module):
             )
         pred = at_least_float32(pred)
         distance = 1 - (F.normalize(pred, dim=1) * target).sum(1)
-        return self.loss_weight * masked_mean(distance, (target != 0).any(1))
+        return self.loss_weight * masked_mean(distance, (target != 0).any(1), None if weight is None else weight[:, 0])

@@ -46,12 +46,13 @@ class ScaleInvariantLogLoss(nn.Module):
         self.eps = eps
         self.loss_name = loss_name
 
-    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """The loss, a scalar in float32 (float64 for float64); 0 if no pixel is valid.
 
         Args:
             pred: (B, 1, *) metres.
             target: (B, 1, *) metres, 0 = invalid.
+            weight: (B, 1, *) of the pixels in both means, at least 0; None: 1.
 
         Raises:
             ValueError: Shapes that differ.
@@ -66,10 +67,16 @@ class ScaleInvariantLogLoss(nn.Module):
         valid = target > 0
         # Invalid pixels get d = 0 before the logarithm: NaN times 0 would be NaN in the gradient.
         d = target.where(valid, 1).log() - pred.where(valid, 1).clamp(min=self.eps).log()
-        count = valid.sum(-1).clamp(min=1)
-        mean = d.sum(-1) / count
-        variance = ((d - mean[..., None]).square() * valid).sum(-1) / count
+        if weight is None:
+            counted, count = valid, valid.sum(-1).clamp(min=1)
+            mean = d.sum(-1) / count
+        else:
+            counted = weight.to(dtype).flatten(1 if self.per_image else 0) * valid
+            count = counted.sum(-1)
+            count = count.where(count > 0, 1)
+            mean = (d * counted).sum(-1) / count
+        variance = ((d - mean[..., None]).square() * counted).sum(-1) / count
         squared = variance + (1 - self.variance_focus) * mean.square()
         roots = squared.clamp(min=torch.finfo(dtype).tiny).sqrt().where(squared > 0, 0)
-        images = valid.any(-1).sum().clamp(min=1)
+        images = (counted > 0).any(-1).sum().clamp(min=1)
         return self.loss_weight * roots.sum() / images

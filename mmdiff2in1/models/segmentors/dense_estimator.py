@@ -1,40 +1,48 @@
-"""DenseEstimator: an encoder-decoder for continuous tasks, normals and depth. B samples, C channels of the output."""
+"""DenseEstimator: an encoder-decoder for any set of tasks. B samples, C channels of the output, of all tasks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
-from mmseg.registry import MODELS, TASK_UTILS
+from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmdiff2in1.tasks import DenseTask
+from mmdiff2in1.tasks import TaskSet
 
 
 @MODELS.register_module()
 class DenseEstimator(EncoderDecoder):
-    """mmseg's EncoderDecoder with predictions of a continuous task: `pred_normal_map`, `pred_depth_map`.
+    """mmseg's EncoderDecoder with predictions of any tasks: `pred_normal_map`, `pred_depth_map`, `pred_sem_seg`.
 
-    mmseg's own `DepthEstimator` knows depth alone, and its mode `slide` is overwritten by `whole`.
+    mmseg's own `DepthEstimator` knows depth alone, and its mode `slide` is overwritten by `whole`. A sample that lacks
+    the ground truth of a task teaches nothing of it.
 
     Args:
-        task: What is predicted, a TASK_UTILS config; the decode head must put out its channels.
+        task: What is predicted, a task or several, see `TaskSet`; the decode head must put out their channels. For
+            several: `TaskHeads`, or one head for all.
         test_cfg: As mmseg's, mode `whole` or `slide`; with `flip=True` the mean of the image's and the mirrored image's
             output is taken.
         **segmentor: Arguments of EncoderDecoder.
 
     Raises:
-        ValueError: The decode head has another number of channels than the task.
+        ValueError: The decode head has another number of channels than the tasks.
     """
 
-    def __init__(self, *, task: dict, **segmentor: Any) -> None:
+    def __init__(self, *, task: dict | Sequence[dict], **segmentor: Any) -> None:
         super().__init__(**segmentor)
-        self.task: DenseTask = TASK_UTILS.build(task)
-        if self.out_channels != self.task.channels:
+        self.tasks = TaskSet(task)
+        if self.out_channels != self.tasks.channels:
             raise ValueError(
-                f'the decode head puts out {self.out_channels} channels, {self.task!r} has {self.task.channels}; give '
-                'head and segmentor the same task'
+                f'the decode head puts out {self.out_channels} channels, {self.tasks!r} has {self.tasks.channels}; '
+                'give head and segmentor the same task'
             )
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Any]:
+        """See EncoderDecoder."""
+        height, width = inputs.shape[-2:]
+        return super().loss(inputs, self.tasks.completed(data_samples, (height, width)))
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Output (B, C, H, W) at the size of the inputs."""
@@ -42,7 +50,7 @@ class DenseEstimator(EncoderDecoder):
         if not self.test_cfg.get('flip', False):
             return output
         mirrored = super().inference(inputs.flip(-1), batch_img_metas)
-        return (output + self.task.flip_output(mirrored)) / 2
+        return (output + self.tasks.flip_output(mirrored)) / 2
 
     def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
         """Samples with the output (C, h, w) as their prediction: without padding, not mirrored, at `ori_shape`.
@@ -61,8 +69,10 @@ class DenseEstimator(EncoderDecoder):
             if meta.get('flip'):
                 if meta.get('flip_direction') != 'horizontal':
                     raise ValueError(f'flip_direction={meta.get("flip_direction")!r}: expected horizontal')
-                output = self.task.flip_output(output)
+                output = self.tasks.flip_output(output)
             size = tuple(meta.get('ori_shape', output.shape[-2:])[:2])
-            output = self.task.resize_output(output, size, self.align_corners)
-            sample.set_data({self.task.prediction: PixelData(data=output[0])})
+            for name, part in self.tasks.split(output).items():
+                task = self.tasks[name]
+                own = task.predictions(task.resize_output(part, size, self.align_corners)[0])
+                sample.set_data({key: PixelData(data=data) for key, data in own.items()})
         return data_samples

@@ -1,4 +1,4 @@
-"""DenseTTAModel: several scales and mirror images of a test image, averaged, for continuous tasks."""
+"""DenseTTAModel: several scales and mirror images of a test image, averaged, for any tasks."""
 
 import torch
 from mmengine.model import BaseTTAModel
@@ -15,12 +15,12 @@ class DenseTTAModel(BaseTTAModel):
 
     def merge_preds(self, data_samples_list: list[list]) -> list:
         """Views of each image → the first of its samples, with their mean as the prediction."""
-        task = self.module.task
         merged = []
         for views in data_samples_list:
-            mean = torch.stack([view.get(task.prediction).data for view in views]).mean(0)
-            # For its vectors, whose mean is shorter than one; the size stays.
-            mean = task.resize_output(mean[None], mean.shape[-2:])[0]
-            views[0].set_data({task.prediction: PixelData(data=mean)})
+            for task in self.module.tasks.values():
+                mean = torch.stack([task.output_of(view) for view in views]).mean(0)
+                # For its vectors, whose mean is shorter than one; the size stays.
+                mean = task.resize_output(mean[None], mean.shape[-2:])[0]
+                views[0].set_data({key: PixelData(data=data) for key, data in task.predictions(mean).items()})
             merged.append(views[0])
         return merged

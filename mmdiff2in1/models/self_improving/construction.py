@@ -1,4 +1,4 @@
-"""From the config of a segmentor to θ_E, θ_C and their task; what a config may get wrong is refused here."""
+"""From the config of a segmentor to θ_E, θ_C and their tasks; what a config may get wrong is refused here."""
 
 import copy
 import logging
@@ -6,10 +6,10 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from mmseg.registry import TASK_UTILS
+from mmseg.models.segmentors import DepthEstimator
 from torch import nn
 
-from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
+from mmdiff2in1.tasks import Depth, SemanticSegmentation, TaskSet
 
 from .parameter_pairs import shared_names
 
@@ -70,26 +70,48 @@ def twin(exploiter: Any) -> Any:
     return creator.requires_grad_(False).eval()
 
 
-def build_task(task: dict | DenseTask | None, exploiter: Any) -> DenseTask:
-    """The task of a config, or the segmentor's own, or semantic segmentation over the classes of the last decode head.
+def build_tasks(tasks: Any, exploiter: Any) -> TaskSet:
+    """The tasks of a config, or the segmentor's own, or semantic segmentation over the classes of the last decode head.
+
+    mmseg's `DepthEstimator` predicts depth. A head of mmseg with one channel for foreground and background makes the
+    task one of two classes, with the head's threshold.
+
+    Args:
+        tasks: See `TaskSet`; None: what the segmentor says.
+        exploiter: A segmentor.
 
     Raises:
-        ValueError: The task has other channels than the decode head.
+        ValueError: The tasks have other channels than the decode head.
     """
-    if task is None and hasattr(exploiter, 'task'):
-        return exploiter.task
-    if task is None:
-        head = exploiter.decode_head
-        head = head[-1] if isinstance(head, nn.ModuleList) else head
+    head = last_head(exploiter)
+    own = getattr(exploiter, 'tasks', None)
+    if tasks is None:
+        if own is not None:
+            return own
+        if isinstance(exploiter, DepthEstimator):
+            return TaskSet(Depth(getattr(head, 'max_depth', None) or 10.0))
         ignore_index = getattr(head, 'ignore_index', None)
-        return SemanticSegmentation(_classes(exploiter), 255 if ignore_index is None else ignore_index)
-    built = TASK_UTILS.build(task) if isinstance(task, dict) else task
-    if isinstance(built, SemanticSegmentation) and built.channels != _classes(exploiter):
-        raise ValueError(
-            f'The task has {built.channels} classes, the decode head {_classes(exploiter)}. Give both the same '
-            'number, or leave `task` out.'
-        )
+        tasks = SemanticSegmentation(_classes(exploiter), 255 if ignore_index is None else ignore_index)
+    built = TaskSet(tasks)
+    if own is not None and repr(built) != repr(own):
+        raise ValueError(f'The segmentor predicts {own!r}, the wrapper is told {built!r}. Leave its `task` out.')
+    task = built.only if len(built) == 1 else None
+    if own is None and isinstance(task, SemanticSegmentation):
+        if task.num_classes != _classes(exploiter):
+            raise ValueError(
+                f'The task has {task.num_classes} classes, the decode head {_classes(exploiter)}. Give both the same '
+                'number, or leave `task` out.'
+            )
+        if head.out_channels == 1 and task.threshold is None:
+            one_channel = SemanticSegmentation(2, task.ignore_index, task.palette, head.threshold)
+            return TaskSet({next(iter(built)): one_channel})
     return built
+
+
+def last_head(segmentor: Any) -> Any:
+    """The head that predicts: the last one of a cascade."""
+    head = segmentor.decode_head
+    return head[-1] if isinstance(head, nn.ModuleList) else head
 
 
 def _classes(exploiter: Any) -> int:

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from mmengine.model import initialize
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import MODELS
+from mmseg.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
 
-from mmdiff2in1.tasks import DenseTask
-
-from .checkpoints import complete, drop_second_copies
-from .construction import build_task, split_config, twin
+from .construction import build_tasks, split_config, twin
 from .forwarding import ReadsLikeItsSegmentor
+from .label_rules import GivenLabel, LabelRule, TeacherLabel
+from .labelling import labelled
 from .losses_by_kind import Kind, losses_by_kind
 from .parameter_pairs import EMATensors, copy_exploiter, ema_tensors
-from .pseudo_labels import pseudo_labels, stored_label_share
+from .state_dicts import complete, drop_second_copies
+from .weighted_losses import DIVISORS
 
 EVALUATED = ('creator', 'exploiter')
 NORMALIZERS = ('batch', 'real')
@@ -31,9 +31,11 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     """`exploiter` (θ_E, trained) and `creator` (θ_C, its moving average) of one segmentor config, side by side.
 
     Training (Diff-2-in-1, arXiv 2411.05005, self-improving stage): real samples keep their labels; a sample whose
-    metainfo says `synthetic=True` is labelled by θ_C, in eval mode and without gradient, on the crop that θ_E sees. Its
-    stored label is never a target unless asked for. A batch without synthetic samples is the plain segmentor's: same
-    losses, same keys. The average is not taken here but by `SelfImprovingHook`, over `ema_tensors()`.
+    metainfo says `synthetic=True` is taught what `label_rule` says: after the paper, what θ_C sees in it, in eval mode
+    and without gradient, on the crop that θ_E sees. A batch without synthetic samples is the plain segmentor's: same
+    losses, same keys. A
+    label that a sample lacks teaches nothing. The average is not taken here but by `SelfImprovingHook`, over
+    `ema_tensors()`.
 
     Prediction is by the model under evaluation, θ_C unless `evaluate` or `evaluated(...)` says otherwise.
 
@@ -44,21 +46,24 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
 
     Args:
         segmentor: Config of any mmseg segmentor. Its `data_preprocessor` becomes that of the wrapper.
-        task: What is predicted, a TASK_UTILS config; None: the segmentor's own, or semantic segmentation.
+        task: What is predicted, see `TaskSet`; None: the segmentor's own, or semantic segmentation.
+        label_rule: What created images are taught with, a TASK_UTILS config of a `LabelRule`; None: `TeacherLabel`.
         synthetic_weight: w, weight of the synthetic losses, at least 0.
-        min_confidence: In [0, 1]; pixels of a pseudo label that θ_C is less sure of are ignored. None: all count.
         normalize_by: 'batch': (r·L_real + w·s·L_synthetic) / (r + s), for w = 1 the mean over the batch where mmseg's
             losses are means over samples. 'real': L_real + w·(s/r)·L_synthetic, the real part as it is without
             synthetic samples.
-        use_stored_labels: Learn from the labels in the store; θ_C then labels nothing.
+        divide_by: What the losses of created images are divided by, see `losses_of_head`: `loss`, as each loss does it
+            by itself; `counted`, the pixels that count; `all`, all pixels.
         evaluate: 'creator' or 'exploiter'.
         data_preprocessor: That of a segmentor without its own; a runner gives the config's top-level one here.
         init_cfg: Only `dict(type='Pretrained', …)`: a checkpoint of this wrapper or of the plain segmentor.
+        min_confidence: Short for `label_rule=dict(type='TeacherLabel', min_confidence=…)`.
+        use_stored_labels: Short for `label_rule=dict(type='GivenLabel')`.
         **merged: Refused; there to explain what went wrong.
 
     Raises:
         TypeError: No segmentor, or keys of a base config's model beside it.
-        ValueError: An impossible setting, or a task that does not fit the decode head.
+        ValueError: An impossible setting, or a task that fits neither the decode head nor the label rule.
     """
 
     init_cfg: Any
@@ -66,14 +71,16 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     def __init__(
         self,
         segmentor: dict | None = None,
-        task: dict | DenseTask | None = None,
+        task: Any = None,
+        label_rule: dict | LabelRule | None = None,
         synthetic_weight: float = 1.0,
-        min_confidence: float | None = None,
         normalize_by: str = 'batch',
-        use_stored_labels: bool = False,
+        divide_by: str = 'loss',
         evaluate: str = 'creator',
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
+        min_confidence: float | None = None,
+        use_stored_labels: bool = False,
         **merged: Any,
     ) -> None:
         config, data_preprocessor = split_config(segmentor, data_preprocessor, merged)
@@ -81,11 +88,12 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.exploiter = MODELS.build(config)
         self.exploiter.data_preprocessor = self.data_preprocessor
         self.creator = twin(self.exploiter)
-        self.task = build_task(task, self.exploiter)
+        self.tasks = build_tasks(task, self.exploiter)
+        self.label_rule = _rule(label_rule, min_confidence, use_stored_labels)
+        self.label_rule.check(self.tasks)
         self.synthetic_weight = synthetic_weight
-        self.min_confidence = min_confidence
         self.normalize_by = normalize_by
-        self.use_stored_labels = use_stored_labels
+        self.divide_by = divide_by
         self.evaluate = evaluate
         self._check_settings()
         self.register_state_dict_post_hook(drop_second_copies)
@@ -99,34 +107,29 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
 
         Returns:
             Only real samples: what the plain segmentor returns. Otherwise `real/<name>` and `synthetic/<name>`,
-            weighted, so that their sum is the loss of `normalize_by`, and `kept_share`: the share of synthetic pixels
-            outside the padding that are a target.
+            weighted, so that their sum is the loss of `normalize_by`, and `kept_share/<task>`: the share of synthetic
+            pixels outside the padding that teach something.
 
         Raises:
             ValueError: normalize_by='real' and no real sample in the batch.
         """
+        size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
         synthetic = [bool(sample.metainfo.get('synthetic', False)) for sample in data_samples]
         if not any(synthetic):
-            return self.exploiter.loss(inputs, data_samples)
+            return self.exploiter.loss(inputs, self.tasks.completed(data_samples, size))
         real_weight, synthetic_weight = self._weights(len(synthetic) - sum(synthetic), sum(synthetic))
         index, samples = _chosen(data_samples, synthetic, inputs.device)
-        size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
-        if self.use_stored_labels:
-            seen = inputs
-            kept_share = stored_label_share(samples, self.task, size)
-        else:
-            seen = self._frozen_features(inputs)
-            seen_by_creator = seen if all(synthetic) else seen[index]
-            samples, kept_share = pseudo_labels(
-                self.creator, seen_by_creator, samples, self.task, size, self.min_confidence
-            )
+        seen = self._frozen_features(inputs) if self.label_rule.reads_outputs else inputs
+        seen_by_creator = seen if all(synthetic) else seen[index]
+        samples, kept_shares = labelled(self.label_rule, self.creator, seen_by_creator, samples, self.tasks, size)
         if hasattr(self.exploiter, 'conditioned'):
             seen = self.exploiter.conditioned(seen, [each.metainfo for each in data_samples])
-        kinds = [Kind('synthetic', index, samples, synthetic_weight)]
+        kinds = [Kind('synthetic', index, samples, synthetic_weight, self.divide_by)]
         if not all(synthetic):
             index, samples = _chosen(data_samples, [not flag for flag in synthetic], inputs.device)
-            kinds.insert(0, Kind('real', index, samples, real_weight))
-        return {**losses_by_kind(self.exploiter, seen, kinds), 'kept_share': kept_share}
+            kinds.insert(0, Kind('real', index, self.tasks.completed(samples, size), real_weight))
+        shares = {f'kept_share/{name}': share for name, share in kept_shares.items()}
+        return {**losses_by_kind(self.exploiter, seen, kinds, self.tasks), **shares}
 
     @property
     def under_evaluation(self) -> Any:
@@ -226,8 +229,9 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
             return backbone.frozen_features(inputs)
 
     def _check_settings(self) -> None:
-        if self.normalize_by not in NORMALIZERS:
-            raise ValueError(f'Unknown normalize_by={self.normalize_by!r}; known: {", ".join(NORMALIZERS)}.')
+        for name, known in (('normalize_by', NORMALIZERS), ('divide_by', DIVISORS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f'Unknown {name}={getattr(self, name)!r}; known: {", ".join(known)}.')
         if not 0 <= self.synthetic_weight < float('inf'):
             raise ValueError(f'synthetic_weight={self.synthetic_weight}: expected a finite number, at least 0.')
         if self.init_cfg is not None and self.init_cfg.get('type') != 'Pretrained':
@@ -235,14 +239,24 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
                 f"init_cfg={self.init_cfg}: expected None or dict(type='Pretrained', checkpoint=…). Initialise layers "
                 'by the init_cfg of `segmentor`, so that θ_C starts as a copy of θ_E.'
             )
-        if self.min_confidence is None:
-            return
-        if not 0 <= self.min_confidence <= 1:
-            raise ValueError(f'min_confidence={self.min_confidence}: expected a number in [0, 1].')
-        if self.use_stored_labels:
-            raise ValueError('min_confidence filters pseudo labels, use_stored_labels=True asks for none: drop one.')
-        if self.task.pseudo_label(torch.zeros(1, self.task.channels, 1, 1))[1] is None:
-            raise ValueError(f'The task {self.task.name!r} gives no confidence: min_confidence must be None.')
+
+
+def _rule(rule: dict | LabelRule | None, min_confidence: float | None, use_stored_labels: bool) -> LabelRule:
+    """The rule of a config, or the one that the two short forms stand for.
+
+    Raises:
+        ValueError: More than one of them.
+    """
+    if (rule is not None) + (min_confidence is not None) + use_stored_labels > 1:
+        raise ValueError(
+            f'label_rule={rule}, min_confidence={min_confidence}, use_stored_labels={use_stored_labels}: each names a '
+            'label rule (min_confidence filters pseudo labels, use_stored_labels=True asks for none); drop all but one.'
+        )
+    if use_stored_labels:
+        return GivenLabel()
+    if rule is None:
+        return TeacherLabel(min_confidence)
+    return rule if isinstance(rule, LabelRule) else TASK_UTILS.build(rule)
 
 
 def _chosen(samples: list, flags: list[bool], device: torch.device) -> tuple[Tensor, list]:

@@ -13,32 +13,42 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from torch import Tensor, nn
 
-from .denoising import DenoisingEncoderDecoder
-from .scene_conditioned import SceneConditionedEstimator
+from mmdiff2in1.tasks import TaskSet
+
+from ..segmentors import DenoisingEncoderDecoder, DenseEstimator, SceneConditionedEstimator
+from .weighted_losses import losses_of_head
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The samples of one kind: their positions in the batch, their targets and the weight of their losses."""
+    """The samples of one kind: their positions in the batch, their targets and the weight of their losses.
+
+    `divide_by`: see `losses_of_head`.
+    """
 
     name: str
     index: Tensor
     samples: list
     weight: float
+    divide_by: str = 'loss'
 
 
-def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind]) -> dict[str, Any]:
+def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSet) -> dict[str, Any]:
     """`<kind>/<mmseg's name>` → loss times the kind's weight; entries that are no loss (accuracies) are not weighted.
 
     Heads that keep mmseg's `loss` (forward, then loss_by_feat) run once on the batch. A head with a `loss` of its own
     (PointRend, Mask2Former) is called once per kind on that kind's features, a segmentor with a `loss` of its own
     (DepthEstimator) once per kind on that kind's inputs: their number of forward passes follows the batch, so with
     synchronised batch normalisation every process must hold the same kinds (an exact mix).
+
+    Raises:
+        ValueError: A divisor, or weights of a label rule, for a head or segmentor with a `loss` of its own.
     """
     batch_size = sum(len(kind.samples) for kind in kinds)
     found: list[dict[str, Any]] = [{} for _ in kinds]
     if not _keeps_mmseg_loss(segmentor):
         for kind, losses in zip(kinds, found, strict=True):
+            _refuse_weights(segmentor, kind, tasks)
             own_inputs = inputs if len(kind.samples) == batch_size else inputs[kind.index]
             losses.update(segmentor.loss(own_inputs, kind.samples))
     else:
@@ -49,8 +59,10 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind]) -> dict[str, 
             outputs = head.forward(*arguments) if once else None
             for kind, losses in zip(kinds, found, strict=True):
                 if once:
-                    of_head = head.loss_by_feat(_take(outputs, kind.index, batch_size), kind.samples)
+                    own_outputs = _take(outputs, kind.index, batch_size)
+                    of_head = losses_of_head(head, own_outputs, kind.samples, tasks, kind.divide_by)
                 else:
+                    _refuse_weights(head, kind, tasks)
                     own_arguments = _take(arguments, kind.index, batch_size)
                     of_head = head.loss(*own_arguments, kind.samples, segmentor.train_cfg)
                 losses.update({f'{prefix}.{name}': value for name, value in of_head.items()})
@@ -64,12 +76,21 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind]) -> dict[str, 
     return weighted
 
 
+def _refuse_weights(module: Any, kind: Kind, tasks: TaskSet) -> None:
+    weighted = any(task.weight_field in sample for task in tasks.values() for sample in kind.samples)
+    if kind.divide_by != 'loss' or weighted:
+        raise ValueError(
+            f'{type(module).__name__} has a loss of its own, so pixels cannot be weighted; choose a label rule without '
+            f"weights and divide_by='loss', found divide_by={kind.divide_by!r}"
+        )
+
+
 def _keeps_mmseg_loss(segmentor: Any) -> bool:
     def kept(name: str, *owners: type) -> bool:
         return getattr(type(segmentor), name, None) in [getattr(owner, name) for owner in owners]
 
     return (
-        kept('loss', EncoderDecoder, DenoisingEncoderDecoder, SceneConditionedEstimator)
+        kept('loss', EncoderDecoder, DenoisingEncoderDecoder, DenseEstimator, SceneConditionedEstimator)
         and kept('_auxiliary_head_forward_train', EncoderDecoder)
         and kept('_decode_head_forward_train', EncoderDecoder, CascadeEncoderDecoder)
     )

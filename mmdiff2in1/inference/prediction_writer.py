@@ -1,0 +1,99 @@
+"""Predictions of a test set as files: label maps, and pictures beside the ground truth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+from mmdiff2in1.core.label_files import read_png, write_png
+from mmdiff2in1.tasks import DenseTask, TaskSet
+from mmdiff2in1.visualization import Perceived, prediction_panel
+
+from .image_files import read_images
+from .perception import seen_map, tasks_of
+
+
+class PredictionWriter(Hook):
+    """Writes label maps, and once the last model has predicted an image, the picture of it.
+
+    Of several models each has a folder of its own, of several tasks as well: `<model>/<task>/<image>.png`.
+
+    Args:
+        runner: Whose test set is predicted.
+        maps: Folder of the label maps.
+        pictures: Folder of the pictures, or None.
+        models: In the order in which they are tested.
+
+    Attributes:
+        which: The model that predicts now.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, runner: Runner, maps: Path, pictures: Path | None, models: Sequence[str | None]) -> None:
+        self.maps, self.pictures, self.models, self.which = maps, pictures, models, models[0]
+        self.dataset = runner.test_loop.dataloader.dataset
+        model = segmentor_of(runner)
+        one_model = getattr(model, 'under_evaluation', model)
+        self.tasks: TaskSet = tasks_of(one_model, self.dataset.metainfo, getattr(model, 'tasks', None))
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
+    ) -> None:
+        """One batch of samples with predictions."""
+        for sample in outputs or ():
+            for name, task in self.tasks.items():
+                self._write(sample, name, task)
+
+    def _write(self, sample, task_name: str, task: DenseTask) -> None:
+        name = self._name(sample.img_path)
+        found = _predicted_map(sample, task)
+        # mmseg has moved such classes down by one while loading: label files start at one, 0 is ignored.
+        shift = np.uint8(bool(sample.metainfo.get('reduce_zero_label')) and task.path_key == 'seg_map_path')
+        write_png(self._file(self.which, task_name, name), task.encode(found) + shift)
+        if not self.pictures or self.which != self.models[-1]:
+            return
+        before = [task.decode(read_png(self._file(m, task_name, name)) - shift) for m in self.models[:-1]]
+        truth = sample.get(task.field)
+        row = Perceived(
+            image=read_images(sample.img_path)[0].image,
+            truth=None if truth is None else task.to_map(truth.data),
+            predictions=[*before, found],
+            caption=name.as_posix(),
+        )
+        panel = prediction_panel([row], task.colours, [model or 'prediction' for model in self.models])
+        write_png(self.pictures / self._below(task_name) / name, panel)
+
+    def _name(self, image: str) -> Path:
+        """The image's path below the image folder of the data set, as PNG; its file name where there is none."""
+        folder = getattr(self.dataset, 'data_prefix', {}).get('img_path')
+        path = Path(image)
+        inside = folder and path.is_relative_to(folder)
+        return (path.relative_to(folder) if inside else Path(path.name)).with_suffix('.png')
+
+    def _file(self, which: str | None, task_name: str, name: Path) -> Path:
+        return (self.maps / which if len(self.models) > 1 else self.maps) / self._below(task_name) / name
+
+    def _below(self, task_name: str) -> str:
+        return task_name if len(self.tasks) > 1 else ''
+
+
+def segmentor_of(runner: Runner) -> nn.Module:
+    """The model inside the wrappers for several processes and for test-time augmentation."""
+    model = runner.model
+    while hasattr(model, 'module'):
+        model = model.module
+    return model
+
+
+def _predicted_map(sample, task: DenseTask) -> np.ndarray:
+    """What a sample says is predicted: the map of the task, (H, W) or (H, W, 3)."""
+    predicted = sample.get(task.prediction)
+    if task.prediction == 'pred_sem_seg':
+        return task.to_map(predicted.data)
+    # mmseg's DepthEstimator leaves its metres under seg_logits in some of its forms.
+    output = (predicted if predicted is not None else sample.seg_logits).data
+    return seen_map(task, output[None]).map

@@ -1,0 +1,7 @@
+"""Self-improving training of any mmseg segmentor: θ_E, θ_C beside it, and the rules that label created images."""
+
+from .label_rules import GivenLabel, Label, LabelRule, TeacherLabel
+from .parameter_pairs import EMATensors
+from .segmentor import SelfImprovingSegmentor
+
+__all__ = ['EMATensors', 'GivenLabel', 'Label', 'LabelRule', 'SelfImprovingSegmentor', 'TeacherLabel']

@@ -1,0 +1,7 @@
+"""What a created image is taught with: one file, one registered rule."""
+
+from .base import Label, LabelRule
+from .given_label import GivenLabel
+from .teacher_label import TeacherLabel
+
+__all__ = ['GivenLabel', 'Label', 'LabelRule', 'TeacherLabel']

@@ -1,0 +1,56 @@
+"""The interface of label rules: source labels and θ_C's outputs in, targets and weights per pixel out.
+
+S created images; c channels of a target, C of an output; H, W: the crop that θ_E sees.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmdiff2in1.tasks import TaskSet
+
+
+@dataclass(frozen=True)
+class Label:
+    """What θ_E learns of one task.
+
+    Attributes:
+        target: (S, c, H, W) in the task's encoding, invalid where nothing is taught. For classes also probabilities
+            (S, K, H, W), floating point, all zero where nothing is taught.
+        weight: (S, 1, H, W), at least 0; None: every pixel that is taught weighs 1.
+    """
+
+    target: Tensor
+    weight: Tensor | None = None
+
+
+class LabelRule(ABC):
+    """A rule is registered in mmseg's TASK_UTILS and chosen by `label_rule=dict(type=…)`. It holds settings, no state.
+
+    Attributes:
+        reads_outputs: Whether θ_C must predict; without, its forward pass is saved.
+        reads_given: Whether labels that the samples bring along are wanted; see `labels` of `SyntheticSampleDataset`.
+    """
+
+    reads_outputs: bool = True
+    reads_given: bool = False
+
+    def check(self, tasks: TaskSet) -> None:  # noqa: B027  most rules fit every task
+        """Raises ValueError where the rule cannot label one of these tasks; called when a model is built."""
+
+    @abstractmethod
+    def label(self, given: Mapping[str, Tensor], outputs: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Label]:
+        """The labels of a batch, without gradient.
+
+        Args:
+            given: By task, what the samples brought along (S, c, H, W), invalid where nothing is known; empty unless
+                `reads_given`.
+            outputs: By task, what θ_C puts out (S, C, H, W), float32; empty unless `reads_outputs`.
+            tasks: What is predicted.
+
+        Returns:
+            By task; one that is left out is not taught. Padding and what never has ground truth are taken out by the
+            caller.
+        """

@@ -1,0 +1,97 @@
+"""Targets of the created images in a batch: what the label rule makes of them, anew at every step.
+
+S created images; C channels of the outputs, c of a target; H, W the padded crop that θ_E sees.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.structures import PixelData
+from torch import Tensor
+
+from mmdiff2in1.tasks import VALID_REGION, DenseTask, TaskSet
+
+from .label_rules import Label, LabelRule
+
+
+@torch.no_grad()
+def labelled(
+    rule: LabelRule, creator: Any, inputs: Any, samples: list, tasks: TaskSet, size: tuple[int, int]
+) -> tuple[list, dict[str, Tensor]]:
+    """Created images with the labels that a rule gives them (Diff-2-in-1, self-improving stage).
+
+    Args:
+        rule: Decides what they are taught with.
+        creator: θ_C, in eval mode.
+        inputs: What its `encode_decode` takes for these samples: images (S, 3, H, W) or frozen features of them.
+        samples: S samples; they are not changed.
+        tasks: What is predicted.
+        size: (H, W).
+
+    Returns:
+        Copies of the samples with these targets (c, H, W), and weights where the rule gives some, invalid in the
+        padding beyond `img_shape` and outside the `gt_valid_region` of a sample that has one; and by task the share of
+        pixels outside the padding that teach something, 0-dim tensors in [0, 1].
+    """
+    device = inputs.device if isinstance(inputs, Tensor) else None
+    outputs: Mapping[str, Tensor] = {}
+    if rule.reads_outputs:
+        # mmseg resizes logits to `img_shape` if it is a torch.Size, which stack_batch sets to the shape before padding:
+        # the map would be squeezed. All shapes are therefore those of the crop as θ_E sees it.
+        metas = [dict(sample.metainfo, ori_shape=size, img_shape=size, pad_shape=size) for sample in samples]
+        output = creator.encode_decode(inputs, metas).float()
+        outputs, device = tasks.split(output), output.device
+    given = tasks.targets(samples, size, device) if rule.reads_given else {}
+    padding = _padding(samples, size, device)
+    left_out = padding | _never_labelled(samples, padding)
+    labels = {name: _without(tasks[name], label, left_out) for name, label in rule.label(given, outputs, tasks).items()}
+    # Other ground truth is left behind, an edge map for instance: it was derived from another label.
+    copies = [sample.new() if rule.reads_given else type(sample)(metainfo=sample.metainfo) for sample in samples]
+    for name, task in tasks.items():
+        label = labels.get(name)
+        for i, copy in enumerate(copies):
+            target = task.unknown_target(size, device) if label is None else label.target[i]
+            fields = {task.field: PixelData(data=target)}
+            if label is not None and label.weight is not None:
+                fields[task.weight_field] = PixelData(data=label.weight[i])
+            copy.set_data(fields)
+    inside = (~padding).sum()
+    shares = {name: (_taught(tasks[name], label) & ~padding).sum() / inside for name, label in labels.items()}
+    return copies, shares
+
+
+def _without(task: DenseTask, label: Label, left_out: Tensor) -> Label:
+    """A label that teaches nothing where `left_out` (S, 1, H, W) is true."""
+    if _soft(task, label.target):
+        return Label(label.target.masked_fill(left_out, 0), label.weight)
+    return Label(task.invalidate(label.target, left_out), label.weight)
+
+
+def _taught(task: DenseTask, label: Label) -> Tensor:
+    """(S, 1, H, W): where a label teaches something."""
+    soft = _soft(task, label.target)
+    valid = (label.target != 0).any(1, keepdim=True) if soft else task.valid(label.target)
+    return valid if label.weight is None else valid & (label.weight > 0)
+
+
+def _soft(task: DenseTask, target: Tensor) -> bool:
+    """Whether a target holds class probabilities."""
+    return target.shape[1] != task.target_channels
+
+
+def _padding(samples: list, size: tuple[int, int], device: torch.device | None) -> Tensor:
+    """(S, 1, H, W), True right of and below the image: where stack_batch pads."""
+    padding = torch.zeros(len(samples), 1, *size, dtype=torch.bool, device=device)
+    for mask, sample in zip(padding, samples, strict=True):
+        height, width = sample.metainfo.get('img_shape', size)[:2]
+        mask[:, height:] = True
+        mask[:, :, width:] = True
+    return padding
+
+
+def _never_labelled(samples: list, padding: Tensor) -> Tensor:
+    """(S, 1, H, W), True where the data set never has ground truth: the border of NYUv2's images, for instance."""
+    regions = [sample.get(VALID_REGION) for sample in samples]
+    masks = [padding[0] & False if region is None else ~region.data for region in regions]
+    return torch.stack(masks).to(padding.device)

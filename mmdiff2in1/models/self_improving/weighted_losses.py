@@ -1,0 +1,128 @@
+"""Losses of one kind of samples under weights per pixel, and what they are divided by: one meaning for all tasks.
+
+S samples of the kind; K classes; H, W: size of the targets. A pixel counts if it is valid and its weight above 0.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss
+from mmseg.models.utils import resize
+from torch import Tensor
+
+from mmdiff2in1.tasks import DenseTask, TaskSet, stacked_targets
+
+DIVISORS = ('loss', 'counted', 'all')
+"""`loss`: what each loss divides by of its own: mmseg's by all pixels, this package's by those that count."""
+
+
+def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divide_by: str) -> dict[str, Any]:
+    """`head.loss_by_feat(outputs, samples)` with weights, and with a divisor of choice.
+
+    Args:
+        head: One that keeps mmseg's `loss`: forward, then `loss_by_feat`.
+        outputs: What its forward gave for these samples.
+        samples: Their targets, and where a label rule gave some the weights.
+        tasks: What is predicted.
+        divide_by: `counted`: Σ w l / Σ w over the pixels that count. `all`: Σ w l / (S · H · W): with few labels the
+            loss is small. `loss`: as each loss does it by itself.
+
+    Raises:
+        ValueError: Weights, soft labels or a divisor for a head or a loss that gives no loss per pixel.
+    """
+    if hasattr(head, 'heads') and hasattr(head, 'tasks'):
+        found: dict[str, Any] = {}
+        for name, own in head.heads.items():
+            parts = losses_of_head(own, outputs[name], samples, TaskSet({name: tasks[name]}), divide_by)
+            found |= {f'{name}.{key}': value for key, value in parts.items()}
+        return found
+    if hasattr(head, 'task'):
+        losses, native = head.loss_by_feat(outputs, samples), 'counted'
+        task = head.task
+    else:
+        task = _class_task(tasks)
+        if divide_by == 'loss' and task.weight_field not in samples[0] and not _is_soft(samples, task):
+            return head.loss_by_feat(outputs, samples)
+        losses, native = _class_losses(head, outputs, samples, task), 'all'
+        # What follows divides by the pixels that count.
+        divide_by = native if divide_by == 'loss' else divide_by
+    if divide_by != 'all':
+        return losses
+    share = _counted_share(task, samples)
+    return {name: value * share if 'loss' in name else value for name, value in losses.items()}
+
+
+def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask) -> dict[str, Tensor]:
+    """Means over the pixels that count, of a head of mmseg."""
+    if getattr(type(head), 'loss_by_feat', None) is not BaseDecodeHead.loss_by_feat:
+        raise ValueError(
+            f'{type(head).__name__} computes its losses in a way of its own, so pixels cannot be weighted; choose a '
+            "label rule without weights and divide_by='loss', or a head that keeps mmseg's loss_by_feat"
+        )
+    target = torch.stack([sample.get(task.field).data for sample in samples])  # (S, 1 or K, H, W)
+    logits = resize(logits, target.shape[2:], mode='bilinear', align_corners=head.align_corners)
+    weight = _weights(task, samples, target)
+    losses: dict[str, Tensor] = {}
+    for loss in _modules(head.loss_decode):
+        per_pixel = _per_pixel(loss, logits, target, head.ignore_index)
+        value = (per_pixel * weight).sum() / weight.sum().where(weight.sum() > 0, 1)
+        losses[loss.loss_name] = losses[loss.loss_name] + value if loss.loss_name in losses else value
+    return losses
+
+
+def _per_pixel(loss: Any, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """(S, H, W), 0 where the target is ignored."""
+    if target.shape[1] > 1:
+        if not isinstance(loss, CrossEntropyLoss) or loss.use_sigmoid or loss.class_weight is not None:
+            raise ValueError(
+                f'{type(loss).__name__} cannot learn from class probabilities; use CrossEntropyLoss without '
+                'use_sigmoid and class_weight, or a label rule with hard labels'
+            )
+        return loss.loss_weight * F.cross_entropy(logits, target.to(logits.dtype), reduction='none')
+    try:
+        found = loss(logits, target[:, 0], ignore_index=ignore_index, reduction_override='none')
+    except TypeError:
+        found = None
+    if found is None or found.shape[0] != len(logits) or found.shape[-2:] != logits.shape[-2:]:
+        raise ValueError(
+            f'{type(loss).__name__} gives no loss per pixel, so pixels cannot be weighted; use CrossEntropyLoss or '
+            "FocalLoss, or a label rule without weights and divide_by='loss'"
+        )
+    found = found.mean(1) if found.ndim == 4 else found
+    return found.where(target[:, 0] != ignore_index, 0)
+
+
+def _weights(task: DenseTask, samples: list, target: Tensor) -> Tensor:
+    """(S, H, W): 0 for pixels that do not count."""
+    if target.shape[1] > 1:
+        valid = (target != 0).any(1, keepdim=True)
+    else:
+        valid = task.valid(target)
+    given = [sample.get(task.weight_field) for sample in samples]
+    weight = [torch.ones_like(mask, dtype=torch.float32) if g is None else g.data for mask, g in zip(valid, given)]  # noqa: B905
+    return (torch.stack(weight) * valid)[:, 0]
+
+
+def _counted_share(task: DenseTask, samples: list) -> Tensor:
+    """Σ w over the pixels that count / (S · H · W), 0-dim."""
+    if _is_soft(samples, task):
+        target = torch.stack([sample.get(task.field).data for sample in samples])
+    else:
+        target = stacked_targets(task, samples)
+    return _weights(task, samples, target).mean()
+
+
+def _is_soft(samples: list, task: DenseTask) -> bool:
+    return samples[0].get(task.field).data.shape[0] != task.target_channels
+
+
+def _class_task(tasks: TaskSet) -> DenseTask:
+    """The task of a head that is mmseg's own: the one whose targets mmseg reads."""
+    return next(task for task in tasks.values() if task.field == 'gt_sem_seg')
+
+
+def _modules(losses: Any) -> Iterator[Any]:
+    yield from losses if hasattr(losses, '__iter__') else [losses]
