@@ -50,7 +50,7 @@ def test_full_size_on_the_meta_device(name, tmp_path):
     meta = dict(ori_shape=size, img_shape=size, pad_shape=size, category_id=3)
     output = exploiter.encode_decode(torch.zeros(1, 3, *size, device='meta'), [meta])
     assert output.shape == (1, 1 if 'depth' in name else 4, *size)
-    assert exploiter.task.channels == output.shape[1]
+    assert exploiter.tasks.channels == output.shape[1]
     if exploiter is not model:
         assert not any(parameter.requires_grad for parameter in model.creator.parameters())
 

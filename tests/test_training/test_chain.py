@@ -33,7 +33,7 @@ def test_logs_tell_real_from_synthetic(straight):
     for entry in logged:
         parts = entry['real/decode.loss_ce'] + entry['synthetic/decode.loss_ce']
         assert entry['loss'] == pytest.approx(parts, rel=1e-4)
-        assert 0 <= entry['kept_share'] <= 1
+        assert 0 <= entry['kept_share/semantic_segmentation'] <= 1
     # 4 real + 2 synthetic samples a step, an update per 40 samples: 20 · 6 // 40 updates.
     assert logged[-1]['ema_updates'] == 3
 
