@@ -28,9 +28,9 @@ from PIL import Image
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
 from mmdiff2in1.checks.check_datasets import check_datasets
-from mmdiff2in1.checks.parts import head_settings
 from mmdiff2in1.checks.pictures import dataset_pictures
 from mmdiff2in1.checks.report import report_text
+from mmdiff2in1.checks.settings import class_head
 from mmdiff2in1.core.atomic_files import write_atomically
 
 
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(report_text(report))
     write_atomically(out / 'report.json', (json.dumps(report.as_dict(), indent=2) + '\n').encode())
     print(f'written: {out / "report.json"}')
-    sheet = dataset_pictures(parts, head_settings(cfg).get('num_classes'), args.pictures) if args.pictures else None
+    sheet = dataset_pictures(parts, class_head(cfg).get('num_classes'), args.pictures) if args.pictures else None
     if sheet is not None:
         Image.fromarray(sheet).save(out / 'overlays.png')
         print(f'written: {out / "overlays.png"}')
