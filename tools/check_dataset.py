@@ -8,8 +8,8 @@ Walks the sets of the train, val and test loaders, inside SyntheticSampleDataset
 missing folders and split files, counts other than the official ones, images without label and labels without image,
 files that cannot be read to the end, sizes that differ, colour-coded labels, values that are no class (a forgotten
 reduce_zero_label, another ignore index), labels without any class, images of val or test that are in train as well,
-classes that never occur, fields of the config that contradict the data. Depth and normal labels are read as the tasks
-of this package store them: vectors that have no unit length, normals in another frame than the data set declares (which
+classes that never occur, fields of the config that contradict the data, labels that a pipeline loads and no set gives.
+Other labels than classes are read as their tasks store them: vectors that have no unit length, normals in another frame than the data set declares (which
 one fits, of all 48), depth of 8 bits, in another unit, with 65535 in the place of 0. Synthetic samples are not read
 here: tools/synthesize.py CONFIG --out STORE --verify does that.
 

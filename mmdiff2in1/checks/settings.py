@@ -20,9 +20,7 @@ def class_head(cfg: Mapping) -> Mapping:
     """
     model = cfg.get('model') or {}
     segmentor = model.get('segmentor') or model
-    kind, head = segmentor.get('type'), segmentor.get('decode_head') or {}
-    if str(getattr(kind, '__name__', kind)).endswith('DepthEstimator'):
-        return {}
+    head = segmentor.get('decode_head') or {}
     tasks = segmentor.get('task') or model.get('task')
     return _class_head(head[-1] if isinstance(head, list) else head, TaskSet(tasks) if tasks else None)
 
@@ -91,6 +89,10 @@ def _evaluator(cfg: Mapping, part: DataPart) -> Iterable[Problem]:
 
 def _reduction(part: DataPart) -> Iterable[Problem]:
     theirs = bool(getattr(part.dataset, 'reduce_zero_label', False))
+    if theirs and any(label.key == LABEL_KEY and label.task is not None for label in part.loaded):
+        step = "Load the classes with dict(type='LoadClassAnnotation'), which reduces them"
+        expected = 'False: LoadDenseAnnotation takes the numbers of the classes as the file has them'
+        yield _error('reduce-zero-label', f'reduce_zero_label of {part.cfg["type"]}', theirs, expected, step)
     for transform in part.cfg.get('pipeline') or []:
         asked = transform.get('reduce_zero_label') if isinstance(transform, Mapping) else None
         if asked is not None and bool(asked) != theirs:
