@@ -191,8 +191,6 @@ def _values(info: Mapping, raw: np.ndarray, name: str, task: DenseTask, facts: P
         if info.get('valid_mask_path') is not None:
             raw = where_known(raw, read_map(info['valid_mask_path']))
         array = task.decode(raw)
-        if info.get('label_axes') is not None:
-            task.reorient(array, info['label_axes'])
     except (ValueError, FileNotFoundError) as error:
         refusal = str(error)
     problems = task.file_problems(path, raw, array)
