@@ -10,6 +10,8 @@ import torch
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
+from mmdiff2in1.core.problem import Problem
+
 from .base import DenseTask, nearest
 
 
@@ -139,6 +141,17 @@ class SemanticSegmentation(DenseTask):
             colour = (60, 60, 60) if ignored else tuple(self.palette[value].tolist())
             lines.append((f'{value} {name} {counts[value] / array.size:.1%}', colour))
         return lines
+
+    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
+        """Pixels of each class, (K,)."""
+        return np.bincount(array.ravel(), minlength=256)[: self.num_classes]
+
+    def judge(
+        self, facts: Sequence[np.ndarray], info: Mapping[str, Any], where: str
+    ) -> tuple[list[str], list[Problem]]:
+        """How many classes occur."""
+        occurring = np.count_nonzero(np.sum(facts, axis=0))
+        return [f'{self.name}: {occurring} of {self.num_classes} classes occur'], []
 
     def of_dataset(self, meta: Mapping[str, Any]) -> 'SemanticSegmentation':
         """With the `palette` and the `classes` of a data set of as many classes."""

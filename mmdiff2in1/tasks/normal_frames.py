@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .problem import Problem
+from mmdiff2in1.core.problem import Problem
 
 FRAMES = [
     tuple(sign + axis for sign, axis in zip(signs, axes, strict=True))
