@@ -120,7 +120,7 @@ def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             'as in any config, for example stages = dict(synthesis=dict(batch_size=8))'
         )
     if settings.get('diffusion') is None:
-        useless = [key for key in OF_CREATION if key in settings]
+        useless = [key for key in OF_CREATION if settings.get(key) is not None]
         if useless or settings.get('store') is None:
             found = f'{", ".join(useless)} but no diffusion' if useless else 'neither diffusion nor store'
             raise ValueError(
