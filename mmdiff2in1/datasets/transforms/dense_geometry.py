@@ -46,4 +46,4 @@ class DenseRandomFlip(RandomFlip):
         super()._flip(results)
         for field, array in aside.items():
             results[field] = results['dense_tasks'][field].flip(array)
-        results['mirrored_with_task'] = True
+            results['mirrored_with_task'] = results['mirrored_with_task'] | {field: True}
