@@ -42,7 +42,7 @@ def where_known(raw: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def is_known(mask: np.ndarray) -> np.ndarray:
     """bool (H, W): where a mask (H, W) or (H, W, 3) is not 0."""
-    return mask.reshape(*mask.shape[:2], -1).any(-1)
+    return np.asarray(mask.reshape(*mask.shape[:2], -1).any(-1))
 
 
 def write_png(file: Path, array: np.ndarray) -> None:

@@ -36,7 +36,7 @@ class _Sample:
     image: str
     image_sha256: str
     labels: str
-    files: Mapping[str, str]
+    files: dict[str, str]
     caption: str | None
     source: SourceImage
 
@@ -144,7 +144,7 @@ class SyntheticSampleDataset(Dataset):
         if sample.caption is not None:
             info['caption'] = sample.caption
         if sample.labels != 'source':
-            info |= dict.fromkeys((key for key in info if key.endswith('_map_path')), None) | sample.files
+            info |= dict.fromkeys(key for key in info if key.endswith('_map_path')) | sample.files
         info['labels'] = sample.labels
         info['sample_idx'] = idx
         return info

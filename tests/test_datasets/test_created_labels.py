@@ -315,6 +315,25 @@ def test_a_stored_class_map_is_in_the_encoding_of_the_task(root, loader, reduce_
     np.testing.assert_array_equal(targets(dataset[2])['gt_sem_seg'][0], classes, 'after a real one')
 
 
+def test_a_stored_class_map_that_is_none_is_named(root):
+    """Written by another program, or damaged since the store was verified."""
+    folder = created(root, labels=dict(semantic_segmentation=np.zeros(SIZE, np.uint16)))
+    dataset = SyntheticSampleDataset(config(root, CLASSES), folder, labels='stored')
+    file = folder / 'labels/semantic_segmentation/a.png'
+    with pytest.raises(
+        ValueError, match=r'segmentation/a.png: found a map of uint16 .*expected classes, uint8 \(12, 16\)'
+    ):
+        dataset[2]
+    write_png(file, np.zeros((6, 8), np.uint8))
+    with pytest.raises(ValueError, match=r'found a map of uint8 \(6, 8\), expected classes, uint8 \(12, 16\)'):
+        dataset[2]
+    file.write_bytes(b'no picture')
+    with pytest.raises(ValueError, match='segmentation/a.png: expected an image file, found something that OpenCV'):
+        dataset[2]
+    with pytest.raises(RuntimeError, match=r'labels/semantic_segmentation/a\.png: is damaged'):
+        SyntheticSampleDataset(config(root, CLASSES), folder, labels='stored')
+
+
 def test_a_stored_class_map_of_a_set_with_classes_left_out(root):
     """Two of CamVid's eleven: Sky is 0, Road (3 in the files) is 1, in the store as in training."""
     classes = np.array([0, 1, 11, 1], np.uint8).repeat(48).reshape(SIZE)

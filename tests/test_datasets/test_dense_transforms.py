@@ -230,6 +230,30 @@ def test_zoom_and_mirror_of_a_set_of_three_tasks(info, tmp_path):
     assert (sample.gt_normal_map.pad, sample.gt_depth_map.pad) == (0.0, 0.0)
 
 
+def test_classes_that_change_places_in_a_mirror_do_so_in_class_maps_only(info, tmp_path):
+    """mmseg's swap_seg_labels, with depths of exactly one and two metres and a region of ones beside the classes."""
+    classes = np.random.default_rng(4).integers(0, 4, SIZE, dtype=np.uint8)
+    metres = np.random.default_rng(5).integers(0, 3, SIZE).astype(np.float32)
+    cv2.imwrite(str(tmp_path / 'classes.png'), classes)
+    np.save(tmp_path / 'depth.npy', metres)
+    paths = dict(seg_map_path=str(tmp_path / 'classes.png'), depth_map_path=str(tmp_path / 'depth.npy'))
+    steps = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadClassAnnotation'),
+        dict(type='LoadDenseAnnotation', task=DEPTH),
+        dict(type='DenseRandomFlip', prob=1.0, swap_seg_labels=[(0, 1), (2, 3)]),
+        dict(type='PackDenseInputs'),
+    ]
+    init_default_scope('mmseg')
+    sample = Compose(steps)(info | paths | dict(reduce_zero_label=False, valid_box=(0.25, 1.0, 0.0, 0.5)))
+    sample = sample['data_samples']
+    np.testing.assert_array_equal(sample.gt_sem_seg.data[0], np.array([1, 0, 3, 2])[classes[:, ::-1]])
+    np.testing.assert_array_equal(sample.gt_depth_map.data[0], metres[:, ::-1])
+    expected = np.zeros((1, *SIZE), bool)
+    expected[:, 3:, 10:] = True
+    np.testing.assert_array_equal(sample.gt_valid_region.data, expected)
+
+
 def test_cut_depth_in_sets(info):
     """It finds the depth among other maps, also under another field; a set without depth for this image is not cut."""
 

@@ -58,10 +58,20 @@ class OrBlank:
             results[self.key] = np.full(size, self.blank)
             fields.append(self.key)
         elif self.as_stored and results.get('labels') == 'stored':
-            results[self.key] = read_map(path)
+            results[self.key] = _stored(path, size)
             fields.append(self.key)
         else:
             results = self.loader(results)
         if results.get('labels') == 'source' and results[self.key].shape != size:
             results[self.key] = nearest(results[self.key], size)
         return results
+
+
+def _stored(path: str, size: tuple[int, int]) -> np.ndarray:
+    try:
+        array = read_map(path)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+    if array.dtype != np.uint8 or array.shape != size:
+        raise ValueError(f'{path}: found a map of {array.dtype} {array.shape}, expected classes, uint8 {size}')
+    return array
