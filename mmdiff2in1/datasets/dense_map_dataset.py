@@ -167,8 +167,14 @@ class DenseMapDataset(BaseSegDataset):
                 )
 
     def _facts(self, img_path: str) -> dict:
+        # What mmseg's loader of class maps asks for.
+        classes = dict(reduce_zero_label=self.reduce_zero_label, label_map=self.label_map)
         facts = dict(
-            label_axes=self.label_axes, valid_box=self.valid_box, category_id=self.category_of(img_path), seg_fields=[]
+            **(classes if 'seg_map_path' in self.map_keys else {}),
+            label_axes=self.label_axes,
+            valid_box=self.valid_box,
+            category_id=self.category_of(img_path),
+            seg_fields=[],
         )
         if 'seg_map_path' in self.map_keys:
             facts |= dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)

@@ -35,13 +35,16 @@ def build_real_dataset(cfg: Config):
 
 
 def label_files(dataset) -> dict[str, dict[str, str]]:
-    """Image path → the label files that a built data set has of it, by their keys (`seg_map_path`, …)."""
+    """Image path → the label files that a built data set has of it, by their keys (`seg_map_path`, …).
+
+    Of two concatenated sets with the same image, each adds what the other has not.
+    """
     found = {}
     for leaf in dataset_leaves(dataset):
         for index in range(len(leaf)):
             info = leaf.get_data_info(index)
             labels = {key: path for key, path in info.items() if key.endswith('_map_path') and path is not None}
-            found.setdefault(info['img_path'], labels)
+            found[info['img_path']] = labels | found.get(info['img_path'], {})
     return found
 
 

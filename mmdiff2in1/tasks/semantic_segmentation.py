@@ -29,7 +29,8 @@ class SemanticSegmentation(DenseTask):
 
     Raises:
         ValueError: K outside [1, 255], an ignored index that is a class or does not fit 8 bits, a palette or names of
-            another number, a threshold outside (0, 1) or with other than two classes, or pairs of no classes.
+            another number, a threshold outside (0, 1) or with other than two classes, pairs of no classes or of one
+            logit.
     """
 
     name = 'semantic_segmentation'
@@ -61,6 +62,8 @@ class SemanticSegmentation(DenseTask):
         paired = [index for pair in self.mirrored_pairs for index in pair]
         if len(set(paired)) < len(paired) or not set(paired) <= set(range(num_classes)):
             raise ValueError(f'mirrored_pairs={self.mirrored_pairs}: expected pairs of different classes of 0 … K - 1')
+        if paired and threshold is not None:
+            raise ValueError(f'mirrored_pairs={self.mirrored_pairs}: one logit has no channels that change places')
         self.num_classes, self.threshold = num_classes, threshold
         self.channels = num_classes if threshold is None else 1
         self.ignore_index = self.invalid = ignore_index
