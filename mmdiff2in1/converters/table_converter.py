@@ -125,17 +125,15 @@ class TableConverter(Converter):
             model = self.our_model(state)
         except KeyError as error:
             raise ValueError(f'a tensor that our model needs is missing: {error.args[0]}') from error
-        theirs = {name: layout.theirs(name) for name in state}
-        reasons = {name: there and layout.reason(there) for name, there in theirs.items()}
-        reasons |= {
-            name: reason for reason, each in model.added.items() for name in each if name in state and not theirs[name]
-        }
-        places = {name: (there,) for name, there in theirs.items() if there and not reasons[name]}
+        theirs = {name: layout.theirs(name) for name in (*model.needed, *state)}
+        added = {name: reason for reason, each in model.added.items() for name in each}
+        # What theirs never hold goes nowhere; it may as well be absent, as frozen parts are from some checkpoints.
+        reasons = {name: layout.reason(there) if there else added.get(name) for name, there in theirs.items()}
+        places = {name: (theirs[name],) for name in state if theirs[name] and not reasons[name]}
         origins = {there: layout.place(there) for (there,) in places.values()}
-        needed = dict.fromkeys([*model.needed, *(name for origin in origins.values() for name in origin.names)])
         wrong = {
             'without a place': [n for n in state if n not in model.needed or not theirs[n] and not reasons[n]],
-            'missing': [name for name in needed if name not in state],
+            'missing': [name for name in model.needed if name not in state and not reasons[name]],
             'of another shape': [
                 f'{name} {list(tensor.shape)}, expected {list(model.needed[name])}'
                 for name, tensor in state.items()
@@ -154,7 +152,7 @@ class TableConverter(Converter):
         return Converted(
             moved | _joined(extras),
             places,
-            _by_reason({name: reason for name, reason in reasons.items() if reason}),
+            _by_reason({name: reasons[name] for name in state if reasons[name]}),
             {reason: list(each) for reason, each in extras.items()},
             model.settings,
             layout.key,

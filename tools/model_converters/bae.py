@@ -11,7 +11,7 @@ place or is an error that names it; nothing is left out. Nothing in the file is 
 
 The result holds all of a segmentor: DenseEstimator with an HFBackbone (EfficientNet-B5) and a BaeNormalHead. A
 self-improving config takes it as well, for both θ_C and θ_E. The lines that a config needs are printed.
-`--to theirs` writes one of ours for their code, which reads mine.pth as it reads nyu.pt.
+`--to theirs` writes one of ours in their names, under `model` as in nyu.pt.
 
 Normals are in our frame already (x left, y up, z towards the viewer), channels x, y, z and κ. Images are normalised by
 ImageNet's mean and standard deviation, which is the data preprocessor's business. The published NYUv2 model was trained

@@ -9,7 +9,7 @@ that follows from the size of the window and is left out, or is an error that na
 
 The result holds all of a segmentor: DenseEstimator with an HFBackbone and an IDiscHead. A self-improving config takes
 it as well, for both θ_C and θ_E. The lines that a config needs are printed. The weights stay under iDisc's licence (CC
-BY-NC 4.0), whatever their names. `--to theirs` writes one of ours in iDisc's names, for its code.
+BY-NC 4.0), whatever their names. `--to theirs` writes one of ours in iDisc's names.
 
 Normals are in our frame already, channels x, y, z and κ. Small differences remain: the published test code interpolates
 bicubically where ours is bilinear (its authors put that at about 0.1 points), and transformers' Swin adds 1e-5 to the

@@ -14,8 +14,8 @@ decoder), or is an error that names it. Nothing in the file is run.
 
 The result holds all of a segmentor: EncoderDecoder (depth: SceneConditionedEstimator) with a DiffusionBackbone
 (regime='finetune', text_adapter=True) and a GenerativeDecodeHead. A self-improving config takes it as well, for both
-θ_C and θ_E. The lines that a config needs are printed. `--to theirs` writes one of ours in VPD's names, without what VPD
-does not store.
+θ_C and θ_E. The lines that a config needs are printed. `--to theirs` writes one of ours in VPD's names, without
+what VPD does not store.
 
 Depth: the head becomes a VPDDepthDecodeHead, which has the same layers. VPD shows the U-Net ONE token per image, that
 of the scene's class (kitchen, office …), at test time too: each sample needs a category_id, in the order of the tokens.
