@@ -45,15 +45,19 @@ def read_checkpoint(path: str | Path) -> dict[str, dict]:
     return dict(state_dict=state, meta=found.get('meta', {}) if 'state_dict' in found else {})
 
 
-def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None) -> None:
-    """Writes ``.safetensors``, or ``.pth`` as mmengine does, with ``meta``; whole or not at all."""
+def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None, key: str = 'state_dict') -> None:
+    """Writes ``.safetensors``, or ``.pth`` as mmengine does, with ``meta``; whole or not at all.
+
+    Another ``key`` is for those who look for the weights there, and for nothing beside them; '' is the bare state dict.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.part')
     try:
         if path.suffix == '.safetensors':
             save_file(state, part, metadata={'format': 'pt'})
         else:
-            torch.save(dict(state_dict=state, meta=meta or {}), part)
+            beside = dict(meta=meta or {}) if key == 'state_dict' else {}
+            torch.save({key: state, **beside} if key else state, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
