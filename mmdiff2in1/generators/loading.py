@@ -8,10 +8,11 @@ import torch
 from .interfaces import Generator, Perceiver
 from .latent_diffusion import LatentDiffusion
 from .ldm_text import is_sdxl
+from .stable_diffusion_3 import StableDiffusion3
 from .weight_files import WeightFile
 from .weights import creates_only, find_weights
 
-PERCEIVERS: tuple[Any, ...] = ()
+PERCEIVERS: tuple[Any, ...] = (StableDiffusion3,)
 """Classes with ``reads(place)``, ``check(path)`` and ``from_pretrained(path)``, besides LatentDiffusion: it gets what
 no other reads, and says what is wrong with it."""
 
@@ -30,7 +31,7 @@ def load_perceiver(weights: str | Path | dict) -> Perceiver:
     """Opens weights of any kind that perceives, frozen; nothing is downloaded.
 
     Args:
-        weights: What :meth:`.LatentDiffusion.from_pretrained` takes; or a
+        weights: What :meth:`.LatentDiffusion.from_pretrained` takes; the diffusers folder of Stable Diffusion 3; or a
             dict of random-weight components for :meth:`.LatentDiffusion.from_config`.
 
     Raises:
