@@ -121,6 +121,23 @@ def test_imports_point_down():
     assert found == []
 
 
+def test_files_of_the_ground_floor_do_not_import_each_other_in_circles():
+    """Nor under TYPE_CHECKING, nor inside functions: a circle is one file in disguise."""
+    prefix = f'{PACKAGE}.generators.'
+    files = {path.stem: path for path in (ROOT / PACKAGE / 'generators').glob('*.py') if path.stem != '__init__'}
+    imports = {
+        stem: {
+            name.removeprefix(prefix).split('.')[0] for name in imported_names(path.read_text(), f'generators/{stem}')
+        }
+        & files.keys()
+        for stem, path in files.items()
+    }
+    assert len(imports) > 20 and imports['loading'] >= {'latent_diffusion', 'interfaces'}
+    while free := {stem for stem, needed in imports.items() if not needed & imports.keys()}:
+        imports = {stem: needed for stem, needed in imports.items() if stem not in free}
+    assert imports == {}, 'files in circles, or above one'
+
+
 def test_compiled_ops_are_not_used_at_the_doors_either():
     doors = [file for folder in ('tools', 'configs', 'projects') for file in (ROOT / folder).rglob('*.py')]
     assert [

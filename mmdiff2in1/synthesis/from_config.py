@@ -25,7 +25,7 @@ from .sources import build_real_dataset, label_files
 from .store import SampleStore
 
 if TYPE_CHECKING:
-    from mmdiff2in1.generators.loading import Generator
+    from mmdiff2in1.generators import Generator
 
 GONE = ('ignore_label',)
 """Keys of older configs that have nothing left to say: a sample has no label file any more."""
@@ -145,19 +145,19 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
     dtype = DTYPES[settings.dtype]
     device = settings.device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
     if isinstance(settings.diffusion, str):
-        creator = load_generator(settings.diffusion, dtype)
+        generator = load_generator(settings.diffusion, dtype)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            creator = LatentDiffusion.from_config(dict(settings.diffusion))
-        for part in (creator.vae, creator.unet, creator.text):  # not the schedule, which needs float32
+            generator = LatentDiffusion.from_config(dict(settings.diffusion))
+        for part in (generator.vae, generator.unet, generator.text):  # not the schedule, which needs float32
             part.to(dtype)
     if settings.unet != PRETRAINED:
-        _take_trained_unet(creator, settings.unet)
-    return creator.to(device)
+        _take_trained_unet(generator, settings.unet)
+    return generator.to(device)
 
 
-def _take_trained_unet(creator: 'Generator', checkpoint: str) -> None:
+def _take_trained_unet(generator: 'Generator', checkpoint: str) -> None:
     from mmdiff2in1.generators import LatentDiffusion
     from mmdiff2in1.generators.trained_weights import load_trained_unet
 
@@ -166,12 +166,12 @@ def _take_trained_unet(creator: 'Generator', checkpoint: str) -> None:
             "stages.synthesis.unet='creator' is the U-Net of the warm-up, which tools/train.py alone knows; name "
             'its checkpoint: stages.synthesis.unet=work_dirs/…/warmup/iter_….pth'
         )
-    if not isinstance(creator, LatentDiffusion):
+    if not isinstance(generator, LatentDiffusion):
         raise ValueError(
-            f'stages.synthesis.unet={checkpoint!r}, but {type(creator).__name__} has no U-Net that we train; set '
+            f'stages.synthesis.unet={checkpoint!r}, but {type(generator).__name__} has no U-Net that we train; set '
             "unet='pretrained'"
         )
-    load_trained_unet(creator, checkpoint)
+    load_trained_unet(generator, checkpoint)
 
 
 def synthesize_from_config(

@@ -23,7 +23,7 @@ from .store import SampleStore
 
 if TYPE_CHECKING:
     # Only when something is created: reading a store in a data loader worker needs no diffusers.
-    from mmdiff2in1.generators.loading import Generator
+    from mmdiff2in1.generators import Generator
 
 
 def synthesize(

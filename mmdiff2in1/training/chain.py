@@ -22,7 +22,8 @@ from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.stage_folder import StageFolder
-from mmdiff2in1.generators.weights import find_weights, resolve_weights
+from mmdiff2in1.generators.loading import check_perceiver
+from mmdiff2in1.generators.weights import find_weights
 from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
@@ -100,7 +101,7 @@ def check_weights(cfg: Config) -> None:
         find_weights(place)
     backbone = cfg.model.get('segmentor', cfg.model).get('backbone') or {}
     if isinstance(backbone.get('diffusion'), str):
-        resolve_weights(backbone['diffusion'])
+        check_perceiver(backbone['diffusion'])
 
 
 def _mark_of_start(load_from: str) -> str:

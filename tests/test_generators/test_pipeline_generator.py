@@ -1,4 +1,4 @@
-"""Other pipelines as creators: as many calls as asked for, from the noise asked for, each sample by its own seed."""
+"""Other pipelines as generators: as many calls as asked for, from the noise asked for, each sample by its own seed."""
 
 import json
 import shutil
@@ -40,13 +40,13 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def creators(folders):
+def generators(folders):
     return {name: load_generator(folder) for name, folder in folders.items()}
 
 
 @pytest.fixture(params=PIPELINES)
-def creator(request, creators):
-    return creators[request.param]
+def generator(request, generators):
+    return generators[request.param]
 
 
 def images(count: int, height: int = 16, width: int = 24) -> torch.Tensor:
@@ -56,10 +56,10 @@ def images(count: int, height: int = 16, width: int = 24) -> torch.Tensor:
 class Watch:
     """Counts the calls of a denoiser and keeps the timesteps that it is given."""
 
-    def __init__(self, creator):
-        pipeline = creator.pipeline
+    def __init__(self, generator):
+        pipeline = generator.pipeline
         denoiser = pipeline.unet if hasattr(pipeline, 'unet') else pipeline.transformer
-        self.seen, self._scale = [], 1000 if 'Flux' in creator.name else 1
+        self.seen, self._scale = [], 1000 if 'Flux' in generator.name else 1
         self._hook = denoiser.register_forward_pre_hook(self._note, with_kwargs=True)
 
     def _note(self, _module, args, kwargs) -> None:
@@ -74,9 +74,9 @@ class Watch:
 
 
 @pytest.mark.parametrize(('T', 'calls'), [(600, 1), (600, 3), (100, 7), (999, 4), (950, 20), (1000, 3)])
-def test_as_many_calls_as_asked_for(creator, T, calls):
-    with Watch(creator) as seen:
-        made = creator.create(images(1), captions=['a red ball'], seeds=[1], T=T, num_calls=calls)
+def test_as_many_calls_as_asked_for(generator, T, calls):
+    with Watch(generator) as seen:
+        made = generator.create(images(1), captions=['a red ball'], seeds=[1], T=T, num_calls=calls)
     assert len(seen) == made.calls == calls
     assert seen == made.timesteps
     assert made.images.shape == (1, 3, 16, 24) and made.images.dtype == torch.float32
@@ -84,66 +84,68 @@ def test_as_many_calls_as_asked_for(creator, T, calls):
 
 
 @pytest.mark.parametrize('guidance', [1.0, 3.0])
-def test_guidance_makes_no_more_calls(creator, guidance):
-    made = creator.create(images(1), captions=['a'], seeds=[1], T=400, num_calls=2, guidance_scale=guidance)
+def test_guidance_makes_no_more_calls(generator, guidance):
+    made = generator.create(images(1), captions=['a'], seeds=[1], T=400, num_calls=2, guidance_scale=guidance)
     assert made.calls == 2
 
 
-def test_diffusion_walks_the_even_grid_and_flow_matching_its_own(creators):
-    assert creators['sdxl'].planned_timesteps(600, 7) == timestep_grid(600, 7)
+def test_diffusion_walks_the_even_grid_and_flow_matching_its_own(generators):
+    assert generators['sdxl'].planned_timesteps(600, 7) == timestep_grid(600, 7).timesteps
     # Stable Diffusion 3: shares of noise 0.6, 0.4, 0.2, shifted by σ → 3σ / (1 + 2σ).
-    assert creators['stable_diffusion_3'].planned_timesteps(600, 3) == [818, 667, 429]
+    assert generators['stable_diffusion_3'].planned_timesteps(600, 3) == [818, 667, 429]
     # FLUX: σ → e^μ / (e^μ + 1/σ - 1). The plan knows no size and takes μ of 256 tokens; 16×24 pixels are 24 tokens.
-    assert creators['flux'].planned_timesteps(500, 1) == [622]
-    made = creators['flux'].create(images(1), captions=['a'], seeds=[1], T=500, num_calls=1)
+    assert generators['flux'].planned_timesteps(500, 1) == [622]
+    made = generators['flux'].create(images(1), captions=['a'], seeds=[1], T=500, num_calls=1)
     mu = 0.5 + (24 - 256) * (1.15 - 0.5) / (4096 - 256)
     assert made.timesteps == [round(1000 / (1 + torch.tensor(-mu).exp().item()))]
 
 
-def test_the_plan_is_walked(creators):
+def test_the_plan_is_walked(generators):
     for name in ('sdxl', 'stable_diffusion_3'):
-        made = creators[name].create(images(1), captions=['a'], seeds=[1], T=350, num_calls=5)
-        assert made.timesteps == creators[name].planned_timesteps(350, 5)
+        made = generators[name].create(images(1), captions=['a'], seeds=[1], T=350, num_calls=5)
+        assert made.timesteps == generators[name].planned_timesteps(350, 5)
 
 
-def test_a_sample_is_a_function_of_its_seed(creator):
+def test_a_sample_is_a_function_of_its_seed(generator):
     x, captions = images(3), ['a red ball', 'a table', '']
     options = dict(T=700, num_calls=3, guidance_scale=2.0)
     state = torch.get_rng_state()
-    together = creator.create(x, captions=captions, seeds=[5, 6, 7], **options).images
-    again = creator.create(x, captions=captions, seeds=[5, 6, 7], **options).images
+    together = generator.create(x, captions=captions, seeds=[5, 6, 7], **options).images
+    again = generator.create(x, captions=captions, seeds=[5, 6, 7], **options).images
     assert torch.equal(together, again)
     assert torch.equal(torch.get_rng_state(), state)
     for i in range(3):
-        alone = creator.create(x[i : i + 1], captions=captions[i : i + 1], seeds=[5 + i], **options).images
+        alone = generator.create(x[i : i + 1], captions=captions[i : i + 1], seeds=[5 + i], **options).images
         assert (alone - together[i : i + 1]).abs().max() < 2 / 255  # one grey level
-    twin = creator.create(x[[0, 0]], captions=['a', 'a'], seeds=[5, 6], **options).images
+    twin = generator.create(x[[0, 0]], captions=['a', 'a'], seeds=[5, 6], **options).images
     assert (twin[0] - twin[1]).abs().max() > 2 / 255
 
 
-def test_pure_noise_forgets_the_source_and_less_remembers_it(creator):
+def test_pure_noise_forgets_the_source_and_less_remembers_it(generator):
     options = dict(captions=['a table'], seeds=[3], num_calls=2)
     x = images(1)
-    noise = creator.create(None, T=1000, size=(16, 24), **options).images
-    assert torch.equal(noise, creator.create(x, T=1000, **options).images)
-    kept, other = (creator.create(source, T=300, **options).images for source in (x, -x))
+    noise = generator.create(None, T=1000, size=(16, 24), **options).images
+    assert torch.equal(noise, generator.create(x, T=1000, **options).images)
+    kept, other = (generator.create(source, T=300, **options).images for source in (x, -x))
     assert (kept - other).abs().max() > 2 / 255
 
 
 def test_half_precision(folders):
     """diffusers leaves all of Stable Diffusion 3 in float32 here: the first tensor in its file is a float32 buffer."""
-    creator = load_generator(folders['stable_diffusion_3'], torch.bfloat16)
-    for part in (creator.pipeline.transformer, creator.pipeline.vae, creator.pipeline.text_encoder_3):
+    generator = load_generator(folders['stable_diffusion_3'], torch.bfloat16)
+    for part in (generator.pipeline.transformer, generator.pipeline.vae, generator.pipeline.text_encoder_3):
         assert {parameter.dtype for parameter in part.parameters()} == {torch.bfloat16}
-    made = creator.create(images(1), captions=['a'], seeds=[1], T=500, num_calls=2)
+    made = generator.create(images(1), captions=['a'], seeds=[1], T=500, num_calls=2)
     assert made.images.dtype == torch.float32 and made.images.isfinite().all()
 
 
-def test_sizes_that_fit(creators):
+def test_sizes_that_fit(generators):
     """SDXL: the latent halves the side, the U-Net quarters that; SD3 patches of 2; FLUX packs 2."""
-    assert {name: creator.multiple for name, creator in creators.items()} == dict(sdxl=8, stable_diffusion_3=4, flux=4)
+    assert {name: generator.multiple for name, generator in generators.items()} == dict(
+        sdxl=8, stable_diffusion_3=4, flux=4
+    )
     with pytest.raises(ValueError, match='image of 16×26: height and width must be multiples of 4'):
-        creators['flux'].create(images(1, 16, 26), captions=['a'], seeds=[1])
+        generators['flux'].create(images(1, 16, 26), captions=['a'], seeds=[1])
 
 
 @pytest.mark.parametrize(
@@ -156,19 +158,19 @@ def test_sizes_that_fit(creators):
         (dict(T=5, num_calls=6), 'do not fit into T=5'),
     ],
 )
-def test_what_it_cannot_do_is_said_before(creator, changes, message):
+def test_what_it_cannot_do_is_said_before(generator, changes, message):
     with pytest.raises(ValueError, match=message):
-        creator.planned_timesteps(**dict(T=600, num_calls=2) | changes)
-    with Watch(creator) as seen, pytest.raises(ValueError, match=message):
-        creator.create(images(1), captions=['a'], seeds=[1], **dict(T=600, num_calls=2) | changes)
+        generator.planned_timesteps(**dict(T=600, num_calls=2) | changes)
+    with Watch(generator) as seen, pytest.raises(ValueError, match=message):
+        generator.create(images(1), captions=['a'], seeds=[1], **dict(T=600, num_calls=2) | changes)
     assert not seen
 
 
-def test_one_caption_and_seed_per_image(creators):
+def test_one_caption_and_seed_per_image(generators):
     with pytest.raises(ValueError, match="one caption, seed and image per sample .* 'images': 2"):
-        creators['sdxl'].create(images(2), captions=['a'], seeds=[1])
+        generators['sdxl'].create(images(2), captions=['a'], seeds=[1])
     with pytest.raises(ValueError, match='T=600 keeps part of a source image'):
-        creators['sdxl'].create(None, captions=['a'], seeds=[1], T=600, size=(16, 16))
+        generators['sdxl'].create(None, captions=['a'], seeds=[1], T=600, size=(16, 16))
 
 
 def test_schedulers_that_cannot_be_counted_or_repeated():
@@ -191,23 +193,23 @@ def test_noise_that_no_seed_decides_is_refused(folders, tmp_path):
         load_generator(folder).create(images(1), captions=['a'], seeds=[1], T=500, num_calls=2)
 
 
-def test_more_calls_than_steps_are_noticed(creators, monkeypatch):
-    creator = creators['stable_diffusion_3']
-    once = creator.pipeline.transformer
+def test_more_calls_than_steps_are_noticed(generators, monkeypatch):
+    generator = generators['stable_diffusion_3']
+    once = generator.pipeline.transformer
 
     def twice(**inputs):
         once(**inputs)
         return once(**inputs)
 
-    monkeypatch.setattr(type(creator), '_denoiser', once)
-    monkeypatch.setattr(creator.pipeline, 'transformer', twice)
+    monkeypatch.setattr(type(generator), '_denoiser', once)
+    monkeypatch.setattr(generator.pipeline, 'transformer', twice)
     twice.config, twice.joint_attention_kwargs = once.config, None
     with pytest.raises(RuntimeError, match='made 4 calls in 2 steps, 2 were asked for'):
-        creator.create(images(1), captions=['a'], seeds=[1], T=500, num_calls=2)
+        generator.create(images(1), captions=['a'], seeds=[1], T=500, num_calls=2)
 
 
-def test_the_hash_is_of_all_that_decides(folders, creators, tmp_path):
-    one, other = creators['flux'], load_generator(folders['flux'])
+def test_the_hash_is_of_all_that_decides(folders, generators, tmp_path):
+    one, other = generators['flux'], load_generator(folders['flux'])
     before = one.weights_hash()
     assert other.weights_hash() == before
     scheduler = other.pipeline.scheduler
@@ -254,7 +256,7 @@ def test_euler_steps_of_diffusion_are_ddim_steps():
         z = ddim(ours.schedule, lambda z, t, _: ours.unet(z, t, tokens).sample, z, grid)
         expected = ours.decode(z)
     made = theirs.create(x, captions=[caption], seeds=[4], T=600, num_calls=5)
-    assert made.timesteps == grid
+    assert made.timesteps == grid.timesteps
     assert (made.images - expected).abs().max() < 2 / 255
 
 
@@ -297,7 +299,7 @@ def test_damaged_folders(folders, tmp_path):
         load_generator(folder)
 
 
-def test_synthesis_with_another_creator(folders, creators, tmp_path):
+def test_synthesis_with_another_generator(folders, generators, tmp_path):
     (tmp_path / 'data').mkdir()
     for i in range(2):
         pixels = ((images(2)[i] + 1) * 127.5).byte().permute(1, 2, 0).numpy()
@@ -316,9 +318,9 @@ def test_synthesis_with_another_creator(folders, creators, tmp_path):
     assert [(r['source'], r['seed'], r['solver'], r['T']) for r in records] == [
         (f'{i}.png', seed, 'pipeline', 500) for i in range(2) for seed in range(2)
     ]
-    creator = creators['stable_diffusion_3']
-    assert {tuple(r['timesteps']) for r in records} == {tuple(creator.planned_timesteps(500, 3))}
-    assert {r['weights_hash'] for r in records} == {creator.weights_hash()}
+    generator = generators['stable_diffusion_3']
+    assert {tuple(r['timesteps']) for r in records} == {tuple(generator.planned_timesteps(500, 3))}
+    assert {r['weights_hash'] for r in records} == {generator.weights_hash()}
     assert synthesize_from_config(cfg, tmp_path / 'store', progress=False).records() == records
 
     cfg.stages.synthesis.solver = 'ddim'
