@@ -3,11 +3,12 @@
 Each stage is an ordinary mmengine run, or job, with its own folder below the work dir.
 """
 
+import contextlib
 import copy
 import gc
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from mmengine.runner import Runner
 from mmdiff2in1.checks.channels import check_channels
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.generators.weights import find_weights, resolve_weights
@@ -85,8 +87,16 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         results['test'] = test(stage, results['self_improving']['checkpoint'], work_dir / 'test')
     if is_main_process():
         write_atomically(work_dir / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
-        curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
+        draw_curves(work_dir)
     return results
+
+
+def draw_curves(work_dir: Path) -> None:
+    """``curves.png`` of the self-improving stage; a run that kept no scalars in files, or none that are drawn, has none."""
+    try:
+        curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
+    except (FileNotFoundError, ValueError) as reason:
+        print_log(f'no curves.png: {reason}; vis_backends=[dict(type="LocalVisBackend"), …] keeps them', 'current')
 
 
 def check_weights(cfg: Config) -> None:
@@ -206,8 +216,8 @@ def build_runner(cfg: Config) -> Runner:
 def _seed_augmentation(cfg: Config) -> None:
     """Ties the augmentation of a set that is read as a stream to the place in it, so that a resume is exact."""
     loader = cfg.get('train_dataloader') or {}
-    streamed = (loader.get('sampler') or {}).get('type') == 'StreamSampler'
-    if streamed and loader['dataset']['type'] != 'SyntheticSampleDataset':
+    streamed = type_name(loader.get('sampler') or {}) == 'StreamSampler'
+    if streamed and type_name(loader['dataset']) != 'SyntheticSampleDataset':
         loader['dataset'] = ConfigDict(type='SyntheticSampleDataset', dataset=loader['dataset'])
 
 
@@ -219,11 +229,20 @@ def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
 def last_metrics(runner: Runner) -> dict[str, float]:
     """Metrics of the last validation."""
     scalars = {
-        name.removeprefix('val/'): buffer
+        name.removeprefix('val/'): buffer.current()
         for name, buffer in runner.message_hub.log_scalars.items()
         if name.startswith('val/')
     }
-    return {name: float(buffer.current()) for name, buffer in scalars.items() if name not in ('time', 'data_time')}
+    return numbers({name: value for name, value in scalars.items() if name not in ('time', 'data_time')})
+
+
+def numbers(metrics: Mapping) -> dict[str, float]:
+    """The metrics that are one number each; a user's own may also give texts or values per class."""
+    found = {}
+    for name, value in metrics.items():
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            found[name] = float(value)
+    return found
 
 
 def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float]:
@@ -233,7 +252,7 @@ def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float
     cfg.pop('experiment_name', None)
     runner = build_runner(cfg)
     load_weights(unwrapped(runner.model), checkpoint)
-    metrics = {name: float(value) for name, value in runner.test().items()}
+    metrics = numbers(runner.test())
     del runner
     free_memory()
     return metrics

@@ -27,7 +27,7 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
 
     Raises:
         ValueError: No self-improving model, unknown stages, samples without the wrapper that mixes them in, a batch
-            that the processes cannot share, or a mix that the batch size does not allow.
+            that the processes cannot share, a mix that the batch size does not allow, or no last checkpoint.
     """
     if type_name(cfg.model) != 'SelfImprovingSegmentor':
         raise ValueError(
@@ -44,8 +44,11 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
             "stages.synthesis.unet='creator' is the U-Net of the warm-up, but there is no stages.warmup; name a "
             "checkpoint instead, or unet='pretrained'"
         )
+    _check_checkpoints(cfg)
     if cfg.stages.get('warmup'):
-        split_global_batch(warmup_config(cfg, Path()), processes)
+        warmup = warmup_config(cfg, Path())
+        _check_checkpoints(warmup)
+        split_global_batch(warmup, processes)
     own = copy.deepcopy(cfg)
     split_global_batch(own, processes)
     loader = own.train_dataloader
@@ -62,6 +65,16 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
             'trained checkpoint in load_from, or give stages.warmup=dict(train_cfg=…, param_scheduler=…)',
             'current',
             logging.WARNING,
+        )
+
+
+def _check_checkpoints(stage: Config) -> None:
+    """A stage without its last checkpoint would be found out when it is finished."""
+    hook = (stage.get('default_hooks') or {}).get('checkpoint', {})
+    if hook is None or not hook.get('save_last', True):
+        raise ValueError(
+            f'default_hooks.checkpoint is {hook}, but a stage goes on from the last checkpoint of the one before, and '
+            "the test reads it; expected dict(type='AtomicCheckpointHook', …) without save_last=False"
         )
 
 

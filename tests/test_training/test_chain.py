@@ -58,6 +58,23 @@ def test_a_moved_run_goes_on_and_makes_up_the_validation_that_a_kill_took(straig
     assert again['test'] == results['test']
 
 
+def test_a_chain_whose_scalars_go_elsewhere_ends_well(straight, chain_folder, monkeypatch):
+    """TensorBoard alone, for instance: nothing to draw the curves from, and one line that says so."""
+    work_dir = chain_folder / 'no-scalars'
+    shutil.copytree(straight[0], work_dir)
+    for scalars in work_dir.glob('self_improving/*/vis_data/scalars.json'):
+        scalars.unlink()
+    (work_dir / 'curves.png').unlink()
+    (work_dir / 'results.json').unlink()
+    said = []
+    monkeypatch.setattr('mmdiff2in1.training.chain.print_log', lambda text, *_: said.append(text))
+    assert train(chain_config(chain_folder), work_dir)['test'] == straight[1]['test']
+    assert json.loads((work_dir / 'results.json').read_text())['test'] == straight[1]['test']
+    assert not (work_dir / 'curves.png').exists()
+    (line,) = [text for text in said if 'curves.png' in text]
+    assert line.startswith('no curves.png: ') and 'LocalVisBackend' in line and '\n' not in line
+
+
 def test_a_stage_of_another_config_is_refused(straight, chain_folder):
     cfg = chain_config(chain_folder)
     cfg.optim_wrapper.optimizer.lr = 1e-5

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
@@ -16,9 +17,9 @@ from mmdiff2in1.engine import (
     SelfImprovingHook,
     SelfImprovingValLoop,
 )
-from mmdiff2in1.training.chain import train
+from mmdiff2in1.training.chain import numbers, train
 from mmdiff2in1.training.optimizer_state import carry_optimizer_state
-from mmdiff2in1.training.stages import warmup_config
+from mmdiff2in1.training.stages import check_chain, warmup_config
 from mmdiff2in1.training.synthesis_stage import check_creation
 
 
@@ -106,6 +107,20 @@ def test_a_store_is_looked_at_before_the_warm_up(chain_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match='typo holds no manifest.jsonl'):
         train(cfg, tmp_path / 'run')
     assert not (tmp_path / 'run' / 'warmup').exists()
+
+
+@pytest.mark.parametrize('change', [{'checkpoint': None}, {'checkpoint.save_last': False}])
+@pytest.mark.parametrize('stage', ['', 'stages.warmup.'])
+def test_a_stage_without_its_last_checkpoint_is_refused_first(chain_folder, stage, change):
+    cfg = chain_config(chain_folder, 'baselines')
+    cfg.merge_from_dict({f'{stage}default_hooks.{key}': value for key, value in change.items()})
+    with pytest.raises(ValueError, match='default_hooks.checkpoint is .*from the last checkpoint'):
+        check_chain(cfg)
+
+
+def test_metrics_that_are_no_numbers_are_passed_over():
+    found = numbers({'mIoU': np.float32(0.5), 'IoU': np.ones(3), 'note': 'two words', 'n': torch.tensor(3), 'of': {}})
+    assert found == {'mIoU': 0.5, 'n': 3.0}
 
 
 def tiny_chain_of(**settings) -> Config:
