@@ -71,4 +71,3 @@ def _with(dataset: Mapping, everywhere: dict, leaves: dict) -> dict:
     if isinstance(dataset.get('datasets'), Sequence):
         return changed | dict(datasets=[_with(each, everywhere, leaves) for each in dataset['datasets']])
     return changed | leaves
-

@@ -26,6 +26,7 @@ from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_confi
 from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.generators.weights import find_weights, resolve_weights
 from mmdiff2in1.models.checkpoints import load_weights
+from mmdiff2in1.models.segmentors.whole_loading import MAY_DIFFER, load_whole
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
@@ -92,7 +93,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
 
 
 def draw_curves(work_dir: Path) -> None:
-    """``curves.png`` of the self-improving stage; a run that kept no scalars in files, or none that are drawn, has none."""
+    """``curves.png`` of the self-improving stage; without scalars in files, one line says that there is none."""
     try:
         curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
     except (FileNotFoundError, ValueError) as reason:
@@ -198,7 +199,10 @@ def resume_where_possible(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """An mmengine runner that works under torchrun on CPUs as well, and several times in one process."""
+    """An mmengine runner that works under torchrun on CPUs as well, and several times in one process.
+
+    What it loads must fit its model, except what ``load_from_may_differ`` of the config names.
+    """
     _seed_augmentation(cfg)
     cfg.launcher = launcher_of_environment()
     if cfg.launcher != 'none':
@@ -210,6 +214,8 @@ def build_runner(cfg: Config) -> Runner:
         cfg.visualizer.name = cfg.experiment_name
     runner = Runner.from_cfg(cfg)
     check_channels(unwrapped(runner.model))
+    starts_elsewhere = cfg.get('load_from') and not cfg.get('resume')
+    load_whole(unwrapped(runner.model), (cfg.get(MAY_DIFFER) or ()) if starts_elsewhere else ())
     return runner
 
 

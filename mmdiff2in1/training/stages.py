@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets import BatchMix
+from mmdiff2in1.models.segmentors.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis.from_config import CREATOR
 
 from .global_batch import split_global_batch
@@ -136,6 +137,7 @@ def self_improving_config(cfg: Config, work_dir: Path, warmup: Path | None, stor
         stage.train_dataloader.dataset.store = str(store)
     if warmup is not None:
         stage.load_from = str(warmup)
+        stage.pop(MAY_DIFFER, None)  # that was said of the warm-up's start
     stage.pop('stages')
     stage.work_dir = str(work_dir)
     return stage
