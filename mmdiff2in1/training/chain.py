@@ -23,7 +23,7 @@ from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
-from mmdiff2in1.engine.stage_folder import StageFolder
+from mmdiff2in1.engine.stage_folder import StageFolder, finished_mark
 from mmdiff2in1.generators.weights import find_weights, resolve_weights
 from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.models.segmentors.whole_loading import MAY_DIFFER, load_whole
@@ -31,7 +31,7 @@ from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .global_batch import split_global_batch
-from .identity import fingerprint, store_mark, weight_places, weights_mark
+from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
 from .optimizer_state import carry_optimizer_state
 from .stages import check_chain, self_improving_config, store_of, warmup_config
 from .synthesis_stage import check_creation, check_store, create_samples
@@ -76,7 +76,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         stage = warmup_config(cfg, Path(warmup.get('work_dir') or work_dir / 'warmup'))
         results['warmup'] = run_stage('warm-up', stage, resume, parents)
         warmup_checkpoint = results['warmup']['checkpoint']
-        parents = [StageFolder(stage.work_dir, fingerprint(stage, parents)).mark]
+        parents = [finished_mark(Path(stage.work_dir))]
     if cfg.stages.get('synthesis'):
         create_samples(cfg, store, warmup_checkpoint)
     if store is not None:
@@ -252,13 +252,25 @@ def numbers(metrics: Mapping) -> dict[str, float]:
 
 
 def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float]:
-    """Runs the test loop of a config on a checkpoint, which must fit it."""
+    """Runs the test loop of a config on a checkpoint, which must fit it; where that has been done, reads the results.
+
+    A test of another config, of other data or another checkpoint in the folder is done anew.
+    """
+    folder = StageFolder(work_dir, fingerprint(cfg, [weights_mark(checkpoint)], TESTED_BY))
+    facts = folder.result(refuse=False)
+    barrier()  # nobody writes before everybody has looked
+    if facts is not None:
+        print_log(f'test: finished before, skipped ({work_dir})', 'current')
+        return facts['metrics']
     cfg = copy.deepcopy(cfg)
     cfg.work_dir, cfg.load_from, cfg.resume = str(work_dir), None, False
     cfg.pop('experiment_name', None)
     runner = build_runner(cfg)
     load_weights(unwrapped(runner.model), checkpoint)
     metrics = numbers(runner.test())
+    if is_main_process():
+        folder.finish(metrics=metrics)
+    barrier()
     del runner
     free_memory()
     return metrics
