@@ -63,6 +63,12 @@ class StageFolder:
         return facts
 
 
+def finished_facts(folder: Path) -> dict | None:
+    """What was kept of the finished stage in a folder, whatever it was made from; None without one."""
+    file = folder / FINISHED
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
 def finished_mark(folder: Path) -> str:
     """Identity of the finished stage in a folder, for those that build on it: another run of it has another one."""
     return hashlib.sha256((folder / FINISHED).read_bytes()).hexdigest()

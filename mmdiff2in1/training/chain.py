@@ -23,7 +23,7 @@ from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
-from mmdiff2in1.engine.stage_folder import StageFolder, finished_mark
+from mmdiff2in1.engine.stage_folder import StageFolder, finished_facts, finished_mark
 from mmdiff2in1.generators.weights import find_weights, resolve_weights
 from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.models.segmentors.whole_loading import MAY_DIFFER, load_whole
@@ -34,7 +34,7 @@ from .global_batch import split_global_batch
 from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
 from .optimizer_state import carry_optimizer_state
 from .stages import check_chain, self_improving_config, store_of, warmup_config
-from .synthesis_stage import check_creation, check_store, create_samples
+from .synthesis_stage import Creation, check_store
 
 
 def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
@@ -67,18 +67,22 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     work_dir = Path(work_dir)
     store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
     parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
-    if cfg.stages.get('synthesis'):
-        check_creation(cfg, store)
+    warmup = cfg.stages.get('warmup')
+    warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
+    creation = Creation(cfg, store) if cfg.stages.get('synthesis') else None
+    if creation is not None:
+        creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
     elif store is not None:
         check_store(cfg, store)
-    warmup = cfg.stages.get('warmup')
     if warmup:
-        stage = warmup_config(cfg, Path(warmup.get('work_dir') or work_dir / 'warmup'))
+        stage = warmup_config(cfg, warmup_dir)
         results['warmup'] = run_stage('warm-up', stage, resume, parents)
         warmup_checkpoint = results['warmup']['checkpoint']
-        parents = [finished_mark(Path(stage.work_dir))]
-    if cfg.stages.get('synthesis'):
-        create_samples(cfg, store, warmup_checkpoint)
+        parents = [finished_mark(warmup_dir)]
+    if creation is not None:
+        creation.create(warmup_checkpoint)
+        creation = None  # and with it the generator
+        free_memory()
     if store is not None:
         parents.append(store_mark(SampleStore(store)))
     stage = self_improving_config(cfg, work_dir / 'self_improving', warmup_checkpoint, store)
@@ -112,6 +116,12 @@ def check_weights(cfg: Config) -> None:
     backbone = cfg.model.get('segmentor', cfg.model).get('backbone') or {}
     if isinstance(backbone.get('diffusion'), str):
         resolve_weights(backbone['diffusion'])
+
+
+def _finished_checkpoint(folder: Path) -> str | None:
+    """The checkpoint of a finished stage, of whatever it was made; the stage itself is going to refuse another's."""
+    facts = finished_facts(folder)
+    return None if facts is None else str(folder / facts['checkpoint'])
 
 
 def _mark_of_start(load_from: str) -> str:

@@ -134,8 +134,9 @@ def _files_by_content(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_files_by_content(inner) for inner in value]
     # A name without a dot is more likely a class of things than a file that happens to lie here.
-    is_file = isinstance(value, str) and '.' in value and len(value) < LONGEST and os.path.isfile(value)
-    return sampled_digest(value) if is_file else value
+    if isinstance(value, str) and '.' in value and len(value) < LONGEST and os.path.isfile(value):
+        return sampled_digest(value)
+    return value
 
 
 def _without(value: object, keys: Sequence[str]) -> object:
