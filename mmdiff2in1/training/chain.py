@@ -3,36 +3,38 @@
 Each stage is an ordinary mmengine run, or job, with its own folder below the work dir.
 """
 
-import contextlib
 import copy
-import gc
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 
-from mmdiff2in1.checks.channels import check_channels
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.core.names import type_name
-from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
+from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.engine.stage_folder import StageFolder, finished_facts, finished_mark
 from mmdiff2in1.generators.weights import find_weights, resolve_weights
 from mmdiff2in1.models.checkpoints import load_weights
-from mmdiff2in1.models.segmentors.whole_loading import MAY_DIFFER, load_whole
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .global_batch import split_global_batch
 from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
 from .optimizer_state import carry_optimizer_state
+from .runs import (
+    build_runner,
+    free_memory,
+    keep_checkpoints_apart,
+    last_metrics,
+    numbers,
+    resume_where_possible,
+    unwrapped,
+)
 from .stages import check_chain, self_improving_config, store_of, warmup_config
 from .synthesis_stage import Creation, check_store
 
@@ -58,6 +60,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         FileNotFoundError: Weights, data, or the file that lists a part of it.
         ValueError: The config cannot be chained, data or synthesis settings do not fit it, or the work dir holds stages
             that were made from something else. All of it is found before the first stage.
+        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs.
     """
     launcher_of_environment()
     check_chain(cfg, get_world_size())
@@ -94,6 +97,24 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         write_atomically(work_dir / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
         draw_curves(work_dir)
     return results
+
+
+def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None:
+    """Trains a config without ``stages`` as mmseg would, with our checks before it and a start that fits or is refused.
+
+    Raises:
+        FileNotFoundError, ValueError: Weights or data are not there or do not fit, see :func:`train`.
+        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs.
+    """
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    check_weights(cfg)
+    check_data(cfg)
+    cfg.work_dir = str(work_dir)
+    if resume:
+        resume_where_possible(cfg)
+    launcher_of_environment()
+    split_global_batch(cfg, get_world_size())
+    build_runner(cfg).train()
 
 
 def draw_curves(work_dir: Path) -> None:
@@ -166,7 +187,7 @@ def run_stage(
     if resume:
         resume_where_possible(cfg)
     split_global_batch(cfg, get_world_size())
-    _keep_checkpoints_apart(cfg)
+    keep_checkpoints_apart(cfg)
     runner = build_runner(cfg)
     if is_main_process():
         folder.begin()
@@ -193,74 +214,6 @@ def run_stage(
     return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
 
 
-def _keep_checkpoints_apart(cfg: Config) -> None:
-    """Below ``out_dir`` the hook makes a folder of the stage's name alone, which all chains have."""
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    if hook.get('out_dir'):
-        hook['out_dir'] = str(Path(hook['out_dir'], *Path(cfg.work_dir).resolve().parent.parts[1:]))
-
-
-def resume_where_possible(cfg: Config) -> None:
-    """Lets a run go on from the last checkpoint of its work dir, if there is one."""
-    cfg.resume = Path(cfg.work_dir, 'last_checkpoint').is_file()
-    if cfg.resume:
-        # With load_from set, mmengine would resume from that other run's end instead.
-        cfg.load_from = None
-
-
-def build_runner(cfg: Config) -> Runner:
-    """An mmengine runner that works under torchrun on CPUs as well, and several times in one process.
-
-    What it loads must fit its model, except what ``load_from_may_differ`` of the config names.
-    """
-    _seed_augmentation(cfg)
-    cfg.launcher = launcher_of_environment()
-    if cfg.launcher != 'none':
-        cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
-    # mmengine keeps logs and visualizers by name for the life of the process: a second run of the same name would write
-    # into the first one's folder.
-    cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
-    if cfg.get('visualizer'):
-        cfg.visualizer.name = cfg.experiment_name
-    runner = Runner.from_cfg(cfg)
-    check_channels(unwrapped(runner.model))
-    starts_elsewhere = cfg.get('load_from') and not cfg.get('resume')
-    load_whole(unwrapped(runner.model), (cfg.get(MAY_DIFFER) or ()) if starts_elsewhere else ())
-    return runner
-
-
-def _seed_augmentation(cfg: Config) -> None:
-    """Ties the augmentation of a set that is read as a stream to the place in it, so that a resume is exact."""
-    loader = cfg.get('train_dataloader') or {}
-    streamed = type_name(loader.get('sampler') or {}) == 'StreamSampler'
-    if streamed and type_name(loader['dataset']) != 'SyntheticSampleDataset':
-        loader['dataset'] = ConfigDict(type='SyntheticSampleDataset', dataset=loader['dataset'])
-
-
-def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
-    """The model inside a wrapper for several processes."""
-    return getattr(model, 'module', model)
-
-
-def last_metrics(runner: Runner) -> dict[str, float]:
-    """Metrics of the last validation."""
-    scalars = {
-        name.removeprefix('val/'): buffer.current()
-        for name, buffer in runner.message_hub.log_scalars.items()
-        if name.startswith('val/')
-    }
-    return numbers({name: value for name, value in scalars.items() if name not in ('time', 'data_time')})
-
-
-def numbers(metrics: Mapping) -> dict[str, float]:
-    """The metrics that are one number each; a user's own may also give texts or values per class."""
-    found = {}
-    for name, value in metrics.items():
-        with contextlib.suppress(TypeError, ValueError, RuntimeError):
-            found[name] = float(value)
-    return found
-
-
 def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float]:
     """Runs the test loop of a config on a checkpoint, which must fit it; where that has been done, reads the results.
 
@@ -284,10 +237,3 @@ def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float
     del runner
     free_memory()
     return metrics
-
-
-def free_memory() -> None:
-    """Gives back what a finished stage held: runner, model and optimizer refer to each other in circles."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

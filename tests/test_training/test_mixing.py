@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
 from mmdiff2in1.synthesis import synthesize_from_config
-from mmdiff2in1.training.chain import build_runner
+from mmdiff2in1.training.runs import build_runner
 
 BASE = """
 default_scope = 'mmseg'

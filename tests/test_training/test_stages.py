@@ -17,8 +17,9 @@ from mmdiff2in1.engine import (
     SelfImprovingHook,
     SelfImprovingValLoop,
 )
-from mmdiff2in1.training.chain import numbers, train
+from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.optimizer_state import carry_optimizer_state
+from mmdiff2in1.training.runs import numbers
 from mmdiff2in1.training.stages import check_chain, warmup_config
 from mmdiff2in1.training.synthesis_stage import Creation
 
