@@ -1,5 +1,6 @@
 """The README's promise to mmseg users: an existing config, wrapped, trains in a plain mmengine runner; and recipes."""
 
+import copy
 import re
 import sys
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
 from mmdiff2in1.synthesis import synthesize_from_config
+from mmdiff2in1.training.runs import build_runner
 
 BASE = """
 default_scope = 'mmseg'
@@ -117,6 +120,49 @@ def test_without_samples_the_wrapper_changes_nothing(configs):
     assert plain.keys() == wrapped.keys()
     for name, tensor in plain.items():
         assert torch.equal(tensor, wrapped[name]), name
+
+
+@pytest.fixture
+def of_seven_classes(configs) -> Path:
+    """A checkpoint of the base config, but for another set: its last layer has 7 outputs where ours has 11."""
+    cfg = Config.fromfile(configs / 'base.py')
+    init_default_scope('mmseg')
+    cfg.model.decode_head.num_classes = 7
+    torch.manual_seed(3)
+    torch.save(dict(meta={}, state_dict=MODELS.build(cfg.model).state_dict()), configs / 'seven.pth')
+    return configs / 'seven.pth'
+
+
+@pytest.mark.parametrize('name', ['mixed', 'base'])
+def test_a_checkpoint_of_another_class_count_is_refused_unless_named(configs, of_seven_classes, name):
+    """`mixed` in a plain mmengine runner, as mmseg's tools/train.py has it; `base` by our door, which guards it."""
+    cfg = Config.fromfile(configs / f'{name}.py')
+    if name == 'mixed':
+        cfg.train_dataloader.dataset.store = None
+        cfg.custom_hooks[0].samples_per_update = 4
+        build = Runner.from_cfg
+    else:
+        build = build_runner
+    cfg.load_from, cfg.work_dir, cfg.train_cfg.max_iters = str(of_seven_classes), str(configs / 'run'), 3
+    with pytest.raises(RuntimeError, match=r'(?s)decode_head.conv_seg.weight: .*\[7, 8, 1, 1\].*load_from_may_differ'):
+        build(copy.deepcopy(cfg)).train()
+    cfg.load_from_may_differ, cfg.optim_wrapper.optimizer.lr = ['decode_head.conv_seg'], 0.0
+    cfg.optim_wrapper.optimizer.weight_decay = 0.0
+    runner = build(copy.deepcopy(cfg))
+    runner.train()
+    stored = torch.load(of_seven_classes)['state_dict']
+    name = 'backbone.layers.0.0.projection.weight'
+    for model in [runner.model.exploiter, runner.model.creator] if hasattr(runner.model, 'creator') else [runner.model]:
+        assert torch.equal(model.state_dict()[name], stored[name])
+        assert model.decode_head.conv_seg.weight.shape[0] == 11
+    # Going on from its own checkpoint needs no permission.
+    cfg.load_from, cfg.load_from_may_differ, cfg.resume, cfg.train_cfg.max_iters = None, None, True, 5
+    resumed = build(copy.deepcopy(cfg))
+    resumed.train()
+    assert resumed.iter == 5
+    for key, tensor in runner.model.state_dict().items():
+        if 'conv_seg' in key:
+            assert torch.equal(resumed.model.state_dict()[key], tensor), key
 
 
 def test_forgetting_delete_says_what_to_do(configs):

@@ -1,6 +1,6 @@
 """A task that no file of the package knows, registered here, goes through the whole chain and the inferencer.
 
-That is what "a new task is one file in tasks/ and a config" means: the class below is the file, `toy_config` the config.
+That is what "a new task is one file in `tasks/` and a config" means: the class is the file, `toy_config` the config.
 """
 
 import json
