@@ -34,7 +34,7 @@ def chain_options(folder: Path) -> dict:
         'model.segmentor.decode_head.head.channels': 8,
         'model.segmentor.data_preprocessor.size': (SIZE, SIZE),
         # An untrained θ_C is sure of nothing.
-        'model.min_confidence': None,
+        'model.label_rule': None,
         'train_dataloader.batch_size': 4,
         'train_dataloader.dataset.mix': dict(added=2),
         'train_dataloader.dataset.dataset.data_root': data,

@@ -20,7 +20,7 @@ from mmdiff2in1.training.recipes import make_self_improving
 make_self_improving(
     _base_,
     preset='careful',
-    min_confidence=None,
+    label_rule=None,  # of what θ_C is sure is not known here
     diffusion='builtin:scenes',
     captions='data/scenes/train/captions.jsonl',
     num_calls=20,

@@ -39,22 +39,21 @@ PRESETS: dict[str, dict[str, Any]] = dict(
         mix=EQUAL,
         normalize_by='real',
         synthetic_weight=0.3,
-        min_confidence=0.9,
+        label_rule=dict(type='TeacherLabel', min_confidence=0.9),
         remaining=0.05,
         samples_per_update=40,
         **CREATION,
     ),
 )
 
-OF_MODEL = ('normalize_by', 'synthetic_weight')
-OF_LABELS = ('min_confidence',)
+OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule')
 OF_DATASET = ('mix', 'store')
 OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
 OF_CREATION = (
     *('diffusion', 'unet', 'captions', 'caption_fallback', 'samples_per_image', 'num_samples', 'size', 'restore_size'),
     *CREATION,
 )
-SETTINGS = (*OF_MODEL, *OF_LABELS, *OF_DATASET, *OF_HOOK, *OF_CREATION)
+SETTINGS = (*OF_MODEL, *OF_DATASET, *OF_HOOK, *OF_CREATION)
 OF_WARMUP = ('train_cfg', 'param_scheduler', 'default_hooks')
 LOOPS: dict[str, dict[str, Any]] = dict(
     ValLoop=dict(type='SelfImprovingValLoop'), TestLoop=dict(type='SelfImprovingTestLoop', exploiter=True)
@@ -75,7 +74,7 @@ def make_self_improving(
         warmup: Length, schedule and default hooks of the base become ``stages.warmup``. Without it the base's own
             ``stages`` stay, if it has any; otherwise `load_from` brings what θ_C has learned.
         **settings: Replace those of the preset; None takes one away. `normalize_by`, `synthetic_weight`,
-            `min_confidence`: see `SelfImprovingSegmentor`. `store`, `mix`: see `SyntheticSampleDataset`; a `mix` of
+            `label_rule`: see `SelfImprovingSegmentor`. `store`, `mix`: see `SyntheticSampleDataset`; a `mix` of
             'equal' adds as many created samples as there are real ones in the batch of one process. `alpha` or
             `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``, see
             `SynthesisSettings`. Without `diffusion` nothing is created, and `store` must name samples that are there.
@@ -94,8 +93,7 @@ def make_self_improving(
     if stages:
         base.stages = stages
     base.custom_imports = _imports(base.get('custom_imports') or {})
-    labels = _part(chosen, OF_LABELS)
-    base.model = dict(type='SelfImprovingSegmentor', segmentor=base.model, **_part(chosen, OF_MODEL), **labels)
+    base.model = dict(type='SelfImprovingSegmentor', segmentor=base.model, **_part(chosen, OF_MODEL))
     _mix_samples_in(base, chosen)
     optimizer = base.optim_wrapper
     if optimizer.get('constructor') not in (None, CONSTRUCTOR):

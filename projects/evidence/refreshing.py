@@ -126,7 +126,7 @@ def settings(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         'train_dataloader.dataset.seed': seed,
         'train_dataloader.dataset.dataset.subset_seed': seed,
         'model.synthetic_weight': 1.0,
-        'model.min_confidence': None,
+        'model.label_rule': None,
         'stages.synthesis.captions': str(args.data_root / 'train' / 'captions.jsonl'),
         'stages.synthesis.num_calls': 10,
         'stages.warmup.train_cfg': dict(max_iters=WARMUP, val_interval=WARMUP),

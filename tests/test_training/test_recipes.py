@@ -10,6 +10,7 @@ from mmdiff2in1.training.recipes import EQUAL, OF_CREATION, PRESETS, make_self_i
 from mmdiff2in1.training.stages import warmup_config
 
 ROOT = Path(__file__).parents[2]
+SURE = dict(type='TeacherLabel', min_confidence=0.9)
 
 
 def base(**entries) -> Config:
@@ -103,7 +104,7 @@ def test_presets(preset):
         made(base(), preset=preset)
     )
     careful = preset == 'careful'
-    weights = dict(normalize_by='real', synthetic_weight=0.3, min_confidence=0.9) if careful else {}
+    weights = dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE) if careful else {}
     assert {key: model[key] for key in model if key not in ('type', 'segmentor')} == weights
     assert loader.dataset.mix == (dict(added=4) if careful else 'uniform')
     assert loader.get('batch_sampler') == (dict(type='MixedBatchSampler') if careful else None)
@@ -112,9 +113,9 @@ def test_presets(preset):
 
 
 def test_settings_replace_those_of_the_preset():
-    cfg = made(base(global_batch_size=16), alpha=0.9, min_confidence=None, synthetic_weight=1.0, mix=dict(ratio=(3, 1)))
+    cfg = made(base(global_batch_size=16), alpha=0.9, label_rule=None, synthetic_weight=1.0, mix=dict(ratio=(3, 1)))
     assert cfg.custom_hooks == [dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=40)]
-    assert 'min_confidence' not in cfg.model and cfg.model.synthetic_weight == 1.0
+    assert 'label_rule' not in cfg.model and cfg.model.synthetic_weight == 1.0
     assert cfg.train_dataloader.dataset.mix == dict(ratio=(3, 1))
     assert made(base(global_batch_size=16), mix=EQUAL).train_dataloader.dataset.mix == dict(added=16)
     assert 'stages' not in made(base(), diffusion=None, samples_per_image=None, store='samples')
