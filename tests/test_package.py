@@ -138,6 +138,21 @@ def test_files_of_the_ground_floor_do_not_import_each_other_in_circles():
     assert imports == {}, 'files in circles, or above one'
 
 
+def test_the_picture_of_the_rooms_is_that_of_the_imports():
+    page = (ROOT / 'docs/architecture.md').read_text()
+    (chain,) = re.findall(r'^    doors --> (.*)$', page, re.M)
+    drawn = [tuple(sorted(floor.split(' & '))) for floor in chain.split(' --> ')]
+    assert drawn == [tuple(sorted(floor)) for floor in FLOORS[-2::-1]]
+    # Every file and function that the walks name is there.
+    walks = page[page.index('## Four walks') : page.index('## What a change touches')]
+    for name in re.findall(r'`([a-z_/0-9]+\.py)`', walks):
+        assert (ROOT / PACKAGE / name).is_file(), name
+    source = '\n'.join(path.read_text() for path in package_files())
+    for name in re.findall(r'`([A-Za-z_]+(?:\.[a-z_]+)?)`', walks):
+        last = name.split('.')[-1]
+        assert re.search(rf'\b(def|class) {last}\b|\b{last}\b *[:=]', source), name
+
+
 def test_compiled_ops_are_not_used_at_the_doors_either():
     doors = [file for folder in ('tools', 'configs', 'projects') for file in (ROOT / folder).rglob('*.py')]
     assert [
