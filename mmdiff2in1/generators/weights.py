@@ -40,7 +40,7 @@ def resolve_weights(path: str | Path) -> Path:
     if other:
         raise ValueError(
             f'{place} holds a {other}: it creates images (stages.synthesis.diffusion) but does not perceive here; '
-            'expected a diffusers folder of Stable Diffusion 1.x or 2.x'
+            'expected a diffusers folder of Stable Diffusion 1.x or 2.x, or for a DiffusionBackbone also 3'
         )
     missing = [f'{part}/{name}' for part, name in PARTS.items() if not (place / part / name).is_file()]
     if missing:
