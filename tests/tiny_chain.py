@@ -57,9 +57,8 @@ def chain_options(folder: Path) -> dict:
 
 def chain_config(folder: Path, name: str = 'diff2in1', variant: str = '') -> Config:
     """The chain as a config; ``name``: ``diff2in1`` or ``baselines``; ``variant``: end of the file name."""
-    cfg = Config.fromfile(
-        ROOT / 'configs' / name / f'vpd_scenes{variant}.py', format_python_code=False
-    )  # yapf takes longer than a step
+    # Not formatted by yapf, which takes longer than the steps.
+    cfg = Config.fromfile(ROOT / 'configs' / name / f'vpd_scenes{variant}.py', format_python_code=False)
     options = chain_options(folder)
     cfg.merge_from_dict(
         {k: v for k, v in options.items() if cfg.stages.synthesis or not k.startswith('stages.synthesis')}
