@@ -46,7 +46,8 @@ def _mark(part: DataPart) -> list:
     root = getattr(dataset, 'data_root', None) or ''
     marks = []
     for key in sorted({key for info in infos for key, value in info.items() if _is_path(key, value)}):
-        folder = folders.get(key) or root
+        folder = folders.get(key)
+        folder = folder if isinstance(folder, str) and folder else root
         files = [info.get(key) or '' for info in infos]
         marks.append([key, [_below(file, folder, root) for file in files]])
         if key != IMAGE:
