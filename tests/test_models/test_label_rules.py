@@ -99,6 +99,18 @@ def test_weights_are_those_of_a_slow_loop():
     assert float(found) == pytest.approx(total / count, rel=1e-5)
 
 
+def test_a_head_that_wraps_another_is_weighted_as_that_one():
+    name, found = 'semantic_segmentation', []
+    for wraps in (False, True):
+        config = segmentor(name)
+        if wraps:
+            config.decode_head = dict(type='GenerativeDecodeHead', head=config.decode_head)
+        torch.manual_seed(0)
+        model = SelfImprovingSegmentor(config, label_rule=every_other(weight=0.5), divide_by='all').train()
+        found.append(loss_of(model.loss(images(), samples(name))))
+    assert found[0] == found[1] > 0
+
+
 def test_certain_probabilities_are_hard_labels():
     hard, soft = (
         wrapped('semantic_segmentation', label_rule=every_other(soft=soft), divide_by='counted').loss(

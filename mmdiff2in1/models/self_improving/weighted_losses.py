@@ -57,7 +57,8 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
 
 def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask) -> dict[str, Tensor]:
     """Means over the pixels that count, of a head of mmseg."""
-    if getattr(type(head), 'loss_by_feat', None) is not BaseDecodeHead.loss_by_feat:
+    # Of the bound method: a head that wraps another one hands out that one's.
+    if getattr(head.loss_by_feat, '__func__', None) is not BaseDecodeHead.loss_by_feat:
         raise ValueError(
             f'{type(head).__name__} computes its losses in a way of its own, so pixels cannot be weighted; choose a '
             "label rule without weights and divide_by='loss', or a head that keeps mmseg's loss_by_feat"
