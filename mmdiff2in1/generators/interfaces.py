@@ -169,7 +169,7 @@ class Perceiver(Protocol):
         scale: bool = True,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Tensor:
-        """Images (B, 3, H, W) → latents (B, c, h, w), see :func:`.autoencoder.encode`."""
+        """Images (B, 3, H, W) → latents (B, c, h, w), see :meth:`.LatentModel.encode`."""
 
     def scaled(self, latents: Tensor) -> Tensor:
         """The autoencoder's own latents → as the denoiser was trained on them."""

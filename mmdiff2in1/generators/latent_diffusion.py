@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from . import autoencoder
 from .architectures import ARCHITECTURES
 from .attention import install_collecting_attention
 from .creation import create, planned_grid
@@ -22,6 +21,7 @@ from .diffusers_folder import read_folder, write_folder
 from .digest import add_tensors
 from .features import check_wanted, unet_features
 from .interfaces import Creation, Features
+from .latent_model import LatentModel
 from .ldm_file import read_ldm_file
 from .parts import Parts
 from .schedule import SCHEDULE_FIELDS, NoiseSchedule
@@ -33,7 +33,7 @@ from .weights import resolve_weights
 CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length')
 
 
-class LatentDiffusion(nn.Module):
+class LatentDiffusion(LatentModel):
     """A text-conditioned latent diffusion model of the Stable Diffusion 1.x / 2.x layout.
 
     Build one with :meth:`from_pretrained` or :meth:`from_config`.
@@ -119,24 +119,9 @@ class LatentDiffusion(nn.Module):
         write_folder(parts, Path(path), dtype)
 
     @property
-    def downscale(self) -> int:
-        """Image pixels per latent cell, each direction."""
-        return autoencoder.downscale_of(self.vae)
-
-    @property
     def multiple(self) -> int:
         """Image height and width must be multiples of this."""
         return self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
-
-    @property
-    def latent_channels(self) -> int:
-        """c, channels of the latent."""
-        return self.vae.config.latent_channels
-
-    @property
-    def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
-        """Number of training timesteps; T = T_max is pure noise."""
-        return self.schedule.T_max
 
     @property
     def taps(self) -> dict[str, Block]:
@@ -158,11 +143,6 @@ class LatentDiffusion(nn.Module):
         """The U-Net."""
         return self.unet
 
-    @property
-    def other_parts(self) -> list[nn.Module]:
-        """Everything but the U-Net."""
-        return [self.vae, self.text, self.schedule]
-
     def check_wanted(self, taps: Collection[str], map_levels: Collection[int]) -> None:
         """Raises ValueError for taps that the U-Net does not have, and levels at which it attends to no tokens."""
         check_wanted(self.unet, taps, map_levels)
@@ -182,40 +162,10 @@ class LatentDiffusion(nn.Module):
         self.unet.requires_grad_(True)
         freeze_unread(self.unet, last)
 
-    def enable_gradient_checkpointing(self) -> None:
-        """The backward pass computes the U-Net's layers anew instead of keeping their inside."""
-        self.unet.enable_gradient_checkpointing()
-
     @property
     def device(self) -> torch.device:
         """Where the U-Net lives."""
         return self.unet.device
-
-    def encode(
-        self,
-        images: Tensor,
-        posterior: str = 'mode',
-        scale: bool = True,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> Tensor:
-        """Images (B, 3, H, W) → latents (B, c, h, w), see :func:`.autoencoder.encode`."""
-        return autoencoder.encode(self.vae, images, self.multiple, posterior, scale, generator)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (B, c, h, w) → RGB (B, 3, H, W), clamped to [-1, 1]."""
-        return autoencoder.decode(self.vae, latents)
-
-    def scaled(self, latents: Tensor) -> Tensor:
-        """The VAE's own latents → as the U-Net was trained on them."""
-        return autoencoder.scaled(self.vae, latents)
-
-    def unscaled(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`scaled`."""
-        return autoencoder.unscaled(self.vae, latents)
-
-    def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Scaled latents and noise (B, c, h, w) → latents at timesteps ``t`` (B,)."""
-        return self.schedule.add_noise(z0, noise, t)
 
     def encode_text(self, captions: list[str]) -> Tensor:
         """Captions → tokens (B, L, D); the empty caption is the unconditional one."""

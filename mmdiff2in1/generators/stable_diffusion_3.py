@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5EncoderModel
 
-from . import autoencoder
 from .diffusers_folder import read_model
 from .digest import add_tensors
 from .flow_schedule import FlowSchedule
 from .interfaces import Features, Tap
+from .latent_model import LatentModel
 from .weights import find_weights, loading, pipeline_parts, read_json
 
 T5_LENGTH = 256
@@ -67,7 +67,7 @@ def _ids(tokenizer: Any, captions: list[str], length: int, device: torch.device)
     return batch.input_ids.to(device)
 
 
-class StableDiffusion3(nn.Module):
+class StableDiffusion3(LatentModel):
     """Shows the image half of chosen transformer blocks as maps; see :class:`.Perceiver`.
 
     Its taps are ``block.0`` …, all of one level, the patches'. It attends to tokens of text and image together, so
@@ -143,19 +143,9 @@ class StableDiffusion3(nn.Module):
         )
 
     @property
-    def downscale(self) -> int:
-        """Image pixels per latent cell, each direction."""
-        return autoencoder.downscale_of(self.vae)
-
-    @property
     def multiple(self) -> int:
         """Image height and width must be multiples of this."""
         return self.downscale * self.transformer.config.patch_size
-
-    @property
-    def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
-        """Number of training timesteps."""
-        return self.schedule.T_max
 
     @property
     def taps(self) -> dict[str, Tap]:
@@ -173,11 +163,6 @@ class StableDiffusion3(nn.Module):
     def denoiser(self) -> SD3Transformer2DModel:
         """The transformer."""
         return self.transformer
-
-    @property
-    def other_parts(self) -> list[nn.Module]:
-        """Everything but the transformer."""
-        return [self.vae, self.text, self.schedule]
 
     def check_wanted(self, taps: Collection[str], map_levels: Collection[int]) -> None:
         """Raises ValueError for blocks that there are not, and for any attention maps."""
@@ -199,32 +184,6 @@ class StableDiffusion3(nn.Module):
         text_only = [m for name, m in net.transformer_blocks[last].named_modules() if name in CONTEXT_ONLY]
         for module in (*behind, *text_only):
             module.requires_grad_(False)
-
-    def enable_gradient_checkpointing(self) -> None:
-        """The backward pass computes the transformer's blocks anew instead of keeping their inside."""
-        self.transformer.enable_gradient_checkpointing()
-
-    def encode(
-        self,
-        images: Tensor,
-        posterior: str = 'mode',
-        scale: bool = True,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> Tensor:
-        """Images (B, 3, H, W) → latents (B, c, h, w), see :func:`.autoencoder.encode`."""
-        return autoencoder.encode(self.vae, images, self.multiple, posterior, scale, generator)
-
-    def scaled(self, latents: Tensor) -> Tensor:
-        """The VAE's own latents → as the transformer was trained on them."""
-        return autoencoder.scaled(self.vae, latents)
-
-    def unscaled(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`scaled`."""
-        return autoencoder.unscaled(self.vae, latents)
-
-    def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Scaled latents and noise (B, c, h, w) → latents at timesteps ``t`` (B,)."""
-        return self.schedule.add_noise(z0, noise, t)
 
     def encode_prompt(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Captions → tokens (B, L, D) and pooled text (B, P)."""

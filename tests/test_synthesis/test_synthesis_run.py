@@ -265,7 +265,7 @@ def test_bad_sources_are_named_before_the_work_starts(make, tiny_diffusion, monk
         (dict(T=1001), 'T=1001 is outside 1 … 1000'),
         (dict(T=1000, num_calls=1000), '1000 denoising calls do not fit'),
         (dict(grid='odd'), "unknown timestep grid 'odd'; known: even, released"),
-        (dict(solver='euler'), r"unknown solver 'euler'; known: ddim, dpm\+\+"),
+        (dict(solver='euler'), r"unknown solver 'euler'; known: ddim, ddpm, dpm\+\+"),
         (dict(multiple=4, size=[12, 8]), r'size \(12, 8\) is no multiple of 8'),
     ],
 )
