@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 from tiny_ade20k import ROOT
+from torch import nn
 
 from mmdiff2in1.training.chain import build_runner
 from mmdiff2in1.training.global_batch import split_global_batch
@@ -26,7 +27,7 @@ def test_a_test_needs_no_share(monkeypatch):
     cfg.update(train_cfg=None, val_cfg=None, test_cfg=None, launcher='none', work_dir='unused')
     monkeypatch.setattr('mmdiff2in1.training.chain.get_world_size', lambda: 8)
     monkeypatch.setattr(
-        'mmdiff2in1.training.chain.Runner.from_cfg', lambda given: SimpleNamespace(cfg=given, model=None)
+        'mmdiff2in1.training.runs.Runner.from_cfg', lambda given: SimpleNamespace(cfg=given, model=nn.Module())
     )
     assert build_runner(cfg).cfg.train_dataloader.batch_size == 2
 
