@@ -41,11 +41,15 @@ class FrozenFeatures:
                 f'categories {list(categories)} of {len(self)} images, expected as many, each in 0 … {classes - 1}: do '
                 "the backbone's classes, or class_embeddings, fit the dataset?"
             )
-        device = (self.latents if self.pyramid is None else self.pyramid[0]).device
-        return replace(self, category=torch.tensor(categories, dtype=torch.long, device=device))
+        return replace(self, category=torch.tensor(categories, dtype=torch.long, device=self.device))
 
     def __len__(self) -> int:
         return len(self.latents if self.pyramid is None else self.pyramid[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the features are."""
+        return (self.latents if self.pyramid is None else self.pyramid[0]).device
 
     @property
     def shape(self) -> torch.Size:
