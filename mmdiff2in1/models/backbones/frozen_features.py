@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class FrozenFeatures:
     pyramid: tuple[Tensor, ...] | None = None
     category: Tensor | None = None
 
-    def __getitem__(self, index: Tensor | slice) -> 'FrozenFeatures':
+    def __getitem__(self, index: Tensor | slice) -> Self:
         """The samples that ``index`` selects (indices, a mask or a slice over B)."""
         category = None if self.category is None else self.category[index]
         if self.pyramid is None:
