@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.tasks import SemanticSegmentation
 
 ROOT = Path(__file__).parents[2]
 OLD = '35011748fe70a38068eb7c4ba31cf3e72c5256c3'
@@ -88,9 +89,9 @@ class Material:
     @classmethod
     def of_scenes(cls) -> 'Material':
         """Renders scenes and makes ``DRAWS`` steps of them: (real batch, batch of the pool, features)."""
-        from images.pools import FOLDERS, TASKS, Pool, _stack
+        from images.pools import TASKS, rendered
         from loop.features import Shown, make_backbone
-        from loop.jobs import _backbone
+        from loop.jobs import backbone_config
         from loop.streams import Stream
 
         from mmdiff2in1.datasets.scenes.render import render_scene
@@ -99,11 +100,9 @@ class Material:
 
         def stream(first: int, name: str) -> Stream:
             scenes = [render_scene(0, first + i, 64) for i in range(SCENES)]
-            targets = {task: _stack([getattr(scene, FOLDERS[task]) for scene in scenes]) for task in tasks}
-            pool = Pool(_stack([scene.image for scene in scenes]), targets, [scene.caption for scene in scenes])
-            return Stream(pool, name, 0, BATCH, tasks)
+            return Stream(rendered(scenes, tasks), name, 0, BATCH, tasks)
 
-        backbone = make_backbone(_backbone('scenes', 'builtin:scenes', 'frozen'))
+        backbone = make_backbone(backbone_config('scenes', 'builtin:scenes', 'frozen'))
         real, pool, steps = stream(0, 'real'), stream(SCENES, 'synthetic'), []
         for step in range(DRAWS):
             one, other = real.batch(step), pool.batch(step)
@@ -244,7 +243,7 @@ def formulas(old: Any, task: Any, variant: str) -> Iterator[None]:
 def _activated(task: Any, output: Tensor, size: Any) -> Tensor:
     """As mmseg's heads leave it: logits for classes, else what the task activates."""
     output = output.float()
-    return task.resize_output(output if task.has_confidence else task.activate(output), tuple(size))
+    return task.resize_output(output if isinstance(task, SemanticSegmentation) else task.activate(output), tuple(size))
 
 
 def _pseudo_labels(self: Any, features: list, size: tuple, min_confidence: float | None, mirrored: Any = None) -> Any:
@@ -270,7 +269,7 @@ def _package_loss(task: Any) -> Callable[[Any, Tensor, Tensor], Tensor]:
     from mmseg.registry import MODELS
 
     loss = MODELS.build(task.loss)
-    if task.has_confidence:
+    if isinstance(task, SemanticSegmentation):
         return lambda _, output, target: loss(output, target[:, 0].long(), ignore_index=task.ignore_index)
     return lambda _, output, target: loss(output, target)
 
