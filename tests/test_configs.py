@@ -1,14 +1,16 @@
 """The configs of the published experiments: built at full size without memory, run on tiny data, recipes as numbers."""
 
+import ast
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from meta_models import on_meta
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS, PARAM_SCHEDULERS
+from mmseg.registry import DATASETS, PARAM_SCHEDULERS
 from tiny_ade20k import ROOT, full_size, narrow, write_ade20k, write_weights
 
 import mmdiff2in1.components  # noqa: F401  registers
@@ -17,8 +19,10 @@ from mmdiff2in1.training.chain import build_runner, train
 from mmdiff2in1.training.global_batch import split_global_batch
 from mmdiff2in1.training.stages import warmup_config
 
-PERCENT = [f'{part}/vpd_ade20k-{n}pct' for part in ('diff2in1', 'baselines') for n in range(10, 100, 10)]
-VPD = ['baselines/vpd_ade20k', 'baselines/vpd_ade20k-ema', 'diff2in1/vpd_ade20k', 'diff2in1/vpd_ade20k-bs16']
+WHOLE = ['baselines/vpd_ade20k', 'diff2in1/vpd_ade20k']
+SHARE = [f'{name}-share' for name in WHOLE]
+VPD = [*WHOLE, *SHARE, 'baselines/vpd_ade20k-ema', 'diff2in1/vpd_ade20k-bs16']
+CONFIGS = sorted(str(p.relative_to(ROOT / 'configs').with_suffix('')) for p in (ROOT / 'configs').glob('[bd]*/*.py'))
 
 
 @pytest.fixture(scope='module')
@@ -29,17 +33,39 @@ def tiny(tmp_path_factory) -> tuple[Path, Path, Path]:
 
 
 def test_every_config_is_one_of_these():
-    found = {str(path.relative_to(ROOT / 'configs').with_suffix('')) for path in (ROOT / 'configs').glob('*/vpd_ade*')}
-    assert found == {*VPD, *PERCENT}
+    assert {name for name in CONFIGS if 'vpd_ade' in name} == {*VPD}
 
 
-@pytest.mark.parametrize('name', VPD + PERCENT)
-def test_full_size_on_the_meta_device(name, tmp_path):
+@pytest.mark.parametrize('name', CONFIGS)
+def test_a_config_says_only_what_differs(name):
+    """At most 20 lines of code; what mmengine makes of them is whole, and nothing of the recipe is left in it."""
+    file = ROOT / 'configs' / f'{name}.py'
+    text = file.read_text()
+    docstring = ast.parse(text).body[0].end_lineno
+    code = [line for line in map(str.strip, text.splitlines()[docstring:]) if line and line[0] != '#']
+    assert len(code) <= 20
+    expanded = Config.fromfile(file)
+    assert not any(callable(value) for value in expanded.to_dict().values())
+    assert ('stages' in expanded) == (expanded.model.type == 'SelfImprovingSegmentor')
+
+
+def test_the_others_have_the_models_of_these():
+    models = [Config.fromfile(ROOT / 'configs' / f'{name}.py').model for name in WHOLE]
+    assert models[1].segmentor == models[0]
+    for name in VPD:
+        assert Config.fromfile(ROOT / 'configs' / f'{name}.py').model in models, name
+
+
+@pytest.fixture(scope='module')
+def embeddings(tmp_path_factory) -> Path:
+    """One file for all, so that equal models have equal configs."""
+    return tmp_path_factory.mktemp('embeddings') / 'classes.pth'
+
+
+@pytest.mark.parametrize('name', WHOLE)
+def test_full_size_on_the_meta_device(name, embeddings):
     """Shapes and numbers of parameters at 512², and at a size that is not square, as VPD has them."""
-    cfg = full_size(name, tmp_path / 'classes.pth')
-    init_default_scope('mmseg')
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model).to('meta')  # the embeddings were read from their file
+    model = on_meta(full_size(name, embeddings))
     exploiter = getattr(model, 'exploiter', model)
     counts = {part: trained(getattr(exploiter, part)) for part in ('backbone', 'neck', 'decode_head')}
     unread = 2 * 320 + 320 * 4 * 9 + 4  # the U-Net's last norm and convolution, behind the last tap
@@ -63,12 +89,11 @@ def trained(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def test_the_recipe(tmp_path):
+def test_the_recipe(embeddings):
     """Learning rate and weight decay of every parameter, as the schedule's docstring says; the rate in closed form."""
-    cfg = full_size('baselines/vpd_ade20k', tmp_path / 'classes.pth')
+    cfg = full_size('baselines/vpd_ade20k', embeddings)
+    model = on_meta(cfg)
     init_default_scope('mmseg')
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     assert len(wrapper.optimizer.param_groups) == 4  # not one for each of the 700 tensors
     norms = (torch.nn.GroupNorm, torch.nn.LayerNorm, torch.nn.modules.batchnorm._BatchNorm)
@@ -113,13 +138,24 @@ def test_the_stages():
     assert warmup_config(ours, Path('warmup')).param_scheduler == warmup.param_scheduler
 
 
-@pytest.mark.parametrize('name', PERCENT)
-def test_a_percentage_changes_the_split_alone(name):
-    cfg, whole = (Config.fromfile(ROOT / 'configs' / f'{each}.py') for each in (name, name.split('-')[0]))
-    dataset = cfg.train_dataloader.dataset.get('dataset', cfg.train_dataloader.dataset)
-    percent = int(name.split('-')[1].removesuffix('pct'))
-    assert dataset.pop('ann_file') == f'splits/{percent}pct-seed0.txt'
-    assert cfg.to_dict() == whole.to_dict()
+@pytest.mark.parametrize('name', SHARE)
+def test_a_share_changes_the_split_and_the_place_alone(name, monkeypatch):
+    for share in (None, '30', '0.5'):
+        if share:
+            monkeypatch.setenv('SHARE', share)
+        cfg, whole = (Config.fromfile(ROOT / 'configs' / f'{each}.py') for each in (name, name.removesuffix('-share')))
+        dataset = cfg.train_dataloader.dataset.get('dataset', cfg.train_dataloader.dataset)
+        assert dataset.pop('ann_file') == f'splits/{share or 10}pct-seed0.txt'
+        assert cfg.pop('work_dir') == f'work_dirs/vpd_ade20k-{share or 10}pct'
+        assert cfg.to_dict() == whole.to_dict()
+
+
+def test_without_samples_only_the_stages_differ():
+    cfg, whole = (
+        Config.fromfile(ROOT / 'configs' / f'{name}.py').to_dict() for name in ('baselines/vpd_ade20k-ema', WHOLE[1])
+    )
+    warmup = whole['stages']['warmup'] | dict(work_dir='work_dirs/vpd_ade20k/warmup')
+    assert cfg == whole | dict(stages=dict(warmup=warmup, synthesis=None))
 
 
 def test_the_environment_names_the_weights(monkeypatch):
@@ -138,12 +174,18 @@ def test_the_chain_on_tiny_weights(tiny, tmp_path):
     assert len(list((tmp_path / 'run' / 'synthetic').rglob('*.png'))) >= 4
 
 
-@pytest.mark.parametrize('name', [*VPD, 'baselines/vpd_ade20k-50pct', 'diff2in1/vpd_ade20k-50pct'])
+def test_a_share_of_the_images(tiny, monkeypatch):
+    monkeypatch.setenv('SHARE', '50')
+    cfg = narrow(SHARE[0], *tiny)
+    names = image_names(tiny[0] / 'images/training', '.jpg')
+    write_splits(tiny[0] / 'splits', make_splits(names, seed=0, percents=[50]))
+    init_default_scope('mmseg')
+    assert len(names) == 4 and len(DATASETS.build(cfg.train_dataloader.dataset)) == 2
+
+
+@pytest.mark.parametrize('name', WHOLE)
 def test_a_training_step(name, tiny, tmp_path):
     cfg = narrow(name, *tiny)
-    if 'pct' in name:
-        names = image_names(tiny[0] / 'images/training', '.jpg')
-        write_splits(tiny[0] / 'splits', make_splits(names, seed=0, percents=[50]))
     cfg.work_dir, cfg.train_cfg.max_iters = str(tmp_path), 1
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = (
         None

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from meta_models import on_meta
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS, PARAM_SCHEDULERS
+from mmseg.registry import PARAM_SCHEDULERS
 from tiny_nyuv2 import ROOT, full_size, narrow, write_nyuv2, write_weights
 
 import mmdiff2in1.components  # noqa: F401  registers
@@ -19,6 +20,7 @@ BAE = [f'diff2in1/bae_nyuv2-normal{end}' for end in ('', '-released', '-T200', '
 SD = [
     *BAE,
     'baselines/bae_nyuv2-normal-sd',
+    'baselines/bae_nyuv2-normal-released',
     'baselines/bae_nyuv2-normal-ema',
     'diff2in1/bae_scannet-normal',
     'baselines/bae_scannet-normal',
@@ -29,6 +31,16 @@ SD = [
     'baselines/vpd_nyu-depth',
 ]
 PLAIN = ['baselines/bae_nyuv2-normal', 'baselines/idisc_nyuv2-normal']
+# Whose segmentors have all others; the last is wrapped.
+DISTINCT = [
+    *PLAIN,
+    'baselines/bae_nyuv2-normal-sd',
+    'baselines/bae_nyuv2-normal-released',
+    'baselines/bae_scannet-normal',
+    'baselines/idisc_nyuv2-normal-sd',
+    'baselines/vpd_nyu-depth',
+    'diff2in1/bae_nyuv2-normal',
+]
 
 
 def test_every_config_is_one_of_these():
@@ -37,30 +49,45 @@ def test_every_config_is_one_of_these():
     assert {name for name in found if 'nyu' in name or 'scannet' in name} == {*SD, *PLAIN}
 
 
-@pytest.mark.parametrize('name', SD + PLAIN)
-def test_full_size_on_the_meta_device(name, tmp_path):
+def config(name: str) -> Config:
+    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def test_the_others_have_the_segmentors_of_these():
+    """Around them stands the wrapper with the settings of the paper, its defaults."""
+    segmentors = [config(name).model for name in DISTINCT[:-1]]
+    for name in SD:
+        model = config(name).model
+        if model.type == 'SelfImprovingSegmentor':
+            assert model.keys() == {'type', 'segmentor'}, name
+        assert model.get('segmentor', model) in segmentors, name
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    """One for all, so that equal models have equal configs."""
+    return tmp_path_factory.mktemp('full-size')
+
+
+@pytest.mark.parametrize('name', DISTINCT)
+def test_full_size_on_the_meta_device(name, folder):
     """An output of the task's channels at the size of the image, 480 × 640 or the window of VPD."""
-    cfg = full_size(name, tmp_path)
-    init_default_scope('mmseg')
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model).to('meta')
+    model = on_meta(full_size(name, folder))
     exploiter = getattr(model, 'exploiter', model).eval()
     exploiter.backbone._range_checked = True  # needs values
     size = (512, 512) if 'released' in name else (480, 480) if 'depth' in name else (480, 640)
     meta = dict(ori_shape=size, img_shape=size, pad_shape=size, category_id=3)
     output = exploiter.encode_decode(torch.zeros(1, 3, *size, device='meta'), [meta])
     assert output.shape == (1, 1 if 'depth' in name else 4, *size)
-    assert exploiter.task.channels == output.shape[1]
+    assert exploiter.tasks.channels == output.shape[1]
     if exploiter is not model:
         assert not any(parameter.requires_grad for parameter in model.creator.parameters())
 
 
-@pytest.mark.parametrize(
-    'name', ['baselines/bae_nyuv2-normal', 'diff2in1/bae_nyuv2-normal', 'diff2in1/bae_scannet-normal']
-)
+@pytest.mark.parametrize('name', ['baselines/bae_nyuv2-normal', 'diff2in1/bae_nyuv2-normal'])
 def test_one_cycle_as_torch_has_it(name):
     """Rate and first momentum of every step, against PyTorch's own scheduler."""
-    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    cfg = config(name)
     init_default_scope('mmseg')
     steps = cfg.train_cfg.max_iters
     ours, theirs = (
@@ -84,12 +111,21 @@ def test_one_cycle_as_torch_has_it(name):
             scheduler.step()
 
 
-def test_recipe_of_idisc(tmp_path):
+@pytest.mark.parametrize('name', ['baselines/bae_scannet-normal', 'diff2in1/bae_scannet-normal'])
+def test_a_longer_cycle_is_the_same_cycle(name):
+    cfg, short = config(name), config('baselines/bae_nyuv2-normal')
+    steps = cfg.train_cfg.max_iters
+    turn, end = round(0.3 * steps - 1), steps - 1  # as PyTorch counts them
+    for each, other, (begin, stop) in zip(
+        cfg.param_scheduler, short.param_scheduler, 2 * [(0, turn), (turn, end)], strict=True
+    ):
+        assert each == dict(other, begin=begin, end=stop)
+
+
+def test_recipe_of_idisc(folder):
     """A tenth of the rate in the backbone; constant for 30 % of the steps, then down to a tenth."""
-    cfg = full_size('baselines/idisc_nyuv2-normal', tmp_path)
-    init_default_scope('mmseg')
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
+    cfg = full_size('baselines/idisc_nyuv2-normal', folder)
+    model = on_meta(cfg)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     assert isinstance(wrapper, OptimWrapper)
     rates = {id(p): group['lr'] for group in wrapper.optimizer.param_groups for p in group['params']}
@@ -115,12 +151,10 @@ def test_recipe_of_idisc(tmp_path):
             scheduler.step()
 
 
-def test_recipe_of_vpd_depth(tmp_path):
+def test_recipe_of_vpd_depth(folder):
     """5e-4, the U-Net at a hundredth; 3e-5 at both ends; no decay on what has one dimension."""
-    cfg = full_size('baselines/vpd_nyu-depth', tmp_path)
-    init_default_scope('mmseg')
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model).to('meta')
+    cfg = full_size('baselines/vpd_nyu-depth', folder)
+    model = on_meta(cfg)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     groups = {id(p): group for group in wrapper.optimizer.param_groups for p in group['params']}
     unet = {id(p) for p in model.backbone.diffusion.unet.parameters()}
@@ -147,7 +181,7 @@ def test_recipe_of_vpd_depth(tmp_path):
 
 
 def test_presets_paper_and_released():
-    paper, released = (Config.fromfile(ROOT / 'configs' / f'{name}.py') for name in BAE[:2])
+    paper, released = map(config, BAE[:2])
     hook, theirs = (cfg.custom_hooks[1] for cfg in (paper, released))
     assert (paper.global_batch_size, hook['alpha'], hook['samples_per_update']) == (4, 0.998, 40)
     assert (released.global_batch_size, theirs['alpha'], theirs['samples_per_update']) == (8, 0.998, 80)
@@ -166,7 +200,7 @@ def test_presets_paper_and_released():
     # 50 epochs of 99 full batches, and of 795 + 795 samples.
     assert warmup.train_cfg.max_iters == 50 * (795 // 8) and released.train_cfg.max_iters == 50 * (1590 // 8)
     assert paper.train_cfg.max_iters == 5 * (1295 // 4)
-    plain = Config.fromfile(ROOT / 'configs/baselines/bae_nyuv2-normal-sd.py')
+    plain = config('baselines/bae_nyuv2-normal-sd')
     own = warmup_config(paper, Path('warmup'))
     for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'global_batch_size'):
         assert own[key] == plain[key], key
@@ -174,7 +208,7 @@ def test_presets_paper_and_released():
 
 @pytest.mark.parametrize('T', [200, 400, 800])
 def test_the_ablation_changes_one_number(T):
-    cfg, whole = (Config.fromfile(ROOT / 'configs/diff2in1' / f'bae_nyuv2-normal{end}.py') for end in (f'-T{T}', ''))
+    cfg, whole = config(f'diff2in1/bae_nyuv2-normal-T{T}'), config('diff2in1/bae_nyuv2-normal')
     assert cfg.stages.synthesis.pop('T') == T and whole.stages.synthesis.pop('T') == 600
     assert cfg.stages.warmup.pop('work_dir') == 'work_dirs/bae_nyuv2-normal/warmup'
     assert cfg.to_dict() == whole.to_dict()

@@ -121,6 +121,38 @@ def test_imports_point_down():
     assert found == []
 
 
+def test_files_of_the_ground_floor_do_not_import_each_other_in_circles():
+    """Nor under TYPE_CHECKING, nor inside functions: a circle is one file in disguise."""
+    prefix = f'{PACKAGE}.generators.'
+    files = {path.stem: path for path in (ROOT / PACKAGE / 'generators').glob('*.py') if path.stem != '__init__'}
+    imports = {
+        stem: {
+            name.removeprefix(prefix).split('.')[0] for name in imported_names(path.read_text(), f'generators/{stem}')
+        }
+        & files.keys()
+        for stem, path in files.items()
+    }
+    assert len(imports) > 20 and imports['loading'] >= {'latent_diffusion', 'interfaces'}
+    while free := {stem for stem, needed in imports.items() if not needed & imports.keys()}:
+        imports = {stem: needed for stem, needed in imports.items() if stem not in free}
+    assert imports == {}, 'files in circles, or above one'
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_imports():
+    page = (ROOT / 'docs/architecture.md').read_text()
+    (chain,) = re.findall(r'^    doors --> (.*)$', page, re.M)
+    drawn = [tuple(sorted(floor.split(' & '))) for floor in chain.split(' --> ')]
+    assert drawn == [tuple(sorted(floor)) for floor in FLOORS[-2::-1]]
+    # Every file and function that the walks name is there.
+    walks = page[page.index('## Four walks') : page.index('## What a change touches')]
+    for name in re.findall(r'`([a-z_/0-9]+\.py)`', walks):
+        assert (ROOT / PACKAGE / name).is_file(), name
+    source = '\n'.join(path.read_text() for path in package_files())
+    for name in re.findall(r'`([A-Za-z_]+(?:\.[a-z_]+)?)`', walks):
+        last = name.split('.')[-1]
+        assert re.search(rf'\b(def|class) {last}\b|\b{last}\b *[:=]', source), name
+
+
 def test_compiled_ops_are_not_used_at_the_doors_either():
     doors = [file for folder in ('tools', 'configs', 'projects') for file in (ROOT / folder).rglob('*.py')]
     assert [

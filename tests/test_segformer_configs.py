@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 
 import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.checks.channels import check_channels
+from mmdiff2in1.models import TeacherLabel
 from mmdiff2in1.training.stages import check_chain
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,7 @@ def test_a_step_with_synthetic_samples():
         sample = SegDataSample(metainfo=dict(img_shape=(64, 64), synthetic=synthetic))
         sample.gt_sem_seg = PixelData(data=torch.full((1, 64, 64), 255 if synthetic else 7))
         samples.append(sample)
-    model.min_confidence = None  # untrained, it is sure of nothing
+    model.label_rule = TeacherLabel()  # untrained, it is sure of nothing
     before = [p.detach().clone() for p in model.creator.parameters()]
     total, logged = model.parse_losses(model.loss(torch.randn(2, 3, 64, 64), samples))
     wrapper.update_params(total)

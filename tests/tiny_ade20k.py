@@ -51,7 +51,7 @@ def full_size(name: str, embeddings: Path) -> Config:
 
 def narrow(name: str, data: Path, weights: Path, embeddings: Path) -> Config:
     """A config of the repository over the tiny data and weights, a few steps long."""
-    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py', format_python_code=False)  # yapf takes longer than a step
     torch.manual_seed(0)
     torch.save(torch.randn(150, 64), embeddings)
     segmentor = cfg.model.get('segmentor', cfg.model)

@@ -34,7 +34,7 @@ def chain_options(folder: Path) -> dict:
         'model.segmentor.decode_head.head.channels': 8,
         'model.segmentor.data_preprocessor.size': (SIZE, SIZE),
         # An untrained θ_C is sure of nothing.
-        'model.min_confidence': None,
+        'model.label_rule': None,
         'train_dataloader.batch_size': 4,
         'train_dataloader.dataset.mix': dict(added=2),
         'train_dataloader.dataset.dataset.data_root': data,
@@ -57,7 +57,8 @@ def chain_options(folder: Path) -> dict:
 
 def chain_config(folder: Path, name: str = 'diff2in1', variant: str = '') -> Config:
     """The chain as a config; ``name``: ``diff2in1`` or ``baselines``; ``variant``: end of the file name."""
-    cfg = Config.fromfile(ROOT / 'configs' / name / f'vpd_scenes{variant}.py')
+    # Not formatted by yapf, which takes longer than the steps.
+    cfg = Config.fromfile(ROOT / 'configs' / name / f'vpd_scenes{variant}.py', format_python_code=False)
     options = chain_options(folder)
     cfg.merge_from_dict(
         {k: v for k, v in options.items() if cfg.stages.synthesis or not k.startswith('stages.synthesis')}

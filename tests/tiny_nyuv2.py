@@ -107,7 +107,7 @@ def full_size(name: str, folder: Path) -> Config:
 
 def narrow(name: str, data: Path, weights: Path) -> Config:
     """A config of the repository over the tiny data and weights, two steps long."""
-    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py', format_python_code=False)  # yapf takes longer than a step
     segmentor = _segmentor(cfg)
     released, depth = 'released' in name, 'depth' in name
     size = (40, 40) if depth else (48, 48) if released else SIZE

@@ -19,7 +19,6 @@ batch in hand. --redo makes captions anew. The config finds them with stages.syn
 
 import argparse
 import os
-import time
 from pathlib import Path
 
 import torch
@@ -27,9 +26,9 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
-from mmdiff2in1.captions.caption_file import CaptionFile
 from mmdiff2in1.captions.captioner import ImageCaptioner, check_captioner
-from mmdiff2in1.captions.captioning import CaptionSummary, ImageSet, caption_images, keys_of
+from mmdiff2in1.captions.captioning import ImageSet, caption_images
+from mmdiff2in1.captions.overview import check_writable, dry_run, forget, report
 from mmdiff2in1.captions.sources import (
     TEMPLATE,
     CaptionSource,
@@ -123,11 +122,16 @@ def main(arguments: list[str] | None = None) -> None:
     rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
     images, source, out = prepare(args)
     if args.dry_run:
-        dry_run(images, source, out, args)
+        for line in dry_run(images, source, out, min(3, args.batch_size), args.fallback):
+            print(line)
+        print('dry run: nothing was written')
         return
-    check_writable(out)
+    try:
+        check_writable(out)
+    except PermissionError as error:
+        raise SystemExit(f'{error}; name another place for the captions with --out FILE') from error
     if args.redo:
-        forget(images, out, args.redo)
+        print(f'{forget(images, out, args.redo)} captions taken out of {out}')
     complete = caption_images(
         images,
         source,
@@ -139,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
         progress=rank == 0,
     )
     if complete:
-        report(images, out, args)
+        print_report(images, out, args)
     else:
         print(f'process {rank}: done; others are at work, the last one puts {out} together')
 
@@ -161,14 +165,6 @@ def prepare(args: argparse.Namespace) -> tuple[ImageSet, CaptionSource, Path]:
     named = ((cfg.get('stages') or {}).get('synthesis') or {}).get('captions')
     out = args.out or Path(named or Path(images.root or '.') / 'captions.jsonl')
     return images, make_source(args, dataset), out
-
-
-def check_writable(out: Path) -> None:
-    """Ends the run, before the work, if `out` cannot be written, or lies in a folder that is marked read-only."""
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    # The mark counts for an administrator too, who could write: shared data are often protected by nothing else.
-    if not os.access(folder, os.W_OK) or not folder.stat().st_mode & 0o222:
-        raise SystemExit(f'{folder} is read-only; name another place for the captions with --out FILE')
 
 
 def make_source(args: argparse.Namespace, dataset) -> CaptionSource:
@@ -193,48 +189,11 @@ def load_model(args: argparse.Namespace) -> ImageCaptioner:
     )
 
 
-def dry_run(images: ImageSet, source: CaptionSource, out: Path, args: argparse.Namespace) -> None:
-    """Print what is there and what is missing, and a few captions as they would be written."""
-    keys = keys_of(images, CaptionFile(out).read())
-    todo = [path for path, key in zip(images.paths, keys, strict=True) if key is None]
-    print(f'{len(images.paths)} images, of which {len(images.paths) - len(todo)} have a caption in {out}')
-    source.check(todo)
-    shown = todo[: min(3, args.batch_size)]
-    if shown:
-        source(shown[:1])  # loads the model, if there is one
-        started = time.perf_counter()
-        captions = source(shown)
-        seconds = (time.perf_counter() - started) / len(shown)
-        for path, caption in zip(shown, captions, strict=True):
-            print(f'  {path}: {caption or args.fallback or "(empty)"}')
-        print(f'{seconds:.2g} s per image in a batch of {len(shown)}: about {seconds * len(todo) / 60:.2g} min for all')
-    print('dry run: nothing was written')
-
-
-def forget(images: ImageSet, out: Path, which: str) -> None:
-    """Take captions of these images out of the file: those that are empty, or all."""
-    file = CaptionFile(out)
-    captions = file.read()
-    keys = {key for key in keys_of(images, captions) if key is not None}
-    gone = {key for key in keys if which == 'all' or not captions[key].strip()}
-    file.forget(gone)
-    print(f'{len(gone)} captions taken out of {out}')
-
-
-def report(images: ImageSet, out: Path, args: argparse.Namespace) -> None:
+def print_report(images: ImageSet, out: Path, args: argparse.Namespace) -> None:
     """How many, what they look like, what to mind, and how to use them."""
-    summary = CaptionSummary.of(images, CaptionFile(out).read())
-    print(f'written: {out}, captions of {len(summary.captions)} images')
-    for name, caption in summary.examples() if args.by != 'empty' else ():
-        print(f'  {name}: {caption or "(empty)"}')
-    for caption, count in summary.repeated[:3]:
-        print(f'mind: {count} of {len(summary.captions)} images have the caption {caption!r}')
-    if summary.empty:
-        print(
-            f'mind: {len(summary.empty)} captions are empty, the first is that of {summary.empty[0]}. Creation refuses '
-            "these images unless stages.synthesis.caption_fallback is set ('' creates them without a caption)"
-            + ('' if args.by == 'empty' else '; --redo empty --fallback TEXT gives them one')
-        )
+    cure = '' if args.by == 'empty' else '; --redo empty --fallback TEXT gives them one'
+    for line in report(images, out, args.by != 'empty', cure):
+        print(line)
     if args.config:
         fallback = ", caption_fallback=''" if args.by == 'empty' else ''
         print(

@@ -8,10 +8,10 @@ Walks the sets of the train, val and test loaders, inside SyntheticSampleDataset
 missing folders and split files, counts other than the official ones, images without label and labels without image,
 files that cannot be read to the end, sizes that differ, colour-coded labels, values that are no class (a forgotten
 reduce_zero_label, another ignore index), labels without any class, images of val or test that are in train as well,
-classes that never occur, fields of the config that contradict the data. Depth and normal labels are read as the tasks
-of this package store them: vectors that have no unit length, normals in another frame than the data set declares (which
-one fits, of all 48), depth of 8 bits, in another unit, with 65535 in the place of 0. Synthetic samples are not read
-here: tools/synthesize.py CONFIG --out STORE --verify does that.
+classes that never occur, fields of the config that contradict the data, labels that a pipeline loads and no set gives.
+Other labels than classes are read as their tasks store them: vectors that have no unit length, normals in another frame
+than the data set declares (which one fits, of all 48), depth of 8 bits, in another unit, with 65535 in the place of 0.
+Synthetic samples are not read here: tools/synthesize.py CONFIG --out STORE --verify does that.
 
 Writes OUT/report.json (everything) and OUT/overlays.png (labels over images, with the classes: look at it). Files are
 only read. Exit status 0: no errors, there may be warnings; 1: errors.
@@ -28,9 +28,9 @@ from PIL import Image
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
 from mmdiff2in1.checks.check_datasets import check_datasets
-from mmdiff2in1.checks.parts import head_settings
 from mmdiff2in1.checks.pictures import dataset_pictures
 from mmdiff2in1.checks.report import report_text
+from mmdiff2in1.checks.settings import class_head
 from mmdiff2in1.core.atomic_files import write_atomically
 
 
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(report_text(report))
     write_atomically(out / 'report.json', (json.dumps(report.as_dict(), indent=2) + '\n').encode())
     print(f'written: {out / "report.json"}')
-    sheet = dataset_pictures(parts, head_settings(cfg).get('num_classes'), args.pictures) if args.pictures else None
+    sheet = dataset_pictures(parts, class_head(cfg).get('num_classes'), args.pictures) if args.pictures else None
     if sheet is not None:
         Image.fromarray(sheet).save(out / 'overlays.png')
         print(f'written: {out / "overlays.png"}')

@@ -21,7 +21,7 @@ from mmdiff2in1.datasets.scenes import DEFAULT_COUNTS, make_scenes
 from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.training.chain import train
-from mmdiff2in1.visualization import Created, Perceived, contact_sheet, creation_panel, prediction_panel
+from mmdiff2in1.visualization import Created, Perceived, contact_sheet, creation_panel, prediction_panel, side_by_side
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPTS = [
@@ -137,13 +137,6 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
         files.append(args.work_dir / f'{name}.png')
         Image.fromarray(picture).save(files[-1])
     return files
-
-
-def side_by_side(sheets: list[np.ndarray]) -> np.ndarray:
-    """Sheets (H, W, 3) on one white picture."""
-    height = max(len(sheet) for sheet in sheets)
-    padded = [np.pad(s, ((0, height - len(s)), (0, 24), (0, 0)), constant_values=255) for s in sheets]
-    return np.concatenate(padded, 1)
 
 
 def main() -> None:

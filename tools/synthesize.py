@@ -17,7 +17,6 @@ hashes of each sample), images/ and labels/; a SyntheticSampleDataset(store=<fol
 
 import argparse
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,24 +25,12 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmdiff2in1.core.dataset_images import list_images
-from mmdiff2in1.core.images import load_image
-from mmdiff2in1.synthesis import (
-    SampleStore,
-    batches_of,
-    check_plan,
-    create_batch,
-    describe,
-    others_of,
-    prepare,
-    run_job,
-)
-from mmdiff2in1.synthesis.from_config import DTYPES, Job
-from mmdiff2in1.synthesis.plan import timestep_choices
+from mmdiff2in1.synthesis import SampleStore, prepare, run_job
+from mmdiff2in1.synthesis.from_config import DTYPES
+from mmdiff2in1.synthesis.sheets import preview_sheet, store_sheet
 from mmdiff2in1.synthesis.sources import build_real_dataset
+from mmdiff2in1.synthesis.upkeep import dry_run, remove_damaged, remove_others
 from mmdiff2in1.training.stages import store_of
-from mmdiff2in1.visualization import contact_sheet
-
-MAX_COLUMNS = 12
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -84,24 +71,29 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     cfg = load_config(args)
-    out = args.out or store_of(cfg, Path(cfg.work_dir)) or Path(cfg.work_dir) / 'synthetic'
-    if args.verify:
-        verify(SampleStore(out))
-        return
-    if args.show is not None:
-        show(cfg, SampleStore(out), args.show)
+    store = SampleStore(args.out or store_of(cfg, Path(cfg.work_dir)) or Path(cfg.work_dir) / 'synthetic')
+    if args.verify or args.show is not None:
+        try:
+            verify(store) if args.verify else show(cfg, store, args.show)
+        except (FileNotFoundError, ValueError) as error:
+            raise SystemExit(str(error)) from error
         return
     rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
     job = prepare(cfg, int(os.environ.get('LOCAL_RANK', rank)))
     if args.dry_run:
-        dry_run(job, out, args.time)
+        for line in dry_run(job, store, args.time):
+            print(line)
+        print('dry run: nothing was written')
     elif args.preview is not None:
-        preview(job, args.preview, Path(cfg.work_dir) / 'preview.png')
+        try:
+            write_sheet(preview_sheet(job, args.preview), Path(cfg.work_dir) / 'preview.png')
+        except ValueError as error:
+            raise SystemExit(str(error)) from error
     elif args.prune:
-        prune(job, SampleStore(out))
+        print(f'{len(remove_others(job, store))} samples removed from {store.folder}')
     else:
-        store = run_job(job, SampleStore(out), rank, world_size, progress=rank == 0)
-        print(f'written: {out} ({len(store.finished())} of {len(job.plan())} samples)')
+        store = run_job(job, store, rank, world_size, progress=rank == 0)
+        print(f'written: {store.folder} ({len(store.finished())} of {len(job.plan())} samples)')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -120,112 +112,26 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def dry_run(job: Job, out: Path, timed: bool) -> None:
-    """Print what is to be made and, if asked, how long it would take."""
-    plan = job.plan()
-    finished = SampleStore(out).finished()
-    todo = [recipe for recipe in plan if recipe.sample_id not in finished]
-    sizes = sorted({recipe.size for recipe in plan})
-    print(f'{len(job.sources)} source images, {len(plan)} samples, of which {len(plan) - len(todo)} are in {out}')
-    print(
-        f'created at {", ".join(f"{height}x{width}" for height, width in sizes[:5])}{" …" if sizes[5:] else ""} (HxW)'
-    )
-    for line in describe(plan, check_plan(job.diffusion, plan)):
-        print(line)
-    others = others_of(plan, finished)
-    if others:
-        print(f'{out} also holds {len(others)} samples that are not in this plan, e.g. {others[0]}')
-    if timed and todo:
-        batch = max(batches_of(todo, job.settings.batch_size), key=len)
-        started = time.perf_counter()
-        create_batch(job.diffusion, batch, job.data_root)
-        seconds = (time.perf_counter() - started) / len(batch)
-        print(f'{seconds:.2f} s per sample on one process: about {seconds * len(todo) / 60:.1f} min for {len(todo)}')
-    print('dry run: nothing was written')
-
-
-def preview(job: Job, count: int, file: Path) -> None:
-    """One contact sheet: source images, and what each T makes of them from the same noise."""
-    levels = timestep_choices(job.settings.T)
-    if len(levels) > MAX_COLUMNS:
-        raise SystemExit(f'T has {len(levels)} values, one column each; choose a few with --T 200,400,600')
-    plans = [job.plan(T=T, num_samples=min(count, len(job.sources)), samples_per_image=None) for T in levels]
-    check_plan(job.diffusion, [recipe for plan in plans for recipe in plan])
-    columns = []
-    for plan in plans:
-        created: dict[str, np.ndarray] = {}
-        for batch in batches_of(plan, job.settings.batch_size):
-            images, _, _ = create_batch(job.diffusion, batch, job.data_root)
-            created |= {recipe.source: image for recipe, image in zip(batch, images, strict=True)}
-        columns.append(created)
-    sheet = contact_sheet(
-        [
-            [
-                load_image(Path(job.data_root or '.') / recipe.source, recipe.size),
-                *(made[recipe.source] for made in columns),
-            ]
-            for recipe in plans[0]
-        ],
-        row_captions=[recipe.caption or '(no caption)' for recipe in plans[0]],
-        column_captions=['source', *(f'T={T}' for T in levels)],
-        title=f'{plans[0][0].num_calls} U-Net calls, {plans[0][0].solver}, guidance {plans[0][0].guidance_scale:g}',
-    )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(file)
-    print(f'written: {file}')
-
-
 def show(cfg: Config, store: SampleStore, count: int) -> None:
-    """One contact sheet of the store: a source in each row, and its samples beside it."""
-    samples: dict[str, list[dict]] = {}
-    for record in store.finished().values():
-        if record.get('image'):
-            samples.setdefault(record['source'], []).append(record)
-    if not samples:
-        raise SystemExit(f'{store.folder} holds no samples; name the store with --out, or create them first')
-    chosen = sorted(samples, key=str)[:: max(1, len(samples) // max(1, count))][: max(1, count)]
-    columns = min(MAX_COLUMNS, max(len(samples[source]) for source in chosen))
+    """Writes the contact sheet of what is there."""
     init_default_scope(cfg.get('default_scope') or 'mmseg')
-    root = Path(list_images(build_real_dataset(cfg))[0] or '.')
-    rows: list[list[np.ndarray | None]] = []
-    for source in chosen:
-        made = sorted(samples[source], key=lambda record: (record['T'], record['seed']))[:columns]
-        file = root / source if source else None
-        first = load_image(file, tuple(made[0]['size'])) if file and file.is_file() else None
-        pictures = [np.asarray(Image.open(store.image(record)).convert('RGB')) for record in made]
-        rows.append([first, *pictures, *[None] * (columns - len(pictures))])
-    sheet = contact_sheet(
-        rows,
-        row_captions=[samples[source][0]['caption'] or '(no caption)' for source in chosen],
-        column_captions=['source', *(f'sample {number + 1}' for number in range(columns))],
-        title=f'{sum(map(len, samples.values()))} samples of {len(samples)} sources',
-    )
-    file = store.folder / 'samples.png'
-    Image.fromarray(sheet).save(file)
-    print(f'written: {file}')
+    write_sheet(store_sheet(store, list_images(build_real_dataset(cfg))[0], count), store.folder / 'samples.png')
 
 
 def verify(store: SampleStore) -> None:
-    """Name what is damaged and remove it."""
-    if not store.exists:
-        raise SystemExit(
-            f'{store.folder} holds no manifest.jsonl: there is nothing to verify; name the store with --out'
-        )
-    problems = store.verify()
+    """Names what is damaged and has been removed."""
+    problems = remove_damaged(store)
     for problem in problems:
         print(problem)
     if problems:
-        # Without any id this still drops the lines of the manifest that are no records.
-        store.remove({problem.sample_id for problem in problems if problem.sample_id})
         print(f'{len(problems)} problems; their samples are removed, run again without --verify to make them')
     print(f'{store.folder}: {len(store.records())} samples, all whole')
 
 
-def prune(job: Job, store: SampleStore) -> None:
-    """Remove samples of another plan: other T, seed, size, captions or sources."""
-    others = others_of(job.plan(), store.finished())
-    store.remove(others)
-    print(f'{len(others)} samples removed from {store.folder}')
+def write_sheet(sheet: np.ndarray, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(file)
+    print(f'written: {file}')
 
 
 def _timesteps(text: str) -> int | list[int]:

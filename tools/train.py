@@ -6,7 +6,8 @@
 
 Each stage has its folder in the work dir (default: work_dirs/CONFIG): warmup, synthetic, self_improving, test; a
 finished stage is skipped. At the end: results.json and curves.png. A config without ``stages`` is trained as mmseg
-would train it.
+would train it. What load_from names must fit the model; load_from_may_differ=['decode_head.conv_seg'] in the config
+names what need not, the last layer of another class count for instance.
 """
 
 import argparse
@@ -14,13 +15,9 @@ import json
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.dist import get_world_size, is_main_process
-from mmengine.registry import init_default_scope
+from mmengine.dist import is_main_process
 
-from mmdiff2in1.checks.data_check import check_data
-from mmdiff2in1.engine.distributed import launcher_of_environment
-from mmdiff2in1.training.chain import build_runner, check_weights, resume_where_possible, train
-from mmdiff2in1.training.global_batch import split_global_batch
+from mmdiff2in1.training.chain import train, train_plain
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,15 +47,7 @@ def main() -> None:
         if is_main_process():
             print(json.dumps(results, indent=2))
         return
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
-    check_weights(cfg)
-    check_data(cfg)
-    cfg.work_dir = str(work_dir)
-    if args.resume:
-        resume_where_possible(cfg)
-    launcher_of_environment()
-    split_global_batch(cfg, get_world_size())
-    build_runner(cfg).train()
+    train_plain(cfg, work_dir, args.resume)
 
 
 if __name__ == '__main__':

@@ -12,36 +12,17 @@ scores are of predictions in 8 bits, ours are not.
 Expected score: not yet measured.
 """
 
-_base_ = ['./bae_nyuv2-normal.py']
+_base_ = ['../baselines/bae_nyuv2-normal-released.py']
+from mmdiff2in1.training.recipes import make_self_improving
 
-load = [dict(type='LoadImageFromFile'), dict(type='LoadDenseAnnotation', task=_base_.label_task)]
-squeeze = dict(type='DenseResize', scale=(512, 512), keep_ratio=False)
-pack = dict(type='PackDenseInputs')
-test_dataset = dict(pipeline=[load[0], squeeze, load[1], pack])
-
-data_preprocessor = dict(size=(512, 512))
-model = dict(
-    segmentor=dict(
-        data_preprocessor=dict(size=(512, 512)), backbone=dict(feature=dict(_delete_=True, preset='released'))
-    )
+make_self_improving(
+    _base_,
+    preset='released',
+    warmup=True,
+    diffusion=_base_.model.backbone.diffusion,
+    captions='data/nyuv2/captions.jsonl',
+    num_samples=795,
+    size=[512, 512],
 )
-train_dataloader = dict(batch_size=8, dataset=dict(dataset=dict(pipeline=[*load, squeeze, pack])))
-val_dataloader = dict(dataset=test_dataset)
-test_dataloader = dict(dataset=test_dataset)
-global_batch_size = 8
-train_cfg = dict(max_iters=9900, val_interval=990)
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=3.57e-4), clip_grad=None)
-param_scheduler = None
-custom_hooks = [
-    dict(type='ExactResumeHook'),
-    dict(type='SelfImprovingHook', alpha=0.998, samples_per_update=80),
-]
-default_hooks = dict(checkpoint=dict(interval=990))
-stages = dict(
-    warmup=dict(
-        train_cfg=dict(max_iters=4950, val_interval=990),
-        param_scheduler=None,
-        default_hooks=dict(checkpoint=dict(interval=990)),
-    ),
-    synthesis=dict(grid='released', num_samples=795, size=[512, 512], restore_size=False),
-)
+train_cfg = dict(max_iters=9900)
+stages = dict(synthesis=dict(batch_size=16, dtype='bfloat16'))

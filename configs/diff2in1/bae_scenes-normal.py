@@ -15,36 +15,17 @@ _base_ = [
     '../_base_/schedules/self_improving_small.py',
     '../_base_/default_runtime.py',
 ]
+from mmdiff2in1.training.recipes import make_self_improving
 
-model = dict(
-    _delete_=True,
-    type='SelfImprovingSegmentor',
-    segmentor=_base_.model,
-    normalize_by='real',
-    synthetic_weight=0.3,
+make_self_improving(
+    _base_,
+    preset='careful',
+    label_rule=None,  # of what θ_C is sure is not known here
+    diffusion='builtin:scenes',
+    captions='data/scenes/train/captions.jsonl',
+    num_calls=20,
+    solver='dpm++',
+    samples_per_image=4,
+    size=64,
 )
-train_dataloader = dict(
-    batch_sampler=dict(type='MixedBatchSampler'),
-    dataset=dict(
-        _delete_=True,
-        type='SyntheticSampleDataset',
-        dataset=_base_.train_dataloader.dataset,
-        store=None,  # set by the stage chain: <work_dir>/synthetic
-        mix=dict(added=12),
-    ),
-)
-stages = dict(
-    synthesis=dict(
-        diffusion='builtin:scenes',
-        captions='data/scenes/train/captions.jsonl',
-        T=600,
-        num_calls=20,
-        grid='even',
-        solver='dpm++',
-        guidance_scale=1.0,
-        samples_per_image=4,
-        size=64,
-        batch_size=20,
-        seed=0,
-    ),
-)
+stages = dict(synthesis=dict(batch_size=20))

@@ -13,53 +13,24 @@ Expected score: not yet measured.
 """
 
 _base_ = ['../baselines/idisc_nyuv2-normal-sd.py']
+from mmdiff2in1.training.recipes import make_self_improving
 
-model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='SyntheticSampleDataset',
-        dataset=_base_.train_dataloader.dataset,
-        store=None,  # set by the stage chain: <work_dir>/synthetic
-        mix='uniform',
-    ),
+make_self_improving(
+    _base_,
+    preset='paper',
+    warmup=True,
+    diffusion=_base_.model.backbone.diffusion,
+    captions='data/nyuv2/captions.jsonl',
+    num_samples=500,
+    # 480 is no multiple of 64: created at 512 × 640, then brought back to the size of its source.
+    size=480,
+    restore_size=True,
 )
 global_batch_size = 4
 train_cfg = dict(max_iters=7540, val_interval=1885)
-val_cfg = dict(_delete_=True, type='SelfImprovingValLoop')
-test_cfg = dict(_delete_=True, type='SelfImprovingTestLoop', exploiter=True)
-optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor', base_constructor='GroupedOptimWrapperConstructor')
-param_scheduler = [
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.1, begin=2261, end=7539, by_epoch=False),
-    dict(type='CosineAnnealingMomentum', eta_min=0.85, begin=0, end=2261, by_epoch=False),
-    dict(type='CosineAnnealingMomentum', eta_min=0.95, begin=2261, end=7539, by_epoch=False),
-]
-custom_hooks = [
-    dict(type='ExactResumeHook'),
-    dict(type='SelfImprovingHook', alpha=0.998, samples_per_update=40),
+param_scheduler = [  # the base's cycle, over other steps
+    dict(each, begin=begin, end=end)
+    for each, (begin, end) in zip(_base_.param_scheduler, [(2261, 7539), (0, 2261), (2261, 7539)], strict=True)
 ]
 default_hooks = dict(checkpoint=dict(interval=1885))
-stages = dict(
-    warmup=dict(
-        global_batch_size=16,
-        train_cfg=_base_.train_cfg,
-        param_scheduler=_base_.param_scheduler,
-        default_hooks=_base_.default_hooks,
-    ),
-    synthesis=dict(
-        diffusion=_base_.model.backbone.diffusion,
-        captions='data/nyuv2/captions.jsonl',
-        T=600,
-        num_calls=50,
-        grid='even',
-        solver='ddim',
-        guidance_scale=1.0,
-        num_samples=500,
-        # 480 is no multiple of 64: created at 512 × 640, then brought back to the size of its source.
-        size=480,
-        restore_size=True,
-        batch_size=16,
-        dtype='bfloat16',
-        seed=0,
-    ),
-)
+stages = dict(warmup=dict(global_batch_size=16), synthesis=dict(batch_size=16, dtype='bfloat16'))

@@ -14,58 +14,23 @@ Expected score: not yet measured.
 """
 
 _base_ = ['../baselines/segformer_ade20k.py']
+from mmdiff2in1.training.recipes import make_self_improving
 
-segmentor = _base_.model
-segmentor.backbone.init_cfg = None  # load_from brings all weights
+make_self_improving(
+    _base_,
+    alpha=0.998,
+    diffusion='{{$SD_WEIGHTS:weights/stable-diffusion-v1-5}}',
+    captions='data/ade/ADEChallengeData2016/captions.jsonl',
+    samples_per_image=1,
+    size=512,
+)
 load_from = 'work_dirs/segformer_ade20k/iter_160000.pth'
 work_dir = 'work_dirs/segformer_ade20k-diff2in1'
-model = dict(
-    _delete_=True,
-    type='SelfImprovingSegmentor',
-    segmentor=segmentor,
-    normalize_by='real',
-    synthetic_weight=0.3,
-    min_confidence=0.9,
-)
-train_dataloader = dict(
-    batch_sampler=dict(type='MixedBatchSampler'),
-    dataset=dict(
-        _delete_=True,
-        type='SyntheticSampleDataset',
-        dataset=_base_.train_dataloader.dataset,
-        store=None,  # set by the stage chain: <work_dir>/synthetic
-        mix=dict(added=16),
-    ),
-)
+model = dict(segmentor=dict(backbone=dict(init_cfg=None)))  # load_from brings all weights
 train_cfg = dict(max_iters=40000, val_interval=8000)
-val_cfg = dict(_delete_=True, type='SelfImprovingValLoop')
-test_cfg = dict(_delete_=True, type='SelfImprovingTestLoop', exploiter=True)
-optim_wrapper = dict(
-    constructor='ExploiterOptimWrapperConstructor',
-    base_constructor='GroupedOptimWrapperConstructor',
-    optimizer=dict(lr=6e-6),
-)
+optim_wrapper = dict(optimizer=dict(lr=6e-6))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=500),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=500, end=40000),
 ]
-custom_hooks = [
-    dict(type='ExactResumeHook'),
-    dict(type='SelfImprovingHook', alpha=0.998, samples_per_update=40),
-]
-stages = dict(
-    synthesis=dict(
-        diffusion='{{$SD_WEIGHTS:weights/stable-diffusion-v1-5}}',
-        captions='data/ade/ADEChallengeData2016/captions.jsonl',
-        T=600,
-        num_calls=50,
-        grid='even',
-        solver='ddim',
-        guidance_scale=1.0,
-        samples_per_image=1,
-        size=512,
-        batch_size=16,
-        dtype='bfloat16',
-        seed=0,
-    ),
-)
+stages = dict(synthesis=dict(batch_size=16, dtype='bfloat16'))

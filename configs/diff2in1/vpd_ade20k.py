@@ -24,39 +24,15 @@ Expected score: not yet measured. The paper reports about 0.5 points of mIoU ove
 """
 
 _base_ = ['../baselines/vpd_ade20k.py']
+from mmdiff2in1.training.recipes import make_self_improving
 
-model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='SyntheticSampleDataset',
-        dataset=_base_.train_dataloader.dataset,
-        store=None,  # set by the stage chain: <work_dir>/synthetic
-        mix='uniform',
-    ),
+make_self_improving(
+    _base_,
+    preset='paper',
+    diffusion=_base_.model.backbone.diffusion,
+    captions='data/ade/ADEChallengeData2016/captions.jsonl',
+    samples_per_image=1,
+    size=512,
 )
 global_batch_size = 4
-val_cfg = dict(_delete_=True, type='SelfImprovingValLoop')
-test_cfg = dict(_delete_=True, type='SelfImprovingTestLoop', exploiter=True)
-optim_wrapper = dict(constructor='ExploiterOptimWrapperConstructor', base_constructor='GroupedOptimWrapperConstructor')
-custom_hooks = [
-    dict(type='ExactResumeHook'),
-    dict(type='SelfImprovingHook', alpha=0.998, samples_per_update=40),
-]
-stages = dict(
-    warmup=dict(global_batch_size=16),
-    synthesis=dict(
-        diffusion=_base_.model.backbone.diffusion,
-        captions='data/ade/ADEChallengeData2016/captions.jsonl',
-        T=600,
-        num_calls=50,
-        grid='even',
-        solver='ddim',
-        guidance_scale=1.0,
-        samples_per_image=1,
-        size=512,
-        batch_size=16,
-        dtype='bfloat16',
-        seed=0,
-    ),
-)
+stages = dict(warmup=dict(global_batch_size=16), synthesis=dict(batch_size=16, dtype='bfloat16'))

@@ -14,64 +14,21 @@ grey texture), test on ``val``: θ_C 21.77, θ_E 22.01 mIoU; the baseline 21.74 
 """
 
 _base_ = [
-    '../_base_/models/vpd_scenes.py',
+    '../_base_/models/vpd_camvid.py',
     '../_base_/datasets/camvid.py',
-    '../_base_/schedules/self_improving_small.py',
+    '../_base_/schedules/self_improving_camvid.py',
     '../_base_/default_runtime.py',
 ]
+from mmdiff2in1.training.recipes import make_self_improving
 
-diffusion = 'work_dirs/camvid_diffusion'
-
-segmentor = _base_.model
-segmentor.data_preprocessor.update(seg_pad_val=11, size=(96, 128), test_cfg=dict(size_divisor=1))
-# Trained without captions: only the empty prompt means anything to it.
-segmentor.backbone.update(
-    diffusion=diffusion,
-    classes=None,
-    feature=dict(preset='vpd', prompt='empty', map_levels=(), latent_scale=True, timestep=50),
+make_self_improving(
+    _base_,
+    preset='careful',
+    diffusion=_base_.model.backbone.diffusion,
+    caption_fallback='',
+    num_calls=20,
+    solver='dpm++',
+    samples_per_image=1,
+    size=96,
 )
-segmentor.neck.in_channels = [32, 64, 96, 128]
-segmentor.decode_head.head.update(num_classes=11, ignore_index=11)
-
-model = dict(
-    _delete_=True,
-    type='SelfImprovingSegmentor',
-    segmentor=segmentor,
-    normalize_by='real',
-    synthetic_weight=0.3,
-    min_confidence=0.9,
-)
-train_dataloader = dict(
-    batch_sampler=dict(type='MixedBatchSampler'),
-    dataset=dict(
-        _delete_=True,
-        type='SyntheticSampleDataset',
-        dataset=_base_.train_dataloader.dataset,
-        store=None,  # set by the stage chain: <work_dir>/synthetic
-        mix=dict(added=8),
-    ),
-)
-train_cfg = dict(max_iters=150, val_interval=150)
-param_scheduler = [dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=False, end=150)]
-stages = dict(
-    warmup=dict(
-        train_cfg=dict(max_iters=250, val_interval=250),
-        param_scheduler=[
-            dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=25),
-            dict(type='CosineAnnealingLR', eta_min_ratio=0.2, by_epoch=False, begin=25, end=250),
-        ],
-    ),
-    synthesis=dict(
-        diffusion=diffusion,
-        caption_fallback='',
-        T=600,
-        num_calls=20,
-        grid='even',
-        solver='dpm++',
-        guidance_scale=1.0,
-        samples_per_image=1,
-        size=96,
-        batch_size=10,
-        seed=0,
-    ),
-)
+stages = dict(synthesis=dict(batch_size=10))

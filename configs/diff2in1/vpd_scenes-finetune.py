@@ -12,27 +12,16 @@ denoising loss 58.45 ± 0.61 (``python projects/evidence/denoising.py``). The ch
 
 _base_ = ['./vpd_scenes.py']
 
-captions = 'data/scenes/train/captions.jsonl'
 meta_keys = ('img_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip', 'flip_direction', 'caption')
-pipeline = _base_.train_dataloader.dataset.dataset.pipeline
+pipeline = [
+    *_base_.train_dataloader.dataset.dataset.pipeline[:-1],
+    dict(type='LoadCaption', captions=_base_.stages.synthesis.captions),
+    dict(type='PackSegInputs', meta_keys=meta_keys),
+]
 model = dict(
-    segmentor=dict(
-        type='DenoisingEncoderDecoder',
-        denoising_weight=1.0,
-        backbone=dict(regime='finetune', bf16=False),
-    )
+    segmentor=dict(type='DenoisingEncoderDecoder', denoising_weight=1.0, backbone=dict(regime='finetune', bf16=False))
 )
-train_dataloader = dict(
-    dataset=dict(
-        dataset=dict(
-            pipeline=[
-                *pipeline[:-1],
-                dict(type='LoadCaption', captions=captions),
-                dict(type='PackSegInputs', meta_keys=meta_keys),
-            ]
-        )
-    )
-)
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
 optim_wrapper = dict(
     base_constructor='GroupedOptimWrapperConstructor', paramwise_cfg=dict(custom_keys={'unet': dict(lr_mult=0.1)})
 )

@@ -1,6 +1,6 @@
 """Reads every image and label of a config's data sets and collects what is wrong, what is missing, what is in there.
 
-K: classes. Single pairs, files and fields are judged in `dataset_checks`; here is what only a whole set shows.
+K: classes. Single pairs, files and fields are judged in the files beside; here is what only a whole set shows.
 """
 
 import os
@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mmdiff2in1.core.problem import Problem
+
 from .files import count_images, file_problems, listed_twice
+from .given_labels import label_problems
 from .known_sets import expected_count
 from .labels import LabelRules
-from .maps import judge_maps
-from .pair import PairFacts, inspect_pair, label_keys
-from .parts import DataPart, data_parts, head_settings, spread
-from .problem import Problem
+from .pair import PairFacts, inspect_pair, judge_maps
+from .parts import DataPart, data_parts, spread
 from .report import DatasetReport, PartReport
-from .settings import setting_problems
+from .settings import class_head, setting_problems
 
 # So large a share of equal images is no accident of a public set, which may hold a few.
 LEAK = 0.01
@@ -40,7 +41,7 @@ def check_datasets(
     Returns:
         The report, and the sets that were looked at, for pictures of them.
     """
-    head, parts = head_settings(cfg), data_parts(cfg)
+    head, parts = class_head(cfg), data_parts(cfg)
     reports, digests = [], []
     for part in parts:
         report = PartReport(part.name, str(getattr(part.cfg['type'], '__name__', part.cfg['type'])))
@@ -55,32 +56,31 @@ def check_datasets(
             for other, theirs in zip(parts, digests, strict=True):
                 if other.loader == 'train':
                     report.problems += _leaks(seen, theirs, other.name)
-    return DatasetReport(reports, setting_problems(cfg, parts)), parts
+    return DatasetReport(reports, [*setting_problems(cfg, parts), *label_problems(parts)]), parts
 
 
 def _walk(
     part: DataPart, report: PartReport, num_classes: int | None, limit: int | None, workers: int | None, progress: bool
 ) -> dict[str, list[str]]:
     """Fills in the report of one set; returns pixel hash → image files."""
-    dataset = part.dataset
-    rules = LabelRules.of(dataset, num_classes)
+    dataset, tasks, rules = part.dataset, part.tasks, part.rules(num_classes)
     prefix = getattr(dataset, 'data_prefix', {})
     report.images, report.pairs = str(prefix.get('img_path', '')), len(dataset)
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     report.listed, report.on_disk = count_images(dataset)
     report.expected = expected_count(dataset, part.loader, report.on_disk) if prefix else None
     report.problems += [*_counts(report), *file_problems(dataset, infos), *listed_twice(dataset, infos)]
-    if not label_keys(infos[0]) and part.loader == 'train':
-        report.problems.append(_no_labels(report))
     chosen = [infos[index] for index in spread(len(infos), limit)]
     report.read = len(chosen)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         # Decoders release Python's lock: threads are as fast as processes here and start at once.
-        tasks = part.tasks
         walk = pool.map(lambda info: inspect_pair(info, rules, tasks), chosen)
         facts = list(tqdm(walk, part.name, len(chosen), unit='pair', disable=None if progress else True))
-    _summarise(report, facts, rules, dataset.metainfo.get('classes') or (), [info['img_path'] for info in chosen])
-    notes, problems = judge_maps(facts, chosen, prefix)
+    _summarise(report, facts, [info['img_path'] for info in chosen])
+    raw = sum((fact.raw for fact in facts if fact.raw is not None), np.zeros(256, np.int64))
+    if raw.sum():
+        report.problems += _class_shares(report, raw, rules)
+    notes, problems = judge_maps(facts, chosen, tasks, prefix)
     report.notes += notes
     report.problems += problems
     digests = defaultdict(list)
@@ -97,15 +97,8 @@ def _counts(report: PartReport) -> Iterable[Problem]:
         yield Problem('warning', 'count', report.images, f'{report.listed} images', f'{number} ({why})', step)
 
 
-def _no_labels(report: PartReport) -> Problem:
-    step = 'Name the label folder in data_prefix, e.g. seg_map_path'
-    return Problem('error', 'no-labels', report.images, 'a training set without labels', 'a label per image', step)
-
-
-def _summarise(
-    report: PartReport, facts: Sequence[PairFacts], rules: LabelRules, classes: Sequence[str], images: Sequence[str]
-) -> None:
-    """Sizes, colours, classes and the problems that only all files together show."""
+def _summarise(report: PartReport, facts: Sequence[PairFacts], images: Sequence[str]) -> None:
+    """Problems of the single pairs, sizes, colours, shares of known pixels."""
     report.problems += [problem for fact in facts for problem in fact.problems]
     sizes = sorted((fact.size for fact in facts if fact.size), key=lambda size: (size[0] * size[1], size))
     if sizes:
@@ -118,16 +111,13 @@ def _summarise(
         report.problems.append(Problem('warning', 'grey', grey[0], found, 'colour images', step))
     for key in sorted({key for fact in facts for key in fact.known}):
         report.known[key] = float(np.mean([fact.known[key] for fact in facts if key in fact.known]))
-    raw = sum((fact.raw for fact in facts if fact.raw is not None), np.zeros(256, np.int64))
-    if raw.sum():
-        report.problems += _class_shares(report, raw, rules, classes)
 
 
-def _class_shares(report: PartReport, raw: np.ndarray, rules: LabelRules, classes: Sequence[str]) -> Iterable[Problem]:
+def _class_shares(report: PartReport, raw: np.ndarray, rules: LabelRules) -> Iterable[Problem]:
     """Shares of the classes over all labels; raw: (256,) pixels per raw value."""
     pixels = np.bincount(rules.trained, raw, minlength=256) / raw.sum()
     K = rules.num_classes or int(np.flatnonzero(pixels).max()) + 1
-    names = [*classes, *(f'class {index}' for index in range(len(classes), K))][:K]
+    names = [*rules.classes, *(f'class {index}' for index in range(len(rules.classes), K))][:K]
     report.ignored = float(pixels[rules.ignore_index]) if rules.ignore_index >= K else 0.0
     report.shares = {name: float(share) for name, share in zip(names, pixels, strict=False) if share > 0}
     report.absent = [name for name in names if name not in report.shares]

@@ -1,24 +1,25 @@
-"""Looks at a spread of image and label files before a long training starts; `dataset_report` looks at all of them."""
+"""Looks at a spread of image and label files before a long training starts; `check_datasets` looks at all of them."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmdiff2in1.tasks import DenseTask
+from mmdiff2in1.core.problem import Problem
 
+from .given_labels import label_problems
 from .labels import LabelRules
-from .maps import judge_maps
-from .pair import LABEL_KEY, TASKS, inspect_pair, label_keys
-from .parts import data_parts, head_settings, spread
-from .problem import Problem
+from .loading import LoadedLabel, holds_classes, label_keys, tasks_to_check
+from .pair import inspect_pair, judge_maps
+from .parts import data_parts, spread
+from .settings import class_head
 
 ALL_OF_IT = 'tools/check_dataset.py CONFIG looks at all files'
 
 
 def check_labels(
-    dataset, num_classes: int | None, name: str, most: int = 64, tasks: Mapping[str, DenseTask] = TASKS
+    dataset, num_classes: int | None, name: str, most: int = 64, loaded: Sequence[LoadedLabel] = ()
 ) -> int:
     """Reads up to ``most`` pairs, evenly spread over ``dataset``.
 
@@ -27,30 +28,51 @@ def check_labels(
         num_classes: Of the decode head; None: it has none, or nobody knows.
         name: What the errors call it.
         most: Pairs read; all files of a large set are not.
-        tasks: Label key → what belongs into depth and normal files.
+        loaded: Labels that the training loads: only these are read; none: all that there are.
 
     Returns:
-        Pairs read.
+        Pairs read; images without a label are not.
 
     Raises:
-        ValueError: A file that is missing or cannot be read, a label of another size than its image, or label values
-            that are neither a class nor the ignore index, or no depth or normals; with the file, what was found and
-            what was expected. Maps that fit another frame or unit better are a warning in the log.
+        ValueError: A file that is missing or cannot be read, a label of another size than its image, or values that
+            its task does not have; with the file, what was found and what was expected. What only looks wrong, as
+            maps that fit another frame or unit better do, is a warning in the log.
     """
-    indices = spread(len(dataset), most)
-    rules = LabelRules.of(dataset, num_classes)
-    infos = [dataset.get_data_info(index) for index in indices]
-    facts = []
-    for info in infos:
-        if not label_keys(info):
-            return 0
-        facts.append(inspect_pair(info, rules, tasks))
-        _refuse(facts[-1].problems, name)
-    _, problems = judge_maps(facts, infos, getattr(dataset, 'data_prefix', {}))
+    tasks = tasks_to_check(loaded)
+    rules = LabelRules.of(dataset, num_classes) if holds_classes(loaded) else None
+    read = {label.key for label in loaded}
+    facts, infos = [], []
+    for index in spread(len(dataset), most):
+        info = dataset.get_data_info(index)
+        info = {key: value for key, value in info.items() if not read or key in read or key not in label_keys(info)}
+        if label_keys(info):
+            infos.append(info)
+            facts.append(inspect_pair(info, rules, tasks))
+            _refuse(facts[-1].problems, name)
+    _, problems = judge_maps(facts, infos, tasks, getattr(dataset, 'data_prefix', {}))
     _refuse(problems, name)
-    for problem in problems:
-        print_log(f'{name}: {problem} ({ALL_OF_IT})', 'current', logging.WARNING)
-    return len(indices)
+    _warn(problems, name)
+    return len(facts)
+
+
+def check_data(cfg: Config) -> None:
+    """:func:`check_labels` for the sets of a config, and whether they give what their pipelines load.
+
+    Raises:
+        FileNotFoundError: A folder or split file is not there, or a set is empty; with the command that makes it.
+        ValueError: A set cannot be listed, no set gives the labels of a task, or see :func:`check_labels`.
+    """
+    parts, num_classes = data_parts(cfg), class_head(cfg).get('num_classes')
+    for part in parts:
+        if part.problems:
+            missing = part.problems[0].check.startswith('missing')
+            raise (FileNotFoundError if missing else ValueError)(f'{part.name}: {part.problems[0]}')
+    problems = label_problems(parts)
+    _refuse(problems, 'labels')
+    _warn(problems, 'labels')
+    for part in parts:
+        if hasattr(part.dataset, 'ignore_index'):
+            check_labels(part.dataset, num_classes, part.name, loaded=part.loaded)
 
 
 def _refuse(problems: Iterable[Problem], name: str) -> None:
@@ -59,18 +81,6 @@ def _refuse(problems: Iterable[Problem], name: str) -> None:
         raise ValueError(f'{name}: {errors[0]} ({ALL_OF_IT})')
 
 
-def check_data(cfg: Config) -> None:
-    """:func:`check_labels` for the sets of a config: one with a ``SelfImprovingSegmentor``, or mmseg's own.
-
-    Raises:
-        FileNotFoundError: A folder or split file is not there, or a set is empty; with the command that makes it.
-        ValueError: A set cannot be listed, or see :func:`check_labels`.
-    """
-    num_classes = head_settings(cfg).get('num_classes')
-    for part in data_parts(cfg):
-        if part.problems:
-            missing = part.problems[0].check.startswith('missing')
-            raise (FileNotFoundError if missing else ValueError)(f'{part.name}: {part.problems[0]}')
-        labels = label_keys(part.dataset.get_data_info(0)) if hasattr(part.dataset, 'ignore_index') else []
-        if labels and (num_classes is not None or labels[0] != LABEL_KEY):
-            check_labels(part.dataset, num_classes, part.name, tasks=part.tasks)
+def _warn(problems: Iterable[Problem], name: str) -> None:
+    for problem in problems:
+        print_log(f'{name}: {problem} ({ALL_OF_IT})', 'current', logging.WARNING)

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmdiff2in1.core.images import IMAGE_SUFFIXES
-
-from .problem import Problem
+from mmdiff2in1.core.problem import Problem
 
 
 def count_images(dataset) -> tuple[int, int]:

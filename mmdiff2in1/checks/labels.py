@@ -10,7 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
-from .problem import Problem
+from mmdiff2in1.core.problem import Problem
+
+DARK = (60, 60, 60)
+UNKNOWN = (255, 0, 255)  # of values that no class has
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,23 @@ class LabelRules:
     reduce_zero_label: bool = False
     label_map: Mapping[int, int] | None = None
     palette: tuple[tuple[int, ...], ...] = ()
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, dataset, num_classes: int | None) -> 'LabelRules':
-        """Those of an mmseg dataset; without `num_classes` its class names count."""
+        """Those of an mmseg dataset; without `num_classes` its class names count.
+
+        What mmseg calls one class is a foreground, 1, on a background, 0: two values.
+        """
         metainfo = dataset.metainfo
+        K = num_classes or len(metainfo.get('classes') or ())
         return cls(
-            num_classes or len(metainfo.get('classes') or ()) or None,
+            max(K, 2) if K else None,
             getattr(dataset, 'ignore_index', 255),
             bool(getattr(dataset, 'reduce_zero_label', False)),
             getattr(dataset, 'label_map', None),
             tuple(tuple(colour) for colour in metainfo.get('palette') or ()),
+            tuple(metainfo.get('classes') or ()),
         )
 
     @cached_property
@@ -53,6 +62,38 @@ class LabelRules:
         if self.num_classes is None:
             return np.ones(256, bool)
         return (self.trained < self.num_classes) | (self.trained == self.ignore_index)
+
+    # Drawn as a `DenseTask` is, values that are no class as well.
+
+    def decode(self, raw: np.ndarray) -> np.ndarray:
+        """The trained values (H, W) of a label file.
+
+        Raises:
+            ValueError: It holds colours.
+        """
+        if raw.ndim != 2:
+            raise ValueError(f'found {raw.shape[2]} channels, expected one of class indices')
+        return self.trained[raw.astype(np.uint8)]
+
+    def known(self, array: np.ndarray) -> np.ndarray:
+        """Where trained values (H, W) are not ignored."""
+        return array != self.ignore_index
+
+    def colours(self, array: np.ndarray) -> np.ndarray:
+        """The palette's, (H, W, 3); values without one stand out."""
+        table = np.full((256, 3), UNKNOWN, np.uint8)
+        table[: len(self.palette)] = self.palette or table[:0]
+        return table[array]
+
+    def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
+        """Number, name and share of each value that occurs, the most frequent first."""
+        counts, lines = np.bincount(array.ravel(), minlength=256), []
+        for value in np.argsort(-counts, kind='stable')[: np.count_nonzero(counts)].tolist():
+            ignored = value == self.ignore_index
+            named = self.classes[value] if value < len(self.classes) else 'no such class'
+            colour = DARK if ignored else tuple(self.colours(np.array(value)).tolist())
+            lines.append((f'{value} {"ignored" if ignored else named} {counts[value] / array.size:.1%}', colour))
+        return lines
 
 
 def class_pixels(path: str, label: np.ndarray, rules: LabelRules, problems: list[Problem]) -> np.ndarray | None:

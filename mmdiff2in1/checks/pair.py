@@ -1,24 +1,20 @@
 """One image and its label files: reads them as a training will, and says what is wrong with them. H, W: image size."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 from mmdiff2in1.core.label_files import read_map, where_known
-from mmdiff2in1.tasks import DenseTask, Depth, SurfaceNormal
+from mmdiff2in1.core.problem import Problem
+from mmdiff2in1.tasks import DenseTask
 
-from .depth import DepthFacts, depth_bits_problem, depth_facts
 from .labels import LabelRules, class_pixels
-from .normals import NormalFacts, normal_facts
-from .problem import Problem
+from .loading import LABEL_KEY, label_keys
 
-LABEL_KEY = 'seg_map_path'
-# Other label files that a sample may name, and who knows what belongs into them.
-TASKS: dict[str, DenseTask] = {'depth_map_path': Depth(), 'normal_map_path': SurfaceNormal()}
 SMALLEST = 32  # pixels; a shorter side is called tiny
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -28,8 +24,8 @@ class PairFacts:
     """What was seen of one pair; of a file that cannot be read, the defaults.
 
     `size`: (H, W) of the image as it is trained on. `digest`: hash of its pixels. `raw`: (256,) pixels per raw value of
-    the class label. `known`: for each other label key the share of pixels that hold a value; `dense`: what only many
-    maps together tell about these labels.
+    the class label. `known`: by the other tasks' names the share of pixels that hold a value; `maps`: what only many
+    maps of the task together tell, see `DenseTask.inspect`.
     """
 
     size: tuple[int, int] | None = None
@@ -37,37 +33,60 @@ class PairFacts:
     grey: bool = False
     raw: np.ndarray | None = None
     known: dict[str, float] = field(default_factory=dict)
-    dense: dict[str, NormalFacts | DepthFacts] = field(default_factory=dict)
+    maps: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
-def inspect_pair(info: Mapping, rules: LabelRules, tasks: Mapping[str, DenseTask] = TASKS) -> PairFacts:
+def inspect_pair(info: Mapping, rules: LabelRules | None, tasks: Mapping[str, DenseTask]) -> PairFacts:
     """Reads the image and all label files of a sample, each to its last byte.
 
     Args:
         info: What `get_data_info` of the dataset gives.
-        rules: For the class label.
-        tasks: Label key → what belongs into the other label files.
+        rules: For the class label; None: it holds none of mmseg's.
+        tasks: Name → what belongs into the label files under its `path_key`.
     """
     facts = PairFacts()
     image = _image(info['img_path'], facts)
     for key in label_keys(info):
-        path = info[key]
-        label = _decoded(path, key, facts)
-        if label is None:
-            continue
-        if image is not None and label.shape[:2] != facts.size:
-            facts.problems.append(_other_size(path, label, info['img_path'], image, facts.size))
-        if key == LABEL_KEY:
-            facts.raw = class_pixels(path, label, rules, facts.problems)
-        elif key in tasks:
-            _dense_values(info, key, label, tasks[key], facts)
+        if key == LABEL_KEY and rules is not None:
+            label = _label(info, key, image, facts, as_classes=True)
+            facts.raw = None if label is None else class_pixels(info[key], label, rules, facts.problems)
+        read_by = [name for name, task in tasks.items() if task.path_key == key]
+        if read_by or key != LABEL_KEY:
+            label = _label(info, key, image, facts)
+            for name in read_by if label is not None else []:
+                _values(info, label, name, tasks[name], facts)
+    facts.problems = list(dict.fromkeys(facts.problems))  # a file may be read as two things
     return facts
 
 
-def label_keys(info: Mapping) -> list[str]:
-    """Keys of the label files that a sample has."""
-    return [key for key in info if key.endswith('_map_path') and info[key] is not None]
+def judge_maps(
+    facts: Sequence[PairFacts], infos: Sequence[Mapping], tasks: Mapping[str, DenseTask], prefix: Mapping
+) -> tuple[list[str], list[Problem]]:
+    """What the maps of a set show together: notes for the report, and problems.
+
+    Args:
+        facts: Of the pairs that were read.
+        infos: Their data infos.
+        tasks: As for `inspect_pair`.
+        prefix: `data_prefix` of the set.
+    """
+    notes, problems = [], []
+    for name in dict.fromkeys(name for fact in facts for name in fact.known):
+        key = tasks[name].path_key
+        where = str(prefix.get(key) or key)
+        shares = [fact.known[name] for fact in facts if name in fact.known]
+        if not any(shares):
+            found = f'no value in any of the {len(shares)} maps read'
+            step = 'Nothing can be learnt or scored: look at the files, and at what stands for unknown in them'
+            problems.append(Problem('error', 'all-ignored', where, found, 'maps that hold something', step))
+            continue
+        seen = [(fact.maps[name], info) for fact, info in zip(facts, infos, strict=True) if name in fact.maps]
+        if seen:
+            more_notes, more_problems = tasks[name].judge([fact for fact, _ in seen], seen[0][1], where)
+            notes += more_notes
+            problems += more_problems
+    return notes, problems
 
 
 def read_image(path: str) -> Image.Image:
@@ -79,8 +98,12 @@ def read_image(path: str) -> Image.Image:
     return ImageOps.exif_transpose(_opened(path))
 
 
-def read_label(path: str, key: str = LABEL_KEY) -> np.ndarray:
-    """A label file unchanged: (H, W) or (H, W, channels) in RGB order; a palette image gives its indices.
+def read_label(path: str, as_classes: bool = False) -> np.ndarray:
+    """A label file unchanged: (H, W) or (H, W, channels) in RGB order.
+
+    Args:
+        path: An image, or a `.npy` file.
+        as_classes: As mmseg's loader of classes reads it: a palette image gives its indices.
 
     Raises:
         ValueError: Not a whole image file, or not a whole `.npy` file.
@@ -90,11 +113,8 @@ def read_label(path: str, key: str = LABEL_KEY) -> np.ndarray:
             return np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise ValueError(f'{path}: expected a whole .npy file, found: {error}') from error
-    label = np.asarray(_opened(path))
-    if key in TASKS:  # Pillow would cut 16-bit colour down to 8
-        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        return cv2.cvtColor(label, cv2.COLOR_BGR2RGB) if label.ndim == 3 and label.shape[2] == 3 else label
-    return label
+    whole = _opened(path)
+    return np.asarray(whole) if as_classes else read_map(path)  # Pillow would cut 16-bit colour down to 8
 
 
 def _opened(path: str) -> Image.Image:
@@ -144,8 +164,15 @@ def _image(path: str, facts: PairFacts) -> Image.Image | None:
     return stored
 
 
-def _decoded(path: str, key: str, facts: PairFacts) -> np.ndarray | None:
-    return _guarded(lambda: read_label(path, key), path, 'label', facts.problems)
+def _label(
+    info: Mapping, key: str, image: Image.Image | None, facts: PairFacts, as_classes: bool = False
+) -> np.ndarray | None:
+    """Content of a label file, whose size is compared with that of its image."""
+    path = info[key]
+    label = _guarded(lambda: read_label(path, as_classes), path, 'label', facts.problems)
+    if label is not None and image is not None and label.shape[:2] != facts.size:
+        facts.problems.append(_other_size(path, label, info['img_path'], image, facts.size))
+    return label
 
 
 def _other_size(path: str, label: np.ndarray, image_path: str, stored: Image.Image, size: tuple[int, int]) -> Problem:
@@ -157,37 +184,30 @@ def _other_size(path: str, label: np.ndarray, image_path: str, stored: Image.Ima
     return Problem('error', 'size', path, found, expected, step)
 
 
-def _dense_values(info: Mapping, key: str, label: np.ndarray, task: DenseTask, facts: PairFacts) -> None:
-    path = info[key]
-    problem = depth_bits_problem(path, label) if isinstance(task, Depth) else None
-    if problem is not None:
-        facts.problems.append(problem)
-        return
+def _values(info: Mapping, raw: np.ndarray, name: str, task: DenseTask, facts: PairFacts) -> None:
+    """What a task says about a label file."""
+    path, array, refusal = info[task.path_key], None, ''
     try:
         if info.get('valid_mask_path') is not None:
-            label = where_known(label, read_map(info['valid_mask_path']))
-        array = task.decode(label)
+            raw = where_known(raw, read_map(info['valid_mask_path']))
+        array = task.decode(raw)
     except (ValueError, FileNotFoundError) as error:
+        refusal = str(error)
+    problems = task.file_problems(path, raw, array)
+    if refusal and not problems:
         step = 'Convert the file, or leave its key out of data_prefix'
-        facts.problems.append(Problem('error', 'label-values', path, str(error), f'a {task.name} map', step))
+        problems = [Problem('error', 'label-values', path, refusal, f'a {task.name} map', step)]
+    facts.problems += problems
+    if refusal:
         return
-    facts.known[key] = float((array != 0).reshape(*array.shape[:2], -1).any(-1).mean())
-    if not facts.known[key]:
+    facts.known[name] = float(task.known(array).mean())
+    if not facts.known[name]:
         step, expected = 'Nothing can be learnt from it: leave the pair out', 'at least one pixel with a value'
         facts.problems.append(Problem('warning', 'all-ignored', path, 'only invalid pixels', expected, step))
         return
-    found: NormalFacts | DepthFacts | None = None
-    if isinstance(task, SurfaceNormal):
-        lost = int((label.any(-1) & ~array.any(-1)).sum())
-        if lost:
-            step = 'They count as not known. Fine for a few; if they lie together, the set may mark unknown pixels so'
-            count = f'{lost} vectors whose length is not 1'
-            facts.problems.append(Problem('warning', 'vector-length', path, count, 'unit vectors, or black', step))
-        found = normal_facts(array, info.get('label_axes'), 8 * label.dtype.itemsize)
-    elif isinstance(task, Depth):
-        found = depth_facts(label, array)
+    found = task.inspect(raw, array, info)
     if found is not None:
-        facts.dense[key] = found
+        facts.maps[name] = found
 
 
 def _size(shape: tuple[int, ...]) -> str:

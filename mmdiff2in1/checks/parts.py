@@ -3,17 +3,19 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmseg.registry import DATASETS, TASK_UTILS
+from mmseg.registry import DATASETS
 
+from mmdiff2in1.core.problem import Problem
 from mmdiff2in1.tasks import DenseTask
 
 from .known_sets import known_set
-from .pair import TASKS
-from .problem import Problem
+from .labels import LabelRules
+from .loading import LoadedLabel, holds_classes, loaded_labels, tasks_to_check
 
 LOADERS = ('train', 'val', 'test')
 
@@ -30,16 +32,19 @@ class DataPart:
     problems: list[Problem] = field(default_factory=list)
     shared_by: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
+    def loaded(self) -> list[LoadedLabel]:
+        """The labels that its pipeline loads; empty where nobody knows."""
+        return loaded_labels(self.cfg.get('pipeline'))
+
+    @cached_property
     def tasks(self) -> dict[str, DenseTask]:
-        """Label key → what belongs into those files: as the pipeline loads them, else with the usual settings."""
-        tasks = dict(TASKS)
-        for transform in self.cfg.get('pipeline') or []:
-            kind = transform.get('type') if isinstance(transform, Mapping) else None
-            if str(getattr(kind, '__name__', kind)).endswith('LoadDenseAnnotation'):
-                task = TASK_UTILS.build(transform['task'])
-                tasks[task.path_key] = task
-        return tasks
+        """Name → what belongs into its label files, classes as mmseg loads them apart."""
+        return tasks_to_check(self.loaded)
+
+    def rules(self, num_classes: int | None) -> LabelRules | None:
+        """For the class labels as mmseg loads them; None: it loads none so."""
+        return LabelRules.of(self.dataset, num_classes) if holds_classes(self.loaded) else None
 
 
 def data_parts(cfg: Mapping) -> list[DataPart]:
@@ -62,14 +67,6 @@ def data_parts(cfg: Mapping) -> list[DataPart]:
     for part in parts:
         _list(part)
     return parts
-
-
-def head_settings(cfg: Mapping) -> Mapping:
-    """The decode head of a config's segmentor (the last of a cascade), without the wrapper; empty without a model."""
-    model = cfg.get('model') or {}
-    head = (model.get('segmentor') or model).get('decode_head') or {}
-    head = head[-1] if isinstance(head, list) else head
-    return head.get('head', head)
 
 
 def missing_places(dataset: BaseDataset) -> list[Problem]:

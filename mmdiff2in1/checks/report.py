@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
-from .problem import Problem
+from mmdiff2in1.core.problem import Problem
 
 
 @dataclass
@@ -14,8 +14,8 @@ class PartReport:
     `pairs`: samples of the data set. `read`: samples read, fewer under a limit. `listed`: images of the split file, or
     of the folder where there is none; `expected`: how many these should be and why, or None. `on_disk`: images in the
     folder. `smallest`, `largest`: (H, W) of the images with the fewest and most pixels. `shares`: class name → share of
-    those that occur. `known`: for each other label key the share of pixels that hold a value. `notes`: what else its
-    depth and normal maps show.
+    those that occur. `known`: of each other task the share of pixels that hold a value. `notes`: what else the maps of
+    these tasks show.
     """
 
     name: str
@@ -93,6 +93,6 @@ def _part_lines(part: PartReport) -> Iterable[str]:
             len(ranked) > 6
         )
         yield f'    rarest {ranked[-1][0]} {ranked[-1][1]:.2%}; ignored {part.ignored:.1%} of the pixels'
-    for key, share in part.known.items():
-        yield f'    {key}: {share:.1%} of the pixels hold a value'
+    for task, share in part.known.items():
+        yield f'    {task}: {share:.1%} of the pixels hold a value'
     yield from (f'    {note}' for note in part.notes)

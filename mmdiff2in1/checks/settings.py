@@ -5,28 +5,67 @@ K: classes.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .pair import LABEL_KEY
-from .parts import DataPart, head_settings
-from .problem import Problem
+from mmdiff2in1.core.problem import Problem
+from mmdiff2in1.tasks import SemanticSegmentation, TaskSet
+
+from .loading import LABEL_KEY
+from .parts import DataPart
+
+
+def class_head(cfg: Mapping) -> Mapping:
+    """Settings of the head that predicts classes, `num_classes` and `ignore_index` as far as they are set.
+
+    That is the segmentor's, or the last of a cascade, without wrappers; of a model with several tasks the one for
+    classes. Empty without a model, and where no classes are predicted.
+    """
+    model = cfg.get('model') or {}
+    segmentor = model.get('segmentor') or model
+    head = segmentor.get('decode_head') or {}
+    tasks = segmentor.get('task') or model.get('task')
+    return _class_head(head[-1] if isinstance(head, list) else head, TaskSet(tasks) if tasks else None)
 
 
 def setting_problems(cfg: Mapping, parts: Sequence[DataPart]) -> list[Problem]:
     """What does not agree, for the sets with class labels; a config without a model is checked as far as it goes."""
-    head = head_settings(cfg)
+    head = class_head(cfg)
     found = {}
     for part in parts:
         if part.dataset is None or LABEL_KEY not in getattr(part.dataset, 'data_prefix', {}):
+            continue
+        if part.loaded and not any(label.key == LABEL_KEY for label in part.loaded):
             continue
         for problem in (*_head(head, part), *_evaluator(cfg, part), *_reduction(part)):
             found[str(problem)] = problem
     return list(found.values())
 
 
+def _class_head(head: Mapping, tasks: TaskSet | None) -> Mapping:
+    if 'head' in head and 'task' not in head:
+        return _class_head(head['head'], tasks)
+    own = head.get('tasks') or head.get('task')
+    tasks = TaskSet(own) if own else tasks
+    if tasks is None:
+        return head
+    for name, task in tasks.items():
+        if isinstance(task, SemanticSegmentation) and task.field == SemanticSegmentation.field:
+            if 'heads' in head:
+                return _class_head(head['heads'].get(name) or {}, TaskSet({name: task}))
+            if len(tasks) == 1 and 'num_classes' in head:
+                return head
+            return dict(num_classes=task.num_classes, ignore_index=task.ignore_index)
+    return {}
+
+
 def _head(head: Mapping, part: DataPart) -> Iterable[Problem]:
     kind, K = part.cfg['type'], len(part.dataset.metainfo.get('classes') or ())
-    if K and head.get('num_classes') not in (None, K):
+    found = head.get('num_classes')
+    if K == found == 1:
+        step = "Name both in metainfo, e.g. classes=('background', 'pond')"
+        expected = 'two names, of background and foreground: mIoU over one name counts every pixel as right'
+        yield Problem('warning', 'num-classes', f'metainfo of {kind}', 'one class', expected, step)
+    elif K and found not in (None, K) and (found, K) != (1, 2):  # of mmseg's one class, labels hold 0 and 1
         step = f'Set decode_head.num_classes={K} (and the auxiliary heads)'
-        yield _error('num-classes', 'decode_head.num_classes', head['num_classes'], f'{K}, the classes of {kind}', step)
+        yield _error('num-classes', 'decode_head.num_classes', found, f'{K}, the classes of {kind}', step)
     ignored, theirs = head.get('ignore_index', 255), getattr(part.dataset, 'ignore_index', 255)
     if head and ignored != theirs:
         step = (
@@ -50,6 +89,10 @@ def _evaluator(cfg: Mapping, part: DataPart) -> Iterable[Problem]:
 
 def _reduction(part: DataPart) -> Iterable[Problem]:
     theirs = bool(getattr(part.dataset, 'reduce_zero_label', False))
+    if theirs and any(label.key == LABEL_KEY and label.task is not None for label in part.loaded):
+        step = "Load the classes with dict(type='LoadClassAnnotation'), which reduces them"
+        expected = 'False: LoadDenseAnnotation takes the numbers of the classes as the file has them'
+        yield _error('reduce-zero-label', f'reduce_zero_label of {part.cfg["type"]}', theirs, expected, step)
     for transform in part.cfg.get('pipeline') or []:
         asked = transform.get('reduce_zero_label') if isinstance(transform, Mapping) else None
         if asked is not None and bool(asked) != theirs:

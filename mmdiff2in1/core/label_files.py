@@ -36,8 +36,13 @@ def where_known(raw: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     if mask.shape[:2] != raw.shape[:2]:
         raise ValueError(f'found a mask of {mask.shape[:2]}, expected {raw.shape[:2]}, the size of its map')
-    known = mask.reshape(*mask.shape[:2], -1).any(-1)
+    known = is_known(mask)
     return np.where(known.reshape(*known.shape, *[1] * (raw.ndim - 2)), raw, raw.dtype.type(0))
+
+
+def is_known(mask: np.ndarray) -> np.ndarray:
+    """bool (H, W): where a mask (H, W) or (H, W, 3) is not 0."""
+    return np.asarray(mask.reshape(*mask.shape[:2], -1).any(-1))
 
 
 def write_png(file: Path, array: np.ndarray) -> None:

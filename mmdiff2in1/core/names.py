@@ -1,4 +1,4 @@
-"""Names of tensors in messages: the first few of them, and what kind of file they are of."""
+"""Names: those of tensors in messages, and that of a component in a config."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,3 +19,12 @@ def kind_of(names: Iterable[str], starts: Mapping[str, str]) -> str:
 def listed(kinds: Mapping[str, Sequence[str]]) -> str:
     """'missing 2: a, b; unexpected 1: c' of the kinds that have names."""
     return '; '.join(f'{kind} {len(names)}: {some(names)}' for kind, names in kinds.items() if names)
+
+
+def type_name(component: object) -> str:
+    """Name of the class that a config's component is of: its ``type`` with or without a scope, a class, or an object.
+
+    ``dict(type='mmseg.ValLoop')``, ``dict(type=ValLoop)`` and a built loop are all ``ValLoop``; without a type: ''.
+    """
+    kind = component.get('type', '') if isinstance(component, Mapping) else type(component)
+    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__

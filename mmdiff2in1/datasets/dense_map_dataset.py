@@ -1,4 +1,4 @@
-"""Images with depth or normal maps: paired by folder and name, or by the columns of a list file."""
+"""Images with label maps of any tasks: paired by folder and name, or by the columns of a list file."""
 
 import os.path as osp
 from collections.abc import Iterable, Sequence
@@ -28,10 +28,12 @@ class DenseMapDataset(BaseSegDataset):
     with the other prefix and suffix: `a/rgb_7.jpg` and `a/sync_depth_7.png`.
 
     A sample holds `img_path`, each map's path under its key, `seg_fields`, and as far as they are known
-    `valid_mask_path`, `label_axes`, `valid_box` and `category_id`.
+    `valid_mask_path`, `label_axes`, `valid_box` and `category_id`; with class maps (`seg_map_path`) what mmseg's loader
+    reads besides.
 
     Args:
-        data_prefix: Folders below `data_root`: `img_path`, and `normal_map_path` or `depth_map_path`, or both.
+        data_prefix: Folders below `data_root`: `img_path`, and the `path_key` of each task that the set has labels of:
+            `seg_map_path`, `depth_map_path`, `normal_map_path`, …
         name_prefixes: What the file names of images, and of maps, begin with.
         columns: What the columns of a list are, keys of `data_prefix`; None: not read.
         mask_suffix: In the place of `seg_map_suffix`, gives the file beside a map that is 0 where the map is not known;
@@ -165,7 +167,15 @@ class DenseMapDataset(BaseSegDataset):
                 )
 
     def _facts(self, img_path: str) -> dict:
+        # What mmseg's loader of class maps asks for.
+        classes = dict(reduce_zero_label=self.reduce_zero_label, label_map=self.label_map)
         facts = dict(
-            label_axes=self.label_axes, valid_box=self.valid_box, category_id=self.category_of(img_path), seg_fields=[]
+            **(classes if 'seg_map_path' in self.map_keys else {}),
+            label_axes=self.label_axes,
+            valid_box=self.valid_box,
+            category_id=self.category_of(img_path),
+            seg_fields=[],
         )
+        if 'seg_map_path' in self.map_keys:
+            facts |= dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
         return {key: value for key, value in facts.items() if value is not None}

@@ -121,10 +121,11 @@ class MixedStream(Sampler):
 
 @DATA_SAMPLERS.register_module()
 def MixedBatchSampler(sampler: Sampler, batch_size: int, drop_last: bool = True) -> BatchSampler:  # noqa: N802
-    """Batches as the `mix` of a `SyntheticSampleDataset` asks for: real samples first, then synthetic ones.
+    """Batches as the `mix` of a `SyntheticSampleDataset` asks for: of an exact one real samples first, then synthetic.
 
-    Returns torch's own `BatchSampler` over a `MixedStream`, of r + s samples per batch: mmengine's train loop
-    fast-forwards the `sampler.skip` of exactly that class and steps through every other, loading all that is skipped.
+    Returns torch's own `BatchSampler` over a `MixedStream`, of r + s samples per batch ('uniform': the sampler's own
+    order): of batch samplers, mmengine's train loop fast-forwards the `sampler.skip` of exactly that class. Through
+    every other it steps batch by batch, with worker processes also loading all that is skipped.
     `batch_size` is that of the dataloader: for `added` the real samples, for `ratio` and 'uniform' all of them.
     Without synthetic samples the batches are those of the wrapped dataset, whatever the mix.
 

@@ -4,24 +4,25 @@ import json
 import os.path as osp
 
 import numpy as np
-from mmengine import fileio
-from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from .dense_map_dataset import DenseMapDataset
 from .scenes import CLASSES, PALETTE, VERSION
+
+CURE = 'make the set with python tools/dataset_converters/make_scenes.py --out FOLDER'
 
 
 @DATASETS.register_module()
-class ScenesDataset(BaseSegDataset):
+class ScenesDataset(DenseMapDataset):
     """One part of the set that `tools/dataset_converters/make_scenes.py` writes.
 
     Args:
         num_labelled: Use only so many images of the part, drawn without replacement; None: all of them. A smaller
             draw with the same seed is contained in a larger one, so sizes can be compared.
         subset_seed: Seed of the draw.
-        data_prefix: Folders under `data_root`. Of `depth_map_path` and `normal_map_path`, each one that is given adds
-            the path of that label to every sample, under the same key.
-        **kwargs: See `BaseSegDataset`.
+        data_prefix: Folders under `data_root`: `img_path`, and of each kind of label that is wanted its folder, see
+            `DenseMapDataset`.
+        **kwargs: See `DenseMapDataset`.
 
     Raises:
         FileNotFoundError: No images, or images without a label file.
@@ -35,28 +36,18 @@ class ScenesDataset(BaseSegDataset):
         num_labelled: int | None = None,
         subset_seed: int = 0,
         data_prefix: dict[str, str] = dict(img_path='images', seg_map_path='semantic'),  # noqa: B006  copied by the base
-        img_suffix: str = '.png',
-        seg_map_suffix: str = '.png',
         **kwargs,
     ) -> None:
         self.num_labelled = num_labelled
         self.subset_seed = subset_seed
-        super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+        super().__init__(data_prefix=data_prefix, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Samples in order of their file names; see `BaseSegDataset`."""
-        images = self.data_prefix['img_path']
-        if not fileio.isdir(images, backend_args=self.backend_args):
-            raise FileNotFoundError(f'{images} is not there; make it with tools/dataset_converters/make_scenes.py')
-        samples = super().load_data_list()
-        if not samples:
-            raise FileNotFoundError(f'{images} holds no {self.img_suffix} images; make the set anew')
-        for key in ('depth_map_path', 'normal_map_path'):
-            if key in self.data_prefix:
-                for sample in samples:
-                    stem = osp.splitext(osp.relpath(sample['img_path'], images))[0]
-                    sample[key] = osp.join(self.data_prefix[key], stem + self.seg_map_suffix)
-        self._check_labels(samples)
+        """Samples in order of their file names; see `DenseMapDataset`."""
+        try:
+            samples = super().load_data_list()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{error}; {CURE}') from error
         self._check_version()
         return self._draw(samples)
 
@@ -67,26 +58,8 @@ class ScenesDataset(BaseSegDataset):
                 version = json.load(file).get('version', 0)
             if version < 2:
                 raise ValueError(
-                    f'{path}: found version {version}, whose normals have x to the right; expected version {VERSION}. '
-                    f'Make the set anew: python tools/dataset_converters/make_scenes.py --out FOLDER'
-                )
-
-    def _check_labels(self, samples: list[dict]) -> None:
-        for key in ('seg_map_path', 'depth_map_path', 'normal_map_path'):
-            if not self.data_prefix.get(key):
-                continue
-            folder = self.data_prefix[key]
-            there = set()
-            if fileio.isdir(folder, backend_args=self.backend_args):
-                names = fileio.list_dir_or_file(
-                    folder, list_dir=False, suffix=self.seg_map_suffix, recursive=True, backend_args=self.backend_args
-                )
-                there = {osp.join(folder, name) for name in names}
-            missing = [sample[key] for sample in samples if sample[key] not in there]
-            if missing:
-                raise FileNotFoundError(
-                    f'{len(missing)} of {len(samples)} images have no label, the first is {missing[0]}; make the set '
-                    f'anew, or leave {key} out of data_prefix (the part unlabelled has none)'
+                    f'{path}: found version {version}, whose normals have x to the right; expected version {VERSION}; '
+                    f'{CURE}'
                 )
 
     def _draw(self, samples: list[dict]) -> list[dict]:

@@ -4,11 +4,13 @@ N: images of the folder. A split file holds one name per line, without suffix, a
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.images import IMAGE_SUFFIXES
 from mmdiff2in1.core.randomness import derived_seed
 
 
@@ -36,6 +38,27 @@ def image_names(folder: str | Path, suffix: str) -> list[str]:
     files = (file.relative_to(folder) for file in folder.rglob(f'*{suffix}') if file.is_file())
     shown = (file for file in files if not any(part.startswith('.') for part in file.parts))
     return sorted(file.as_posix()[: -len(suffix)] for file in shown)
+
+
+def names_of_folder(folder: Path, suffix: str | None = None) -> tuple[list[str], str]:
+    """`image_names` of a folder, and the suffix; None: that of the images in it, which are then of one kind.
+
+    Raises:
+        ValueError: No folder, no images, or images of several kinds.
+    """
+    if not folder.is_dir():
+        raise ValueError(f'{folder}: found no such folder, expected the folder of the training images')
+    if suffix is None:
+        files = (file for file in folder.rglob('*') if file.is_file() and not file.name.startswith('.'))
+        found = Counter(file.suffix for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+        if len(found) != 1:
+            kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(found.items())) or 'no images'
+            raise ValueError(f"{folder}: found {kinds}, expected images of one kind; name the data set's with --suffix")
+        (suffix,) = found
+    names = image_names(folder, suffix)
+    if not names:
+        raise ValueError(f'{folder}: found no files that end in {suffix}; correct --suffix or the folder')
+    return names, suffix
 
 
 def draw_names(names: Iterable[str], count: int, seed: int) -> list[str]:

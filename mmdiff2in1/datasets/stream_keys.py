@@ -6,9 +6,11 @@ KINDS = ('real', 'synthetic')
 class StreamKey(int):
     """The index of a sample, usable wherever an int is, with its place in an infinite stream.
 
-    `kind` is 'real' or 'synthetic'; `position` counts the samples of that stream over all ranks from the start of the
-    training, so it is never used twice; `seed` is the seed of the order in which the stream was drawn. A real sample
-    has the same position whether or not synthetic ones are added: its augmentation does not change with the mix.
+    `kind` is 'real' or 'synthetic'; `position` counts the samples of the stream over all ranks from the start of the
+    training; `seed` is the seed of the order in which the stream was drawn. One walk uses a position once; a walk that
+    is begun anew repeats those from its start on, as a resumed training repeats what came after its checkpoint. In an
+    exact mix each kind is a stream of its own: a real sample has the same position whether or not synthetic ones are
+    added, and its augmentation does not change with the mix. In the mix 'uniform' both kinds are one stream.
 
     Raises ValueError for another kind or a negative position.
     """

@@ -4,7 +4,7 @@ R, S: numbers of real and synthetic samples. Indices 0 … R - 1 are the wrapped
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mmseg.registry import DATASETS, TASK_UTILS
 from torch.utils.data import Dataset
 
 from mmdiff2in1.core.randomness import derived_randomness
-from mmdiff2in1.datasets.transforms.missing_maps import OrBlank
+from mmdiff2in1.datasets.transforms.missing_maps import LoadClassAnnotation, OrBlank
 from mmdiff2in1.synthesis.store import SampleStore
 from mmdiff2in1.tasks import DenseTask
 
@@ -35,7 +35,8 @@ class _Sample:
     sample_id: str
     image: str
     image_sha256: str
-    labels: Mapping[str, str]
+    labels: str
+    files: dict[str, str]
     caption: str | None
     source: SourceImage
 
@@ -52,7 +53,7 @@ class SyntheticSampleDataset(Dataset):
     - `store`: folder of a `SampleStore`; None, or `num_samples=0`, gives the wrapped dataset bit for bit.
     - `num_samples` or `samples_per_image`: a seeded draw without replacement; neither: the whole store.
     - `labels`: 'none', it says nothing of any task and no label file is opened; 'stored', the store's own labels;
-      'source', those of the image it was made from, brought to its size.
+      'source', those of the image it was made from, brought to its size (a sample from pure noise has none).
     - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s) are exact per batch,
       have R samples, and need `batch_sampler=dict(type='MixedBatchSampler')`. See `BatchMix`.
     - `seed`: of the draw, and with the place of a `StreamKey` in its stream of the augmentation: a sample read by key
@@ -101,8 +102,6 @@ class SyntheticSampleDataset(Dataset):
         self.dataset.full_init()
         self._real_length = len(self.dataset)
         self._samples = [] if self.store is None else self._read_store()
-        leaves = {id(sample.source.dataset): sample.source.dataset for sample in self._samples}
-        self._pipelines = {key: _pipeline_of_created(leaf) for key, leaf in leaves.items()}
         self._fully_initialized = True
 
     @property
@@ -144,9 +143,9 @@ class SyntheticSampleDataset(Dataset):
         info['img_path'] = sample.image
         if sample.caption is not None:
             info['caption'] = sample.caption
-        if self.labels != 'source':
-            info.update({key: sample.labels.get(key) for key in info if key.endswith('_map_path')})
-        info['labels'] = self.labels
+        if sample.labels != 'source':
+            info |= dict.fromkeys(key for key in info if key.endswith('_map_path')) | sample.files
+        info['labels'] = sample.labels
         info['sample_idx'] = idx
         return info
 
@@ -184,12 +183,12 @@ class SyntheticSampleDataset(Dataset):
 
     def _run_pipeline(self, sample: _Sample, idx: int) -> dict | None:
         try:
-            return self._pipelines[id(sample.source.dataset)](self.get_data_info(idx))
+            return _pipeline_of_created(sample.source.dataset)(self.get_data_info(idx))
         except Exception as error:
             file = Path(sample.image)
             if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sample.image_sha256:
                 raise RuntimeError(f'{file} is missing or damaged; {CURE.format(self.store.folder)}') from error
-            error.add_note(f'while loading synthetic sample {sample.sample_id} ({file}), labels={self.labels!r}')
+            error.add_note(f'while loading synthetic sample {sample.sample_id} ({file}), labels={sample.labels!r}')
             raise
 
     def _absolute(self, idx: int) -> int:
@@ -207,18 +206,30 @@ class SyntheticSampleDataset(Dataset):
         if problems:
             found = f'{folder}: {len(problems)} of {len(records)} samples are damaged: {"; ".join(problems[:3])}'
             raise RuntimeError(f'{found}; {CURE.format(folder)}')
-        sources, path_keys = SourceIndex(self.dataset), _path_keys() if self.labels == 'stored' else {}
+        sources = SourceIndex(self.dataset)
         return [
             _Sample(
                 record['sample_id'],
                 str(self.store.image(record)),
                 record['image_sha256'],
-                {path_keys[task]: str(file) for task, file in self.store.labels(record).items() if task in path_keys},
+                'none' if self.labels == 'source' and record['source'] is None else self.labels,
+                self._files(record) if self.labels == 'stored' else {},
                 record.get('caption'),
                 sources.find(record, folder),
             )
             for record in records
         ]
+
+    def _files(self, record: dict) -> dict[str, str]:
+        """The stored labels of a sample by their keys in a data info."""
+        keys, files = _path_keys(), self.store.labels(record)
+        unknown = sorted(set(files) - set(keys))
+        if unknown:
+            raise ValueError(
+                f'sample {record["sample_id"]} of {self.store.folder} has a label of {unknown[0]!r}, which is no '
+                f'registered task; known: {", ".join(sorted(keys))}. Import its module (custom_imports)'
+            )
+        return {keys[task]: str(file) for task, file in files.items()}
 
 
 def _path_keys() -> dict[str, str]:
@@ -227,17 +238,19 @@ def _path_keys() -> dict[str, str]:
     return {task.name: task.path_key for task in tasks}
 
 
-def _pipeline_of_created(dataset: BaseDataset) -> Compose:
+def _pipeline_of_created(dataset: BaseDataset) -> Callable[[dict], dict | None]:
     """The pipeline of a data set for images without label files: its own steps, an `OrBlank` around mmseg's loaders."""
     ignored = 255 if getattr(dataset, 'reduce_zero_label', False) else getattr(dataset, 'ignore_index', 255)
 
     def step_for(step: Any) -> Any:
-        if isinstance(step, LoadAnnotations):
-            return OrBlank(step, 'seg_map_path', 'gt_seg_map', np.uint8(ignored))
+        if isinstance(step, LoadAnnotations) and not isinstance(step, LoadClassAnnotation):
+            return OrBlank(step, 'seg_map_path', 'gt_seg_map', np.uint8(ignored), as_stored=True)
         if isinstance(step, LoadDepthAnnotation):
             return OrBlank(step, 'depth_map_path', 'gt_depth_map', np.float32(0))
         return step
 
+    if not isinstance(dataset.pipeline, Compose):
+        return dataset.pipeline
     pipeline = Compose([])
     pipeline.transforms = [step_for(step) for step in dataset.pipeline.transforms]
     return pipeline

@@ -15,6 +15,8 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
+
 from .moving_average import alpha_for, move_creator
 
 SAMPLES = 'self_improving_n'
@@ -23,7 +25,7 @@ UPDATES = 'self_improving_updates'
 
 @HOOKS.register_module()
 class SelfImprovingHook(Hook):
-    """Updates θ_C of a model that offers `ema_tensors()`, such as `SelfImprovingSegmentor`; does nothing else.
+    """Updates θ_C of a model that offers `ema_tensors()`, such as `SelfImprovingSegmentor`.
 
     n counts the samples of the *global* batch, gradient accumulation included. When the optimizer steps, the
     k = n // `samples_per_update` updates that are due are applied at once, θ_C ← α^k θ_C + (1 - α^k) θ_E, and n keeps
@@ -40,6 +42,8 @@ class SelfImprovingHook(Hook):
     own share of the data, are averaged over the processes after every iteration: the checkpoint holds those of the
     first process, a validation uses everybody's. All processes must get batches of one size: the count is never
     communicated, as that would make the GPU wait.
+
+    To the model it also takes `load_from_may_differ` of the config, which the model alone cannot see; see `load_whole`.
 
     A step that mixed precision skips because of an overflow counts as a step, for the same reason.
 
@@ -69,6 +73,12 @@ class SelfImprovingHook(Hook):
         self.alpha = alpha
         self.remaining = remaining
         self.samples_per_update = samples_per_update
+
+    def before_run(self, runner: Runner) -> None:
+        # Here and not at the start of the training: what is read from `load_from` is read in between.
+        model = _unwrapped(runner.model)
+        if hasattr(model, MAY_DIFFER):
+            load_whole(model, runner.cfg.get(MAY_DIFFER) or ())
 
     def before_train(self, runner: Runner) -> None:
         model = _unwrapped(runner.model)

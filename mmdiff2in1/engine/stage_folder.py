@@ -20,14 +20,18 @@ class StageFolder:
     def __init__(self, path: Path, fingerprint: str):
         self.path, self.fingerprint = Path(path), fingerprint
 
-    def result(self) -> dict | None:
+    def result(self, refuse: bool = True) -> dict | None:
         """What :meth:`finish` was given, or None.
 
+        Args:
+            refuse: That the folder holds this stage of something else is an error; else it is as if it held nothing.
+
         Raises:
-            ValueError: The folder holds this stage of another config, other weights or another stage before it.
+            ValueError: The folder holds this stage of another config, other weights or data, or after another stage.
         """
-        self._read(BEGUN)
-        return self._read(FINISHED)
+        if refuse:
+            self._read(BEGUN, refuse)
+        return self._read(FINISHED, refuse)
 
     def begin(self) -> None:
         """Marks the folder. To be called on one process."""
@@ -38,25 +42,33 @@ class StageFolder:
         self._write(FINISHED, result)
         return result
 
-    @property
-    def mark(self) -> str:
-        """Identity of this finished stage, for those that build on it: another run of it has another one."""
-        return hashlib.sha256((self.path / FINISHED).read_bytes()).hexdigest()
-
     def _write(self, name: str, facts: dict) -> None:
         text = json.dumps({'fingerprint': self.fingerprint, **facts}, indent=2) + '\n'
         write_atomically(self.path / name, text.encode())
 
-    def _read(self, name: str) -> dict | None:
+    def _read(self, name: str, refuse: bool) -> dict | None:
         file = self.path / name
         if not file.is_file():
             return None
         facts = json.loads(file.read_text())
         found = facts.pop('fingerprint')
+        if found != self.fingerprint and not refuse:
+            return None
         if found != self.fingerprint:
             raise ValueError(
-                f'{self.path} holds this stage of another config, of other weights or after another stage (fingerprint '
-                f'{found[:8]}, expected {self.fingerprint[:8]}): choose another --work-dir, or delete that folder to '
-                'run the stage anew'
+                f'{self.path} holds this stage of another config, of other weights or data, or after another stage '
+                f'(fingerprint {found[:8]}, expected {self.fingerprint[:8]}): choose another --work-dir, or delete '
+                'that folder to run the stage anew'
             )
         return facts
+
+
+def finished_facts(folder: Path) -> dict | None:
+    """What was kept of the finished stage in a folder, whatever it was made from; None without one."""
+    file = folder / FINISHED
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def finished_mark(folder: Path) -> str:
+    """Identity of the finished stage in a folder, for those that build on it: another run of it has another one."""
+    return hashlib.sha256((folder / FINISHED).read_bytes()).hexdigest()

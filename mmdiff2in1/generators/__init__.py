@@ -1,24 +1,25 @@
-"""The ground floor: latent diffusion models that create images and show their inner features."""
+"""The ground floor: models that create images and models that show their inner features."""
 
-from .creation import Creation
-from .denoising import denoising_errors
-from .features import Features, check_wanted
-from .latent_diffusion import POSTERIORS, LatentDiffusion
-from .schedule import NoiseSchedule, initial_noise
-from .taps import freeze_unread, last_read, ldm_blocks, vpd_taps
-from .timesteps import timestep_grid
+from .autoencoder import POSTERIORS
+from .features import check_wanted
+from .interfaces import Creation, Features, Generator, Perceiver, Tap
+from .latent_diffusion import LatentDiffusion
+from .schedule import NoiseSchedule
+from .taps import freeze_unread, ldm_blocks, vpd_taps
+from .timesteps import Grid, timestep_grid
 
 __all__ = [
     'Creation',
     'Features',
+    'Generator',
+    'Grid',
     'LatentDiffusion',
     'NoiseSchedule',
     'POSTERIORS',
+    'Perceiver',
+    'Tap',
     'check_wanted',
-    'denoising_errors',
     'freeze_unread',
-    'initial_noise',
-    'last_read',
     'ldm_blocks',
     'timestep_grid',
     'vpd_taps',

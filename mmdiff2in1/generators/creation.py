@@ -4,47 +4,44 @@ B samples; c, h, w: latent.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .features import Features
-from .schedule import initial_noise
+from .interfaces import Creation, Features
+from .sample_noise import generators_of, sample_noise
+from .schedule import NoiseSchedule
 from .solvers import SOLVERS
-from .timesteps import timestep_grid
-
-if TYPE_CHECKING:
-    from .latent_diffusion import LatentDiffusion
-    from .loading import Generator
+from .timesteps import Grid, timestep_grid
 
 
-@dataclass
-class Creation:
-    """Created images and how they came about.
+class Denoising(Protocol):
+    """What :func:`create` asks of a model: encode, denoise step by step, decode; see :class:`.LatentDiffusion`."""
 
-    Attributes:
-        images: RGB in [-1, 1], (B, 3, H, W).
-        latents: The final latents (B, c, h, w), scaled as the U-Net knows them.
-        timesteps: The grid that was walked.
-        last: Features of the last denoising call (under guidance: of its captioned half), where they were asked for.
-    """
+    schedule: NoiseSchedule
+    unet: Any
+    multiple: int
+    downscale: int
+    latent_channels: int
+    device: torch.device
 
-    images: Tensor
-    latents: Tensor
-    timesteps: list[int]
-    last: Features | None = None
+    def encode(self, images: Tensor) -> Tensor:
+        """Images → scaled latents."""
 
-    @property
-    def calls(self) -> int:
-        """U-Net calls per sample: the length of the grid."""
-        return len(self.timesteps)
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents → images."""
+
+    def encode_text(self, captions: list[str]) -> Tensor:
+        """Captions → tokens."""
+
+    def features(self, z: Tensor, t: Tensor, context: Tensor, **wanted: Any) -> Features:
+        """One call of the U-Net that shows its inside."""
 
 
 @torch.no_grad()
 def create(
-    diffusion: 'LatentDiffusion',
+    diffusion: Denoising,
     images: Tensor | None,
     captions: Sequence[str],
     seeds: Sequence[int],
@@ -62,11 +59,11 @@ def create(
         diffusion: The model.
         images: Sources, RGB in [-1, 1], (B, 3, H, W); None for images from pure noise.
         captions: One per sample.
-        seeds: One per sample; the initial noise depends on nothing else.
+        seeds: One per sample; all noise, the initial and a solver's own, depends on nothing else.
         T: Noise level, 1 … T_max; T_max is pure noise, whatever the source.
         num_calls: Denoising calls asked for, see :func:`~mmdiff2in1.generators.timesteps.timestep_grid`.
         grid: ``even`` or ``released``.
-        solver: ``ddim`` or ``dpm++``.
+        solver: One of :data:`~mmdiff2in1.generators.solvers.SOLVERS`.
         guidance_scale: Classifier-free guidance; 1 switches it off (and halves the work of any other value).
         size: Image size (H, W) where there is no source.
         record: Arguments of :meth:`LatentDiffusion.features` for the last call; its features go to ``Creation.last``.
@@ -76,12 +73,13 @@ def create(
             is no multiple of ``diffusion.multiple``; see also ``timestep_grid``.
     """
     schedule = diffusion.schedule
-    timesteps = planned_timesteps(T, num_calls, grid, solver, schedule.T_max)
-    check_request(diffusion, images, captions, seeds, T, size)
+    walked = planned_grid(T, num_calls, grid, solver, schedule.T_max)
+    check_request(schedule.T_max, diffusion.multiple, images, captions, seeds, T, size)
     device, dtype = diffusion.device, diffusion.unet.dtype
     height, width = size if images is None else images.shape[-2:]
     shape = (diffusion.latent_channels, height // diffusion.downscale, width // diffusion.downscale)
-    z = initial_noise(list(seeds), shape).to(device)
+    generators = generators_of(seeds)
+    z = sample_noise(generators, shape).to(device)
     if T < schedule.T_max:
         z0 = diffusion.encode(images.to(device)).float()
         # The released grid tells its first call a timestep below the level that was noised to (facts of that code).
@@ -106,11 +104,11 @@ def create(
             output = free + guidance_scale * (conditioned - free)
         return output
 
-    z = SOLVERS[solver](schedule, denoise, z, timesteps, to_clean=grid == 'even')
-    return Creation(diffusion.decode(z).float(), z, timesteps, last[0] if last else None)
+    z = SOLVERS[solver](schedule, denoise, z, walked, generators)
+    return Creation(diffusion.decode(z).float(), z, walked.timesteps, last[0] if last else None)
 
 
-def planned_timesteps(T: int, num_calls: int, grid: str, solver: str, T_max: int) -> list[int]:
+def planned_grid(T: int, num_calls: int, grid: str, solver: str, T_max: int) -> Grid:
     """The grid that is going to be walked; ValueError for a solver or a grid that does not exist."""
     if solver not in SOLVERS:
         raise ValueError(f'unknown solver {solver!r}; known: {", ".join(SOLVERS)}')
@@ -118,21 +116,22 @@ def planned_timesteps(T: int, num_calls: int, grid: str, solver: str, T_max: int
 
 
 def check_request(
-    creator: 'Generator',
+    T_max: int,
+    multiple: int,
     images: Tensor | None,
     captions: Sequence[str],
     seeds: Sequence[int],
     T: int,
     size: tuple[int, int] | None,
 ) -> None:
-    """Raises ValueError for images, captions and seeds that do not fit each other, or a size that does not fit."""
+    """Raises ValueError for images, captions and seeds that do not fit each other, or a model of T_max and multiple."""
     counts = {'captions': len(captions), 'seeds': len(seeds), **({} if images is None else {'images': len(images)})}
     if len(set(counts.values())) > 1 or not captions:
         raise ValueError(f'one caption, seed and image per sample are expected, found {counts}')
-    if images is None and T < creator.T_max:
-        raise ValueError(f'T={T} keeps part of a source image, but none was given; use T={creator.T_max}')
+    if images is None and T < T_max:
+        raise ValueError(f'T={T} keeps part of a source image, but none was given; use T={T_max}')
     if images is None and size is None:
         raise ValueError('images from pure noise need size=(height, width)')
     height, width = size if images is None else images.shape[-2:]
-    if height % creator.multiple or width % creator.multiple:
-        raise ValueError(f'image of {height}×{width}: height and width must be multiples of {creator.multiple}')
+    if height % multiple or width % multiple:
+        raise ValueError(f'image of {height}×{width}: height and width must be multiples of {multiple}')

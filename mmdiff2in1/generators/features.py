@@ -4,38 +4,14 @@ z: latents (B, c, h, w); context (B, L, D) tokens; level l has spatial size (h /
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .interfaces import Features
 from .taps import last_read, layer_pairs, ldm_blocks
-
-
-@dataclass
-class Features:
-    """What one U-Net call showed.
-
-    Attributes:
-        taps: LDM block name → (B, C, h_l, w_l).
-        maps: Level → cross-attention probabilities (B, L, h_l, w_l) in [0, 1], mean over heads and over the layers of
-            that level; they sum to 1 over L.
-        output: The U-Net's own output (B, c, h, w), or None where the pass ended at the last tap.
-    """
-
-    taps: dict[str, Tensor] = field(default_factory=dict)
-    maps: dict[int, Tensor] = field(default_factory=dict)
-    output: Tensor | None = None
-
-    def __getitem__(self, index: Tensor | slice) -> 'Features':
-        """The samples that ``index`` selects (indices, a mask or a slice over B)."""
-        return Features(
-            {name: tap[index] for name, tap in self.taps.items()},
-            {level: maps[index] for level, maps in self.maps.items()},
-            None if self.output is None else self.output[index],
-        )
 
 
 def unet_features(

@@ -5,7 +5,7 @@ B, 3, H, W: RGB in [-1, 1]; B, c, h, w: latents; B, L, D: tokens.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -13,21 +13,23 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from . import autoencoder
 from .architectures import ARCHITECTURES
 from .attention import install_collecting_attention
-from .creation import Creation, create, planned_timesteps
+from .creation import create, planned_grid
+from .denoising import denoising_errors
 from .diffusers_folder import read_folder, write_folder
 from .digest import add_tensors
-from .features import Features, unet_features
+from .features import check_wanted, unet_features
+from .interfaces import Creation, Features
 from .ldm_file import read_ldm_file
 from .parts import Parts
 from .schedule import SCHEDULE_FIELDS, NoiseSchedule
-from .taps import check_layout
+from .taps import Block, check_layout, freeze_unread, last_read, ldm_blocks, vpd_taps
 from .text import CaptionEncoder
 from .tokenizer import tokenizer_of
 from .weights import resolve_weights
 
-POSTERIORS = ('mode', 'sample')
 CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length')
 
 
@@ -54,6 +56,11 @@ class LatentDiffusion(nn.Module):
         self.vae, self.unet, self.text, self.schedule = vae, unet, text, schedule
         self.eval()
 
+    @staticmethod
+    def check(path: str | Path) -> Path:
+        """The folder or the file, complete, see :func:`.resolve_weights`."""
+        return resolve_weights(path)
+
     @classmethod
     def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> 'LatentDiffusion':
         """Loads weights from disk; nothing is downloaded.
@@ -68,7 +75,7 @@ class LatentDiffusion(nn.Module):
             ValueError: A file is damaged; keys are missing from a part, or do not belong to it; the parts do not fit
                 each other.
         """
-        place = resolve_weights(path)
+        place = cls.check(path)
         parts = (read_folder if place.is_dir() else read_ldm_file)(place, dtype)
         text = CaptionEncoder(parts.text_encoder, parts.tokenizer)
         return cls(parts.vae, parts.unet, text, NoiseSchedule(parts.scheduler))
@@ -114,7 +121,7 @@ class LatentDiffusion(nn.Module):
     @property
     def downscale(self) -> int:
         """Image pixels per latent cell, each direction."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return autoencoder.downscale_of(self.vae)
 
     @property
     def multiple(self) -> int:
@@ -132,6 +139,54 @@ class LatentDiffusion(nn.Module):
         return self.schedule.T_max
 
     @property
+    def taps(self) -> dict[str, Block]:
+        """Blocks of the U-Net by their LDM names, see :func:`.ldm_blocks`."""
+        return ldm_blocks(self.unet)
+
+    @property
+    def tap_presets(self) -> dict[str, tuple[str, ...]]:
+        """``vpd``: one tap per decoder level; ``all``."""
+        return {'vpd': vpd_taps(self.unet), 'all': tuple(self.taps)}
+
+    @property
+    def class_text(self) -> CaptionEncoder:
+        """The text encoder: these U-Nets can attend to one token per class (VPD)."""
+        return self.text
+
+    @property
+    def denoiser(self) -> UNet2DConditionModel:
+        """The U-Net."""
+        return self.unet
+
+    @property
+    def other_parts(self) -> list[nn.Module]:
+        """Everything but the U-Net."""
+        return [self.vae, self.text, self.schedule]
+
+    def check_wanted(self, taps: Collection[str], map_levels: Collection[int]) -> None:
+        """Raises ValueError for taps that the U-Net does not have, and levels at which it attends to no tokens."""
+        check_wanted(self.unet, taps, map_levels)
+
+    def train_read(self, taps: Collection[str], map_levels: Collection[int]) -> None:
+        """Gives the gradient to the U-Net up to the last tap, and takes it from what lies behind.
+
+        Raises:
+            ValueError: Attention maps are read behind the last tap.
+        """
+        last = last_read(self.taps, taps, map_levels)
+        if last not in taps:
+            # The values that this layer's attention reads out would get no gradient, which DDP refuses.
+            raise ValueError(
+                f'attention maps are read up to block {last}, behind the last tap; add a tap there to train'
+            )
+        self.unet.requires_grad_(True)
+        freeze_unread(self.unet, last)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """The backward pass computes the U-Net's layers anew instead of keeping their inside."""
+        self.unet.enable_gradient_checkpointing()
+
+    @property
     def device(self) -> torch.device:
         """Where the U-Net lives."""
         return self.unet.device
@@ -143,40 +198,45 @@ class LatentDiffusion(nn.Module):
         scale: bool = True,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Tensor:
-        """Images → latents (B, c, h, w).
-
-        Args:
-            images: RGB in [-1, 1], (B, 3, H, W), sides multiples of :attr:`multiple`.
-            posterior: ``mode`` or ``sample`` of the VAE's Gaussian.
-            scale: Multiply by the VAE's scaling factor (what the U-Net was trained on; VPD leaves it out).
-            generator: For ``sample``; a list holds one per image.
-
-        Raises:
-            ValueError: Wrong shape, size or type, or unknown posterior.
-        """
-        if posterior not in POSTERIORS:
-            raise ValueError(f'unknown posterior {posterior!r}; known: {", ".join(POSTERIORS)}')
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            found = f'{tuple(images.shape)}, {images.dtype}'
-            raise ValueError(f'images must be (B, 3, H, W), floating point, RGB in [-1, 1]; found {found}')
-        height, width = images.shape[-2:]
-        if height % self.multiple or width % self.multiple:
-            raise ValueError(f'image of {height}×{width}: height and width must be multiples of {self.multiple}')
-        distribution = self.vae.encode(images.to(self.vae.dtype)).latent_dist
-        z = distribution.mode() if posterior == 'mode' else distribution.sample(generator)
-        return z * self.vae.config.scaling_factor if scale else z
+        """Images (B, 3, H, W) → latents (B, c, h, w), see :func:`.autoencoder.encode`."""
+        return autoencoder.encode(self.vae, images, self.multiple, posterior, scale, generator)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, c, h, w) → RGB (B, 3, H, W), clamped to [-1, 1]."""
-        return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample.clamp(-1, 1)
+        return autoencoder.decode(self.vae, latents)
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """The VAE's own latents → as the U-Net was trained on them."""
+        return autoencoder.scaled(self.vae, latents)
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """The inverse of :meth:`scaled`."""
+        return autoencoder.unscaled(self.vae, latents)
+
+    def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Scaled latents and noise (B, c, h, w) → latents at timesteps ``t`` (B,)."""
+        return self.schedule.add_noise(z0, noise, t)
 
     def encode_text(self, captions: list[str]) -> Tensor:
         """Captions → tokens (B, L, D); the empty caption is the unconditional one."""
         return self.text(self.text.token_ids(captions))
 
-    def features(self, z: Tensor, t: Tensor, context: Tensor, **wanted) -> Features:
-        """Inner features of one U-Net call, see :func:`~mmdiff2in1.generators.features.unet_features`."""
+    def encode_prompt(self, captions: list[str]) -> tuple[Tensor, None]:
+        """Tokens (B, L, D); these U-Nets take no pooled vector."""
+        return self.encode_text(captions), None
+
+    def features(self, z: Tensor, t: Tensor, context: Tensor, pooled: Tensor | None = None, **wanted) -> Features:
+        """Inner features of one U-Net call, see :func:`~mmdiff2in1.generators.features.unet_features`.
+
+        ``pooled`` is None: these U-Nets take no such vector.
+        """
         return unet_features(self.unet, z.to(self.unet.dtype), t, context.to(self.unet.dtype), **wanted)
+
+    def denoising_errors(self, z0: Tensor, noise: Tensor, t: Tensor, captions: list[str]) -> Tensor:
+        """Squared errors (B, c, h, w), see :func:`.denoising.denoising_errors`."""
+        with torch.no_grad():
+            context = self.encode_text(captions)
+        return denoising_errors(self.unet, self.schedule, z0, noise, t, context)
 
     def create(
         self, images: Tensor | None = None, *, captions: Sequence[str], seeds: Sequence[int], **options
@@ -186,7 +246,7 @@ class LatentDiffusion(nn.Module):
 
     def planned_timesteps(self, T: int, num_calls: int, grid: str = 'even', solver: str = 'ddim') -> list[int]:
         """The grid that :meth:`create` walks; raises ValueError for a grid or solver that does not exist."""
-        return planned_timesteps(T, num_calls, grid, solver, self.T_max)
+        return planned_grid(T, num_calls, grid, solver, self.T_max).timesteps
 
     def weights_hash(self) -> str:
         """SHA-256 over all parameters and buffers, names and types included; part of a sample's recipe.

@@ -1,56 +1,52 @@
-"""What creates images: the few things that synthesis asks of a model, and how to open any weights as such a model.
+"""How to open any weights as a model that creates, or as one that perceives."""
 
-B, 3, H, W: RGB in [-1, 1].
-"""
-
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from .creation import Creation
+from .interfaces import Generator, Perceiver
 from .latent_diffusion import LatentDiffusion
 from .ldm_text import is_sdxl
+from .stable_diffusion_3 import StableDiffusion3
 from .weight_files import WeightFile
 from .weights import creates_only, find_weights
 
+PERCEIVERS: tuple[Any, ...] = (StableDiffusion3,)
+"""Classes with ``reads(place)``, ``check(path)`` and ``from_pretrained(path)``, besides LatentDiffusion: it gets what
+no other reads, and says what is wrong with it."""
 
-class Generator(Protocol):
-    """Image-to-image under a caption, from a seed: :class:`.LatentDiffusion`, :class:`.PipelineGenerator`."""
 
-    @property
-    def multiple(self) -> int:
-        """Image height and width must be multiples of this."""
+def check_perceiver(path: str | Path) -> None:
+    """Makes sure that weights are there, whole, and of a kind that perceives, before anything is loaded.
 
-    @property
-    def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
-        """Number of training timesteps; T = T_max is pure noise, whatever the source."""
+    Raises:
+        FileNotFoundError: No such folder or file, or a part is missing in the folder.
+        ValueError: The file is damaged, or holds something else; the folder holds a pipeline that does not perceive.
+    """
+    _perceiver_of(path).check(path)
 
-    def planned_timesteps(self, T: int, num_calls: int, grid: str, solver: str) -> list[int]:
-        """The timesteps that :meth:`create` is going to walk, one denoising call each; ValueError if it cannot."""
 
-    def create(
-        self,
-        images: Tensor | None,
-        *,
-        captions: Sequence[str],
-        seeds: Sequence[int],
-        T: int,
-        num_calls: int,
-        grid: str,
-        solver: str,
-        guidance_scale: float,
-        size: tuple[int, int] | None,
-    ) -> Creation:
-        """One image per caption and seed, from ``images`` (B, 3, H, W), or from pure noise of ``size`` (H, W)."""
+def load_perceiver(weights: str | Path | dict) -> Perceiver:
+    """Opens weights of any kind that perceives, frozen; nothing is downloaded.
 
-    def weights_hash(self) -> str:
-        """Of all that decides the images besides the arguments of :meth:`create`."""
+    Args:
+        weights: What :meth:`.LatentDiffusion.from_pretrained` takes; the diffusers folder of Stable Diffusion 3; or a
+            dict of random-weight components for :meth:`.LatentDiffusion.from_config`.
 
-    def to(self, device: torch.device | str) -> Self:
-        """Moves the weights to ``device``; returns itself."""
+    Raises:
+        FileNotFoundError, ValueError: As :func:`check_perceiver`; a file is damaged or does not fit the others.
+    """
+    if isinstance(weights, dict):
+        perceiver = LatentDiffusion.from_config(weights)
+    else:
+        perceiver = _perceiver_of(weights).from_pretrained(weights)
+    return perceiver.requires_grad_(False)
+
+
+def _perceiver_of(path: str | Path) -> Any:
+    place = find_weights(path)
+    return next((kind for kind in PERCEIVERS if kind.reads(place)), LatentDiffusion)
 
 
 def load_generator(path: str | Path, dtype: torch.dtype = torch.float32) -> Generator:

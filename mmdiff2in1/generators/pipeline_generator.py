@@ -1,4 +1,4 @@
-"""Creators beyond the U-Nets that perceive here: any image-to-image pipeline of diffusers (SDXL, SD3, FLUX, …).
+"""Generators beyond Stable Diffusion 1.x and 2.x: any image-to-image pipeline of diffusers (SDXL, SD3, FLUX, …).
 
 B samples; B, 3, H, W: RGB in [-1, 1].
 """
@@ -15,8 +15,10 @@ import torch
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 from torch import Tensor, nn
 
-from .creation import Creation, check_request
+from .creation import check_request
 from .digest import add_tensors
+from .interfaces import Creation
+from .sample_noise import generators_of
 from .timesteps import timestep_grid
 
 GRID, SOLVER = 'even', 'pipeline'
@@ -140,7 +142,7 @@ class PipelineGenerator:
             RuntimeError: The pipeline made another number of calls, or drew noise that belongs to no seed.
         """
         self.planned_timesteps(T, num_calls, grid, solver)
-        check_request(self, images, captions, seeds, T, size)
+        check_request(self.T_max, self.multiple, images, captions, seeds, T, size)
         height, width = size if images is None else images.shape[-2:]
         pipeline = self._from_noise if T == self.T_max else self.pipeline
         options: dict[str, Any] = self._steps(T, num_calls) | dict(height=height, width=width)
@@ -163,7 +165,7 @@ class PipelineGenerator:
                 prompt=list(captions),
                 num_inference_steps=num_calls,
                 guidance_scale=guidance_scale,
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                generator=generators_of(seeds),
                 output_type='pt',
                 callback_on_step_end=step_ended,
                 **{name: value for name, value in options.items() if name in accepted},  # sizes follow from the image
@@ -221,7 +223,7 @@ class PipelineGenerator:
         return 'timesteps' if hasattr(self.pipeline.scheduler, 'alphas_cumprod') else 'sigmas'
 
     def _steps(self, T: int, num_calls: int) -> dict[str, list]:
-        timesteps = timestep_grid(T, num_calls, GRID, self.T_max)
+        timesteps = timestep_grid(T, num_calls, GRID, self.T_max).timesteps
         if self._steps_name == 'timesteps':
             return {'timesteps': timesteps}
         return {'sigmas': [T / self.T_max * (1 - i / num_calls) for i in range(num_calls)]}

@@ -3,7 +3,6 @@
 B, c, h, w: latents. ᾱ_t: cumulative product of 1 - β, here ``alphas_cumprod[t]``.
 """
 
-import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
@@ -40,13 +39,14 @@ class NoiseSchedule(nn.Module):
         """Number of training timesteps."""
         return len(self.alphas_cumprod)
 
-    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ_t and √(1 - ᾱ_t), the shares of the clean latent and of noise, (B, 1, 1, 1) each."""
         alpha_bar = self.alphas_cumprod[t].view(-1, 1, 1, 1)
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """z_t = √ᾱ_t z_0 + √(1 - ᾱ_t) ε for timesteps ``t`` (B,) of 0 … T_max - 1 (DDPM, eq. 4)."""
-        signal, sigma = self._coefficients(t)
+        signal, sigma = self.levels(t)
         return signal * z0 + sigma * noise
 
     def target(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -55,19 +55,14 @@ class NoiseSchedule(nn.Module):
             return noise
         if self.prediction_type == 'sample':
             return z0
-        signal, sigma = self._coefficients(t)
+        signal, sigma = self.levels(t)
         return signal * noise - sigma * z0
 
     def clean_and_noise(self, output: Tensor, z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Splits ``z_t`` into the clean latent and the noise that the U-Net's ``output`` stands for."""
-        signal, sigma = self._coefficients(t)
+        signal, sigma = self.levels(t)
         if self.prediction_type == 'epsilon':
             return (z_t - sigma * output) / signal, output
         if self.prediction_type == 'sample':
             return output, (z_t - signal * output) / sigma
         return signal * z_t - sigma * output, sigma * z_t + signal * output
-
-
-def initial_noise(seeds: list[int], shape: tuple[int, int, int]) -> Tensor:
-    """Standard normal noise (B, c, h, w), float32 on the CPU; each sample depends on its own seed alone."""
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

@@ -10,21 +10,17 @@ from dataclasses import dataclass
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from .interfaces import Tap
+
 
 @dataclass(frozen=True)
-class Block:
-    """One LDM block.
+class Block(Tap):
+    """One LDM block, ``in.i``, ``mid`` or ``out.i``; level and channels are those of its output.
 
     Attributes:
-        name: ``in.i``, ``mid`` or ``out.i``.
-        level: Level of its output.
-        channels: Channels of its output.
         attends_at: Level at which it attends to the tokens (an upsampling comes after), or None.
     """
 
-    name: str
-    level: int
-    channels: int
     attends_at: int | None
 
 

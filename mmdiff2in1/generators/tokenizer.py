@@ -2,7 +2,6 @@
 
 import gzip
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
@@ -45,6 +44,7 @@ def caption_tokenizer(words: list[str], max_length: int) -> PreTrainedTokenizerF
 
 
 CLIP_VOCABULARY = 49408
+CLIP_MERGES = Path(__file__).parent / 'builtin' / 'clip' / 'merges.txt.gz'
 CLIP_PADDING = {'clip': '<|endoftext|>', 'open_clip': '!'}
 """The token that fills captions up in Stable Diffusion 1.x and 2.x."""
 
@@ -63,18 +63,14 @@ def tokenizer_of(words: list[str] | str, max_length: int) -> PreTrainedTokenizer
 
 
 def clip_tokenizer(padding: str, max_length: int) -> CLIPTokenizer:
-    """CLIP's own tokenizer (byte pairs, lower case), from the vocabulary file that mmsegmentation carries.
+    """CLIP's own tokenizer (byte pairs, lower case), from the list of pairs that lies in ``builtin/clip``.
 
     Args:
         padding: The token that fills captions up, see :data:`CLIP_PADDING`.
         max_length: Tokens per caption, both ends included.
     """
-    # A data file of an installed package; nothing of that package is imported.
-    package = Path(find_spec('mmseg').origin).parent
-    packed = (package / 'utils' / 'bpe_simple_vocab_16e6.txt.gz').read_bytes()
-    # The first line is a heading; 256 bytes, the same at the end of a word, and two ends complete the vocabulary.
-    lines = gzip.decompress(packed).decode().split('\n')[1 : CLIP_VOCABULARY - 2 * 256 - 2 + 1]
-    merges = [tuple(line.split()) for line in lines]
+    merges = [tuple(line.split()) for line in gzip.decompress(CLIP_MERGES.read_bytes()).decode().splitlines()]
+    # 256 bytes, the same at the end of a word, and two ends complete the vocabulary.
     letters = list(bytes_to_unicode().values())
     words = [*letters, *(f'{letter}</w>' for letter in letters), *(''.join(pair) for pair in merges)]
     ends = ['<|startoftext|>', '<|endoftext|>']

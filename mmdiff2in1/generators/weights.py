@@ -40,7 +40,7 @@ def resolve_weights(path: str | Path) -> Path:
     if other:
         raise ValueError(
             f'{place} holds a {other}: it creates images (stages.synthesis.diffusion) but does not perceive here; '
-            'expected a diffusers folder of Stable Diffusion 1.x or 2.x'
+            'expected a diffusers folder of Stable Diffusion 1.x or 2.x, or for a DiffusionBackbone also 3'
         )
     missing = [f'{part}/{name}' for part, name in PARTS.items() if not (place / part / name).is_file()]
     if missing:
@@ -72,13 +72,21 @@ def find_weights(path: str | Path) -> Path:
 
 
 def creates_only(folder: Path) -> str | None:
-    """The class of the pipeline in ``folder`` if it is of no kind that perceives here; else None."""
+    """The class of the pipeline in ``folder`` if it is no Stable Diffusion 1.x or 2.x, which does both; else None."""
     if not (folder / 'model_index.json').is_file():
         return None
-    index = read_json(folder / 'model_index.json')
-    if all(index.get(part, [None, None])[1] == kind for part, kind in PERCEIVES.items()):
+    parts = pipeline_parts(folder)
+    if all(parts.get(part) == kind for part, kind in PERCEIVES.items()):
         return None
-    return str(index.get('_class_name', 'pipeline of another kind'))
+    return str(read_json(folder / 'model_index.json').get('_class_name', 'pipeline of another kind'))
+
+
+def pipeline_parts(place: Path) -> dict[str, str | None]:
+    """{part: class} of a diffusers folder, as its ``model_index.json`` says; empty for a file, or without one."""
+    index = place / 'model_index.json'
+    if not index.is_file():
+        return {}
+    return {name: value[1] for name, value in read_json(index).items() if isinstance(value, list) and len(value) == 2}
 
 
 @contextmanager

@@ -129,10 +129,10 @@ def requests_from_prompts(
     empty = [i for i, prompt in enumerate(prompts) if not prompt.strip()]
     if empty or not prompts:
         raise ValueError(f'prompts {empty} are empty; expected a sentence each' if empty else 'no prompts were given')
-    if settings.T != diffusion.schedule.T_max:
+    if settings.T != diffusion.T_max:
         raise ValueError(
             f'T={settings.T} keeps part of a source image, but there are only prompts; leave T out (pure noise, '
-            f'T={diffusion.schedule.T_max}), or give images'
+            f'T={diffusion.T_max}), or give images'
         )
     trained_at = diffusion.unet.config.sample_size or 64  # latent cells; diffusers allows a pair
     height, width = (trained_at, trained_at) if isinstance(trained_at, int) else trained_at

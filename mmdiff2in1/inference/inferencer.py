@@ -198,7 +198,7 @@ class Diff2in1Inferencer:
         category_id = category_index(self.segmentor, self.dataset_meta, category)
         given = dict(T=T, num_calls=num_calls, grid=grid, solver=solver, guidance_scale=guidance_scale, size=size)
         pictures = None if images is None else read_images(images)
-        settings = settings_for(self.cfg, pictures is not None, self.diffusion.schedule.T_max, **given)
+        settings = settings_for(self.cfg, pictures is not None, self.diffusion.T_max, **given)
         if pictures is None:
             prompts = [prompts] if isinstance(prompts, str) else list(prompts)
             requests = requests_from_prompts(prompts, seeds, settings, self.diffusion)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmdiff2in1.core.names import some
 from mmdiff2in1.generators.weight_files import unpickled
 
-from .self_improving.parameter_pairs import named_tensors
+from .self_improving.whole_loading import frozen_names, refuse_misfits
 
 
 def read_checkpoint(path: str | Path) -> dict[str, dict]:
@@ -45,15 +45,19 @@ def read_checkpoint(path: str | Path) -> dict[str, dict]:
     return dict(state_dict=state, meta=found.get('meta', {}) if 'state_dict' in found else {})
 
 
-def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None) -> None:
-    """Writes ``.safetensors``, or ``.pth`` as mmengine does, with ``meta``; whole or not at all."""
+def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None, key: str = 'state_dict') -> None:
+    """Writes ``.safetensors``, or ``.pth`` as mmengine does, with ``meta``; whole or not at all.
+
+    Another ``key`` is for those who look for the weights there, and for nothing beside them; '' is the bare state dict.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.part')
     try:
         if path.suffix == '.safetensors':
             save_file(state, part, metadata={'format': 'pt'})
         else:
-            torch.save(dict(state_dict=state, meta=meta or {}), part)
+            beside = dict(meta=meta or {}) if key == 'state_dict' else {}
+            torch.save({key: state, **beside} if key else state, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -80,18 +84,11 @@ def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> 
         state = of_one_model(state, which)
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
+        refuse_misfits(model, missing, unexpected, ())
     except RuntimeError as error:
-        error.add_note(f'while loading {path} into a {type(model).__name__}; use the config it was trained with')
+        error.add_note(f'while loading {path}')
         raise
-    frozen = _frozen_names(model)
-    kept = [name for name in missing if name in frozen]
-    missing = [name for name in missing if name not in frozen]
-    if missing or unexpected:
-        raise RuntimeError(
-            f'checkpoint {path} does not fit the {type(model).__name__} of the config:\n'
-            f'  missing {len(missing)}: {some(missing)}\n  unexpected {len(unexpected)}: {some(unexpected)}\n'
-            'Use the config that it was trained with (the one beside it in its work dir)'
-        )
+    kept = [name for name in missing if name in frozen_names(model)]
     if kept:
         print_log(f'{path} holds no frozen weights: {len(kept)} tensors stay as the config built them', 'current')
     return checkpoint['meta']
@@ -105,11 +102,3 @@ def of_one_model(state: dict[str, Tensor], which: str) -> dict[str, Tensor]:
     for owner in ('exploiter', which):
         plain |= {k.removeprefix(f'{owner}.'): v for k, v in state.items() if k.startswith(f'{owner}.')}
     return plain
-
-
-def _frozen_names(model: nn.Module) -> set[str]:
-    """Names of the tensors that the backbones of `model` declare as frozen."""
-    backbones = [getattr(each, 'backbone', None) for each in (model, getattr(model, 'exploiter', None))]
-    modules = [module for each in backbones if hasattr(each, 'frozen_modules') for module in each.frozen_modules()]
-    frozen = {id(tensor) for module in modules for _, tensor in named_tensors(module)}
-    return {name for name, tensor in named_tensors(model) if id(tensor) in frozen}

@@ -4,7 +4,7 @@ Reading a store imports no diffusion code.
 """
 
 from .filters import contrast, rejection, score, source_distance
-from .from_config import Job, SynthesisSettings, prepare, run_job, synthesize_from_config
+from .from_config import Job, SynthesisSettings, job_of, prepare, run_job, synthesize_from_config
 from .plan import Source, creation_size, make_plan
 from .recipe import SampleRecipe
 from .run import batches_of, check_plan, create_batch, describe, others_of, synthesize
@@ -24,6 +24,7 @@ __all__ = [
     'create_batch',
     'creation_size',
     'describe',
+    'job_of',
     'make_plan',
     'others_of',
     'prepare',

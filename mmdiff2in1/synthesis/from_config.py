@@ -4,7 +4,7 @@ The settings stand in `cfg.stages.synthesis`, the sources are the images of `cfg
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from .sources import build_real_dataset, label_files
 from .store import SampleStore
 
 if TYPE_CHECKING:
-    from mmdiff2in1.generators.loading import Generator
+    from mmdiff2in1.generators import Generator
 
 GONE = ('ignore_label',)
 """Keys of older configs that have nothing left to say: a sample has no label file any more."""
@@ -96,30 +96,64 @@ class SynthesisSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a synthesis run needs, checked as far as it can be without creating anything."""
+    """All that a synthesis run needs, checked as far as it can be without creating anything.
+
+    `rank` is the number of the GPU on this machine if the settings name no device.
+    """
 
     settings: SynthesisSettings
-    diffusion: 'Generator'
     sources: list[Source]
     data_root: str | None
     source_labels: Mapping[str, Mapping[str, str]]
+    rank: int = 0
+
+    @cached_property
+    def diffusion(self) -> 'Generator':
+        """What creates, loaded onto `device` when first asked for."""
+        return build_diffusion(self.settings, self.rank)
+
+    @property
+    def device(self) -> str:
+        """That of the settings, else the GPU of this process if there is one."""
+        return device_of(self.settings, self.rank)
 
     @cached_property
     def weights_hash(self) -> str:
         """Of the diffusion model; reading gigabytes of weights takes seconds."""
         return self.diffusion.weights_hash()
 
+    def with_unet(self, unet: str) -> 'Job':
+        """The same job with another `SynthesisSettings.unet`; a generator that is loaded goes over to it.
+
+        To be called while that holds its pretrained U-Net; this job creates with the new one from then on, too.
+        """
+        changed = replace(self, settings=replace(self.settings, unet=unet))
+        if 'diffusion' in self.__dict__:
+            if unet != PRETRAINED:
+                _take_trained_unet(self.diffusion, unet)
+            changed.__dict__['diffusion'] = self.diffusion
+        return changed
+
     def plan(self, **changes) -> list[SampleRecipe]:
-        """The recipes of this job; `changes` replace settings of `make_plan`, e.g. T for a preview."""
+        """The recipes of this job; `changes` replace arguments of `make_plan`, e.g. T for a preview."""
         names = ('num_samples', 'samples_per_image', 'seed', 'T', 'num_calls', 'grid', 'solver', 'guidance_scale')
         options = {name: getattr(self.settings, name) for name in (*names, 'size')} | changes
-        return make_plan(self.sources, weights_hash=self.weights_hash, multiple=self.diffusion.multiple, **options)
+        if 'weights_hash' not in options:
+            options['weights_hash'] = self.weights_hash
+        return make_plan(self.sources, multiple=self.diffusion.multiple, **options)
 
 
 def prepare(cfg: Config, rank: int = 0) -> Job:
-    """Read the config, find sources and captions, then load the diffusion model; wrong input is found in that order.
+    """`job_of` the config, with the generator loaded; wrong input is found in that order."""
+    job = job_of(cfg, rank)
+    job.diffusion  # noqa: B018  loads it
+    return job
 
-    `rank` is the number of the GPU on this machine if the settings name no device.
+
+def job_of(cfg: Config, rank: int = 0) -> Job:
+    """Read the config, find sources and captions; the generator is loaded when it is first asked for.
+
+    Raises FileNotFoundError or ValueError for wrong settings, images or captions.
     """
     settings = SynthesisSettings.from_cfg(cfg)
     init_default_scope(cfg.get('default_scope') or 'mmseg')
@@ -134,7 +168,7 @@ def prepare(cfg: Config, rank: int = 0) -> Job:
     sources = [
         Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
     ]
-    return Job(settings, build_diffusion(settings, rank), sources, data_root, labels)
+    return Job(settings, sources, data_root, labels, rank)
 
 
 def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
@@ -143,22 +177,36 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
     from mmdiff2in1.generators.loading import load_generator
 
     dtype = DTYPES[settings.dtype]
-    device = settings.device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
     if isinstance(settings.diffusion, str):
-        creator = load_generator(settings.diffusion, dtype)
+        generator = load_generator(settings.diffusion, dtype)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            creator = LatentDiffusion.from_config(dict(settings.diffusion))
-        for part in (creator.vae, creator.unet, creator.text):  # not the schedule, which needs float32
+            generator = LatentDiffusion.from_config(dict(settings.diffusion))
+        for part in (generator.vae, generator.unet, generator.text):  # not the schedule, which needs float32
             part.to(dtype)
     if settings.unet != PRETRAINED:
-        _take_trained_unet(creator, settings.unet)
-    return creator.to(device)
+        _take_trained_unet(generator, settings.unet)
+    return generator.to(device_of(settings, rank))
 
 
-def _take_trained_unet(creator: 'Generator', checkpoint: str) -> None:
+def device_of(settings: SynthesisSettings, rank: int = 0) -> str:
+    """Where process `rank` of this machine creates."""
+    return settings.device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
+
+
+def check_unet(generator: 'Generator', unet: str) -> None:
+    """ValueError if the U-Net of a checkpoint, or of a warm-up, has no place in what creates."""
     from mmdiff2in1.generators import LatentDiffusion
+
+    if not isinstance(generator, LatentDiffusion):
+        raise ValueError(
+            f'stages.synthesis.unet={unet!r}, but {type(generator).__name__} has no U-Net that we train; set '
+            "unet='pretrained'"
+        )
+
+
+def _take_trained_unet(generator: 'Generator', checkpoint: str) -> None:
     from mmdiff2in1.generators.trained_weights import load_trained_unet
 
     if checkpoint == CREATOR:
@@ -166,12 +214,8 @@ def _take_trained_unet(creator: 'Generator', checkpoint: str) -> None:
             "stages.synthesis.unet='creator' is the U-Net of the warm-up, which tools/train.py alone knows; name "
             'its checkpoint: stages.synthesis.unet=work_dirs/…/warmup/iter_….pth'
         )
-    if not isinstance(creator, LatentDiffusion):
-        raise ValueError(
-            f'stages.synthesis.unet={checkpoint!r}, but {type(creator).__name__} has no U-Net that we train; set '
-            "unet='pretrained'"
-        )
-    load_trained_unet(creator, checkpoint)
+    check_unet(generator, checkpoint)
+    load_trained_unet(generator, checkpoint)
 
 
 def synthesize_from_config(
@@ -200,6 +244,7 @@ def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, pr
         thresholds=settings.filters,
         restore_size=settings.restore_size,
         keep_others=settings.keep_others,
+        weights_hash=job.weights_hash,
         rank=rank,
         world_size=world_size,
         progress=progress,

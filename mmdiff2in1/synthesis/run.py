@@ -23,7 +23,7 @@ from .store import SampleStore
 
 if TYPE_CHECKING:
     # Only when something is created: reading a store in a data loader worker needs no diffusers.
-    from mmdiff2in1.generators.loading import Generator
+    from mmdiff2in1.generators import Generator
 
 
 def synthesize(
@@ -37,6 +37,7 @@ def synthesize(
     thresholds: Thresholds | None = None,
     restore_size: bool = False,
     keep_others: bool = False,
+    weights_hash: str | None = None,
     rank: int = 0,
     world_size: int = 1,
     progress: bool = True,
@@ -49,7 +50,7 @@ def synthesize(
     source where its labels are, below `data_root` too, and goes into the records. With `restore_size` the created image
     is resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
-    be trained on as well, so they are an error unless `keep_others`.
+    be trained on as well, so they are an error unless `keep_others`. `weights_hash`: of `diffusion`, if known.
 
     Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
     store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
@@ -57,7 +58,7 @@ def synthesize(
     if world_size > 1:
         store = SampleStore(store.folder, rank)
     check_thresholds(thresholds)
-    timesteps = check_plan(diffusion, plan)
+    timesteps = check_plan(diffusion, plan, weights_hash)
     finished = store.finished()
     settings = dict(weights_hash=plan[0].weights_hash, restore_size=restore_size)
     _check_store(store, finished, settings)
@@ -108,8 +109,12 @@ def synthesize(
     return SampleStore(store.folder)
 
 
-def check_plan(diffusion: 'Generator', plan: Sequence[SampleRecipe]) -> dict[tuple[int, int, str], list[int]]:
+def check_plan(
+    diffusion: 'Generator', plan: Sequence[SampleRecipe], weights_hash: str | None = None
+) -> dict[tuple[int, int, str], list[int]]:
     """Ask the model whether it can make all of `plan`; returns {(T, num_calls, grid): timesteps}.
+
+    `weights_hash` is that of the model where it is known: reading gigabytes of weights takes seconds.
 
     Raises ValueError for an empty plan, a sample listed twice, other weights than the plan was made for, timesteps or
     a solver that do not exist, a size that cannot be encoded, a sample without source below T_max.
@@ -119,7 +124,7 @@ def check_plan(diffusion: 'Generator', plan: Sequence[SampleRecipe]) -> dict[tup
     twice = [name for name, count in Counter(recipe.sample_id for recipe in plan).items() if count > 1]
     if twice:
         raise ValueError(f'sample {twice[0]} stands in the plan twice')
-    weights = diffusion.weights_hash()
+    weights = diffusion.weights_hash() if weights_hash is None else weights_hash
     T_max = diffusion.T_max
     for recipe in plan:
         if recipe.weights_hash != weights:

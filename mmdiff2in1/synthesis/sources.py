@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS
 
 from mmdiff2in1.core.dataset_images import dataset_leaves
+from mmdiff2in1.core.names import type_name
 
 WRAPPER = 'SyntheticSampleDataset'
 
@@ -21,7 +22,7 @@ def real_dataset_cfg(cfg: Config) -> dict:
     dataset = (cfg.get('train_dataloader') or {}).get('dataset')
     if dataset is None:
         raise ValueError('the config has no train_dataloader.dataset; expected the real images to create from there')
-    while _type_name(dataset.get('type')) == WRAPPER:
+    while type_name(dataset) == WRAPPER:
         if not isinstance(dataset.get('dataset'), Mapping):
             raise ValueError(f'train_dataloader.dataset is a {WRAPPER} without dataset=<config of the real data set>')
         dataset = dataset['dataset']
@@ -35,13 +36,16 @@ def build_real_dataset(cfg: Config):
 
 
 def label_files(dataset) -> dict[str, dict[str, str]]:
-    """Image path → the label files that a built data set has of it, by their keys (`seg_map_path`, …)."""
+    """Image path → the label files that a built data set has of it, by their keys (`seg_map_path`, …).
+
+    Of two concatenated sets with the same image, each adds what the other has not.
+    """
     found = {}
     for leaf in dataset_leaves(dataset):
         for index in range(len(leaf)):
             info = leaf.get_data_info(index)
             labels = {key: path for key, path in info.items() if key.endswith('_map_path') and path is not None}
-            found.setdefault(info['img_path'], labels)
+            found[info['img_path']] = labels | found.get(info['img_path'], {})
     return found
 
 
@@ -53,8 +57,3 @@ def _with(dataset: Mapping, everywhere: dict, leaves: dict) -> dict:
     if isinstance(dataset.get('datasets'), Sequence):
         return changed | dict(datasets=[_with(each, everywhere, leaves) for each in dataset['datasets']])
     return changed | leaves
-
-
-def _type_name(kind: object) -> str:
-    """A registered name may carry a scope, and new-style configs name the class itself."""
-    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')

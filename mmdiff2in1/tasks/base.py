@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdiff2in1.core.problem import Problem
+
 VALID_REGION = 'gt_valid_region'
 """Key, in a `SegDataSample`, of the pixels (1, H, W) bool in which a data set may have ground truth at all."""
 
@@ -171,6 +173,43 @@ class DenseTask(ABC):
     def of_dataset(self, meta: Mapping[str, Any]) -> 'DenseTask':
         """This task with the names and colours that a data set's metainfo gives it."""
         return self
+
+    # --- what a check of a data set asks -----------------------------------------------------------------------------
+
+    @classmethod
+    def of_loader(cls, loader: type, settings: Mapping[str, Any]) -> 'DenseTask | None':
+        """This task as a transform of mmseg with these settings reads it; None: that one loads something else."""
+        return None
+
+    def file_problems(self, path: str, raw: np.ndarray, array: np.ndarray | None) -> list[Problem]:
+        """What is wrong with one label file, beyond what `decode` raises and maps that say nothing.
+
+        Args:
+            path: Of the file, for the problems.
+            raw: Its content.
+            array: Its map; None: `decode` refuses it, and is quoted unless something is found here.
+        """
+        return []
+
+    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> Any:
+        """What only many maps together tell, of one of them: anything that `judge` reads; None: nothing.
+
+        Args:
+            raw: Content of the file.
+            array: Its map in the axes of the file, which says something somewhere.
+            info: What the data set's `get_data_info` gives for this sample.
+        """
+        return None
+
+    def judge(self, facts: Sequence[Any], info: Mapping[str, Any], where: str) -> tuple[list[str], list[Problem]]:
+        """Lines for a report, and problems, of a whole data set.
+
+        Args:
+            facts: What `inspect` gave for its maps, at least one.
+            info: Data info of one of its samples.
+            where: Folder of the maps, for the problems.
+        """
+        return [], []
 
     # --- defaults, by registry name --------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Depth: z-depth in metres, the distance along the optical axis; 0 where it is not known."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -8,7 +10,21 @@ import torch
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
+from mmdiff2in1.core.problem import Problem
+
 from .base import DenseTask, nearest
+
+FULL = 65535  # the largest number of 16 bits
+SATURATED = 0.001  # a share of pixels with the largest number that no scene has by accident
+NEAR, FAR = 0.5, 20.0  # metres: the median depth of an indoor image lies between
+
+
+@dataclass(frozen=True)
+class DepthFacts:
+    """Of one file. `median`: metres, of the pixels with a depth; `full`: share of pixels that hold 65535."""
+
+    median: float
+    full: float
 
 
 @TASK_UTILS.register_module()
@@ -38,7 +54,7 @@ class Depth(DenseTask):
 
     @property
     def _most(self) -> float:
-        return 65535 / self.units_per_metre
+        return FULL / self.units_per_metre
 
     def activate(self, logits: Tensor) -> Tensor:
         """Metres in (0, max_depth): sigmoid times `max_depth`, as VPD and mmseg's `VPDDepthHead` do."""
@@ -90,6 +106,48 @@ class Depth(DenseTask):
             colour = self.colours(np.full((1, 1), metres, np.float32))[0, 0]
             scale.append((f'{metres:g} m', tuple(colour.tolist())))
         return super().legend(array) + scale
+
+    @classmethod
+    def of_loader(cls, loader: type, settings: Mapping[str, Any]) -> 'Depth | None':
+        """As mmseg's `LoadDepthAnnotation` reads it: a number of the file times `depth_rescale_factor`."""
+        if not any(kind.__name__ == 'LoadDepthAnnotation' for kind in loader.__mro__):
+            return None
+        unit = float(settings.get('depth_rescale_factor', 1.0))
+        return cls(min(10.0, FULL * unit), 1 / unit)
+
+    def file_problems(self, path: str, raw: np.ndarray, array: np.ndarray | None) -> list[Problem]:
+        """Eight bits: a picture of depth, and no depths."""
+        if raw.dtype != np.uint8:
+            return []
+        channels = '' if raw.ndim == 2 else f' in {raw.shape[2]} channels'
+        found = f'8 bits per value{channels}: a picture of depth, {len(np.unique(raw))} values'
+        step = 'Get the 16-bit files of the set, or its .npy files: what a picture has lost cannot be computed back'
+        expected = '16-bit millimetres, or metres as floating point'
+        return [Problem('error', 'depth-bits', path, found, expected, step)]
+
+    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> DepthFacts | None:
+        """The median, and how much is 65535; None if there is nothing else."""
+        full = raw == FULL if raw.dtype == np.uint16 else np.zeros(raw.shape, bool)
+        known = (array > 0) & ~full
+        return DepthFacts(float(np.median(array[known])), float(full.mean())) if known.any() else None
+
+    def judge(
+        self, facts: Sequence[DepthFacts], info: Mapping[str, Any], where: str
+    ) -> tuple[list[str], list[Problem]]:
+        """Warnings for a unit other than this task's, and for 65535 in the place of 0."""
+        problems = []
+        medians = np.array([fact.median for fact in facts])
+        strange = (medians < NEAR) | (medians > FAR)
+        if strange.mean() > 0.5:
+            found = f'a median depth of {np.median(medians):.4g} m; outside in {strange.sum()} of {len(facts)} maps'
+            step = "Not millimetres? Set units_per_metre of the pipeline's task, or convert the files; fine outdoors"
+            problems.append(Problem('warning', 'depth-unit', where, found, f'{NEAR:g} to {FAR:g} m indoors', step))
+        full = float(np.mean([fact.full for fact in facts]))
+        if full > SATURATED:
+            found = f'{FULL}, the largest number of 16 bits, in {full:.2%} of the pixels'
+            step = f'If {FULL} means no measurement, set these pixels to 0; else the distance is cut off there'
+            problems.append(Problem('warning', 'depth-full', where, found, '0 where depth is not known', step))
+        return [f'depth: median of an image {np.median(medians):.3g} m'], problems
 
     @property
     def loss(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ it.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -18,7 +18,10 @@ import torch.nn.functional as F
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
+from mmdiff2in1.core.problem import Problem
+
 from .base import DenseTask
+from .normal_frames import NormalFacts, frame_problems, normal_facts, normal_notes
 
 _FULL = 65535
 _FEW = 1e-3  # a share of the vectors of a file
@@ -179,6 +182,26 @@ class SurfaceNormal(DenseTask):
         )
         named = [(f'facing {"the viewer" if where == "viewer" else where}', colour) for where, colour in facing.items()]
         return super().legend(array) + named
+
+    def file_problems(self, path: str, raw: np.ndarray, array: np.ndarray | None) -> list[Problem]:
+        """The few vectors whose length is not 1 that `decode` lets pass."""
+        lost = 0 if array is None else int((raw.any(-1) & ~array.any(-1)).sum())
+        if not lost:
+            return []
+        step = 'They count as not known. Fine for a few; if they lie together, the set may mark unknown pixels so'
+        found = f'{lost} vectors whose length is not 1'
+        return [Problem('warning', 'vector-length', path, found, 'unit vectors, or black', step)]
+
+    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> NormalFacts | None:
+        """What a map says about its frame."""
+        return normal_facts(array, info.get('label_axes'), 8 * raw.dtype.itemsize)
+
+    def judge(
+        self, facts: Sequence[NormalFacts], info: Mapping[str, Any], where: str
+    ) -> tuple[list[str], list[Problem]]:
+        """A warning for a frame other than the one that the data set declares."""
+        axes = info.get('label_axes')
+        return normal_notes(facts, axes), frame_problems(facts, axes, where)
 
     @property
     def loss(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import torch
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
+from mmdiff2in1.core.problem import Problem
+
 from .base import DenseTask, nearest
 
 
@@ -27,7 +29,8 @@ class SemanticSegmentation(DenseTask):
 
     Raises:
         ValueError: K outside [1, 255], an ignored index that is a class or does not fit 8 bits, a palette or names of
-            another number, a threshold outside (0, 1) or with other than two classes, or pairs of no classes.
+            another number, a threshold outside (0, 1) or with other than two classes, pairs of no classes or of one
+            logit.
     """
 
     name = 'semantic_segmentation'
@@ -59,6 +62,8 @@ class SemanticSegmentation(DenseTask):
         paired = [index for pair in self.mirrored_pairs for index in pair]
         if len(set(paired)) < len(paired) or not set(paired) <= set(range(num_classes)):
             raise ValueError(f'mirrored_pairs={self.mirrored_pairs}: expected pairs of different classes of 0 … K - 1')
+        if paired and threshold is not None:
+            raise ValueError(f'mirrored_pairs={self.mirrored_pairs}: one logit has no channels that change places')
         self.num_classes, self.threshold = num_classes, threshold
         self.channels = num_classes if threshold is None else 1
         self.ignore_index = self.invalid = ignore_index
@@ -139,6 +144,17 @@ class SemanticSegmentation(DenseTask):
             colour = (60, 60, 60) if ignored else tuple(self.palette[value].tolist())
             lines.append((f'{value} {name} {counts[value] / array.size:.1%}', colour))
         return lines
+
+    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
+        """Pixels of each class, (K,)."""
+        return np.bincount(array.ravel(), minlength=256)[: self.num_classes]
+
+    def judge(
+        self, facts: Sequence[np.ndarray], info: Mapping[str, Any], where: str
+    ) -> tuple[list[str], list[Problem]]:
+        """How many classes occur."""
+        occurring = np.count_nonzero(np.sum(facts, axis=0))
+        return [f'{self.name}: {occurring} of {self.num_classes} classes occur'], []
 
     def of_dataset(self, meta: Mapping[str, Any]) -> 'SemanticSegmentation':
         """With the `palette` and the `classes` of a data set of as many classes."""

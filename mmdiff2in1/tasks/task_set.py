@@ -101,7 +101,7 @@ class TaskSet(Mapping[str, DenseTask]):
     def targets(
         self, samples: Sequence, size: tuple[int, int], device: torch.device | None = None
     ) -> dict[str, Tensor]:
-        """Ground truth (B, c, H, W) by task; what a sample does not have, or not at this size, says nothing."""
+        """Ground truth (B, c, H, W) by task; what a sample does not have says nothing."""
         return {name: stacked_targets(task, samples, size, device) for name, task in self.items()}
 
     def completed(self, samples: Sequence, size: tuple[int, int]) -> list:

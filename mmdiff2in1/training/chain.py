@@ -4,34 +4,40 @@ Each stage is an ordinary mmengine run, or job, with its own folder below the wo
 """
 
 import copy
-import gc
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 
-from mmdiff2in1.checks.channels import check_channels
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
-from mmdiff2in1.engine.stage_folder import StageFolder
-from mmdiff2in1.generators.weights import find_weights, resolve_weights
+from mmdiff2in1.engine.distributed import launcher_of_environment
+from mmdiff2in1.engine.stage_folder import StageFolder, finished_facts, finished_mark
+from mmdiff2in1.generators.loading import check_perceiver
+from mmdiff2in1.generators.weights import find_weights
 from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .global_batch import split_global_batch
-from .identity import fingerprint, store_mark, weight_places, weights_mark
+from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
 from .optimizer_state import carry_optimizer_state
+from .runs import (
+    build_runner,
+    free_memory,
+    keep_checkpoints_apart,
+    last_metrics,
+    numbers,
+    resume_where_possible,
+    unwrapped,
+)
 from .stages import check_chain, self_improving_config, store_of, warmup_config
-from .synthesis_stage import check_creation, check_store, create_samples
+from .synthesis_stage import Creation, check_store
 
 
 def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
@@ -55,6 +61,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         FileNotFoundError: Weights, data, or the file that lists a part of it.
         ValueError: The config cannot be chained, data or synthesis settings do not fit it, or the work dir holds stages
             that were made from something else. All of it is found before the first stage.
+        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs.
     """
     launcher_of_environment()
     check_chain(cfg, get_world_size())
@@ -64,18 +71,22 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     work_dir = Path(work_dir)
     store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
     parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
-    if cfg.stages.get('synthesis'):
-        check_creation(cfg, store)
+    warmup = cfg.stages.get('warmup')
+    warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
+    creation = Creation(cfg, store) if cfg.stages.get('synthesis') else None
+    if creation is not None:
+        creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
     elif store is not None:
         check_store(cfg, store)
-    warmup = cfg.stages.get('warmup')
     if warmup:
-        stage = warmup_config(cfg, Path(warmup.get('work_dir') or work_dir / 'warmup'))
+        stage = warmup_config(cfg, warmup_dir)
         results['warmup'] = run_stage('warm-up', stage, resume, parents)
         warmup_checkpoint = results['warmup']['checkpoint']
-        parents = [StageFolder(stage.work_dir, fingerprint(stage, parents)).mark]
-    if cfg.stages.get('synthesis'):
-        create_samples(cfg, store, warmup_checkpoint)
+        parents = [finished_mark(warmup_dir)]
+    if creation is not None:
+        creation.create(warmup_checkpoint)
+        creation = None  # and with it the generator
+        free_memory()
     if store is not None:
         parents.append(store_mark(SampleStore(store)))
     stage = self_improving_config(cfg, work_dir / 'self_improving', warmup_checkpoint, store)
@@ -85,8 +96,34 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         results['test'] = test(stage, results['self_improving']['checkpoint'], work_dir / 'test')
     if is_main_process():
         write_atomically(work_dir / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
-        curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
+        draw_curves(work_dir)
     return results
+
+
+def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None:
+    """Trains a config without ``stages`` as mmseg would, with our checks before it and a start that fits or is refused.
+
+    Raises:
+        FileNotFoundError, ValueError: Weights or data are not there or do not fit, see :func:`train`.
+        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs.
+    """
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    check_weights(cfg)
+    check_data(cfg)
+    cfg.work_dir = str(work_dir)
+    if resume:
+        resume_where_possible(cfg)
+    launcher_of_environment()
+    split_global_batch(cfg, get_world_size())
+    build_runner(cfg).train()
+
+
+def draw_curves(work_dir: Path) -> None:
+    """``curves.png`` of the self-improving stage; without scalars in files, one line says that there is none."""
+    try:
+        curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
+    except (FileNotFoundError, ValueError) as reason:
+        print_log(f'no curves.png: {reason}; vis_backends=[dict(type="LocalVisBackend"), …] keeps them', 'current')
 
 
 def check_weights(cfg: Config) -> None:
@@ -100,7 +137,13 @@ def check_weights(cfg: Config) -> None:
         find_weights(place)
     backbone = cfg.model.get('segmentor', cfg.model).get('backbone') or {}
     if isinstance(backbone.get('diffusion'), str):
-        resolve_weights(backbone['diffusion'])
+        check_perceiver(backbone['diffusion'])
+
+
+def _finished_checkpoint(folder: Path) -> str | None:
+    """The checkpoint of a finished stage, of whatever it was made; the stage itself is going to refuse another's."""
+    facts = finished_facts(folder)
+    return None if facts is None else str(folder / facts['checkpoint'])
 
 
 def _mark_of_start(load_from: str) -> str:
@@ -145,7 +188,7 @@ def run_stage(
     if resume:
         resume_where_possible(cfg)
     split_global_batch(cfg, get_world_size())
-    _keep_checkpoints_apart(cfg)
+    keep_checkpoints_apart(cfg)
     runner = build_runner(cfg)
     if is_main_process():
         folder.begin()
@@ -172,75 +215,26 @@ def run_stage(
     return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
 
 
-def _keep_checkpoints_apart(cfg: Config) -> None:
-    """Below ``out_dir`` the hook makes a folder of the stage's name alone, which all chains have."""
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    if hook.get('out_dir'):
-        hook['out_dir'] = str(Path(hook['out_dir'], *Path(cfg.work_dir).resolve().parent.parts[1:]))
-
-
-def resume_where_possible(cfg: Config) -> None:
-    """Lets a run go on from the last checkpoint of its work dir, if there is one."""
-    cfg.resume = Path(cfg.work_dir, 'last_checkpoint').is_file()
-    if cfg.resume:
-        # With load_from set, mmengine would resume from that other run's end instead.
-        cfg.load_from = None
-
-
-def build_runner(cfg: Config) -> Runner:
-    """An mmengine runner that works under torchrun on CPUs as well, and several times in one process."""
-    _seed_augmentation(cfg)
-    cfg.launcher = launcher_of_environment()
-    if cfg.launcher != 'none':
-        cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
-    # mmengine keeps logs and visualizers by name for the life of the process: a second run of the same name would write
-    # into the first one's folder.
-    cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
-    if cfg.get('visualizer'):
-        cfg.visualizer.name = cfg.experiment_name
-    runner = Runner.from_cfg(cfg)
-    check_channels(unwrapped(runner.model))
-    return runner
-
-
-def _seed_augmentation(cfg: Config) -> None:
-    """Ties the augmentation of a set that is read as a stream to the place in it, so that a resume is exact."""
-    loader = cfg.get('train_dataloader') or {}
-    streamed = (loader.get('sampler') or {}).get('type') == 'StreamSampler'
-    if streamed and loader['dataset']['type'] != 'SyntheticSampleDataset':
-        loader['dataset'] = ConfigDict(type='SyntheticSampleDataset', dataset=loader['dataset'])
-
-
-def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
-    """The model inside a wrapper for several processes."""
-    return getattr(model, 'module', model)
-
-
-def last_metrics(runner: Runner) -> dict[str, float]:
-    """Metrics of the last validation."""
-    scalars = {
-        name.removeprefix('val/'): buffer
-        for name, buffer in runner.message_hub.log_scalars.items()
-        if name.startswith('val/')
-    }
-    return {name: float(buffer.current()) for name, buffer in scalars.items() if name not in ('time', 'data_time')}
-
-
 def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float]:
-    """Runs the test loop of a config on a checkpoint, which must fit it."""
+    """Runs the test loop of a config on a checkpoint, which must fit it; where that has been done, reads the results.
+
+    A test of another config, of other data or another checkpoint in the folder is done anew.
+    """
+    folder = StageFolder(work_dir, fingerprint(cfg, [weights_mark(checkpoint)], TESTED_BY))
+    facts = folder.result(refuse=False)
+    barrier()  # nobody writes before everybody has looked
+    if facts is not None:
+        print_log(f'test: finished before, skipped ({work_dir})', 'current')
+        return facts['metrics']
     cfg = copy.deepcopy(cfg)
     cfg.work_dir, cfg.load_from, cfg.resume = str(work_dir), None, False
     cfg.pop('experiment_name', None)
     runner = build_runner(cfg)
     load_weights(unwrapped(runner.model), checkpoint)
-    metrics = {name: float(value) for name, value in runner.test().items()}
+    metrics = numbers(runner.test())
+    if is_main_process():
+        folder.finish(metrics=metrics)
+    barrier()
     del runner
     free_memory()
     return metrics
-
-
-def free_memory() -> None:
-    """Gives back what a finished stage held: runner, model and optimizer refer to each other in circles."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -1,51 +1,87 @@
-"""What a stage's result depends on, as one hash: its config, the weights it starts from, and the stages before it."""
+"""What a stage's result depends on, as one hash: its config, data, the weights it starts from, the stages before it."""
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
+from mmdiff2in1.core.names import type_name
 from mmdiff2in1.generators.weights import find_weights
+from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis import SampleStore
 
-# Where things are, how they are shown, how fast they are read: none of it changes what is trained.
-PLACES = ('work_dir', 'load_from', 'resume', 'launcher', 'filename', 'experiment_name', 'model_wrapper_cfg', 'env_cfg')
-DISTRIBUTED = ('find_unused_parameters',)
-SHOWN = ('log_level', 'log_processor', 'visualizer', 'vis_backends', 'default_hooks')
-TESTED = ('test_dataloader', 'test_evaluator', 'test_cfg', 'tta_model', 'tta_pipeline')
-READ = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'store')
+from .data_identity import data_mark
+from .file_digests import sampled_digest
+
+TRAINED_BY = (
+    'model',
+    'data_preprocessor',
+    'train_dataloader',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'auto_scale_lr',
+    'global_batch_size',
+    'custom_hooks',
+    'val_dataloader',
+    'val_evaluator',
+    'val_cfg',
+    'randomness',
+    'default_scope',
+    MAY_DIFFER,
+)
+"""Keys of a config that decide what a training gives: not those that say where things are or how they are shown."""
+TESTED_BY = (
+    'model',
+    'data_preprocessor',
+    'test_dataloader',
+    'test_evaluator',
+    'test_cfg',
+    'randomness',
+    'default_scope',
+)
+READ = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
+PLACED = ('store', 'data_root', 'data_prefix', 'ann_file')
+"""Where the data are; what they are is in :func:`~mmdiff2in1.training.data_identity.data_mark`."""
 COMPUTED = ('gradient_checkpointing',)
 """How a step is computed: in less memory, to the same gradients."""
 SHOWING_HOOKS = ('ProgressBarHook', 'SegVisualizationHook')
-SAMPLED = 64, 1 << 16
-"""Blocks and bytes per block that are read of a weight file."""
 WEIGHTS = ('diffusion', 'class_embeddings')
 """Keys whose text names weights on disk."""
+LONGEST = 4096
+"""Characters of a path."""
 
 
-def fingerprint(cfg: Config, parents: Sequence[str] = ()) -> str:
-    """Hash of all that decides what a stage trains.
+def fingerprint(cfg: Config, parents: Sequence[str] = (), decisive: Sequence[str] = TRAINED_BY) -> str:
+    """Hash of all that decides what a stage gives.
 
     Args:
-        cfg: The stage's config. Places, pictures, logs, test sets and loader speed do not count; the content of all
-            weights that it names does.
+        cfg: The stage's config. Places, pictures, logs and loader speed do not count; the content of all files that it
+            names does, and so do the names of the data and the content of the labels.
         parents: Identities of what the stage builds on, such as the warm-up and the store.
+        decisive: The keys of the config that are asked: ``TRAINED_BY`` or ``TESTED_BY``.
 
     Raises:
         TypeError: A config value that is neither plain nor a class or function.
+        ValueError: Data that cannot be listed.
     """
-    plain: dict = {k: v for k, v in cfg.to_dict().items() if k not in (*PLACES, *SHOWN, *TESTED, *DISTRIBUTED)}
-    plain['custom_hooks'] = [hook for hook in plain.get('custom_hooks') or [] if hook['type'] not in SHOWING_HOOKS]
-    for loader in ('train_dataloader', 'val_dataloader'):
-        plain[loader] = _without(plain.get(loader), READ) or {}
-    plain['val_dataloader'].pop('batch_size', None)
-    if plain.get('global_batch_size'):  # what each process has of it follows from their number
-        plain['train_dataloader'].pop('batch_size', None)
+    plain: dict = {key: value for key, value in cfg.to_dict().items() if key in decisive}
+    if 'custom_hooks' in decisive:
+        hooks = plain.get('custom_hooks') or []
+        plain['custom_hooks'] = [hook for hook in hooks if type_name(hook) not in SHOWING_HOOKS]
+    data = []
+    for name in [key for key in decisive if key.endswith('_dataloader') and plain.get(key)]:
+        data.append(data_mark(plain[name]))
+        plain[name] = _without(plain[name], (*READ, *PLACED))
+        # Scores do not depend on it; in a training it may follow from the number of processes.
+        if name != 'train_dataloader' or plain.get('global_batch_size'):
+            plain[name].pop('batch_size', None)
     weights = sorted(weights_mark(place) for place in weight_places(plain))
-    decisive = _without(_nameless(plain), COMPUTED)
-    text = json.dumps([decisive, weights, list(parents)], sort_keys=True, default=_named)
+    decided = _files_by_content(_without(_nameless(plain), COMPUTED))
+    text = json.dumps([decided, weights, data, list(parents)], sort_keys=True, default=_named)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -65,12 +101,7 @@ def weights_mark(place: str | Path) -> str:
     else:
         files = sorted(file for kind in ('safetensors', 'json', 'bin') for file in root.rglob(f'*.{kind}'))
     for file in files:
-        size, (blocks, length) = file.stat().st_size, SAMPLED
-        digest.update(f'{file.relative_to(root)} {size}'.encode())
-        with open(file, 'rb') as stream:
-            for offset in sorted({i * max(0, size - length) // (blocks - 1) for i in range(blocks)}):
-                stream.seek(offset)
-                digest.update(stream.read(length))
+        digest.update(f'{file.relative_to(root)} {sampled_digest(file)}'.encode())
     return digest.hexdigest()
 
 
@@ -94,6 +125,18 @@ def _nameless(value: object) -> object:
     if isinstance(value, dict):
         return {k: '' if k in WEIGHTS and isinstance(v, str) else _nameless(v) for k, v in value.items()}
     return [_nameless(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _files_by_content(value: object) -> object:
+    """With the content of every file that is named in the place of its path."""
+    if isinstance(value, dict):
+        return {key: _files_by_content(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_files_by_content(inner) for inner in value]
+    # A name without a dot is more likely a class of things than a file that happens to lie here.
+    if isinstance(value, str) and '.' in value and len(value) < LONGEST and os.path.isfile(value):
+        return sampled_digest(value)
+    return value
 
 
 def _without(value: object, keys: Sequence[str]) -> object:

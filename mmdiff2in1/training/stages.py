@@ -10,13 +10,17 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets import BatchMix
+from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis.from_config import CREATOR
 
 from .global_batch import split_global_batch
 
 CHAIN_KEYS = ('carry_optimizer', 'work_dir')
 """Settings of the warm-up that are no keys of its config."""
+AVERAGE = 'SelfImprovingHook'
+"""The one hook that a plain segmentor cannot have."""
 
 
 def check_chain(cfg: Config, processes: int = 1) -> None:
@@ -24,9 +28,9 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
 
     Raises:
         ValueError: No self-improving model, unknown stages, samples without the wrapper that mixes them in, a batch
-            that the processes cannot share, or a mix that the batch size does not allow.
+            that the processes cannot share, a mix that the batch size does not allow, or no last checkpoint.
     """
-    if cfg.model.get('type') != 'SelfImprovingSegmentor':
+    if type_name(cfg.model) != 'SelfImprovingSegmentor':
         raise ValueError(
             f'model.type is {cfg.model.get("type")!r}; the chain trains a SelfImprovingSegmentor. Wrap yours: '
             "model = dict(_delete_=True, type='SelfImprovingSegmentor', segmentor=_base_.model)"
@@ -41,12 +45,15 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
             "stages.synthesis.unet='creator' is the U-Net of the warm-up, but there is no stages.warmup; name a "
             "checkpoint instead, or unet='pretrained'"
         )
+    _check_checkpoints(cfg)
     if cfg.stages.get('warmup'):
-        split_global_batch(warmup_config(cfg, Path()), processes)
+        warmup = warmup_config(cfg, Path())
+        _check_checkpoints(warmup)
+        split_global_batch(warmup, processes)
     own = copy.deepcopy(cfg)
     split_global_batch(own, processes)
     loader = own.train_dataloader
-    if loader.dataset.get('type') == 'SyntheticSampleDataset':
+    if type_name(loader.dataset) == 'SyntheticSampleDataset':
         BatchMix.parse(loader.dataset.get('mix', 'uniform')).composition(loader.batch_size)
     elif cfg.stages.get('synthesis'):
         raise ValueError(
@@ -62,6 +69,16 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
         )
 
 
+def _check_checkpoints(stage: Config) -> None:
+    """A stage without its last checkpoint would be found out when it is finished."""
+    hook = (stage.get('default_hooks') or {}).get('checkpoint', {})
+    if hook is None or not hook.get('save_last', True):
+        raise ValueError(
+            f'default_hooks.checkpoint is {hook}, but a stage goes on from the last checkpoint of the one before, and '
+            "the test reads it; expected dict(type='AtomicCheckpointHook', …) without save_last=False"
+        )
+
+
 def store_of(cfg: Config, work_dir: Path) -> Path | None:
     """Where the synthetic samples of a run are: the dataset's own ``store``, else a folder of the work dir; or None."""
     store = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('store')
@@ -71,29 +88,44 @@ def store_of(cfg: Config, work_dir: Path) -> Path | None:
 
 
 def warmup_config(cfg: Config, work_dir: Path) -> Config:
-    """The plain segmentor on the real samples: the config without what is self-improving, plus ``stages.warmup``."""
+    """The plain segmentor on the real samples: the config without what is self-improving, plus ``stages.warmup``.
+
+    Dictionaries of ``stages.warmup`` are merged into those of the config, lists (hooks, schedules) take their place.
+    """
     plain = copy.deepcopy(cfg)
     wrapper, plain.model = plain.model, plain.model.segmentor
     for key in ('data_preprocessor', 'init_cfg'):
         if plain.model.get(key) is None and wrapper.get(key) is not None:
             plain.model[key] = wrapper[key]
     _without_samples(plain)
-    plain.val_cfg = dict(type='ValLoop') if plain.get('val_cfg') else None
-    plain.test_cfg = dict(type='TestLoop') if plain.get('test_cfg') else None
-    plain.custom_hooks = [hook for hook in plain.get('custom_hooks', []) if hook['type'] != 'SelfImprovingHook']
-    if plain.optim_wrapper.get('constructor') == 'ExploiterOptimWrapperConstructor':
-        base = plain.optim_wrapper.pop('base_constructor', None)
-        plain.optim_wrapper.pop('constructor')
-        if base:
-            plain.optim_wrapper.constructor = base
     changes = {k: v for k, v in cfg.stages.warmup.items() if k not in CHAIN_KEYS}
     plain.merge_from_dict({k: v for k, v in changes.items() if not isinstance(v, list)})
     for key, value in changes.items():
         if isinstance(value, list):
             plain[key] = value
+    _without_self_improving(plain)
     plain.pop('stages')
     plain.work_dir = str(work_dir)
     return plain
+
+
+def _without_self_improving(plain: Config) -> None:
+    """Takes out the parts that need θ_C beside θ_E, wherever they come from; all other settings and hooks stay."""
+    for key, plain_loop in (('val_cfg', 'ValLoop'), ('test_cfg', 'TestLoop')):
+        if type_name(plain.get(key) or {}) == f'SelfImproving{plain_loop}':
+            plain[key].type = plain_loop
+            plain[key].pop('exploiter', None)
+    plain.custom_hooks = [hook for hook in plain.get('custom_hooks') or [] if type_name(hook) != AVERAGE]
+    default_hooks = plain.get('default_hooks') or {}
+    for name in [name for name, hook in default_hooks.items() if hook and type_name(hook) == AVERAGE]:
+        default_hooks.pop(name)
+    wrapper = plain.optim_wrapper
+    constructor = wrapper.get('constructor')
+    if constructor and type_name(dict(type=constructor)) == 'ExploiterOptimWrapperConstructor':
+        base = wrapper.pop('base_constructor', None)
+        wrapper.pop('constructor')
+        if base:
+            wrapper.constructor = base
 
 
 def self_improving_config(cfg: Config, work_dir: Path, warmup: Path | None, store: Path | None) -> Config:
@@ -105,6 +137,7 @@ def self_improving_config(cfg: Config, work_dir: Path, warmup: Path | None, stor
         stage.train_dataloader.dataset.store = str(store)
     if warmup is not None:
         stage.load_from = str(warmup)
+        stage.pop(MAY_DIFFER, None)  # that was said of the warm-up's start
     stage.pop('stages')
     stage.work_dir = str(work_dir)
     return stage
@@ -113,7 +146,7 @@ def self_improving_config(cfg: Config, work_dir: Path, warmup: Path | None, stor
 def _without_samples(cfg: Config) -> None:
     """Keeps the wrapper, which seeds the augmentation, but without store and mix: the wrapped set, bit for bit."""
     dataset = cfg.train_dataloader.dataset
-    if dataset.get('type') == 'SyntheticSampleDataset':
+    if type_name(dataset) == 'SyntheticSampleDataset':
         seed = dataset.get('seed', 0)
         cfg.train_dataloader.dataset = ConfigDict(type=dataset.type, dataset=dataset.dataset, seed=seed)
         cfg.train_dataloader.pop('batch_sampler', None)

@@ -1,38 +1,127 @@
 """The synthesis stage of a chain: checked before the warm-up, run after it, waited for without a collective."""
 
-import copy
+import hashlib
+import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import barrier, get_rank
+from mmengine.dist import barrier, get_rank, is_main_process
 
 from mmdiff2in1.datasets.synthetic_records import draw
-from mmdiff2in1.synthesis import SampleStore, check_plan, others_of, prepare, run_job
-from mmdiff2in1.synthesis.from_config import CREATOR, PRETRAINED
+from mmdiff2in1.engine.stage_folder import StageFolder
+from mmdiff2in1.synthesis import SampleStore, check_plan, job_of, others_of, run_job
+from mmdiff2in1.synthesis.from_config import CREATOR, PRETRAINED, check_unet
+
+from .identity import weights_mark
+
+LATER = 'still to be trained'
+"""Stands for the hash of weights that a warm-up is going to give."""
+UNDECIDED = ('diffusion', 'unet', 'captions', 'caption_fallback', 'batch_size', 'device', 'keep_others')
+"""Settings that change no sample, or count by their content."""
 
 
-def check_creation(cfg: Config, store: Path) -> None:
-    """Loads what creation needs and plans it, so that a wrong setting is found before hours of warm-up.
+class Creation:
+    """The synthesis stage of one run.
 
-    Raises:
-        ValueError: Whatever is wrong with the settings, captions or weights, or samples of another plan in the store.
+    The generator is loaded when it is first needed, once, and not at all where the store holds all samples of just
+    these settings, captions, sources and weights; the record of that is a ``finished.json`` in the store.
+
+    Args:
+        cfg: With ``stages.synthesis``.
+        store: Where the samples go.
     """
-    later = cfg.stages.synthesis.get('unet') == CREATOR
-    job = prepare(_with_unet(cfg, PRETRAINED) if later else cfg, get_rank())
-    plan = job.plan()
-    check_plan(job.diffusion, plan)
-    if not job.settings.keep_others:  # then there may be more than are made
-        check_draw(cfg, [dict(sample_id=recipe.sample_id, source=recipe.source) for recipe in plan], store)
-    if later:  # samples carry the hash of their weights, and these are still to be trained
-        return
-    others = others_of(plan, SampleStore(store).finished())
-    if others and not job.settings.keep_others:
-        raise ValueError(
-            f'{store} holds {len(others)} samples that the settings do not ask for, first {others[0]}: run '
-            'tools/synthesize.py with --prune, delete the folder, choose another --work-dir, or set keep_others=True'
-        )
+
+    def __init__(self, cfg: Config, store: Path):
+        self.cfg, self.store = cfg, Path(store)
+        self.job = job_of(cfg, get_rank())
+        self.later = self.job.settings.unet == CREATOR
+
+    def check(self, warmup: str | None = None) -> None:
+        """Loads what creation needs and plans it, so that a wrong setting is found before hours of warm-up.
+
+        Args:
+            warmup: Checkpoint of the warm-up, if that is finished.
+
+        Raises:
+            ValueError: Whatever is wrong with the settings, captions or weights, or samples of another plan in the
+                store.
+        """
+        if self._is_complete(warmup):
+            check_store(self.cfg, self.store)
+            return
+        # Samples carry the hash of their weights; where these are still to be trained, all else can be looked at.
+        job = self.job.with_unet(PRETRAINED) if self.later else self.job
+        weights_hash = LATER if self.later else job.weights_hash
+        plan = job.plan(weights_hash=weights_hash)
+        if self.later:
+            check_unet(job.diffusion, CREATOR)
+        check_plan(job.diffusion, plan, weights_hash)
+        if not job.settings.keep_others:  # then there may be more than are made
+            planned = [dict(sample_id=recipe.sample_id, source=recipe.source) for recipe in plan]
+            check_draw(self.cfg, planned, self.store)
+        others = [] if self.later else others_of(plan, SampleStore(self.store).finished())
+        if others and not job.settings.keep_others:
+            raise ValueError(
+                f'{self.store} holds {len(others)} samples that the settings do not ask for, first {others[0]}: run '
+                'tools/synthesize.py with --prune, delete the folder, choose another --work-dir, or set '
+                'keep_others=True'
+            )
+        job.diffusion.to('cpu')  # the GPU is the warm-up's until the samples are made
+        self.job = job
+
+    def create(self, warmup: str | None = None, poll_seconds: float = 5.0) -> None:
+        """Each process makes its share; none waits inside a collective while others create for hours.
+
+        Args:
+            warmup: Checkpoint whose U-Net creates if ``stages.synthesis.unet`` is ``creator``.
+            poll_seconds: How often a process that is ready looks whether the others are.
+        """
+        complete = self._is_complete(warmup)
+        made: list[str] = []
+        if not complete:
+            made = self._create(warmup, poll_seconds)
+        barrier()  # all have looked: now the record may be written
+        if not complete and is_main_process():
+            StageFolder(self.store, self._fingerprint(warmup)).finish(samples=made)
+
+    def _create(self, warmup: str | None, poll_seconds: float) -> list[str]:
+        rank, world_size = get_rank(), int(os.environ.get('WORLD_SIZE', 1))
+        job = self.job.with_unet(str(warmup)) if self.later else self.job
+        job.diffusion.to(job.device)
+        run_job(job, SampleStore(self.store), rank, world_size)
+        asked = {recipe.sample_id for recipe in job.plan()}
+        missing = asked
+        while missing := missing - SampleStore(self.store).whole(missing):
+            time.sleep(poll_seconds)
+        return sorted(asked)
+
+    def _is_complete(self, warmup: str | None) -> bool:
+        """Whether a run has made all samples of these settings, they are still there, and nothing else is."""
+        if self.later and warmup is None:
+            return False
+        record = StageFolder(self.store, self._fingerprint(warmup)).result(refuse=False)
+        if record is None:
+            return False
+        store, asked = SampleStore(self.store), set(record['samples'])
+        others = store.finished().keys() - asked
+        return store.whole(asked) == asked and (self.job.settings.keep_others or not others)
+
+    def _fingerprint(self, warmup: str | None) -> str:
+        """Of all that decides the samples: settings, sources, captions and, in a sample of their files, the weights."""
+        settings = self.job.settings
+        own = {name: value for name, value in asdict(settings).items() if name not in UNDECIDED}
+        diffusion = settings.diffusion
+        weights = [weights_mark(diffusion) if isinstance(diffusion, str) else diffusion]
+        if self.later:
+            weights.append(weights_mark(warmup))
+        elif settings.unet != PRETRAINED:
+            weights.append(weights_mark(settings.unet))
+        sources = [asdict(source) for source in self.job.sources]
+        text = json.dumps([own, weights, sources], sort_keys=True, default=list)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_store(cfg: Config, store: Path) -> None:
@@ -52,29 +141,3 @@ def check_draw(cfg: Config, records: list[dict], store: Path) -> None:
     """
     dataset = cfg.train_dataloader.dataset
     draw(records, dataset.get('num_samples'), dataset.get('samples_per_image'), dataset.get('seed', 0), str(store))
-
-
-def create_samples(cfg: Config, store: Path, warmup: str | None = None, poll_seconds: float = 5.0) -> None:
-    """Each process makes its share; none waits inside a collective while others create for hours.
-
-    Args:
-        cfg: With ``stages.synthesis``.
-        store: Where the samples go.
-        warmup: Checkpoint whose U-Net creates if ``stages.synthesis.unet`` is ``creator``.
-        poll_seconds: How often a process that is ready looks whether the others are.
-    """
-    rank, world_size = get_rank(), int(os.environ.get('WORLD_SIZE', 1))
-    if cfg.stages.synthesis.get('unet') == CREATOR:
-        cfg = _with_unet(cfg, warmup)
-    job = prepare(cfg, rank)
-    run_job(job, SampleStore(store), rank, world_size)
-    missing = {recipe.sample_id for recipe in job.plan()}
-    while missing := missing - SampleStore(store).whole(missing):
-        time.sleep(poll_seconds)
-    barrier()
-
-
-def _with_unet(cfg: Config, unet: str) -> Config:
-    changed = copy.deepcopy(cfg)
-    changed.stages.synthesis.unet = unet
-    return changed

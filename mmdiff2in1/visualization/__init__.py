@@ -1,6 +1,6 @@
 """Pictures: contact sheets, panels of what was created and perceived, curves of a run."""
 
-from .contact_sheet import Layout, contact_sheet, sheet_layout
+from .contact_sheet import Layout, contact_sheet, sheet_layout, side_by_side
 from .curves import curve_picture, read_scalars
 from .panels import Created, Perceived, creation_panel, prediction_panel
 
@@ -14,4 +14,5 @@ __all__ = [
     'prediction_panel',
     'read_scalars',
     'sheet_layout',
+    'side_by_side',
 ]

@@ -109,6 +109,13 @@ def sheet_layout(
     return Layout(scale, cell, columns, header, footers)
 
 
+def side_by_side(sheets: list[np.ndarray]) -> np.ndarray:
+    """Sheets (H, W, 3) on one white picture."""
+    height = max(len(sheet) for sheet in sheets)
+    padded = [np.pad(s, ((0, height - len(s)), (0, 24), (0, 0)), constant_values=255) for s in sheets]
+    return np.concatenate(padded, 1)
+
+
 def _check(rows, row_captions, column_captions) -> None:
     if not rows or not any(picture is not None for row in rows for picture in row):
         raise ValueError('a contact sheet needs at least one picture')

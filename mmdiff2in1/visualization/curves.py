@@ -88,7 +88,7 @@ def _is_loss(name: str) -> bool:
 
 
 def _is_kept_share(name: str) -> bool:
-    return name.rsplit('/', 1)[-1] == 'kept_share'
+    return 'kept_share' in name.split('/')
 
 
 def _is_updates(name: str) -> bool:

@@ -38,7 +38,7 @@ def overlay_panel(rows: Sequence[Overlaid], title: str = '') -> np.ndarray:
         pictures.append([image, over, _legend(row.legend, image.shape[0])])
     captions = [row.caption for row in rows]
     return contact_sheet(
-        pictures, row_captions=captions, column_captions=['image', 'label over image', 'classes'], title=title, scale=1
+        pictures, row_captions=captions, column_captions=['image', 'label over image', 'legend'], title=title, scale=1
     )
 
 

@@ -106,7 +106,7 @@ def settings(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         'train_dataloader.dataset.seed': seed,
         'train_dataloader.dataset.dataset.subset_seed': seed,
         'model.synthetic_weight': 1.0,
-        'model.min_confidence': None,
+        'model.label_rule': None,
         'stages.synthesis.captions': str(args.data_root / 'train' / 'captions.jsonl'),
         'stages.synthesis.num_calls': 10,
         'stages.warmup.train_cfg': dict(max_iters=WARMUP, val_interval=WARMUP),
@@ -125,7 +125,7 @@ def improve(cfg, creators: tuple[int | str, ...], warmup: str, folder: Path) -> 
     from mmdiff2in1.training.chain import build_runner, resume_where_possible, unwrapped
     from mmdiff2in1.training.optimizer_state import carry_optimizer_state
     from mmdiff2in1.training.stages import self_improving_config
-    from mmdiff2in1.training.synthesis_stage import create_samples
+    from mmdiff2in1.training.synthesis_stage import Creation
 
     starts = [0, *(step for step in creators if step not in (0, PRETRAINED))]
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], STEPS], strict=True)):
@@ -134,7 +134,7 @@ def improve(cfg, creators: tuple[int | str, ...], warmup: str, folder: Path) -> 
             store = folder / f'synthetic-{number}'
             cfg.stages.synthesis.unet = 'pretrained' if creators[number] == PRETRAINED else 'creator'
             cfg.stages.synthesis.seed = cfg.randomness.seed + 1000 * number
-            create_samples(cfg, store, warmup if start == 0 else str(folder / f'iter_{start}.pth'))
+            Creation(cfg, store).create(warmup if start == 0 else str(folder / f'iter_{start}.pth'))
         stage = self_improving_config(cfg, folder, Path(warmup), store)
         stage.train_cfg.max_iters = end
         resume_where_possible(stage)

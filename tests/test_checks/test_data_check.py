@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
-from tiny_chain import chain_config
 
+from mmdiff2in1.checks.check_datasets import check_datasets
 from mmdiff2in1.checks.data_check import check_data, check_labels
 from mmdiff2in1.datasets import CamVidDataset, ScenesDataset
-from mmdiff2in1.training.chain import train
 
 
 @pytest.fixture
@@ -84,6 +83,24 @@ def test_sets_of_a_plain_config_inside_wrappers_are_read(pair):
         check_data(data_config(pair[0]))
 
 
+@pytest.mark.parametrize('names', [('pond',), ('background', 'pond')])
+def test_one_class_of_mmseg_is_two_values(pair, names):
+    """`num_classes=1`: a sigmoid tells the foreground, 1, from the background, 0."""
+    cfg = data_config(pair[0], type='BaseSegDataset', img_suffix='.png', metainfo=dict(classes=names))
+    cfg.model = dict(decode_head=dict(num_classes=1))
+    cv2.imwrite(str(pair[0] / 'label' / 'a.png'), np.arange(96).reshape(8, 12).astype(np.uint8) % 2)
+    check_data(cfg)
+    report = check_datasets(cfg, workers=1, progress=False)[0]
+    assert not report.problems('error') and list(report.parts[0].shares.values()) == [0.5, 0.5]
+    told = [problem.found for _, problem in report.problems('warning') if problem.check == 'num-classes']
+    assert told == ['one class'] * (len(names) == 1)
+    cv2.imwrite(str(pair[0] / 'label' / 'a.png'), np.full((8, 12), 2, np.uint8))
+    with pytest.raises(ValueError, match=r'label values \[2\]; expected 0 … 1 or 255'):
+        check_data(cfg)
+    found = check_datasets(cfg, workers=1, progress=False)[0].problems('error')
+    assert [problem.check for _, problem in found] == ['label-values']
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -97,11 +114,3 @@ def test_sets_of_a_plain_config_inside_wrappers_are_read(pair):
 def test_missing_data_name_the_next_step(pair, change, message):
     with pytest.raises(FileNotFoundError, match=message):
         check_data(data_config(pair[0], **change))
-
-
-def test_the_chain_checks_before_it_trains(chain_folder, tmp_path):
-    cfg = chain_config(chain_folder)
-    cfg.model.segmentor.decode_head.head.num_classes = 2
-    with pytest.raises(ValueError, match='expected 0 … 1 or 255'):
-        train(cfg, tmp_path)
-    assert not list(tmp_path.iterdir())

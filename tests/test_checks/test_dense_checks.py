@@ -14,11 +14,11 @@ import mmdiff2in1.datasets.nyuv2
 import mmdiff2in1.datasets.scannet  # noqa: F401  registers the data sets
 from mmdiff2in1.checks.check_datasets import check_datasets
 from mmdiff2in1.checks.data_check import check_data
-from mmdiff2in1.checks.normals import FRAMES, frame_problems, normal_facts, normal_notes, to_camera
 from mmdiff2in1.checks.pictures import dataset_pictures
 from mmdiff2in1.checks.report import report_text
 from mmdiff2in1.datasets.scenes import render_scene
 from mmdiff2in1.tasks import Depth, SurfaceNormal
+from mmdiff2in1.tasks.normal_frames import FRAMES, frame_problems, normal_facts, normal_notes, to_camera
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = Path(os.environ.get('MMDIFF2IN1_SAMPLES', ROOT / 'data/samples'))
@@ -157,7 +157,7 @@ class TestNormalSets:
         write_maps(folder, self.maps(normals, dtype=np.uint8))
         found, parts = report(config(folder, 'normal_map_path'))
         assert not found.problems('error') and not found.problems('warning')
-        assert found.parts[0].known == {'normal_map_path': 1.0}
+        assert found.parts[0].known == {'normal': 1.0}
         assert 'normals: 8 bits per channel, a step of 0.45 degrees' in report_text(found)
         check_data(config(folder, 'normal_map_path'))
         assert dataset_pictures(parts, None, 2) is not None

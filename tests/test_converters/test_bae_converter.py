@@ -15,10 +15,12 @@ from mmseg.registry import MODELS
 from safetensors.torch import load_file
 
 import mmdiff2in1.components  # noqa: F401
-from mmdiff2in1.converters import bae_checkpoint
-from mmdiff2in1.converters.bae_checkpoint import EFFICIENTNET_B5, convert_bae, head_settings, needed_shapes
-from mmdiff2in1.converters.bae_names import our_names
+from mmdiff2in1.converters import bae
+from mmdiff2in1.converters.bae import EFFICIENTNET_B5, Bae
+from mmdiff2in1.converters.base import convert
+from mmdiff2in1.converters.table_converter import module_shapes
 from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
+from mmdiff2in1.models.decode_heads.bae_normal_head import BaeNormalHead
 
 ROOT = Path(__file__).parents[2]
 TINY = dict(EFFICIENTNET_B5, width_coefficient=0.25, depth_coefficient=0.4, hidden_dim=320)
@@ -210,14 +212,17 @@ def decoder(state, features, norm):
 def test_a_converted_checkpoint_predicts_what_the_published_model_does(tmp_path, monkeypatch, capsys, norm):
     state = tiny_state(norm)
     path, out = saved(state, tmp_path / 'nyu.pt'), tmp_path / 'out.safetensors'
-    monkeypatch.setattr(bae_checkpoint, 'EFFICIENTNET_B5', TINY)
+    monkeypatch.setattr(bae, 'EFFICIENTNET_B5', TINY)
     tool().main([str(path), '--out', str(out)])
     printed = capsys.readouterr().out
-    converted = convert_bae(path)
+    converted = convert(Bae(), path)
     assert f'Bae et al., {norm}' in printed and 'in_channels=[8, 8, 16, 32, 320]' in printed
     written = load_file(out)
     assert written.keys() == converted.state.keys() and len(written) == len(state)
-    backbone, head = dict(converted.backbone, type='HFBackbone'), dict(converted.head, type='BaeNormalHead')
+    backbone, head = (
+        dict(converted.settings['backbone'], type='HFBackbone'),
+        dict(converted.settings['head'], type='BaeNormalHead'),
+    )
     model = MODELS.build(dict(type='EncoderDecoder', backbone=backbone, decode_head=head)).eval()
     model.load_state_dict(written, strict=True)
     for size in ((64, 96), (96, 64)):
@@ -233,8 +238,8 @@ def test_a_converted_checkpoint_predicts_what_the_published_model_does(tmp_path,
 
 def test_odd_sizes_are_padded_as_the_published_encoder_pads(tmp_path):
     state = tiny_state()
-    converted = convert_bae(saved(state, tmp_path / 'nyu.pt', prefix=''), TINY)
-    backbone = HFBackbone(**converted.backbone).eval()
+    converted = convert(Bae(TINY), saved(state, tmp_path / 'nyu.pt', prefix=''))
+    backbone = HFBackbone(**converted.settings['backbone']).eval()
     backbone.load_state_dict({k.removeprefix('backbone.'): v for k, v in converted.state.items() if 'backbone.' in k})
     images = torch.randn(1, 3, 75, 101)
     with torch.no_grad():
@@ -247,12 +252,55 @@ def test_every_published_tensor_of_b5_has_one_of_ours_and_back(norm):
     shapes = published(1.6, 2.2, 2048, (1024, 512, 256, 128), 128, norm)
     assert len([name for name in shapes if name.endswith('conv_dw.weight')]) == 3 + 5 + 5 + 7 + 7 + 9 + 3
     assert shapes[f'{D}up1._net.0.weight'] == (1024, 2048 + 176, 3, 3)
-    places = our_names(shapes)
-    head = head_settings(shapes)
+    theirs = {name: torch.empty(shape, device='meta') for name, shape in shapes.items()}
+    ours = Bae().to_ours(theirs)
+    places = {name: place for name, (place,) in ours.places.items()}
+    head = ours.settings['head']
     assert head['in_channels'] == [24, 40, 64, 176, 2048] and head['norm'] == norm
-    needed = needed_shapes(dict(model=EFFICIENTNET_B5), head)
+    with torch.device('meta'):
+        needed = module_shapes({'backbone': HFBackbone(EFFICIENTNET_B5), 'decode_head': BaeNormalHead(**head)})
     assert len(set(places.values())) == len(shapes) == len(needed)
     assert {places[name]: shape for name, shape in shapes.items()} == needed
+    assert {name: tuple(tensor.shape) for name, tensor in ours.state.items()} == needed
+    back = Bae().to_theirs(ours.state)
+    assert {name: tuple(tensor.shape) for name, tensor in back.state.items()} == shapes
+    assert back.places == {place: (name,) for name, place in places.items()}
+
+
+@pytest.mark.parametrize('norm', ['GN', 'BN'])
+def test_the_way_back_writes_their_file(tmp_path, monkeypatch, capsys, norm):
+    state = tiny_state(norm)
+    monkeypatch.setattr(bae, 'EFFICIENTNET_B5', TINY)
+    ours, back = tmp_path / 'ours.pth', tmp_path / 'back.pth'
+    tool().main([str(saved(state, tmp_path / 'nyu.pt')), '--out', str(ours)])
+    tool().main([str(ours), '--out', str(back), '--to', 'theirs'])
+    assert f'moved: {len(state)} tensors of the file\n' in capsys.readouterr().out
+    written = torch.load(back, weights_only=True)
+    assert list(written) == ['model'] and written['model'].keys() == state.keys()
+    assert all(torch.equal(written['model'][name], tensor) for name, tensor in state.items())
+
+
+def test_faults_of_the_way_back_are_named(tmp_path):
+    ours = convert(Bae(TINY), saved(tiny_state(), tmp_path / 'nyu.pt')).state
+    for fault, expected in (
+        (ours | {'backbone.model.extra': torch.ones(1)}, r'without a place 1: backbone\.model\.extra'),
+        (
+            ours | {'decode_head.bottleneck.bias': torch.ones(3)},
+            r'shape 1: decode_head\.bottleneck\.bias \[3\], expected \[320\]',
+        ),
+        ({n: t for n, t in ours.items() if not n.endswith('top_bn.bias')}, r'missing 1: backbone\..*\.top_bn\.bias'),
+        ({n: t for n, t in ours.items() if 'fusions.1.0' not in n}, r'is missing: decode_head\.fusions\.1\.0\.weight'),
+    ):
+        torch.save(dict(state_dict=fault), tmp_path / 'ours.pth')
+        with pytest.raises(ValueError, match=expected):
+            convert(Bae(TINY), tmp_path / 'ours.pth', to='theirs')
+    for state, kind in (
+        (tiny_state(), 'a checkpoint of Bae et al. with point heads, which --to ours converts'),
+        ({f'exploiter.{name}': tensor for name, tensor in ours.items()}, 'a self-improving checkpoint of mmdiff2in1'),
+    ):
+        torch.save(state, tmp_path / 'other.pth')
+        with pytest.raises(ValueError, match=f'is no checkpoint of mmdiff2in1; found {kind}'):
+            convert(Bae(TINY), tmp_path / 'other.pth', to='theirs')
 
 
 def test_faults_are_named(tmp_path):
@@ -266,17 +314,17 @@ def test_faults_are_named(tmp_path):
         ({f'{D}out_conv_res8.bias': torch.ones(3)}, r'shape 1: decoder\.out_conv_res8\.bias \[3\], expected \[4\]'),
     ):
         with pytest.raises(ValueError, match=expected):
-            convert_bae(saved(state | fault, tmp_path / 'nyu.pt'), TINY)
+            convert(Bae(TINY), saved(state | fault, tmp_path / 'nyu.pt'))
     for missing, expected in (
-        (f'{E}bn1.bias', r'missing \(in our names\) 1: backbone\.model\.embeddings\.batchnorm\.bias'),
-        (f'{D}conv2.bias', r'missing \(in our names\) 1: decode_head\.bottleneck\.bias'),
+        (f'{E}bn1.bias', r'missing 1: encoder\.original_model\.bn1\.bias'),
+        (f'{D}conv2.bias', r'missing 1: decoder\.conv2\.bias'),
         (f'{D}up2._net.0.weight', r'is missing: decoder\.up2\._net\.0\.weight'),
     ):
         rest = {name: value for name, value in state.items() if name != missing}
         with pytest.raises(ValueError, match=expected):
-            convert_bae(saved(rest, tmp_path / 'nyu.pt'), TINY)
+            convert(Bae(TINY), saved(rest, tmp_path / 'nyu.pt'))
     with pytest.raises(ValueError, match='is not a checkpoint that Bae et al. published'):
-        convert_bae(saved(state, tmp_path / 'nyu.pt'))  # not B5
+        convert(Bae(), saved(state, tmp_path / 'nyu.pt'))  # not B5
 
 
 def test_other_files_are_recognised(tmp_path):
@@ -287,7 +335,7 @@ def test_other_files_are_recognised(tmp_path):
     ):
         torch.save({name: torch.ones(1)}, tmp_path / 'other.pt')
         with pytest.raises(ValueError, match=f'is no checkpoint of Bae et al. with point heads; found {kind}'):
-            convert_bae(tmp_path / 'other.pt')
+            convert(Bae(), tmp_path / 'other.pt')
     with pytest.raises(SystemExit, match='no such file of weights'):
         tool().main([str(tmp_path / 'nothing.pt'), '--out', str(tmp_path / 'out.pth')])
 

@@ -19,10 +19,12 @@ import mmdiff2in1.components
 import mmdiff2in1.models.backbones.hf_backbone
 import mmdiff2in1.models.decode_heads.idisc_head
 import mmdiff2in1.models.losses.angular_vmf  # noqa: F401
-from mmdiff2in1.converters.idisc_checkpoint import convert_idisc
-from mmdiff2in1.converters.idisc_names import our_names, their_name
-from mmdiff2in1.converters.idisc_settings import needed_shapes
+from mmdiff2in1.converters.base import convert
+from mmdiff2in1.converters.idisc import LAYOUT, IDisc
+from mmdiff2in1.converters.table_converter import module_shapes
+from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
 from mmdiff2in1.models.checkpoints import load_weights
+from mmdiff2in1.models.decode_heads.idisc_head import IDiscHead
 
 ROOT = Path(__file__).parents[2]
 NORMAL = dict(type='SurfaceNormal', kappa=True)
@@ -147,7 +149,7 @@ def published(seed=0, **settings):
 
 
 def segmentor(settings):
-    swin, head = settings.swin, settings.head
+    swin, head = settings['swin'], settings['head']
     return MODELS.build(
         dict(
             type='DenseEstimator',
@@ -338,18 +340,31 @@ def reference_normals(state, images, settings):
 def test_names_and_shapes_of_the_published_size_go_there_and_back():
     shapes = published_shapes(**LARGE)
     swin = dict(embed_dim=192, depths=[2, 2, 18, 2], num_heads=[6, 12, 24, 48], window_size=7)
-    needed = needed_shapes(swin, dict(in_channels=[192, 384, 768, 1536]))
+    with torch.device('meta'):
+        needed = module_shapes(
+            {
+                'backbone': HFBackbone(dict(model_type='swin', mlp_ratio=4.0, layer_norm_eps=1e-6, **swin)),
+                'decode_head': IDiscHead(task=NORMAL, in_channels=[192, 384, 768, 1536]),
+            }
+        )
+    ours = IDisc().to_ours({name: torch.empty(shape, device='meta') for name, shape in shapes.items()})
+    assert ours.settings['swin'] == dict(swin, mlp_ratio=4.0, layer_norm_eps=1e-6)
+    assert {name: tuple(tensor.shape) for name, tensor in ours.state.items()} == needed
+    back = IDisc().to_theirs(ours.state)
+    assert {name: tuple(tensor.shape) for name, tensor in back.state.items()} == shapes
+    assert sorted(*ours.left_out.values()) == sorted(*back.added.values())
+    assert list(*ours.added.values()) == list(*back.left_out.values()) == UNUSED
     found = {}
     for name, shape in shapes.items():
         if name.endswith('relative_position_index'):
-            assert our_names(name) == []
+            assert LAYOUT.place(name) is None
             continue
-        ours = our_names(name)
-        assert len(ours) == (3 if '.qkv.' in name else 1)
-        assert {their_name(place) for place in ours} == {name}
-        for place in ours:
+        places = ours.places[name]
+        assert len(places) == (3 if '.qkv.' in name else 1)
+        assert {LAYOUT.theirs(place) for place in places} == {name}
+        for place in places:
             assert place not in found
-            found[place] = (shape[0] // 3, *shape[1:]) if len(ours) == 3 else shape
+            found[place] = (shape[0] // 3, *shape[1:]) if len(places) == 3 else shape
     assert {name: needed.pop(name) for name in UNUSED} == dict.fromkeys(UNUSED, (1536,))
     assert found == needed
     numbers = sum(math.prod(s) for n, s in shapes.items() if not n.endswith(('index', 'mean', 'var', 'tracked')))
@@ -368,8 +383,8 @@ def test_the_converted_model_computes_what_idisc_computes(tmp_path, size, window
     settings = {**TINY, 'window': window}
     state = published(window=window)
     torch.save({f'module.{name}': value for name, value in state.items()}, tmp_path / 'idisc.pt')
-    converted = convert_idisc(tmp_path / 'idisc.pt')
-    model = segmentor(converted)
+    converted = convert(IDisc(), tmp_path / 'idisc.pt')
+    model = segmentor(converted.settings)
     model.load_state_dict(converted.state)
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -398,12 +413,12 @@ def test_the_tool_writes_a_checkpoint_that_loads(tmp_path, capsys, written):
     assert 'in_channels=[8, 16, 32, 64], channels=16, layers=2, heads=4, points=4, resolutions=3, idrs=3' in printed
     assert 'idr_channels=8, decoder_layers=2, expansion=4' in printed
     assert [path.name for path in (tmp_path / 'made').iterdir()] == [written]
-    converted = convert_idisc(tmp_path / 'idisc.pt')
-    model = segmentor(converted)
+    converted = convert(IDisc(), tmp_path / 'idisc.pt')
+    model = segmentor(converted.settings)
     load_weights(model, tmp_path / 'made' / written)
     ours = model.state_dict()
     for name, value in state.items():
-        places = our_names(name)
+        places = converted.places.get(name)
         if places:
             assert torch.equal(
                 torch.cat([ours.pop(place) for place in places]) if places[1:] else ours.pop(places[0]), value
@@ -415,11 +430,36 @@ def test_the_tool_writes_a_checkpoint_that_loads(tmp_path, capsys, written):
 def test_half_precision_becomes_single_precision(tmp_path):
     state = {name: value.half() if value.is_floating_point() else value for name, value in published().items()}
     save_file(state, tmp_path / 'idisc.safetensors')
-    converted = convert_idisc(tmp_path / 'idisc.safetensors').state
+    converted = convert(IDisc(), tmp_path / 'idisc.safetensors').state
     assert {value.dtype for value in converted.values()} == {torch.float32, torch.int64}
     assert torch.equal(
         converted['decode_head.partitioning.priors.1'], load_file(tmp_path / 'idisc.safetensors')['afp.mu_2'].float()
     )
+
+
+def indices(window):
+    """Row of the bias table for every pair of a window's pixels, counted out."""
+    pixels = [(y, x) for y in range(window) for x in range(window)]
+    side = 2 * window - 1
+    return torch.tensor([[(y - b + window - 1) * side + x - a + window - 1 for b, a in pixels] for y, x in pixels])
+
+
+@pytest.mark.parametrize('window', [2, 3])
+def test_the_way_back_writes_their_file(tmp_path, capsys, window):
+    state = {
+        name: indices(window) if name.endswith('position_index') else tensor
+        for name, tensor in published(window=window).items()
+    }
+    torch.save(state, tmp_path / 'idisc.pt')
+    tool().main([str(tmp_path / 'idisc.pt'), '--out', str(tmp_path / 'ours.pth')])
+    capsys.readouterr()
+    tool().main([str(tmp_path / 'ours.pth'), '--out', str(tmp_path / 'back.pth'), '--to', 'theirs'])
+    printed = capsys.readouterr().out
+    assert 'left out: 2 of the file: 2 that nothing reads (backbone.model.swin.layernorm.weight, ' in printed
+    assert 'added: 6 that follow from the size of the window (pixel_encoder.layers.0.blocks.0.attn.rel' in printed
+    back = torch.load(tmp_path / 'back.pth', weights_only=True)
+    assert back.keys() == state.keys()
+    assert [name for name in state if not torch.equal(back[name], state[name])] == []
 
 
 # Faults -------------------------------------------------------------------------------------------------------------
@@ -469,7 +509,7 @@ def with_fault(fault):
 def test_a_tensor_too_many_or_too_few_is_named(tmp_path, fault, expected):
     torch.save(with_fault(fault), tmp_path / 'idisc.pt')
     with pytest.raises(ValueError, match=expected):
-        convert_idisc(tmp_path / 'idisc.pt')
+        convert(IDisc(), tmp_path / 'idisc.pt')
 
 
 def test_other_files_are_recognised_and_mistakes_refused(tmp_path, capsys):
@@ -481,7 +521,7 @@ def test_other_files_are_recognised_and_mistakes_refused(tmp_path, capsys):
     ):
         save_file({name: torch.zeros(1)}, tmp_path / 'other.safetensors')
         with pytest.raises(ValueError, match=f'is no checkpoint of iDisc on a Swin transformer; found {kind}'):
-            convert_idisc(tmp_path / 'other.safetensors')
+            convert(IDisc(), tmp_path / 'other.safetensors')
     main = tool().main
     with pytest.raises(SystemExit, match='no such file of weights'):
         main([str(tmp_path / 'nothing.pt'), '--out', str(tmp_path / 'out.pth')])

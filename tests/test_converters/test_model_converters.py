@@ -4,6 +4,7 @@ VPD's files are made here, from the module trees of its published code: K classe
 """
 
 import importlib.util
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,13 +18,20 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from safetensors.torch import load_file, save_file
-from tiny_stable_diffusion import stable_diffusion
+from tiny_stable_diffusion import SCHEDULE, stable_diffusion
+from transformers import CLIPTextConfig, CLIPTextModel
 from vpd_reference import vpd_features
 
 import mmdiff2in1.components  # noqa: F401
-from mmdiff2in1.converters.vpd_checkpoint import convert_vpd
-from mmdiff2in1.generators import LatentDiffusion
-from mmdiff2in1.generators.ldm_names import diffusers_names
+from mmdiff2in1.converters.base import convert
+from mmdiff2in1.converters.ldm_rules import UNET, VAE
+from mmdiff2in1.converters.rules import Layout
+from mmdiff2in1.converters.to_diffusers import ToDiffusers
+from mmdiff2in1.converters.vpd import VPD
+from mmdiff2in1.generators import LatentDiffusion, NoiseSchedule
+from mmdiff2in1.generators.text import CaptionEncoder
+from mmdiff2in1.generators.tokenizer import clip_tokenizer
+from mmdiff2in1.models.backbones.text_adapter import TextAdapter
 from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.models.decode_heads import vpd_depth_head  # noqa: F401
 from mmdiff2in1.models.losses import scale_invariant_log  # noqa: F401
@@ -204,20 +212,19 @@ def test_a_segmentation_checkpoint_comes_back_tensor_for_tensor(tmp_path, capsys
 
 def test_what_vpd_did_not_store_comes_from_the_diffusion_model(tmp_path, weights, vpd):
     path = saved(vpd.state, tmp_path / 'vpd.safetensors')
-    converted = convert_vpd(path, weights)
-    assert converted.task == 'segmentation' and converted.vae_difference == 0
+    converted = convert(VPD(weights), path)
+    assert converted.settings['task'] == 'segmentation' and converted.settings['vae_difference'] == 0
     of_diffusion = LatentDiffusion.from_pretrained(weights).state_dict(prefix='backbone.diffusion.')
     starts = ('backbone.diffusion.text.', 'backbone.diffusion.vae.decoder.', 'backbone.diffusion.vae.post_quant_conv.')
-    assert set(converted.taken) == {name for name in of_diffusion if name.startswith(starts)}
-    assert_same_state(
-        {name: converted.state[name] for name in converted.taken}, {n: of_diffusion[n] for n in converted.taken}
-    )
+    (taken,) = converted.added.values()
+    assert set(taken) == {name for name in of_diffusion if name.startswith(starts)}
+    assert_same_state({name: converted.state[name] for name in taken}, {name: of_diffusion[name] for name in taken})
     # The file of the same model in the original layout serves as well.
     save_file(
         {name: value.contiguous() for name, value in ldm_names(stable_diffusion(1)).items()}, tmp_path / 'sd.ckpt'
     )
     (tmp_path / 'sd.ckpt').rename(tmp_path / 'sd.safetensors')
-    assert_same_state(convert_vpd(path, tmp_path / 'sd.safetensors').state, converted.state)
+    assert_same_state(convert(VPD(tmp_path / 'sd.safetensors'), path).state, converted.state)
 
 
 def reference_logits(state, images):
@@ -268,7 +275,7 @@ def normalised(state, name, x):
 
 def test_the_converted_segmentor_computes_what_vpd_computes(tmp_path, weights, vpd):
     loaded = MODELS.build(segmentor(weights)).eval()
-    loaded.load_state_dict(convert_vpd(saved(vpd.state, tmp_path / 'vpd.pth'), weights).state)
+    loaded.load_state_dict(convert(VPD(weights), saved(vpd.state, tmp_path / 'vpd.pth')).state)
     images = torch.rand(2, 3, 32, 48) * 2 - 1
     with torch.no_grad():
         expected = reference_logits(vpd.state, images)
@@ -289,19 +296,102 @@ def test_the_names_of_the_full_size_go_there_and_back():
             layers_per_block=2,
             latent_channels=4,
         )  # fmt: skip
+    tables = dict(unet=Layout(UNET), vae=Layout(VAE))
     for part, model, original, count in (('unet', unet, unet_names, 686), ('vae', vae, vae_names, 248)):
         start = {'unet': 'model.diffusion_model.', 'vae': 'first_stage_model.'}[part]
-        shapes = {name.removeprefix(start): tuple(value.shape) for name, value in original(model).items()}
-        found = diffusers_names(shapes, part, model.config)
-        assert dict(zip(found.values(), found.keys(), strict=True)) == {
-            ours: name.removeprefix(start) for ours, name in zip(model.state_dict(), original(model), strict=True)
-        }
-        assert len(found) == count
-        # A part of it keeps its names, and what is no part has none.
-        some = dict(list(shapes.items())[: count // 2]) | {'stranger.weight': (3, 4)}
-        assert diffusers_names(some, part, model.config) == {
-            name: found.get(name) for name in some
-        }  # fmt: skip
+        theirs = {name.removeprefix(start): value for name, value in original(model).items()}
+        pairs = dict(zip(model.state_dict(), theirs, strict=True))
+        assert len(pairs) == count
+        decoder = {name for name in theirs if name.startswith('decoder.')}  # VPD's files have none
+        assert {tables[part].place(name) for name in decoder} <= {None}
+        for ours, name in pairs.items():
+            place = None if name in decoder else tables[part].place(name)
+            assert (place and place.names) == (None if name in decoder else (ours,))
+            assert tables[part].theirs(ours) == (None if name in decoder else name)
+            if place:
+                (piece,) = place.rule.apart(theirs[name])
+                assert piece.shape == model.state_dict()[ours].shape
+                assert place.rule.together([piece]).shape == theirs[name].shape
+        assert len(theirs) - len(decoder) == {'unet': 686, 'vae': 110}[part]
+        assert tables[part].place('stranger.weight') is tables[part].theirs('stranger.weight') is None
+
+
+def full_size(task, classes, **head):
+    """Our parts of the published size as a model of them, without numbers."""
+    with torch.device('meta'):
+        text = CLIPTextModel(CLIPTextConfig(hidden_size=768, num_attention_heads=12, intermediate_size=3072))
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=('DownEncoderBlock2D',) * 4,
+            up_block_types=('UpDecoderBlock2D',) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+        )
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+        adapter = TextAdapter(768)
+        tokens = torch.empty(classes, 768)
+        neck = None
+        if task == 'segmentation':
+            neck = MODELS.build(dict(type='FPN', in_channels=[320, 790, 1430, 1280], out_channels=256, num_outs=4))
+        built = MODELS.build(head)
+    tokenizer = clip_tokenizer('<|endoftext|>', 77)
+    diffusion = LatentDiffusion(vae, unet, CaptionEncoder(text, tokenizer), NoiseSchedule(SCHEDULE))
+    backbone = SimpleNamespace(diffusion=diffusion, text_adapter=adapter, tokens=tokens)
+    return SimpleNamespace(backbone=backbone, neck=neck, decode_head=SimpleNamespace(head=built))
+
+
+SEGMENTATION = dict(
+    type='FPNHead', in_channels=[256] * 4, in_index=[0, 1, 2, 3], feature_strides=[4, 8, 16, 32], channels=256,
+    num_classes=150, norm_cfg=dict(type='BN'),
+)  # fmt: skip
+DEPTH = dict(type='VPDDepthHead', in_channels=[320, 640, 1280, 1280], embed_dim=192, feature_dim=1536)
+
+
+@pytest.mark.parametrize(
+    ('task', 'classes', 'head', 'gone'),
+    [
+        ('segmentation', 150, SEGMENTATION, r'(sd_model|encoder_vq\.post_quant_conv)\..+'),
+        ('depth', 27, DEPTH, r'encoder\.encoder_vq\.post_quant_conv\..+'),
+    ],
+)
+def test_the_published_size_goes_there_and_back(monkeypatch, task, classes, head, gone):
+    monkeypatch.setattr('mmdiff2in1.converters.vpd.vae_difference', lambda *_: 0.0)  # there are no numbers
+    model = full_size(task, classes, **head)
+    state = in_vpd_names(model, task)
+    converter = VPD(model.backbone.diffusion)
+    ours = converter.to_ours(state)
+    assert ours.settings['task'] == task and ours.settings['classes'] == classes
+    parts = model.backbone.diffusion.state_dict(prefix='backbone.diffusion.')
+    parts |= {f'backbone.text_adapter.{name}': v for name, v in model.backbone.text_adapter.state_dict().items()}
+    parts |= {f'decode_head.head.{name}': value for name, value in model.decode_head.head.state_dict().items()}
+    if model.neck:
+        parts |= {f'neck.{name}': value for name, value in model.neck.state_dict().items()}
+        assert ours.settings['widths'] == [320, 790, 1430, 1280] and ours.settings['map_levels'] == (1, 2)
+    assert shapes_of(ours.state) == shapes_of(parts | {'backbone.tokens': model.backbone.tokens})
+    back = converter.to_theirs(ours.state)
+    assert shapes_of(back.state) == shapes_of({n: v for n, v in state.items() if not re.fullmatch(gone, n)})
+    assert back.places == {place: (name,) for name, (place,) in ours.places.items()}
+    assert {*ours.state} == {*back.places}.union(*back.left_out.values()), 'what is left out is what was added'
+
+
+def shapes_of(state):
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'depth'])
+def test_the_way_back_writes_their_file(tmp_path, capsys, weights, deep_weights, vpd, vpd_depth, task):
+    state, diffusion = (vpd.state, weights) if task == 'segmentation' else (vpd_depth.state, deep_weights)
+    path = saved(state, tmp_path / 'vpd.pth', task)
+    arguments = ['--diffusion', str(diffusion), '--out']
+    tool('vpd').main([str(path), *arguments, str(tmp_path / 'ours.safetensors')])
+    capsys.readouterr()
+    tool('vpd').main([str(tmp_path / 'ours.safetensors'), *arguments, str(tmp_path / 'back.pth'), '--to', 'theirs'])
+    printed = capsys.readouterr().out
+    assert "2 of the VAE's way back to pixels" in printed and 'of Stable Diffusion itself' in printed
+    written = torch.load(tmp_path / 'back.pth', weights_only=True)
+    assert list(written) == (['state_dict', 'meta'] if task == 'segmentation' else ['model'])
+    kept = {n: v for n, v in state.items() if 'post_quant_conv' not in n and not n.startswith('sd_model.')}
+    assert_same_state(next(iter(written.values())), kept)
 
 
 # Faults -----------------------------------------------------------------------------------------------------------
@@ -346,9 +436,9 @@ def with_fault(vpd, fault):
         ('unknown in the U-Net', r'without a place 1: unet\.unet\.diffusion_model\.input_blocks\.1\.0\.extra\.weight'),
         ('unknown beside it', r'without a place 1: auxiliary_head\.conv_seg\.weight'),
         ('unknown in the head', r'without a place 1: decode_head\.scale_heads\.1\.3\.conv\.weight'),
-        ('missing in the U-Net', r'missing 2: .*unet\.mid_block\.attentions\.0\.proj_in\.bias, .*unet\.conv_out\.bias'),
-        ('missing down', r'missing 1: .*unet\.down_blocks\.0\.downsamplers\.0\.conv\.bias'),
-        ('missing in the VAE', r'missing 1: .*vae\.quant_conv\.bias'),
+        ('missing in the U-Net', r'missing 2: .*\.middle_block\.1\.proj_in\.bias, unet\..*\.out\.2\.bias'),
+        ('missing down', r'missing 1: unet\.unet\.diffusion_model\.input_blocks\.3\.0\.op\.bias'),
+        ('missing in the VAE', r'missing 1: encoder_vq\.quant_conv\.bias'),
         ('missing in the head', r'missing 1: decode_head\.scale_heads\.2\.2\.bn\.running_mean'),
         ('missing head', r'is missing: decode_head\.scale_heads\.2\.0\.conv\.weight'),
         ('missing in the adapter', r'missing 1: text_adapter\.fc\.2\.bias'),
@@ -361,27 +451,27 @@ def with_fault(vpd, fault):
 def test_a_tensor_too_many_or_too_few_is_named(tmp_path, weights, vpd, fault, expected):
     path = saved(with_fault(vpd, fault), tmp_path / 'vpd.pth')
     with pytest.raises(ValueError, match=expected):
-        convert_vpd(path, weights)
+        convert(VPD(weights), path)
 
 
 def test_other_files_are_recognised(tmp_path, weights, vpd):
     path = saved(vpd.state, tmp_path / 'vpd.pth')
     with pytest.raises(ValueError, match='a segmentation checkpoint of VPD, and depth was asked for'):
-        convert_vpd(path, weights, 'depth')
+        convert(VPD(weights, 'depth'), path)
     for name, kind in (
         ('model.diffusion_model.out.2.bias', 'Stable Diffusion itself'),
         ('backbone.diffusion.unet.conv_in.bias', 'a checkpoint of mmdiff2in1'),
         ('backbone.layer1.0.bias', 'another layout'),
     ):
         save_file({name: torch.zeros(1)}, tmp_path / 'other.safetensors')
-        with pytest.raises(ValueError, match=f'is no checkpoint of VPD: .*found {kind}'):
-            convert_vpd(tmp_path / 'other.safetensors', weights)
+        with pytest.raises(ValueError, match=f'is no checkpoint of VPD; found {kind}'):
+            convert(VPD(weights), tmp_path / 'other.safetensors')
     with pytest.raises(FileNotFoundError):
-        convert_vpd(tmp_path / 'nothing.pth', weights)
+        convert(VPD(weights), tmp_path / 'nothing.pth')
     damaged = tmp_path / 'damaged.pth'
     damaged.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(ValueError, match=r'damaged\.pth cannot be read'):
-        convert_vpd(damaged, weights)
+        convert(VPD(weights), damaged)
 
 
 def test_another_diffusion_model_is_refused_and_another_vae_is_reported(tmp_path, weights, deep_weights, vpd, capsys):
@@ -389,21 +479,21 @@ def test_another_diffusion_model_is_refused_and_another_vae_is_reported(tmp_path
     stable_diffusion(2).save_folder(tmp_path / 'sd2')
     for other in (tmp_path / 'sd2', deep_weights):
         with pytest.raises(ValueError, match='Is it the Stable Diffusion that VPD was trained from'):
-            convert_vpd(path, other)
+            convert(VPD(other), path)
     made = LatentDiffusion.from_pretrained(weights)
     made.vae.encoder.conv_in.bias.data[3] += 0.1 * made.vae.encoder.conv_in.bias.abs().max()
     made.save_folder(tmp_path / 'other_vae')
     tool('vpd').main([str(path), '--diffusion', str(tmp_path / 'other_vae'), '--out', str(tmp_path / 'out.pth')])
     assert 'WARNING: that is another VAE, and VPD never trains it' in capsys.readouterr().out
-    converted = convert_vpd(path, tmp_path / 'other_vae')
-    assert 0.05 < converted.vae_difference < 0.2
+    converted = convert(VPD(tmp_path / 'other_vae'), path)
+    assert 0.05 < converted.settings['vae_difference'] < 0.2
     name = 'backbone.diffusion.vae.encoder.conv_in.bias'
     assert torch.equal(converted.state[name], vpd.state['encoder_vq.encoder.conv_in.bias'])
     # Stored in half precision it is still the same VAE.
     LatentDiffusion.from_pretrained(weights).save_folder(tmp_path / 'half', torch.float16)
     tool('vpd').main([str(path), '--diffusion', str(tmp_path / 'half'), '--out', str(tmp_path / 'out.pth')])
     assert 'WARNING' not in capsys.readouterr().out
-    assert 1e-5 < convert_vpd(path, tmp_path / 'half').vae_difference < 2e-3
+    assert 1e-5 < convert(VPD(tmp_path / 'half'), path).settings['vae_difference'] < 2e-3
 
 
 def test_the_command_line_refuses_before_it_reads(tmp_path, weights, capsys):
@@ -478,7 +568,7 @@ def test_a_depth_checkpoint_with_scenes_gives_the_depth_of_vpd(tmp_path, deep_we
     """Each image with the token of its scene, zero padding that takes part, and a cell cut off again."""
     trained_model = trained(depth_estimator(deep_weights, classes=3))
     state = in_vpd_names(trained_model, 'depth')
-    converted = convert_vpd(saved(state, tmp_path / 'vpd.pth', 'depth'), deep_weights)
+    converted = convert(VPD(deep_weights), saved(state, tmp_path / 'vpd.pth', 'depth'))
     task = dict(type='Depth', max_depth=10.0)
     config = depth_estimator(deep_weights, classes=3)
     config['decode_head']['head'] |= dict(type='VPDDepthDecodeHead', task=task, stride=2, fmap_border=1)
@@ -509,12 +599,12 @@ def test_faults_of_depth_checkpoints_are_named(tmp_path, weights, deep_weights, 
     with pytest.raises(
         ValueError, match=r'shape 1: decoder\.deconv_layers\.3\.weight \[8, 8, 4, 4\], expected \[8, 8, 2'
     ):
-        convert_vpd(path, deep_weights)
+        convert(VPD(deep_weights), path)
     del state['encoder.layer1.1.bias'], state['decoder.deconv_layers.3.weight']
     with pytest.raises(ValueError, match='missing'):
-        convert_vpd(saved(state, tmp_path / 'missing.pth', 'depth'), deep_weights)
+        convert(VPD(deep_weights), saved(state, tmp_path / 'missing.pth', 'depth'))
     with pytest.raises(ValueError, match='reads four levels of the U-Net; this one has 3'):
-        convert_vpd(saved(vpd_depth.state, tmp_path / 'vpd.pth', 'depth'), weights)
+        convert(VPD(weights), saved(vpd_depth.state, tmp_path / 'vpd.pth', 'depth'))
 
 
 # To diffusers -----------------------------------------------------------------------------------------------------
@@ -554,9 +644,8 @@ def test_the_largest_change_is_the_one_that_was_made(tmp_path, weights):
     model.backbone.diffusion.unet.conv_out.bias.data *= 1.01
     bias.data[bias.abs().argmax()] *= 0.75
     torch.save(model.state_dict(), tmp_path / 'iter_1.pth')
-    changes = tool('to_diffusers').export_diffusers(
-        config_file(tmp_path / 'config.py', segmentor(weights)), tmp_path / 'iter_1.pth', tmp_path / 'out'
-    )
+    converter = ToDiffusers(config_file(tmp_path / 'config.py', segmentor(weights)))
+    changes = convert(converter, tmp_path / 'iter_1.pth', tmp_path / 'out').changes
     assert changes['unet'].changed == 2 and changes['unet'].where == 'conv_in.bias'
     assert changes['unet'].largest == pytest.approx(0.25, rel=1e-3)
     assert changes['vae'].changed == changes['text'].changed == 0

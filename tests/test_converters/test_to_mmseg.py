@@ -24,8 +24,7 @@ SEGMENTOR = dict(
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOL.parent))
+def tool():
     spec = importlib.util.spec_from_file_location('to_mmseg', TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

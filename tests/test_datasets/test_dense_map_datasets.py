@@ -16,7 +16,7 @@ from mmdiff2in1.core.dataset_images import list_images
 from mmdiff2in1.datasets.dense_map_dataset import DenseMapDataset
 from mmdiff2in1.datasets.nyuv2 import VALID_BOX, NYUv2DepthDataset, NYUv2NormalDataset
 from mmdiff2in1.datasets.scannet import ScanNetNormalDataset
-from mmdiff2in1.synthesis.sources import raw_ignore_value
+from mmdiff2in1.synthesis.sources import label_files
 from mmdiff2in1.tasks import Depth, SurfaceNormal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,10 @@ class TestNormals:
         # 426 × 560 pixels of 480 × 640.
         top, bottom, left, right = VALID_BOX
         assert ((bottom - top) * 480, (right - left) * 640) == pytest.approx((426, 560))
-        assert raw_ignore_value(train) == 0
+        assert label_files(train) == {
+            str(tmp_path / f'train/img/{n}.png'): dict(normal_map_path=str(tmp_path / f'train/norm/{n}.png'))
+            for n in ('000002', '000010')
+        }
         assert list_images(train) == (
             str(tmp_path),
             [str(tmp_path / f'train/img/{n}.png') for n in ('000002', '000010')],

@@ -101,7 +101,14 @@ def test_another_frame_of_the_files(info):
     turned = run(info | dict(label_axes=('-x', '-y', '-z')), tasks=(NORMAL,))['data_samples'].gt_normal_map.data
     np.testing.assert_array_equal(turned.numpy(), -normal)
     with pytest.raises(ValueError, match=r'depth.png: depth: label_axes=.* hold no vectors'):
-        run(info | dict(label_axes=('-x', '-y', '-z')), tasks=(DEPTH,))
+        run(info | dict(label_axes=('-x', '-y', '-z'), normal_map_path=None), tasks=(DEPTH,))
+
+
+def test_the_frame_of_a_set_with_normals_leaves_its_depth_alone(info):
+    normal, depth = maps(run(info))
+    turned, same = maps(run(info | dict(label_axes=('-x', '-y', '-z'))))
+    np.testing.assert_array_equal(turned, -normal)
+    np.testing.assert_array_equal(same, depth)
 
 
 def test_the_valid_region_goes_along(info):
@@ -120,7 +127,7 @@ def test_the_valid_region_goes_along(info):
 
 
 def test_a_synthetic_sample_without_a_label_says_nothing(info):
-    created = info | dict(label_kind='ignore', normal_map_path='no/such/file.png', depth_map_path='no/such/file.png')
+    created = info | dict(labels='none', normal_map_path=None, depth_map_path=None)
     normal, depth = maps(run(created, dict(type='DenseRandomFlip', prob=1.0)))
     assert normal.shape == (3, *SIZE) and depth.shape == (1, *SIZE) and not normal.any() and not depth.any()
 
@@ -163,8 +170,6 @@ def test_what_is_refused(info, tmp_path):
         (tmp_path / name).touch()
         with pytest.raises(ValueError, match=f'{name}: expected an image or a .npy file, found an empty one'):
             run(info | dict(depth_map_path=str(tmp_path / name)))
-    with pytest.raises(KeyError, match='gives no depth_map_path'):
-        run({key: value for key, value in info.items() if key != 'depth_map_path'})
     np.save(tmp_path / 'nan.npy', np.full(SIZE, np.nan))
     with pytest.raises(ValueError, match='240 pixels hold values like nan'):
         run(info | dict(depth_map_path=str(tmp_path / 'nan.npy')))
@@ -179,10 +184,101 @@ def test_cut_depth_writes_a_stripe_of_grey(info):
     depth = plain['data_samples'].gt_depth_map.data.numpy()[0]
     np.testing.assert_array_equal(packed['inputs'][:, :, columns], np.stack([depth[:, columns] * 25.5] * 3).astype(int))
     np.testing.assert_array_equal(packed['data_samples'].gt_depth_map.data.numpy()[0], depth)
-    never = run(info | dict(label_kind='ignore'), dict(type='CutDepth', prob=1.0), tasks=(DEPTH,))
+    never = run(info | dict(depth_map_path=None), dict(type='CutDepth', prob=1.0), tasks=(DEPTH,))
     np.testing.assert_array_equal(never['inputs'], plain['inputs'])
     with pytest.raises(KeyError, match='no depth was loaded'):
         run(info, dict(type='CutDepth'), tasks=(NORMAL,))
+
+
+def test_a_map_that_was_mirrored_without_its_task_is_found_among_others(info):
+    """Normals before a mirror that does not know them, depth after one: the later map does not hide the earlier."""
+    load = [dict(type='LoadImageFromFile'), dict(type='LoadDenseAnnotation', task=NORMAL)]
+    late = [dict(type='LoadDenseAnnotation', task=DEPTH), dict(type='PackDenseInputs')]
+    init_default_scope('mmseg')
+    with pytest.raises(ValueError, match='does not know that gt_normal_map may have'):
+        Compose([*load, dict(type='RandomFlip', prob=1.0), *late])(dict(info))
+    packed = Compose([*load, dict(type='DenseRandomFlip', prob=1.0), *late])(dict(info))
+    normal, depth = maps(run(info))
+    sign = np.array([-1, 1, 1], np.float32)[:, None, None]
+    np.testing.assert_array_equal(maps(packed)[0], normal[..., ::-1] * sign)
+    np.testing.assert_array_equal(maps(packed)[1], depth)
+
+
+def test_zoom_and_mirror_of_a_set_of_three_tasks(info, tmp_path):
+    """Classes, normals and depth in one pipeline, each changed by its own task."""
+    classes = np.random.default_rng(4).integers(0, 4, SIZE, dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / 'classes.png'), classes)
+    three = info | dict(seg_map_path=str(tmp_path / 'classes.png'), reduce_zero_label=False)
+    steps = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadClassAnnotation'),
+        dict(type='LoadDenseAnnotation', task=NORMAL),
+        dict(type='LoadDenseAnnotation', task=DEPTH),
+        dict(type='DenseResize', scale=(40, 24), keep_ratio=True, scale_values=True),
+        dict(type='DenseRandomFlip', prob=1.0),
+        dict(type='CutDepth', prob=0.0),
+        dict(type='PackDenseInputs'),
+    ]
+    init_default_scope('mmseg')
+    sample = Compose(steps)(three)['data_samples']
+    np.testing.assert_array_equal(sample.gt_sem_seg.data[0], classes[:, ::-1].repeat(2, 0).repeat(2, 1))
+    normal, depth = maps(run(info, dict(type='DenseResize', scale=(40, 24), keep_ratio=True)))
+    sign = np.array([-1, 1, 1], np.float32)[:, None, None]
+    np.testing.assert_array_equal(sample.gt_normal_map.data, normal[..., ::-1] * sign)
+    np.testing.assert_array_equal(sample.gt_depth_map.data, depth[..., ::-1] / 2)
+    assert 'pad' not in sample.gt_sem_seg, "mmseg's own map is padded by mmseg's seg_pad_val"
+    assert (sample.gt_normal_map.pad, sample.gt_depth_map.pad) == (0.0, 0.0)
+
+
+def test_classes_that_change_places_in_a_mirror_do_so_in_class_maps_only(info, tmp_path):
+    """mmseg's swap_seg_labels, with depths of exactly one and two metres and a region of ones beside the classes."""
+    classes = np.random.default_rng(4).integers(0, 4, SIZE, dtype=np.uint8)
+    metres = np.random.default_rng(5).integers(0, 3, SIZE).astype(np.float32)
+    cv2.imwrite(str(tmp_path / 'classes.png'), classes)
+    np.save(tmp_path / 'depth.npy', metres)
+    paths = dict(seg_map_path=str(tmp_path / 'classes.png'), depth_map_path=str(tmp_path / 'depth.npy'))
+    steps = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadClassAnnotation'),
+        dict(type='LoadDenseAnnotation', task=DEPTH),
+        dict(type='DenseRandomFlip', prob=1.0, swap_seg_labels=[(0, 1), (2, 3)]),
+        dict(type='PackDenseInputs'),
+    ]
+    init_default_scope('mmseg')
+    sample = Compose(steps)(info | paths | dict(reduce_zero_label=False, valid_box=(0.25, 1.0, 0.0, 0.5)))
+    sample = sample['data_samples']
+    np.testing.assert_array_equal(sample.gt_sem_seg.data[0], np.array([1, 0, 3, 2])[classes[:, ::-1]])
+    np.testing.assert_array_equal(sample.gt_depth_map.data[0], metres[:, ::-1])
+    expected = np.zeros((1, *SIZE), bool)
+    expected[:, 3:, 10:] = True
+    np.testing.assert_array_equal(sample.gt_valid_region.data, expected)
+
+
+def test_cut_depth_in_sets(info):
+    """It finds the depth among other maps, also under another field; a set without depth for this image is not cut."""
+
+    class SecondDepth(Depth):
+        field = 'gt_second_depth_map'
+
+    both = [dict(type='LoadDenseAnnotation', task=task) for task in (NORMAL, DEPTH)]
+    init_default_scope('mmseg')
+    steps = [dict(type='LoadImageFromFile'), *both]
+    plain, cut = (Compose(each) for each in (steps, [*steps, dict(type='CutDepth', prob=1.0)]))
+    np.random.seed(3)
+    expected = cut(dict(info))
+    again, results = Compose([dict(type='CutDepth', prob=1.0)]), plain(dict(info))
+    results['gt_second_depth_map'] = results.pop('gt_depth_map')
+    results['dense_tasks'] = {'gt_normal_map': SurfaceNormal(), 'gt_second_depth_map': SecondDepth()}
+    np.random.seed(3)
+    np.testing.assert_array_equal(again(results)['img'], expected['img'])
+    assert (expected['img'] != plain(dict(info))['img']).any()
+    np.random.seed(3)
+    without = dict(info) | dict(depth_map_path=None)
+    np.testing.assert_array_equal(cut(without)['img'], plain(dict(info))['img'])
+    after = np.random.get_state()[1].tolist()
+    np.random.seed(3)
+    cut(dict(info))
+    assert np.random.get_state()[1].tolist() == after, 'the draws are those of an image with depth'
 
 
 def test_colour_augmentation_stays_in_its_ranges():

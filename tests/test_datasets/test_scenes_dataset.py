@@ -78,17 +78,17 @@ def test_other_labels_on_request(root):
 def test_unlabelled_images_need_no_labels(root):
     folder = root.parent / 'unlabelled'
     assert len(ScenesDataset(data_root=str(folder), data_prefix=dict(img_path='images'))) == 2
-    with pytest.raises(FileNotFoundError, match='2 of 2 images have no label'):
+    with pytest.raises(FileNotFoundError, match='seg_map_path of a sample; 2 of 2 are not there'):
         ScenesDataset(data_root=str(folder))
 
 
 def test_bad_folders_are_named(root, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'nowhere.images is not there; make it with .*make_scenes.py'):
+    with pytest.raises(FileNotFoundError, match=r'nowhere.images: found no such folder.*make_scenes.py'):
         ScenesDataset(data_root=str(tmp_path / 'nowhere'))
     (tmp_path / 'images').mkdir()
-    with pytest.raises(FileNotFoundError, match='holds no .png images'):
+    with pytest.raises(FileNotFoundError, match=r'found no images, expected \*\.png.*make_scenes.py'):
         ScenesDataset(data_root=str(tmp_path))
     shutil.copytree(root, tmp_path / 'copy')
     (tmp_path / 'copy/semantic/000003.png').unlink()
-    with pytest.raises(FileNotFoundError, match=r'1 of 12 images have no label, the first is .*semantic.000003.png'):
+    with pytest.raises(FileNotFoundError, match=r'semantic.000003.png: found no such file, .*; 1 of 12 are not there'):
         ScenesDataset(data_root=str(tmp_path / 'copy'))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import InfiniteSampler, pseudo_collate
+from mmengine.dataset import Compose, InfiniteSampler, pseudo_collate
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader
@@ -42,9 +42,9 @@ def root(tmp_path_factory):
                 cv2.imwrite(str(root / f'{part}/{folder}/{index}.png'), pixels)
             if part == 'train' and index < 4:
                 for seed in range(3):
-                    record = dict(sample_id=f'{index}-{seed}', source=f'train/images/{index}.png', label_kind='ignore')
+                    record = dict(sample_id=f'{index}-{seed}', source=f'train/images/{index}.png')
                     created = np.full((SIZE, SIZE, 3), 40 * index + seed, np.uint8)
-                    store.add(record, created, np.full((SIZE, SIZE), 255, np.uint8))
+                    store.add(record, created)
     return root
 
 
@@ -130,9 +130,10 @@ def test_a_synthetic_sample_is_its_source_with_other_files(root):
     assert (len(dataset), dataset.real_length, dataset.synthetic_length) == (18, 6, 12)
     info, source = dataset.get_data_info(6 + 7), dataset.dataset.get_data_info(2)
     assert info['img_path'] == str(root / 'store/images/2-1.png')
-    assert info['seg_map_path'] == str(root / 'store/labels/2-1.png')
+    assert (info['seg_map_path'], info['labels']) == (None, 'none')
     assert info['sample_idx'] == 13
     unchanged = set(source) - {'img_path', 'seg_map_path', 'sample_idx'}
+    assert set(info) == set(source) | {'labels'}
     assert {key: info[key] for key in unchanged} == {key: source[key] for key in unchanged}
 
     sample = dataset[13]
@@ -146,11 +147,9 @@ def test_a_synthetic_sample_is_its_source_with_other_files(root):
 
 
 def test_label_rules_are_those_of_the_wrapped_dataset(root, tmp_path):
-    """Two of three classes kept, zero label reduced: the raw ignore value 0 becomes 255 as a real 0 does."""
+    """Zero label reduced: nothing known is 255, as a real 0 is."""
     store = SampleStore(tmp_path)
-    store.add(
-        dict(sample_id='a', source='train/images/1.png'), np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)
-    )
+    store.add(dict(sample_id='a', source='train/images/1.png'), np.zeros((4, 4, 3), np.uint8))
     dataset = SyntheticSampleDataset(config(root, augmentation=(), reduce_zero_label=True), tmp_path)
     assert dataset.get_data_info(6)['reduce_zero_label'] is True
     assert dataset[6]['data_samples'].gt_sem_seg.data.unique().tolist() == [255]
@@ -161,7 +160,7 @@ def test_every_label_file_is_replaced(root):
     dataset = plain(root)
     for info in dataset.dataset.data_list:
         info['depth_map_path'] = 'real depth'
-    assert dataset.get_data_info(6)['depth_map_path'] == str(root / 'store/labels/0-0.png')
+    assert dataset.get_data_info(6)['depth_map_path'] is None
     assert dataset.get_data_info(0)['depth_map_path'] == 'real depth'
 
 
@@ -186,7 +185,7 @@ def test_wrappers_of_mmengine(root):
 
 def test_sample_from_noise_has_no_source(root, tmp_path):
     store = SampleStore(tmp_path)
-    store.add(dict(sample_id='noise', source=None), np.full((4, 4, 3), 9, np.uint8), np.full((4, 4), 255, np.uint8))
+    store.add(dict(sample_id='noise', source=None), np.full((4, 4, 3), 9, np.uint8))
     dataset = SyntheticSampleDataset(config(root, augmentation=()), tmp_path)
     assert dataset[6]['inputs'].unique().tolist() == [9]
 
@@ -275,7 +274,9 @@ def test_a_refused_sample_is_replaced_by_another_of_its_kind(root):
     dataset = plain(root, num_samples=5)
     pipeline = dataset.dataset.pipeline
     refused = ids(dataset)[0]
-    dataset.dataset.pipeline = lambda info: None if refused in info['img_path'] else pipeline(info)
+    refusing = Compose([lambda info: None if refused in info['img_path'] else info])
+    refusing.transforms += pipeline.transforms
+    dataset.dataset.pipeline = refusing
     key = StreamKey(6, 'synthetic', 0)
     found = dataset[key]['data_samples'].metainfo
     assert found['synthetic'] and found['sample_id'] in set(ids(dataset)) - {refused}
@@ -320,6 +321,7 @@ def test_store_arguments(root):
         ),
         (dict(num_samples=-1), ValueError, 'num_samples is -1'),
         (dict(samples_per_image=True), ValueError, 'samples_per_image is True'),
+        (dict(labels='given'), ValueError, "unknown labels='given'; known: none, stored, source"),
         (dict(mix='mixed'), ValueError, "unknown mix 'mixed'; known: 'uniform'"),
     ]
     for settings, error, message in cases:
@@ -344,7 +346,7 @@ def small_store(tmp_path):
     for index in range(3):
         record = dict(sample_id=f's{index}', source=f'images/{index}.png')
         image = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-        store.add(record, image, np.full((SIZE, SIZE), 255, np.uint8))
+        store.add(record, image)
     return store.folder
 
 
@@ -391,11 +393,11 @@ def test_other_errors_name_the_sample(root, small_store):
 
 
 def test_store_of_another_dataset(root, tmp_path):
-    black, ignored = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 255, np.uint8)
-    SampleStore(tmp_path / 'a').add(dict(sample_id='x', source='val/images/77.png'), black, ignored)
+    black = np.zeros((4, 4, 3), np.uint8)
+    SampleStore(tmp_path / 'a').add(dict(sample_id='x', source='val/images/77.png'), black)
     with pytest.raises(ValueError, match=r'sample x of .*made from val/images/77\.png.*found no such image'):
         SyntheticSampleDataset(config(root), tmp_path / 'a')
-    SampleStore(tmp_path / 'b').add(dict(sample_id='x', source='0.png'), black, ignored)
+    SampleStore(tmp_path / 'b').add(dict(sample_id='x', source='0.png'), black)
     both = dict(type='ConcatDataset', datasets=[config(root), config(root, 'extra')])
     with pytest.raises(ValueError, match=r'exactly one image.*extra/images/0\.png.*train/images/0\.png'):
         SyntheticSampleDataset(both, tmp_path / 'b')
@@ -425,5 +427,5 @@ def test_unsupported_datasets(root):
 def test_lazy_init_reads_nothing_until_needed(root, tmp_path):
     dataset = SyntheticSampleDataset(config(root, lazy_init=True), tmp_path / 'later', lazy_init=True)
     record = dict(sample_id='x', source='images/0.png')
-    SampleStore(tmp_path / 'later').add(record, np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 255, np.uint8))
+    SampleStore(tmp_path / 'later').add(record, np.zeros((4, 4, 3), np.uint8))
     assert len(dataset) == 7

@@ -207,8 +207,8 @@ def make_scene_files(root: Path) -> None:
         cv2.imwrite(str(root / f'images/{index}.png'), image)
         cv2.imwrite(str(root / f'labels/{index}.png'), rng.integers(0, CLASSES, (SIZE, SIZE), dtype=np.uint8))
         if index < 4:
-            record = dict(sample_id=f's{index}', source=f'images/{index}.png', label_kind='ignore')
-            store.add(record, 255 - image, np.full((SIZE, SIZE), 255, np.uint8))
+            record = dict(sample_id=f's{index}', source=f'images/{index}.png')
+            store.add(record, 255 - image)
 
 
 def scene_dataset(root: Path, augment: bool = True) -> dict:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiff2in1.generators import initial_noise, timestep_grid
+from mmdiff2in1.generators import timestep_grid
+from mmdiff2in1.generators.sample_noise import generators_of, sample_noise
+from mmdiff2in1.generators.solvers import SOLVERS
 
 CAPTIONS = ['a red ball', 'a table and a wall', 'red wall', 'a floor']
 
@@ -46,7 +48,7 @@ def test_unet_calls_are_the_length_of_the_grid(tiny_diffusion, T, solver):
             sources(1, 8, 8), captions=CAPTIONS[:1], seeds=[0], T=T, num_calls=n, grid=grid, solver=solver
         )
         assert made.calls == len(made.timesteps) == len(counter.batches) == expected
-        assert counter.timesteps == [[t] for t in timestep_grid(T, n, grid)]
+        assert counter.timesteps == [[t] for t in timestep_grid(T, n, grid).timesteps]
 
 
 @pytest.mark.parametrize('record', [None, dict(taps=('mid',), map_levels=(1,))])
@@ -97,10 +99,10 @@ def test_pure_noise_knows_no_source(tiny_diffusion):
     seen = []
     tiny_diffusion.unet.conv_in.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     tiny_diffusion.create(size=(8, 16), **options | dict(num_calls=1))
-    assert torch.equal(seen[0], initial_noise([3, 4], (4, 4, 8)))
+    assert torch.equal(seen[0], sample_noise(generators_of([3, 4]), (4, 4, 8)))
 
 
-@pytest.mark.parametrize('solver', ['ddim', 'dpm++'])
+@pytest.mark.parametrize('solver', SOLVERS)
 def test_a_sample_is_its_recipe_whatever_the_batch(tiny_diffusion, solver):
     x, seeds = sources(4), [11, 12, 13, 14]
     options = dict(T=600, num_calls=5, solver=solver, guidance_scale=1.5)
@@ -198,7 +200,7 @@ def test_features_of_the_last_call(tiny_diffusion):
         (dict(images=sources(2, 8, 12), T=1000), r'image of 8×12'),
         (dict(images=sources(2).byte()), r'floating point, RGB in \[-1, 1\]; found .*uint8'),
         (dict(images=sources(2)[:, :1]), r'images must be \(B, 3, H, W\).*found \(2, 1, 8, 16\)'),
-        (dict(solver='euler'), r"unknown solver 'euler'; known: ddim, dpm\+\+"),
+        (dict(solver='euler'), r"unknown solver 'euler'; known: ddim, ddpm, dpm\+\+"),
         (dict(grid='linear'), r"unknown timestep grid 'linear'"),
         (dict(T=0), r'T=0 is outside'),
         (dict(num_calls=601), r'601 denoising calls do not fit'),

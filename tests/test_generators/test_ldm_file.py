@@ -1,5 +1,7 @@
 """Stable Diffusion in one file: the same model as its folder, and everything that is not such a file."""
 
+import hashlib
+import json
 import pickle
 import sys
 import types
@@ -236,3 +238,6 @@ def test_clip_tokens_are_those_of_clip():
     assert tokenizer('a photo of a cat').input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
     padded = tokenizer('A  Diagram', padding='max_length', truncation=True).input_ids
     assert padded == [49406, 320, 22697, 49407, 0, 0, 0, 0]
+    # Of every word and its number, as openai/CLIP reads them from its own file.
+    words = json.dumps(sorted(tokenizer.get_vocab().items()))
+    assert hashlib.sha256(words.encode()).hexdigest().startswith('88090f1273a5322f')

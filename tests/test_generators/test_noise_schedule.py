@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdiff2in1.generators import NoiseSchedule, initial_noise
+from mmdiff2in1.generators import NoiseSchedule
+from mmdiff2in1.generators.sample_noise import generators_of, sample_noise
 
 SD = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear')
 
@@ -78,19 +79,22 @@ def test_unknown_prediction_type_lists_the_known_ones():
         NoiseSchedule(SD | dict(prediction_type='flow'))
 
 
-def test_initial_noise_depends_on_the_seed_alone():
-    alone = torch.cat([initial_noise([seed], (4, 6, 10)) for seed in (3, 0, 12345)])
-    assert torch.equal(initial_noise([3, 0, 12345], (4, 6, 10)), alone)
-    assert torch.equal(initial_noise([12345, 3, 3], (4, 6, 10)), alone[[2, 0, 0]])
+def test_sample_noise_depends_on_the_seed_alone():
+    alone = torch.cat([sample_noise(generators_of([seed]), (4, 6, 10)) for seed in (3, 0, 12345)])
+    assert torch.equal(sample_noise(generators_of([3, 0, 12345]), (4, 6, 10)), alone)
+    assert torch.equal(sample_noise(generators_of([12345, 3, 3]), (4, 6, 10)), alone[[2, 0, 0]])
     torch.manual_seed(9)
     state = torch.get_rng_state()
-    initial_noise([1], (4, 6, 10))
+    sample_noise(generators_of([1]), (4, 6, 10))
     assert torch.equal(torch.get_rng_state(), state)
-    big = initial_noise([0], (4, 128, 128))
+    big = sample_noise(generators_of([0]), (4, 128, 128))
     assert abs(big.mean()) < 0.01 and abs(big.std() - 1) < 0.01
 
 
-def test_initial_noise_golden():
+def test_sample_noise_golden():
     torch.testing.assert_close(
-        initial_noise([0], (1, 1, 3))[0, 0, 0], torch.tensor([1.5410, -0.2934, -2.1788]), atol=1e-4, rtol=0
+        sample_noise(generators_of([0]), (1, 1, 3))[0, 0, 0],
+        torch.tensor([1.5410, -0.2934, -2.1788]),
+        atol=1e-4,
+        rtol=0,
     )

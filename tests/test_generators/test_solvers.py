@@ -1,15 +1,17 @@
-"""DDIM and DPM-Solver++ against diffusers, against NumPy in float64, and against closed forms."""
+"""DDIM, DDPM and DPM-Solver++ against diffusers, against NumPy in float64, and against closed forms."""
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-from mmdiff2in1.generators import NoiseSchedule, timestep_grid
-from mmdiff2in1.generators.solvers import SOLVERS, ddim, dpm_solver
+from mmdiff2in1.generators import Grid, NoiseSchedule, timestep_grid
+from mmdiff2in1.generators.sample_noise import generators_of
+from mmdiff2in1.generators.solvers import SOLVERS, ddim, ddpm, dpm_solver
 
 SD = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear')
 KINDS = ('epsilon', 'v_prediction', 'sample')
+DETERMINISTIC = ('ddim', 'dpm++')
 
 
 def alpha_bar() -> np.ndarray:
@@ -66,7 +68,12 @@ def test_ddim_equals_diffusers_where_the_grids_coincide(kind, to_clean, first):
     z = latent()
     for t in timesteps:
         z = theirs.step(toy(z, torch.full((2,), t)), t, z, eta=0.0).prev_sample
-    ours = ddim(NoiseSchedule(SD | dict(prediction_type=kind)), toy, latent(), timesteps, to_clean)
+    ours = ddim(
+        NoiseSchedule(SD | dict(prediction_type=kind)),
+        toy,
+        latent(),
+        Grid(timesteps, 'clean' if to_clean else 'level_0'),
+    )
     torch.testing.assert_close(ours, z, atol=1e-5, rtol=1e-5)
 
 
@@ -75,13 +82,12 @@ def test_the_released_grid_equals_diffusers_with_the_same_spacing():
     theirs = DDIMScheduler(**SD, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     theirs.set_timesteps(83)
     timesteps = [t for t in theirs.timesteps.tolist() if t <= 600]
-    assert timesteps == timestep_grid(600, 50, 'released')
+    assert timestep_grid(600, 50, 'released') == (timesteps, 'level_0')
     z = latent()
     for t in timesteps:
         z = theirs.step(toy(z, torch.full((2,), t)), t, z).prev_sample
-    torch.testing.assert_close(
-        ddim(NoiseSchedule(SD), toy, latent(), timesteps, to_clean=False), z, atol=1e-5, rtol=1e-5
-    )
+    ours = ddim(NoiseSchedule(SD), toy, latent(), Grid(timesteps, 'level_0'))
+    torch.testing.assert_close(ours, z, atol=1e-5, rtol=1e-5)
 
 
 # Sum and mean absolute value of the final latent, of `reference_ddim` in float64 with 50 calls.
@@ -99,7 +105,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize(('T', 'grid'), list(GOLDEN))
 def test_golden_sums_of_full_loops(T, grid):
-    z = ddim(NoiseSchedule(SD), toy, latent(), timestep_grid(T, 50, grid), to_clean=grid == 'even')
+    z = ddim(NoiseSchedule(SD), toy, latent(), timestep_grid(T, 50, grid))
     found = z.double().sum().item(), z.double().abs().mean().item()
     assert found == pytest.approx(GOLDEN[T, grid], rel=1e-4)
 
@@ -109,13 +115,13 @@ def test_golden_sums_of_full_loops(T, grid):
     ('T', 'n', 'grid'), [(1, 1, 'even'), (200, 1, 'even'), (600, 20, 'even'), (610, 50, 'released'), (1000, 25, 'even')]
 )
 def test_ddim_equals_the_slow_reference(kind, T, n, grid):
-    timesteps = timestep_grid(T, n, grid)
-    ours = ddim(NoiseSchedule(SD | dict(prediction_type=kind)), toy, latent(), timesteps, grid == 'even')
-    expected = reference_ddim(latent(), timesteps, kind, grid == 'even')
+    walked = timestep_grid(T, n, grid)
+    ours = ddim(NoiseSchedule(SD | dict(prediction_type=kind)), toy, latent(), walked)
+    expected = reference_ddim(latent(), walked.timesteps, kind, grid == 'even')
     torch.testing.assert_close(ours, expected, atol=2e-5, rtol=2e-5)
 
 
-@pytest.mark.parametrize('solver', SOLVERS)
+@pytest.mark.parametrize('solver', DETERMINISTIC)
 @pytest.mark.parametrize(('T', 'n'), [(200, 1), (600, 7), (600, 20), (1000, 50)])
 def test_a_denoiser_that_knows_the_noise_gives_the_clean_latent_back(solver, T, n):
     schedule, z0, noise = NoiseSchedule(SD), latent(), latent().flip(0, 3) * 0.9
@@ -124,12 +130,12 @@ def test_a_denoiser_that_knows_the_noise_gives_the_clean_latent_back(solver, T, 
     torch.testing.assert_close(z, z0, atol=5e-5, rtol=0)
 
 
-@pytest.mark.parametrize('solver', SOLVERS)
+@pytest.mark.parametrize('solver', DETERMINISTIC)
 def test_the_released_grid_ends_at_the_first_noise_level(solver):
     schedule, z0, noise = NoiseSchedule(SD), latent(), latent().flip(0, 3) * 0.9
     grid = timestep_grid(600, 50, 'released')
-    start = schedule.add_noise(z0, noise, torch.full((2,), grid[0]))
-    z = SOLVERS[solver](schedule, lambda z, t, last: noise, start, grid, to_clean=False)
+    start = schedule.add_noise(z0, noise, torch.full((2,), grid.timesteps[0]))
+    z = SOLVERS[solver](schedule, lambda z, t, last: noise, start, grid)
     torch.testing.assert_close(z, schedule.add_noise(z0, noise, torch.zeros(2, dtype=torch.long)), atol=5e-5, rtol=0)
 
 
@@ -137,7 +143,7 @@ def test_the_released_grid_ends_at_the_first_noise_level(solver):
 @pytest.mark.parametrize(('T', 'n'), [(600, 20), (600, 3), (1000, 25), (200, 1)])
 def test_dpm_solver_equals_diffusers_used_directly(kind, T, n):
     theirs = DPMSolverMultistepScheduler(**SD, prediction_type=kind, algorithm_type='dpmsolver++', solver_order=2)
-    timesteps = timestep_grid(T, n)
+    timesteps = timestep_grid(T, n).timesteps
     theirs.set_timesteps(timesteps=timesteps)
     assert theirs.timesteps.tolist() == timesteps
     z = latent()
@@ -145,10 +151,12 @@ def test_dpm_solver_equals_diffusers_used_directly(kind, T, n):
         z = theirs.step(toy(z, t.repeat(2)), t, z).prev_sample
     # A scheduler file with settings of another sampler: none of them may change the result.
     config = SD | dict(prediction_type=kind, use_karras_sigmas=True, solver_order=3, algorithm_type='dpmsolver')
-    torch.testing.assert_close(dpm_solver(NoiseSchedule(config), toy, latent(), timesteps), z, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        dpm_solver(NoiseSchedule(config), toy, latent(), Grid(timesteps)), z, atol=1e-6, rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize('solver', SOLVERS)
+@pytest.mark.parametrize('solver', DETERMINISTIC)
 @pytest.mark.parametrize('T', [400, 600, 1000])
 def test_solvers_converge_to_the_flow_of_gaussian_data(solver, T):
     """For z_0 ~ N(μ, s²) the best denoiser is linear, and the flow maps N(√ᾱ μ, ᾱ s² + 1 - ᾱ) onto N(μ, s²)."""
@@ -179,5 +187,64 @@ def test_one_call_per_timestep_and_the_last_is_announced(solver):
         calls.append((t.tolist(), is_last))
         return toy(z, t)
 
-    SOLVERS[solver](NoiseSchedule(SD), denoise, latent(), [600, 300, 1])
+    SOLVERS[solver](NoiseSchedule(SD), denoise, latent(), Grid([600, 300, 1]), generators_of([0, 1]))
     assert calls == [([600, 600], False), ([300, 300], False), ([1, 1], True)]
+
+
+# A solver with noise of its own ------------------------------------------------
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('last', ['clean', 'level_0'])
+@pytest.mark.parametrize('first', [0, 30])
+def test_ddpm_is_ddim_of_diffusers_with_eta_1(kind, last, first):
+    theirs = DDIMScheduler(
+        **SD,
+        prediction_type=kind,
+        clip_sample=False,
+        set_alpha_to_one=last == 'clean',
+        timestep_spacing='leading',
+        steps_offset=1,
+    )
+    theirs.set_timesteps(50)
+    timesteps, z, streams = theirs.timesteps.tolist()[first:], latent(), generators_of([3, 8])
+    for t in timesteps:
+        drawn = torch.stack([torch.randn(4, 4, 6, generator=stream) for stream in streams])
+        output = toy(z, torch.full((2,), t))
+        z = theirs.step(output, t, z, eta=1.0, variance_noise=drawn).prev_sample
+    schedule = NoiseSchedule(SD | dict(prediction_type=kind))
+    ours = ddpm(schedule, toy, latent(), Grid(timesteps, last), generators_of([3, 8]))
+    torch.testing.assert_close(ours, z, atol=2e-5, rtol=2e-5)
+
+
+def test_ddpm_of_gaussian_data_ends_at_its_distribution():
+    """z_0 ~ N(μ, s²): with the best denoiser, 4 × 4 × 6 × 200 numbers end at its mean and, with more calls, spread."""
+    mu, s2, ab, many = 0.7, 0.36, alpha_bar(), 200
+
+    def posterior_noise(z, t, last):
+        a = torch.from_numpy(ab)[t].view(-1, 1, 1, 1)
+        return (1 - a).sqrt() * (z - a.sqrt() * mu) / (a * s2 + 1 - a)
+
+    z = torch.randn(many, 4, 4, 6, generator=torch.Generator().manual_seed(0)).double()
+    off = {}
+    for n in (25, 100, 400):
+        made = ddpm(NoiseSchedule(SD), posterior_noise, z, timestep_grid(1000, n), generators_of(range(many)))
+        assert abs(made.mean() - mu) < 0.02
+        off[n] = abs(made.std().item() - s2**0.5)
+    assert off[400] < 0.5 * off[100] < 0.25 * off[25] and off[400] < 0.015
+
+
+def test_noise_of_a_sample_does_not_depend_on_its_neighbours():
+    schedule, grid, z = NoiseSchedule(SD), timestep_grid(600, 7), latent()
+    together = ddpm(schedule, toy, z, grid, generators_of([3, 8]))
+    alone = torch.cat([ddpm(schedule, toy, z[i : i + 1], grid, generators_of([seed])) for i, seed in ((0, 3), (1, 8))])
+    assert torch.equal(together, alone)
+    swapped = ddpm(schedule, toy, z.flip(0), grid, generators_of([8, 3]))
+    assert torch.equal(swapped.flip(0), together)
+    assert not torch.equal(ddpm(schedule, toy, z, grid, generators_of([3, 9]))[1], together[1])
+
+
+@pytest.mark.parametrize(('generators', 'found'), [(None, 'none'), (generators_of([1]), '1')])
+def test_ddpm_needs_a_generator_for_each_sample(generators, found):
+    with pytest.raises(ValueError, match=f'2 samples need as many generators, found {found}'):
+        ddpm(NoiseSchedule(SD), toy, latent(), Grid([600, 1]), generators)

@@ -24,14 +24,14 @@ from mmdiff2in1.generators import timestep_grid
     ],
 )
 def test_even_grid_golden(T, n, grid):
-    assert timestep_grid(T, n) == grid
+    assert timestep_grid(T, n) == (grid, 'clean')
 
 
 def test_even_grid_is_the_even_spacing_rounded_to_whole_steps():
     for T in (1, 2, 3, 10, 99, 200, 333, 400, 600, 610, 640, 800, 999, 1000):
         start = min(T, 999)
         for n in (*range(1, min(start, 60) + 1), *range(61, start, 37), start):
-            grid = timestep_grid(T, n)
+            grid = timestep_grid(T, n).timesteps
             assert len(grid) == n and grid[0] == start, (T, n)
             assert all(type(t) is int for t in grid)
             if n > 1:
@@ -45,19 +45,20 @@ def test_even_grid_is_the_even_spacing_rounded_to_whole_steps():
     ('T', 'n', 'T_max', 'grid'), [(10, 4, 10, [9, 6, 4, 1]), (5, 2, 10, [5, 1]), (50, 1, 50, [49])]
 )
 def test_even_grid_of_fewer_timesteps(T, n, T_max, grid):
-    assert timestep_grid(T, n, T_max=T_max) == grid
+    assert timestep_grid(T, n, T_max=T_max).timesteps == grid
 
 
 @pytest.mark.parametrize(('T', 'first'), [(600, 589), (50, 50), (100, 99), (400, 393), (800, 785), (1000, 981)])
 def test_released_grid_has_fifty_calls_where_fifty_divides_the_level(T, first):
-    grid = timestep_grid(T, 50, 'released')
+    grid, last = timestep_grid(T, 50, 'released')
+    assert last == 'level_0'
     assert grid == [first - i * (T // 50) for i in range(50)]
     assert grid[-1] == 1
 
 
 @pytest.mark.parametrize(('T', 'n', 'calls', 'first'), [(620, 50, 52, 613), (640, 50, 54, 637), (610, 50, 51, 601)])
 def test_released_grid_has_more_calls_elsewhere(T, n, calls, first):
-    grid = timestep_grid(T, n, 'released')
+    grid = timestep_grid(T, n, 'released').timesteps
     assert len(grid) == calls and grid[0] == first and grid[-1] == 1
 
 
@@ -65,14 +66,14 @@ def test_released_grid_is_the_released_formula():
     for T in range(1, 1000, 7):
         for n in (n for n in (1, 2, 3, T // 3, T // 2, T - 1, T) if 1 <= n <= T):
             spacing = T // n
-            grid = timestep_grid(T, n, 'released')
+            grid = timestep_grid(T, n, 'released').timesteps
             assert sorted(grid) == [t + 1 for t in range(0, T, spacing)], (T, n)
             assert len(grid) == math.ceil(T / spacing)
             assert grid == sorted(grid, reverse=True)
 
 
 def test_released_grid_of_pure_noise_ends_at_the_last_timestep():
-    assert timestep_grid(1000, 999, 'released') == list(range(999, 0, -1))
+    assert timestep_grid(1000, 999, 'released').timesteps == list(range(999, 0, -1))
 
 
 @pytest.mark.parametrize(

@@ -328,7 +328,7 @@ def test_real_and_synthetic_samples_share_a_forward_pass():
         Kind('synthetic', torch.tensor([1]), [batch[1]], 0.5),
     ]
     torch.manual_seed(5)
-    found = losses_by_kind(model, images, kinds)
+    found = losses_by_kind(model, images, kinds, model.tasks)
     torch.manual_seed(5)
     real, synthetic = (model.loss(images[kind.index], kind.samples)['decode.loss_angular_vmf'] for kind in kinds)
     assert found.keys() == {f'{kind}/decode.loss_angular_vmf' for kind in ('real', 'synthetic')}

@@ -63,9 +63,9 @@ def sample(task, size=(16, 24), synthetic=False, region=None):
     values = torch.randn(channels, *size)
     values = nn.functional.normalize(values, dim=0) if channels == 3 else values.abs() + 0.5
     found = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, synthetic=synthetic))
-    found.set_data({field: PixelData(data=values)})
+    found.set_data({field: PixelData(data=values, metainfo=dict(pad=0.0))})
     if region is not None:
-        found.set_data(dict(gt_valid_region=PixelData(data=region)))
+        found.set_data(dict(gt_valid_region=PixelData(data=region, metainfo=dict(pad=False))))
     return found
 
 
@@ -159,7 +159,7 @@ def test_mirrored_average_of_an_exact_model_is_exact():
     meta = dict(ori_shape=(16, 24), img_shape=(16, 24), pad_shape=(16, 24))
     found = model.inference(image, [meta])
     torch.testing.assert_close(found[0, :3], truth)
-    assert (model.task.flip_output(model.task.flip_output(found)) == found).all()
+    assert (model.tasks.only.flip_output(model.tasks.only.flip_output(found)) == found).all()
 
 
 def test_windows_cover_the_image_and_mirror():
@@ -174,7 +174,7 @@ def test_windows_cover_the_image_and_mirror():
 
 def test_predictions_come_back_without_padding_and_unmirrored():
     model = MODELS.build(config(NORMAL)).eval()
-    output = model.task.activate(torch.randn(1, 4, 16, 24))
+    output = model.tasks.only.activate(torch.randn(1, 4, 16, 24))
     meta = dict(ori_shape=(10, 20), img_padding_size=(0, 4, 0, 6), flip=True, flip_direction='horizontal')
     (found,) = model.postprocess_result(output, [SegDataSample(metainfo=meta)])
     expected = output[0, :, :10, :20].flip(-1)
@@ -189,7 +189,7 @@ def test_test_time_augmentation_is_the_mean_of_its_views():
     views = []
     for _ in range(3):
         view = SegDataSample()
-        output = model.module.task.activate(torch.randn(1, 4, 4, 6))
+        output = model.module.tasks.only.activate(torch.randn(1, 4, 4, 6))
         views.append(view.set_data(dict(pred_normal_map=PixelData(data=output[0]))) or view)
     mean = torch.stack([view.pred_normal_map.data for view in views]).mean(0)
     (merged,) = model.merge_preds([views])
@@ -200,7 +200,7 @@ def test_test_time_augmentation_is_the_mean_of_its_views():
 def test_labels_are_padded_with_what_says_nothing():
     preprocessor = MODELS.build(PREPROCESSOR)
     samples = [sample(NORMAL, (10, 20), region=torch.ones(1, 10, 20, dtype=torch.bool)), sample(DEPTH, (16, 24))]
-    samples[0].set_data(dict(gt_depth_map=PixelData(data=torch.ones(1, 10, 20))))
+    samples[0].set_data(dict(gt_depth_map=PixelData(data=torch.ones(1, 10, 20), metainfo=dict(pad=0.0))))
     before = samples[0].gt_normal_map.data.clone()
     images = [torch.zeros(3, 10, 20, dtype=torch.uint8), torch.zeros(3, 16, 24, dtype=torch.uint8)]
     data = preprocessor(dict(inputs=images, data_samples=samples), training=True)
@@ -220,7 +220,7 @@ def test_self_improving_with_real_samples_alone_is_the_plain_model(task):
     plain = MODELS.build(config(task))
     torch.manual_seed(3)
     wrapper = MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=config(task)))
-    assert wrapper.task is wrapper.exploiter.task
+    assert wrapper.tasks is wrapper.exploiter.tasks
     images, samples = torch.rand(3, 3, 16, 24), [sample(task) for _ in range(3)]
     torch.manual_seed(4)  # of the dropout
     expected = plain.loss(images, copy.deepcopy(samples))
@@ -247,11 +247,11 @@ def test_pseudo_labels_stay_out_of_the_padding_and_of_what_never_has_ground_trut
 
     wrapper.exploiter.decode_head.loss_by_feat = spy
     found = wrapper.loss(torch.rand(2, 3, 16, 24), [sample(task), created])
-    pseudo = seen[True].get(wrapper.task.field).data[None]
+    pseudo = seen[True].get(wrapper.tasks.only.field).data[None]
     expected = region.clone()
     expected[:, 10:] = False
-    assert torch.equal(wrapper.task.valid(pseudo)[0], expected)
-    assert float(found['kept_share']) == pytest.approx(float(expected.sum()) / (10 * 24))
+    assert torch.equal(wrapper.tasks.only.valid(pseudo)[0], expected)
+    assert float(found[f'kept_share/{next(iter(wrapper.tasks))}']) == pytest.approx(float(expected.sum()) / (10 * 24))
     assert 'gt_valid_region' not in seen[True]
     with torch.no_grad():
         wrapper.creator.eval()
@@ -269,20 +269,22 @@ def test_a_confidence_filter_of_normals_is_the_probability_of_a_small_error():
     with torch.no_grad():
         meta = dict(ori_shape=(16, 24), img_shape=(16, 24), pad_shape=(16, 24))
         output = wrapper.creator.encode_decode(images[1:], [meta])
-    expected = (wrapper.task.probability_within(output[:, 3:], 22.5) >= 0.5).float().mean()
-    assert float(wrapper.loss(images, [sample(NORMAL), created])['kept_share']) == pytest.approx(float(expected))
+    expected = (wrapper.tasks.only.probability_within(output[:, 3:], 22.5) >= 0.5).float().mean()
+    assert float(wrapper.loss(images, [sample(NORMAL), created])['kept_share/normal']) == pytest.approx(float(expected))
     with pytest.raises(ValueError, match="'depth' gives no confidence"):
         MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=config(DEPTH), min_confidence=0.5))
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match='puts out 1 channels, SurfaceNormal'):
+    with pytest.raises(ValueError, match='puts out 1 channels, TaskSet.*SurfaceNormal'):
         MODELS.build(config(NORMAL, decode_head=config(DEPTH)['decode_head']))
     with pytest.raises(TypeError, match='HeadWithLoss has a loss of its own'):
         MODELS.build(dict(type='DenseTaskHead', task=DEPTH, head=dict(type='HeadWithLoss', in_channels=8, channels=8)))
     model = MODELS.build(config(DEPTH))
-    with pytest.raises(KeyError, match='has no gt_depth_map; the pipeline needs'):
-        model.loss(torch.rand(1, 3, 16, 24), [sample(NORMAL)])
+    # A sample without depth teaches nothing of it; a head of its own cannot know the size of what it is to fill in.
+    assert losses_of(model.loss(torch.rand(1, 3, 16, 24), [sample(NORMAL)])) == {'decode.loss_silog': 0}
+    with pytest.raises(ValueError, match='none of the 1 samples has gt_depth_map.*the pipeline needs'):
+        model.decode_head.loss_by_feat(torch.rand(1, 1, 4, 6), [sample(NORMAL)])
     with pytest.raises(ValueError, match='expected horizontal'):
         meta = dict(flip=True, flip_direction='vertical')
         model.postprocess_result(torch.rand(1, 1, 4, 4), [SegDataSample(metainfo=meta)])

@@ -218,7 +218,7 @@ def test_the_layout_of_the_unet_is_read_once(make, monkeypatch):
     backbone, images = make(), pictures()
     with torch.no_grad():
         expected = backbone(images)
-        monkeypatch.delattr('mmdiff2in1.models.backbones.diffusion_backbone.ldm_blocks')
+        monkeypatch.delattr('mmdiff2in1.generators.latent_diffusion.ldm_blocks')
         same(backbone(images), expected)
 
 

@@ -451,7 +451,7 @@ def test_real_and_synthetic_samples_go_through_the_head_once():
     ]
     forward = model.decode_head.forward
     model.decode_head.forward = lambda *inputs: calls.append(1) or forward(*inputs)
-    losses = losses_by_kind(model, images, kinds)
+    losses = losses_by_kind(model, images, kinds, model.tasks)
     assert len(calls) == 1
     # The same by hand: one pass over the batch, a loss for each kind.
     output = forward(model.extract_feat(images))

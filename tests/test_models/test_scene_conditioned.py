@@ -258,7 +258,7 @@ def test_in_the_self_improving_loop(weights, synthetic):
         assert list(losses) == list(expected)
         assert torch.equal(losses['decode.loss_silog'], expected['decode.loss_silog'])
         return
-    assert losses['kept_share'] == 1
+    assert losses['kept_share/depth'] == 1
     total = losses['real/decode.loss_silog'] + losses['synthetic/decode.loss_silog']
     assert total.isfinite() and total > 0
     total.backward()

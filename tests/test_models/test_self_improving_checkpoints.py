@@ -14,6 +14,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
+from mmdiff2in1.models.self_improving.whole_loading import load_whole
 
 
 @pytest.fixture(autouse=True)
@@ -151,42 +152,68 @@ def test_the_creator_loads_into_the_plain_segmentor():
 )
 @pytest.mark.parametrize('loader', LOADERS)
 def test_a_checkpoint_of_which_nothing_fits_is_refused(loader, state):
-    with pytest.raises(
-        RuntimeError, match=f'(?s)No weight.*Found {len(state)} keys.*Expected .*backbone.frozen.weight'
-    ):
+    with pytest.raises(RuntimeError, match=r'(?s)does not fit.*(missing|unfit) \d+: .*backbone.adapter.weight'):
         LOADERS[loader](trained(), state)
 
 
 def test_counters_alone_are_no_fit():
     state = {'decode_head.convs.0.bn.num_batches_tracked': torch.tensor(3)}
-    with pytest.raises(RuntimeError, match='No weight'):
+    with pytest.raises(RuntimeError, match=r'(?s)does not fit.*missing \d+: .*exploiter.backbone.adapter.weight'):
         load_state_dict(trained(), state, strict=False)
 
 
 @pytest.mark.parametrize('plain', [True, False])
-def test_missing_and_unexpected_keys_are_listed(plain, capsys):
+def test_missing_and_unexpected_keys_are_listed(plain):
     state = (MODELS.build(config(5)) if plain else trained(5)).state_dict()
     prefix = '' if plain else 'exploiter.'
     del state[f'{prefix}decode_head.conv_seg.bias']
     state[f'{prefix}backbone.other.weight'] = torch.zeros(1)
-    for load in (LOADERS['torch'], LOADERS['mmengine']):
+    for load in LOADERS.values():
         with pytest.raises(RuntimeError, match='(?s)exploiter.(decode_head.conv_seg.bias|backbone.other)') as error:
             load(trained(1), state)
         assert 'exploiter.decode_head.conv_seg.bias' in str(error.value)
         assert 'exploiter.backbone.other.weight' in str(error.value)
-    model = trained(1)
-    load_state_dict(model, state, strict=False)
-    printed = capsys.readouterr().out
-    assert 'exploiter.decode_head.conv_seg.bias' in printed and 'exploiter.backbone.other.weight' in printed
-    assert torch.equal(model.exploiter.backbone.adapter.weight, state[f'{prefix}backbone.adapter.weight'])
 
 
-def test_another_number_of_classes_still_fits_the_backbone():
+@pytest.mark.parametrize('loader', LOADERS)
+def test_another_number_of_classes_is_refused_unless_named(loader):
     plain, model = MODELS.build(config(5, num_classes=7)), trained(1)
-    load_state_dict(model, plain.state_dict(), strict=False)
-    assert torch.equal(model.creator.backbone.adapter.weight, plain.backbone.adapter.weight)
-    with pytest.raises(RuntimeError, match='size mismatch'):
-        model.load_state_dict(plain.state_dict())
+    shapes = r'size mismatch for exploiter.decode_head.conv_seg.weight: .*\[7, 4, 1, 1\].*\[3, 4, 1, 1\]'
+    with pytest.raises(RuntimeError, match=f"(?s)unfit 4: {shapes}.*load_from_may_differ = \\['decode_head.conv_seg'"):
+        LOADERS[loader](model, plain.state_dict())
+    model = trained(1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    load_whole(model, ['decode_head.conv_seg'])
+    LOADERS[loader](model, plain.state_dict())
+    state = model.state_dict()
+    for half in ('exploiter', 'creator'):
+        for name, tensor in plain.state_dict().items():
+            if not name.startswith(('data_preprocessor.', 'backbone.frozen.')):
+                own = f'{half}.{name}'
+                assert torch.equal(state[own], before[own] if 'conv_seg' in name else tensor), own
+    load_whole(model, ['decode_head.conv'])  # whole names count, not any beginning
+    with pytest.raises(RuntimeError, match='unfit 4'):
+        LOADERS[loader](model, plain.state_dict())
+
+
+def test_what_may_differ_and_fits_is_loaded():
+    plain, model = MODELS.build(config(5)), trained(1)
+    load_whole(model, ['decode_head', 'auxiliary_head.'])
+    state = plain.state_dict() | {'auxiliary_head.conv.weight': torch.zeros(1)}
+    load_state_dict(model, state, strict=False)
+    assert_equal(plain.state_dict(), model.creator.state_dict())
+
+
+@pytest.mark.parametrize('loader', LOADERS)
+def test_a_plain_segmentor_can_be_guarded_as_well(loader):
+    other, model = MODELS.build(config(5, num_classes=7)), MODELS.build(config(6))
+    load_whole(model)
+    with pytest.raises(RuntimeError, match='(?s)EncoderDecoder.*unfit 2: size mismatch for decode_head.conv_seg'):
+        LOADERS[loader](model, other.state_dict())
+    load_whole(model, ['decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'])
+    LOADERS[loader](model, other.state_dict())
+    assert torch.equal(model.backbone.adapter.weight, other.backbone.adapter.weight)
+    LOADERS[loader](copy.deepcopy(model), MODELS.build(config(7)).state_dict())
 
 
 @pytest.mark.parametrize(('stored', 'loaded'), [(True, False), (False, True)])

@@ -19,15 +19,16 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
-from mmdiff2in1.models.self_improving.labelling import pseudo_labels
-from mmdiff2in1.tasks import SemanticSegmentation
+from mmdiff2in1.models.self_improving import SelfImprovingSegmentor, TeacherLabel
+from mmdiff2in1.models.self_improving.labelling import labelled
+from mmdiff2in1.tasks import SemanticSegmentation, TaskSet
 
 K, SIZE = 5, 32
 BN = dict(type='BN', requires_grad=True)
 RESNET = dict(type='ResNetV1c', depth=18, base_channels=4, stem_channels=4, out_indices=(0, 1, 2, 3), norm_cfg=BN)
 WIDTHS = [4, 8, 16, 32]
 MIXED = [False, True, False, True]
+KEPT = 'kept_share/semantic_segmentation'
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ def test_one_class_of_mmseg_is_foreground_and_background():
         model.creator.decode_head.conv_seg.bias.data += 2
         images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
         samples = [SegDataSample(metainfo=dict(img_shape=(SIZE, SIZE), synthetic=True)) for _ in range(2)]
-        assert model.task.num_classes == 2
+        assert model.tasks.only.num_classes == 2
         found.append(model.loss(images, samples))
         predicted = model.creator.predict(images)
         labels = torch.stack([sample.pred_sem_seg.data for sample in predicted])
@@ -101,8 +102,10 @@ def test_what_is_no_number_is_no_label():
     creator = SimpleNamespace(encode_decode=lambda inputs, metas: logits, decode_head=None)
     samples = [SegDataSample(metainfo=dict(img_shape=(2, 2)))]
     for min_confidence in (None, 0.9):
-        (labelled,), kept = pseudo_labels(creator, None, samples, task, (2, 2), min_confidence)
-        assert labelled.gt_sem_seg.data.tolist() == [[[3, 255], [3, 3]]] and kept == 0.75
+        rule = TeacherLabel(min_confidence)
+        (created,), kept = labelled(rule, creator, None, samples, TaskSet(task), (2, 2))
+        assert created.gt_sem_seg.data.tolist() == [[[3, 255], [3, 3]]]
+        assert kept == {'semantic_segmentation': 0.75}
 
 
 def fpn(dropout=0.1):
@@ -238,7 +241,7 @@ def test_mixed_batch_follows_the_formula(normalize_by, synthetic, real_factor, s
     total, logged = model.parse_losses(losses)
     torch.testing.assert_close(total, real_factor * real + synthetic_factor * pseudo)
     assert set(logged) == {
-        'loss', 'kept_share', 'real/decode.loss_ce', 'real/decode.acc_seg', 'synthetic/decode.loss_ce',
+        'loss', KEPT, 'real/decode.loss_ce', 'real/decode.acc_seg', 'synthetic/decode.loss_ce',
         'synthetic/decode.acc_seg',
     }  # fmt: skip
 
@@ -253,7 +256,7 @@ def test_a_synthetic_batch():
     flags = [True] * 4
     model = wrap(fpn(dropout=0), synthetic_weight=0.3)
     losses = model.loss(images(), samples(flags))
-    assert set(losses) == {'synthetic/decode.loss_ce', 'synthetic/decode.acc_seg', 'kept_share'}
+    assert set(losses) == {'synthetic/decode.loss_ce', 'synthetic/decode.acc_seg', KEPT}
     logits = resize(model.exploiter._forward(images()), size=(SIZE, SIZE), mode='bilinear', align_corners=False)
     expected = 0.3 * cross_entropy(logits, creators_labels(model, images())[1])
     torch.testing.assert_close(losses['synthetic/decode.loss_ce'], expected)
@@ -295,7 +298,7 @@ def synthetic_targets(model, batch):
 
     head.loss_by_feat = spy
     losses = model.loss(images(len(batch)), batch)
-    return seen[True], losses['kept_share']
+    return seen[True], losses[KEPT]
 
 
 def test_pseudo_labels_are_the_creators():
@@ -315,11 +318,11 @@ def test_pseudo_labels_are_the_creators():
 def test_unsure_pixels_and_padding_are_ignored():
     model = wrap(fpn())
     confidence, label = creators_labels(model, images()[torch.tensor(MIXED)])
-    model.min_confidence = float(confidence.median())
+    model.label_rule = TeacherLabel(float(confidence.median()))
     targets, kept_share = synthetic_targets(model, samples(img_shape=(24, 20)))
     inside = torch.zeros(2, SIZE, SIZE, dtype=torch.bool)
     inside[:, :24, :20] = True
-    kept = inside & (confidence >= model.min_confidence)
+    kept = inside & (confidence >= model.label_rule.min_confidence)
     assert torch.equal(targets, torch.where(kept, label, torch.tensor(255)))
     assert isinstance(kept_share, torch.Tensor) and kept_share.shape == ()
     assert kept_share == kept.sum() / (2 * 24 * 20)
@@ -328,14 +331,14 @@ def test_unsure_pixels_and_padding_are_ignored():
 
 def test_share_of_stored_labels():
     model = wrap(fpn(), use_stored_labels=True)
-    assert model.loss(images(), samples())['kept_share'] == 29 / 32  # three rows of each label are ignored
-    assert model.loss(images(), samples(img_shape=(16, 16)))['kept_share'] == 13 / 16
+    assert model.loss(images(), samples())[KEPT] == 29 / 32  # three rows of each label are ignored
+    assert model.loss(images(), samples(img_shape=(16, 16)))[KEPT] == 13 / 16
 
 
 def test_nothing_kept_gives_zero_loss_and_zero_gradients():
     model = wrap(fpn(), min_confidence=1.0)
     losses = model.loss(images(), samples([True] * 4))
-    assert losses['kept_share'] == 0 and losses['synthetic/decode.loss_ce'] == 0
+    assert losses[KEPT] == 0 and losses['synthetic/decode.loss_ce'] == 0
     losses['synthetic/decode.loss_ce'].backward()
     assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in model.exploiter.parameters())
 

@@ -152,5 +152,5 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match='puts out one channel'):
         head(task=dict(type='SurfaceNormal'))
     empty = SegDataSample(metainfo=dict(img_shape=(64, 64), img_path='a.png'))
-    with pytest.raises(KeyError, match='a.png has no gt_depth_map'):
+    with pytest.raises(ValueError, match='none of the 1 samples has gt_depth_map'):
         head().loss(pyramid(64, 64), [empty], None)

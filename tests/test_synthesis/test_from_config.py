@@ -41,7 +41,10 @@ def test_a_config_becomes_a_store(cfg, tmp_path):
     assert [(record['source'], record['seed'], record['caption']) for record in records] == [
         (f'images/{index}.png', seed, f'a table {index}') for index in range(3) for seed in range(2)
     ]
-    assert {(*record['size'], record['T'], record['ignore_label']) for record in records} == {(8, 16, 500, 11)}
+    assert {(*record['size'], record['T']) for record in records} == {(8, 16, 500)}
+    for record in records:
+        name = record['source'].removeprefix('images/')
+        assert record['source_labels'] == dict(seg_map_path=f'labels/{name}')
     again = synthesize_from_config(cfg, tmp_path / 'store', progress=False).records()
     assert again == records
 
@@ -61,12 +64,12 @@ def test_dtype_leaves_the_noise_schedule_alone(cfg):
     assert diffusion.schedule.alphas_cumprod.dtype == torch.float32
 
 
-def test_ignore_label_can_be_set(cfg):
+def test_the_ignore_label_of_older_configs_says_nothing(cfg):
+    expected = prepare(cfg)
     cfg.stages.synthesis.ignore_label = 7
-    assert prepare(cfg).ignore_label == 7
-    cfg.stages.synthesis.ignore_label = 256
-    with pytest.raises(ValueError, match='ignore_label is 256, expected 0 … 255'):
-        prepare(cfg)
+    job = prepare(cfg)
+    assert job.settings == expected.settings and job.source_labels == expected.source_labels
+    assert not hasattr(job.settings, 'ignore_label')
 
 
 def test_captions_may_be_left_out_on_purpose_only(cfg):

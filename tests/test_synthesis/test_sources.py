@@ -1,4 +1,4 @@
-"""The images and the raw "ignore" value of data sets as users configure them."""
+"""The images and the label files of data sets as users configure them."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.core.dataset_images import list_images, source_name
-from mmdiff2in1.synthesis import raw_ignore_value, real_dataset_cfg
+from mmdiff2in1.synthesis import label_files, real_dataset_cfg
 from mmdiff2in1.synthesis.sources import build_real_dataset
 
 
@@ -85,30 +86,38 @@ def test_source_names(path, data_root, name):
     assert source_name(path, data_root) == name
 
 
-@pytest.mark.parametrize(
-    ('dataset', 'value'),
-    [
-        (dict(), 255),
-        (dict(ignore_index=11), 11),  # CamVid
-        (dict(reduce_zero_label=True), 0),
-        (dict(reduce_zero_label=True, ignore_index=255), 0),
-        (dict(type='ADE20KDataset'), 0),  # reduces by default, which its config does not say
-        (dict(type='CityscapesDataset'), 255),
-        (dict(type='NYUDataset', data_prefix=dict(img_path='images', depth_map_path='depth')), 0),
-    ],
-)
-def test_raw_ignore_value_needs_no_files(tmp_path, dataset, value):
-    cfg = base(tmp_path / 'nowhere') | dataset
-    assert raw_ignore_value(cfg) == value
-    assert raw_ignore_value(dict(type='RepeatDataset', times=2, dataset=cfg)) == value
-    assert raw_ignore_value(dict(type='ConcatDataset', datasets=[cfg, cfg])) == value
+def test_label_files_by_image_and_key(root):
+    """Only labels of maps, only those that there are; the same image in two sets has those of both."""
+    dense = dict(
+        type='DenseMapDataset', data_root=str(root / 'a'), img_suffix='.jpg', pipeline=[],
+        data_prefix=dict(img_path='images', depth_map_path='depth', normal_map_path='normal'), mask_suffix='_mask.png',
+    )  # fmt: skip
+    (root / 'a/depth').mkdir()
+    (root / 'a/normal').mkdir()
+    for name in ('0', '1'):
+        for file in (f'depth/{name}.png', f'normal/{name}.png', f'depth/{name}_mask.png'):
+            (root / 'a' / file).touch()
+    both = dict(
+        type='ConcatDataset', datasets=[base(root), dict(type='RepeatDataset', times=2, dataset=dense)],
+        ignore_keys=['classes', 'palette'],
+    )  # fmt: skip
+    a = str(root / 'a')
+    assert label_files(build_real_dataset(config(both))) == {
+        f'{a}/images/{name}.jpg': dict(
+            seg_map_path=f'{a}/labels/{name}.png',
+            depth_map_path=f'{a}/depth/{name}.png',
+            normal_map_path=f'{a}/normal/{name}.png',
+        )
+        for name in ('0', '1')
+    }
+    unlabelled = base(root, 'b', data_prefix=dict(img_path='images'))
+    found = label_files(build_real_dataset(config(unlabelled)))
+    assert set(found) == {str(root / f'b/images/{name}.jpg') for name in ('0', '1')}
 
 
-def test_raw_ignore_value_of_a_built_data_set(root):
-    assert raw_ignore_value(build_real_dataset(config(base(root, ignore_index=11)))) == 11
-
-
-def test_data_sets_that_disagree(root):
-    both = dict(type='ConcatDataset', datasets=[base(root), base(root, 'b', ignore_index=11)])
-    with pytest.raises(ValueError, match=r'different raw values \[11, 255\]'):
-        raw_ignore_value(both)
+def test_the_first_of_two_sets_names_a_label(root):
+    """The order of the config decides, as it does for the images."""
+    other = base(root, data_prefix=dict(img_path='images', seg_map_path='other'))
+    for sets, folder in (([base(root), other], 'labels'), ([other, base(root)], 'other')):
+        found = label_files(build_real_dataset(config(dict(type='ConcatDataset', datasets=sets))))
+        assert found[str(root / 'a/images/0.jpg')] == dict(seg_map_path=str(root / f'a/{folder}/0.png'))

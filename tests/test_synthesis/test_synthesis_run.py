@@ -69,7 +69,8 @@ def in_child(work):
 
 
 def test_records_say_everything(make):
-    store = make(ignore_label=11)
+    labels = {f'{index}.png': dict(seg_map_path=f'labels/{index}.png') for index in range(4)}  # the fifth has none
+    store = make(source_labels=labels)
     plan = {recipe.sample_id: recipe for recipe in make.plan()}
     records = store.records()
     assert [record['sample_id'] for record in records] == sorted(plan)
@@ -80,12 +81,12 @@ def test_records_say_everything(make):
         assert record['size'] == list(recipe.size)
         assert record['noise_seed'] == recipe.noise_seed
         assert record['timesteps'] == [recipe.T, 1]
-        assert (record['label_kind'], record['ignore_label']) == ('ignore', 11)
-        image = np.asarray(Image.open(store.path(record, 'image')))
-        label = np.asarray(Image.open(store.path(record, 'label')))
+        assert record['source_labels'] == labels.get(recipe.source, {})
+        image = np.asarray(Image.open(store.image(record)))
         assert image.shape == (*recipe.size, 3)
-        assert label.shape == recipe.size
-        assert set(label.flat) == {11}
+        assert not {'labels', 'label', 'label_kind', 'ignore_label'} & set(record)
+    assert {record['source'] for record in records} == {f'{index}.png' for index in range(5)}
+    assert not (store.folder / 'labels').exists()
     assert store.verify() == []
     assert not list(store.folder.glob('*rank*'))
 
@@ -99,7 +100,7 @@ def test_stored_pixels_are_those_of_the_diffusion_model(make, tiny_diffusion, ro
     )
     expected = ((creation.images[0] + 1) / 2 * 255).round().permute(1, 2, 0).numpy()
     record = store.records()[0]
-    stored = np.asarray(Image.open(store.path(record, 'image')))
+    stored = np.asarray(Image.open(store.image(record)))
     assert np.array_equal(stored, expected)
     difference = stored.astype(float) - source
     assert record['scores']['source_distance'] == pytest.approx(np.sqrt((difference**2).mean()), abs=1e-3)
@@ -110,7 +111,7 @@ def test_every_sample_has_noise_of_its_own(make):
 
 
 def test_killed_at_any_write_and_resumed_is_as_if_nothing_happened(make):
-    """Each sample syncs image, folder, label, folder, manifest; the first one also syncs the manifest's folder."""
+    """Each sample syncs image, folder, manifest; the first one also syncs the manifest's folder."""
     options = dict(plan=make.plan(num_samples=3, T=600, num_calls=1, size=[8, 8]))
     straight = contents(make('straight', **options))
 
@@ -125,7 +126,7 @@ def test_killed_at_any_write_and_resumed_is_as_if_nothing_happened(make):
         os.fsync = fsync
         make(f'killed {sync}', **options)
 
-    for sync in range(1, 19):  # 3 · 5 + 1 for the samples, 2 for the merged manifest
+    for sync in range(1, 13):  # 3 · 3 + 1 for the samples, 2 for the merged manifest
         _, status = os.waitpid(in_child(lambda sync=sync: until_killed(sync)), 0)
         assert os.WTERMSIG(status) == signal.SIGKILL
         assert contents(make(f'killed {sync}', **options)) == straight
@@ -145,10 +146,10 @@ def test_resume_makes_only_what_is_missing(make, tiny_diffusion, monkeypatch):
     assert contents(make()) == before
     assert created['samples'] == 0
     gone = store.records()[3]
-    store.path(gone, 'label').unlink()
+    store.image(gone).unlink()
     assert contents(make()) == before
     assert created['samples'] <= 2  # one batch
-    store.path(gone, 'image').write_bytes(b'damaged')
+    store.image(gone).write_bytes(b'damaged')
     store.remove(problem.sample_id for problem in store.verify())
     assert contents(make()) == before
 
@@ -160,10 +161,7 @@ def test_a_store_can_be_enlarged(make):
 
 
 def images_of(store):
-    return {
-        record['sample_id']: np.asarray(Image.open(store.path(record, 'image'))).astype(int)
-        for record in store.records()
-    }
+    return {record['sample_id']: np.asarray(Image.open(store.image(record))).astype(int) for record in store.records()}
 
 
 def test_batch_size_changes_at_most_one_grey_level(make):
@@ -196,8 +194,8 @@ def test_restored_size(make):
     store = make(plan=plan, restore_size=True)
     for record in store.records():
         assert record['size'] == [16, 8]
-        with Image.open(store.path(record, 'image')) as image, Image.open(store.path(record, 'label')) as label:
-            assert image.size[::-1] == label.size[::-1] == SIZES[int(record['source'][0])]
+        with Image.open(store.image(record)) as image:
+            assert image.size[::-1] == SIZES[int(record['source'][0])]
     with pytest.raises(ValueError, match='made with restore_size True, now it is False'):
         make(plan=plan)
 
@@ -289,14 +287,26 @@ def test_plans_of_nothing_of_other_weights_and_twice_the_same(make, tiny_diffusi
         check_plan(tiny_diffusion, plan)
 
 
-def test_resuming_with_other_weights_or_labels_is_refused(make, tiny_diffusion):
+def test_resuming_with_other_weights_is_refused(make, tiny_diffusion):
     make()
-    with pytest.raises(ValueError, match='made with ignore_label 255, now it is 0; go back to the old ignore_label'):
-        make(ignore_label=0)
     with torch.no_grad():
         tiny_diffusion.unet.conv_in.bias += 1
     with pytest.raises(ValueError, match='holds 7 samples made with weights_hash .* choose another folder'):
         make()
+
+
+def test_a_store_of_version_0_1_0_is_gone_on_with(make):
+    """Records with empty label maps count as finished, whatever value those ignored; what is missing is made."""
+    store = make()
+    new = {record['sample_id']: record for record in store.records()}
+    old = {name: dict(record, label=f'labels/{name}.png', ignore_label=11) for name, record in new.items()}
+    for record in old.values():
+        record.pop('source_labels')
+    missing = sorted(old)[2]
+    lines = [json.dumps(record) + '\n' for name, record in old.items() if name != missing]
+    (store.folder / 'manifest.jsonl').write_text(''.join(lines))
+    records = {record['sample_id']: record for record in make().records()}
+    assert records == old | {missing: new[missing]}
 
 
 def test_samples_of_another_plan_are_not_mixed_in_silently(make):

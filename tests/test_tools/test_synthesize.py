@@ -121,7 +121,7 @@ def test_what_was_created_is_shown_beside_its_source(run, tmp_path):
     sheet = np.asarray(Image.open(store.folder / 'samples.png'))
     first = sorted({record['source'] for record in store.records()})[0]
     made = sorted((r for r in store.records() if r['source'] == first), key=lambda record: record['seed'])
-    pictures = [tmp_path / 'data' / first, *(store.path(record, 'image') for record in made)]
+    pictures = [tmp_path / 'data' / first, *(store.image(record) for record in made)]
     layout = sheet_layout(
         [[np.zeros((8, 16, 3), np.uint8)] * 3] * 2, row_captions=['a table 0'] * 2, column_captions=['', '', ''],
         title='6 samples of 3 sources',

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
@@ -33,7 +34,7 @@ def test_logs_tell_real_from_synthetic(straight):
     for entry in logged:
         parts = entry['real/decode.loss_ce'] + entry['synthetic/decode.loss_ce']
         assert entry['loss'] == pytest.approx(parts, rel=1e-4)
-        assert 0 <= entry['kept_share'] <= 1
+        assert 0 <= entry['kept_share/semantic_segmentation'] <= 1
     # 4 real + 2 synthetic samples a step, an update per 40 samples: 20 · 6 // 40 updates.
     assert logged[-1]['ema_updates'] == 3
 
@@ -56,6 +57,72 @@ def test_a_moved_run_goes_on_and_makes_up_the_validation_that_a_kill_took(straig
     assert again['self_improving']['metrics'] == results['self_improving']['metrics']
     assert again['warmup']['checkpoint'] == str(moved / 'warmup' / 'iter_20.pth')
     assert again['test'] == results['test']
+
+
+def test_a_finished_test_is_skipped_until_what_decides_it_changes(straight, chain_folder, monkeypatch):
+    work_dir, tested = chain_folder / 'tested', []
+    shutil.copytree(straight[0], work_dir)
+    real = Runner.test
+    monkeypatch.setattr(Runner, 'test', lambda runner: tested.append(1) or real(runner))
+    cfg = chain_config(chain_folder)
+    assert train(cfg, work_dir)['test'] == straight[1]['test'] and not tested
+    cfg.test_dataloader.num_workers = 1
+    cfg.test_dataloader.batch_size = 3
+    assert train(cfg, work_dir)['test'] == straight[1]['test'] and not tested
+
+    cfg.test_dataloader.dataset.indices = 2
+    fewer = train(cfg, work_dir)
+    assert len(tested) == 1 and fewer['self_improving'] == straight[1]['self_improving'] | {
+        'checkpoint': str(work_dir / 'self_improving' / 'iter_20.pth')
+    }
+    assert train(cfg, work_dir)['test'] == fewer['test'] and len(tested) == 1
+    cfg.test_cfg.exploiter = False
+    assert 'exploiter/mIoU' not in train(cfg, work_dir)['test'] and len(tested) == 2
+    cfg.test_evaluator.iou_metrics = ['mDice']
+    assert 'mDice' in train(cfg, work_dir)['test'] and len(tested) == 3
+
+
+def test_data_that_moved_resume_to_the_same_numbers(straight, chain_folder):
+    """A stage that was killed after the data had been copied elsewhere; labels that change are another training."""
+    data, work_dir = chain_folder / 'scenes-elsewhere', chain_folder / 'moved-data'
+    shutil.copytree(chain_folder / 'scenes', data)
+    shutil.copytree(straight[0], work_dir)
+    (work_dir / 'self_improving' / 'finished.json').unlink()
+    for file in work_dir.glob('self_improving/iter_20.pth'):
+        file.unlink()
+    (work_dir / 'self_improving' / 'last_checkpoint').write_text(str(work_dir / 'self_improving' / 'iter_18.pth'))
+    cfg = chain_config(chain_folder)
+    for loader in ('train', 'val', 'test'):
+        dataset = cfg[f'{loader}_dataloader'].dataset
+        dataset.get('dataset', dataset).data_root = str(data)
+    cfg.stages.synthesis.captions = f'{data}/train/captions.jsonl'
+    again = train(cfg, work_dir, resume=True)
+    assert again['self_improving']['metrics'] == straight[1]['self_improving']['metrics']
+    assert again['test'] == straight[1]['test']
+    expected, found = (final_state(run, 'self_improving') for run in (straight[0], work_dir))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+    label = sorted((data / 'val' / 'semantic').glob('*.png'))[0]
+    Image.fromarray(np.zeros_like(np.asarray(Image.open(label)))).save(label)
+    with pytest.raises(ValueError, match='other weights or data'):
+        train(cfg, work_dir, resume=True)
+
+
+def test_a_chain_whose_scalars_go_elsewhere_ends_well(straight, chain_folder, monkeypatch):
+    """TensorBoard alone, for instance: nothing to draw the curves from, and one line that says so."""
+    work_dir = chain_folder / 'no-scalars'
+    shutil.copytree(straight[0], work_dir)
+    for scalars in work_dir.glob('self_improving/*/vis_data/scalars.json'):
+        scalars.unlink()
+    (work_dir / 'curves.png').unlink()
+    (work_dir / 'results.json').unlink()
+    said = []
+    monkeypatch.setattr('mmdiff2in1.training.chain.print_log', lambda text, *_: said.append(text))
+    assert train(chain_config(chain_folder), work_dir)['test'] == straight[1]['test']
+    assert json.loads((work_dir / 'results.json').read_text())['test'] == straight[1]['test']
+    assert not (work_dir / 'curves.png').exists()
+    (line,) = [text for text in said if 'curves.png' in text]
+    assert line.startswith('no curves.png: ') and 'LocalVisBackend' in line and '\n' not in line
 
 
 def test_a_stage_of_another_config_is_refused(straight, chain_folder):

@@ -1,16 +1,22 @@
 """A stage is skipped only if everything it was made from is the same, and nothing else counts."""
 
 import copy
+import os
+import shutil
+from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from safetensors.torch import load_file, save_file
 from tiny_chain import chain_config
 
 from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.synthesis import SampleStore
+from mmdiff2in1.training import file_digests
 from mmdiff2in1.training.chain import train
-from mmdiff2in1.training.identity import fingerprint, store_mark, weights_mark
+from mmdiff2in1.training.file_digests import digests_of
+from mmdiff2in1.training.identity import TESTED_BY, fingerprint, store_mark, weights_mark
 from mmdiff2in1.training.stages import warmup_config
 
 
@@ -32,6 +38,8 @@ def stage(chain_folder, tmp_path):
         {'model.backbone.gradient_checkpointing': True},
         {'default_hooks.logger.interval': 7},
         {'custom_hooks': [dict(type='ExactResumeHook'), dict(type='ProgressBarHook')]},
+        {'custom_hooks': [dict(type='ExactResumeHook'), dict(type='mmseg.ProgressBarHook')]},
+        {'data_root': '/somewhere', 'my_root': '/somewhere'},
     ],
 )
 def test_places_pictures_and_speed_do_not_count(stage, change):
@@ -78,6 +86,109 @@ def test_weights_may_move(stage, tiny_diffusion, tmp_path):
     (tmp_path / 'here').rename(tmp_path / 'there')
     stage.model.backbone.diffusion = str(tmp_path / 'there')
     assert fingerprint(stage) == before
+
+
+@pytest.fixture
+def data(chain_folder, tmp_path):
+    """A copy of the scenes, and what points a config at a copy."""
+    shutil.copytree(chain_folder / 'scenes', tmp_path / 'scenes')
+
+    def at(place: Path) -> Config:
+        cfg = chain_config(chain_folder)
+        for loader in ('train', 'val', 'test'):
+            dataset = cfg[f'{loader}_dataloader'].dataset
+            dataset.get('dataset', dataset).data_root = str(place)
+        cfg.stages.synthesis.captions = f'{place}/train/captions.jsonl'
+        return cfg
+
+    return tmp_path / 'scenes', at
+
+
+def training_and_test(cfg: Config) -> tuple[str, str]:
+    stage = warmup_config(cfg, Path('x'))
+    return fingerprint(stage), fingerprint(stage, decisive=TESTED_BY)
+
+
+def test_data_may_move(data):
+    place, at = data
+    before = training_and_test(at(place))
+    absolute = at(place)  # folders that are no part of the root
+    dataset = absolute.train_dataloader.dataset.dataset
+    dataset.data_prefix = dict(img_path=f'{place}/train/images', seg_map_path=f'{place}/train/semantic')
+    dataset.data_root = None
+    assert training_and_test(absolute) == before
+    moved = place.with_name('elsewhere')
+    place.rename(moved)
+    assert training_and_test(at(moved)) == before
+
+
+@pytest.mark.parametrize('part', ['train', 'val', 'test'])
+def test_labels_that_are_corrected_count(data, part):
+    """Another content, whatever its size; put back, it is the old data again."""
+    place, at = data
+    before = training_and_test(at(place))
+    label = sorted((place / part / 'semantic').glob('*.png'))[0]
+    content = label.read_bytes()
+    label.write_bytes(content[:-13] + bytes([content[-13] ^ 1]) + content[-12:])
+    after = training_and_test(at(place))
+    assert [one != other for one, other in zip(before, after, strict=True)] == [part != 'test', part == 'test']
+    label.write_bytes(content)
+    assert training_and_test(at(place)) == before
+
+
+def test_another_choice_of_images_counts(data):
+    place, at = data
+    before = training_and_test(at(place))
+    other = at(place)
+    other.train_dataloader.dataset.dataset.num_labelled = 5
+    assert training_and_test(other)[0] != before[0]
+    (image,) = sorted((place / 'val' / 'images').glob('*.png'))[:1]
+    image.with_name('new.png').write_bytes(image.read_bytes())
+    (place / 'val' / 'semantic' / 'new.png').write_bytes((place / 'val' / 'semantic' / image.name).read_bytes())
+    assert training_and_test(at(place))[0] != before[0]
+
+
+def test_a_file_that_the_config_names_counts_by_its_content(stage, tmp_path):
+    marks = []
+    for name, text in (('a', 'one'), ('b', 'one'), ('c', 'two')):
+        (tmp_path / f'{name}.txt').write_text(text)
+        stage.train_dataloader.dataset.dataset.pipeline[0].list = str(tmp_path / f'{name}.txt')
+        marks.append(fingerprint(stage))
+    assert marks[0] == marks[1] != marks[2]
+
+
+def test_known_files_are_looked_at_and_not_read(tmp_path, monkeypatch):
+    files = [str(tmp_path / f'{number}.png') for number in range(20)]
+    for number, file in enumerate(files):
+        Path(file).write_bytes(bytes([number]) * 50_000)
+        os.utime(file, (1e9, 1e9))
+    read = []
+    real = file_digests.sampled_digest
+    monkeypatch.setattr(file_digests, 'sampled_digest', lambda file, blocks: read.append(file) or real(file, blocks))
+    # The change of a file is as fresh as this test: nothing is settled yet.
+    monkeypatch.setattr(file_digests, 'SETTLED', -(10**12))
+    first = digests_of(files, str(tmp_path))
+    assert sorted(read) == sorted(files) and len(set(first)) == 20
+    read.clear()
+    assert digests_of(files, str(tmp_path)) == first and read == []
+    Path(files[3]).write_bytes(b'x' * 50_000)
+    os.utime(files[3], (1e9, 1e9))  # not even the time tells; that of the change does
+    again = digests_of([*files, str(tmp_path / 'none')], str(tmp_path))
+    assert read == [files[3]] and again[:3] == first[:3] and again[3] != first[3] and again[-1] == ''
+    monkeypatch.setattr(file_digests, 'SETTLED', 10**12)
+    Path(files[4]).write_bytes(b'y' * 50_000)
+    for _ in range(2):  # too fresh to be sure of: read each time
+        read.clear()
+        digests_of(files, str(tmp_path))
+        assert read == [files[4]]
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_bytes(b'')
+    monkeypatch.setenv('MMDIFF2IN1_CACHE', str(tmp_path / 'file' / 'below'))
+    (tmp_path / 'a').write_bytes(b'a')
+    monkeypatch.setattr(file_digests, 'SETTLED', -(10**12))
+    assert digests_of([str(tmp_path / 'a')], '') == digests_of([str(tmp_path / 'a')], '')
 
 
 def test_the_share_of_a_process_does_not_count(stage):

@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import init_default_scope
 from tiny_nyuv2 import narrow, write_nyuv2, write_weights
 
-from mmdiff2in1.training.chain import build_runner, resume_where_possible
+from mmdiff2in1.training.runs import build_runner, resume_where_possible
 
 
 @pytest.fixture(scope='module')

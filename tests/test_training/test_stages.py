@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
@@ -10,10 +11,17 @@ from mmengine.optim import OptimWrapper
 from tiny_chain import chain_config
 from torch import nn
 
+from mmdiff2in1.engine import (
+    ExploiterOptimWrapperConstructor,
+    ProgressBarHook,
+    SelfImprovingHook,
+    SelfImprovingValLoop,
+)
 from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.optimizer_state import carry_optimizer_state
-from mmdiff2in1.training.stages import warmup_config
-from mmdiff2in1.training.synthesis_stage import check_creation
+from mmdiff2in1.training.runs import numbers
+from mmdiff2in1.training.stages import check_chain, warmup_config
+from mmdiff2in1.training.synthesis_stage import Creation
 
 
 def test_resume_of_the_config_and_checkpoints_elsewhere(chain_folder, tmp_path):
@@ -92,11 +100,93 @@ def test_a_store_is_looked_at_before_the_warm_up(chain_folder, tmp_path):
     cfg = chain_config(chain_folder)
     cfg.train_dataloader.dataset.num_samples = 13  # 2 of each of 6 images are made
     with pytest.raises(ValueError, match='holds 12 samples, expected at least 13'):
-        check_creation(cfg, tmp_path / 'store')
+        Creation(cfg, tmp_path / 'store').check()
     cfg.train_dataloader.dataset.num_samples = 12
-    check_creation(cfg, tmp_path / 'store')
+    Creation(cfg, tmp_path / 'store').check()
     cfg.train_dataloader.dataset.store = str(tmp_path / 'typo')
     cfg.stages = ConfigDict(warmup=cfg.stages.warmup, synthesis=None)
     with pytest.raises(FileNotFoundError, match='typo holds no manifest.jsonl'):
         train(cfg, tmp_path / 'run')
     assert not (tmp_path / 'run' / 'warmup').exists()
+
+
+@pytest.mark.parametrize('change', [{'checkpoint': None}, {'checkpoint.save_last': False}])
+@pytest.mark.parametrize('stage', ['', 'stages.warmup.'])
+def test_a_stage_without_its_last_checkpoint_is_refused_first(chain_folder, stage, change):
+    cfg = chain_config(chain_folder, 'baselines')
+    cfg.merge_from_dict({f'{stage}default_hooks.{key}': value for key, value in change.items()})
+    with pytest.raises(ValueError, match='default_hooks.checkpoint is .*from the last checkpoint'):
+        check_chain(cfg)
+
+
+def test_metrics_that_are_no_numbers_are_passed_over():
+    found = numbers({'mIoU': np.float32(0.5), 'IoU': np.ones(3), 'note': 'two words', 'n': torch.tensor(3), 'of': {}})
+    assert found == {'mIoU': 0.5, 'n': 3.0}
+
+
+def tiny_chain_of(**settings) -> Config:
+    """The smallest config that a warm-up can be taken from."""
+    return Config(
+        dict(
+            model=dict(type='SelfImprovingSegmentor', segmentor=dict(type='EncoderDecoder')),
+            train_dataloader=dict(dataset=dict(type='ScenesDataset')),
+            optim_wrapper=dict(),
+        )
+        | dict(stages=dict(warmup={}))
+        | settings
+    )
+
+
+@pytest.mark.parametrize('kind', ['SelfImprovingValLoop', 'mmseg.SelfImprovingValLoop', SelfImprovingValLoop])
+def test_warm_up_evaluates_as_the_config_says(kind):
+    cfg = tiny_chain_of(
+        val_cfg=dict(type=kind, fp16=True, exploiter=False), test_cfg=dict(type='SelfImprovingTestLoop', fp16=True)
+    )
+    plain = warmup_config(cfg, Path('x'))
+    assert dict(plain.val_cfg) == dict(type='ValLoop', fp16=True)
+    assert dict(plain.test_cfg) == dict(type='TestLoop', fp16=True)
+    assert cfg.val_cfg.exploiter is False, 'the config itself is not touched'
+
+
+def test_a_loop_of_the_users_stays():
+    own = dict(type='TimedValLoop', budget=3)
+    assert dict(warmup_config(tiny_chain_of(val_cfg=own), Path('x')).val_cfg) == own
+    assert dict(warmup_config(tiny_chain_of(val_cfg=dict()), Path('x')).val_cfg) == {}
+    assert warmup_config(tiny_chain_of(val_cfg=None), Path('x')).val_cfg is None
+    cfg = tiny_chain_of(
+        val_cfg=dict(type='SelfImprovingValLoop'), stages=dict(warmup=dict(val_cfg=dict(exploiter=False, fp16=True)))
+    )
+    assert dict(warmup_config(cfg, Path('x')).val_cfg) == dict(type='ValLoop', fp16=True)
+    train_cfg = dict(type='IterBasedTrainLoop', max_iters=9, val_begin=3, dynamic_intervals=[(5, 1)])
+    cfg = tiny_chain_of(train_cfg=train_cfg, stages=dict(warmup=dict(train_cfg=dict(max_iters=6))))
+    assert dict(warmup_config(cfg, Path('x')).train_cfg) == train_cfg | dict(max_iters=6)
+
+
+AVERAGES = [
+    dict(type='SelfImprovingHook', alpha=0.9),
+    dict(type='mmseg.SelfImprovingHook', alpha=0.9),
+    dict(type=SelfImprovingHook, alpha=0.9),
+    SelfImprovingHook(alpha=0.9),
+]
+
+
+@pytest.mark.parametrize('average', AVERAGES)
+@pytest.mark.parametrize('container', [list, tuple])
+def test_warm_up_loses_only_the_average(average, container):
+    others = [dict(type='ExactResumeHook'), dict(type='EMAHook', momentum=0.1), dict(type=ProgressBarHook)]
+    hooks = container([others[0], average, *others[1:]])
+    assert list(warmup_config(tiny_chain_of(custom_hooks=hooks), Path('x')).custom_hooks) == others
+    # A list of the warm-up's own takes the place of the config's.
+    cfg = tiny_chain_of(custom_hooks=others[:1], stages=dict(warmup=dict(custom_hooks=hooks)))
+    assert list(warmup_config(cfg, Path('x')).custom_hooks) == others
+    default = dict(timer=dict(type='IterTimerHook'), logger=None, average=average)
+    plain = warmup_config(tiny_chain_of(default_hooks=default, custom_hooks=None), Path('x'))
+    assert dict(plain.default_hooks) == dict(timer=dict(type='IterTimerHook'), logger=None)
+    assert plain.custom_hooks == []
+
+
+@pytest.mark.parametrize('constructor', ['ExploiterOptimWrapperConstructor', ExploiterOptimWrapperConstructor])
+def test_warm_up_optimizes_what_it_has(constructor):
+    own = dict(constructor=constructor, base_constructor='LearningRateDecayOptimizerConstructor', optimizer=dict(lr=1))
+    plain = warmup_config(tiny_chain_of(optim_wrapper=own), Path('x')).optim_wrapper
+    assert dict(plain) == dict(constructor='LearningRateDecayOptimizerConstructor', optimizer=dict(lr=1))

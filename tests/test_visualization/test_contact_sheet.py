@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from mmdiff2in1.visualization import Created, Perceived, contact_sheet, creation_panel, prediction_panel, sheet_layout
+from mmdiff2in1.visualization import (
+    Created,
+    Perceived,
+    contact_sheet,
+    creation_panel,
+    prediction_panel,
+    sheet_layout,
+    side_by_side,
+)
 from mmdiff2in1.visualization.contact_sheet import EMPTY, INK, LINE, MARGIN, PAPER
 
 
@@ -128,3 +136,11 @@ def test_creation_panel():
     assert np.array_equal(at(sheet, layout, 0, 1), synthetic)
     assert (at(sheet, layout, 0, 2) == (200, 100, 0)).all()
     assert (at(sheet, layout, 1, 2) == EMPTY).all()
+
+
+def test_sheets_side_by_side():
+    high, low = np.full((5, 2, 3), 7, np.uint8), np.full((3, 4, 3), 9, np.uint8)
+    both = side_by_side([high, low])
+    assert both.shape == (5, 2 + 24 + 4 + 24, 3) and both.dtype == np.uint8
+    assert (both[:, :2] == 7).all() and (both[:3, 26:30] == 9).all()
+    assert (both[:, 2:26] == 255).all() and (both[3:, 26:] == 255).all()

@@ -36,7 +36,7 @@ def test_a_single_file_and_nothing(tmp_path):
 
 def test_self_improving_run_has_all_four_panels(tmp_path):
     names = {'real/decode.loss_ce': 0.5, 'synthetic/decode.loss_ce': 0.7, 'real/decode.acc_seg': 80.0}
-    names |= {'kept_share': 0.6, 'ema_updates': 3}
+    names |= {'kept_share/depth': 0.6, 'ema_updates': 3}
     scores = {'mIoU': 40.0, 'exploiter/mIoU': 39.0, 'data_time': 0.1, 'time': 0.1}
     write(tmp_path / '0', *(train(step, **names) for step in range(1, 6)), scores | dict(step=5))
     out = tmp_path / 'pictures' / 'curves.png'

@@ -11,22 +11,11 @@ The pickle is read without running any code in it: only lists, dictionaries and 
 """
 
 import argparse
-import pickle
-import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import write_atomically
-
-_COLOUR = re.compile(r'(scene\d{4}_\d{2}/[^/]+)-color\.(?:png|jpg)')
-
-
-class PlainUnpickler(pickle.Unpickler):
-    """Reads builtin containers, strings and numbers; whatever would import or call something is refused."""
-
-    def find_class(self, module: str, name: str) -> type:
-        raise pickle.UnpicklingError(f'the file wants to load {module}.{name}; only lists and strings are read')
+from mmdiff2in1.datasets.framenet_splits import image_names, read_split
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -44,42 +33,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def read_split(path: Path) -> dict[str, Sequence[str]]:
-    """Part → paths of its colour images, as they stand in the file.
-
-    Raises:
-        ValueError: Another file.
-    """
-    try:
-        with open(path, 'rb') as stream:
-            content = PlainUnpickler(stream, encoding='latin1').load()  # written by Python 2
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, ValueError) as error:
-        raise ValueError(f"{path}: expected FrameNet's train_test_split.pkl, found: {error}") from error
-    lists = content.values() if isinstance(content, dict) else [None]
-    if not all(isinstance(columns, list | tuple) and len(columns) >= 3 for columns in lists):
-        raise ValueError(
-            f'{path}: found {type(content).__name__}, expected a dictionary of parts with three lists each'
-        )
-    if not content or not all(isinstance(path, str) for columns in content.values() for path in columns[0]):
-        raise ValueError(f'{path}: found {"no parts" if not content else "lists of other things than paths"}')
-    return {str(part): columns[0] for part, columns in content.items()}
-
-
-def names_of(paths: Sequence[str]) -> list[str]:
-    """`scene0000_00/frame-000000` from `/any/where/scene0000_00/frame-000000-color.png`.
-
-    Raises:
-        ValueError: A path of another form.
-    """
-    names = []
-    for path in paths:
-        match = _COLOUR.search(path)
-        if match is None:
-            raise ValueError(f'found the image {path!r}, expected …/sceneXXXX_YY/frame-NNNNNN-color.png')
-        names.append(match.group(1))
-    return names
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Reads, writes, prints."""
     args = parse_args(arguments)
@@ -89,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown:
             raise ValueError(f'--usage {" ".join(unknown)}: found no such part; known parts: {", ".join(content)}')
         for part in args.usage or content:
-            names = names_of(content[part][:: args.every])
+            names = image_names(content[part][:: args.every])
             file = args.out / (f'{part}.txt' if args.every == 1 else f'{part}-every{args.every}.txt')
             if not args.dry_run:
                 write_atomically(file, ''.join(f'{name}\n' for name in names).encode())

@@ -14,11 +14,9 @@ up: 10 % of ADE20K's 20210 are 2021. A file that is there is kept; one with othe
 
 import argparse
 import sys
-from collections import Counter
 from pathlib import Path
 
-from mmdiff2in1.core.images import IMAGE_SUFFIXES
-from mmdiff2in1.datasets.splits import image_names, make_splits, write_splits
+from mmdiff2in1.datasets.splits import make_splits, names_of_folder, write_splits
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -51,32 +49,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def names_of(folder: Path, suffix: str | None) -> tuple[list[str], str]:
-    """The images' names without suffix, and the suffix.
-
-    Raises:
-        ValueError: No folder, no images, or images of several kinds.
-    """
-    if not folder.is_dir():
-        raise ValueError(f'{folder}: found no such folder, expected the folder of the training images')
-    if suffix is None:
-        files = (file for file in folder.rglob('*') if file.is_file() and not file.name.startswith('.'))
-        found = Counter(file.suffix for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
-        if len(found) != 1:
-            kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(found.items())) or 'no images'
-            raise ValueError(f"{folder}: found {kinds}, expected images of one kind; name the data set's with --suffix")
-        (suffix,) = found
-    names = image_names(folder, suffix)
-    if not names:
-        raise ValueError(f'{folder}: found no files that end in {suffix}; correct --suffix or the folder')
-    return names, suffix
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Draws, writes, prints."""
     args = parse_args(arguments)
     try:
-        names, suffix = names_of(args.images, args.suffix)
+        names, suffix = names_of_folder(args.images, args.suffix)
         splits = make_splits(names, args.seed, args.percent, args.count)
         print(f'{args.images}: {len(names)} images (*{suffix})')
         new = [] if args.dry_run else write_splits(args.out, splits)

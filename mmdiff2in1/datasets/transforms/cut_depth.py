@@ -20,7 +20,7 @@ class CutDepth(BaseTransform):
         width: Widest stripe, as a share of what lies right of its left edge.
 
     Raises:
-        KeyError: When called, no depth was loaded before.
+        KeyError: When called, no depth was loaded before; of several, the first is shown.
     """
 
     def __init__(self, prob: float = 0.25, width: float = 0.75) -> None:
@@ -29,15 +29,17 @@ class CutDepth(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Changes `img`; the label stays."""
         chance, left, share = np.random.random(3)
-        if Depth.field not in results.get('dense_tasks', {}):
+        depths = {field: task for field, task in results.get('dense_tasks', {}).items() if isinstance(task, Depth)}
+        if not depths:
             raise KeyError("CutDepth: no depth was loaded; put dict(type='LoadDenseAnnotation', task=…) before it")
-        # A synthetic sample has no depth yet: its stripe would be black.
-        if chance >= self.prob or not results[Depth.field].any():
+        field, task = next(iter(depths.items()))
+        # A created image has no depth yet, and in mixed sets some real ones have none: the stripe would be black.
+        if chance >= self.prob or not task.known(results[field]).any():
             return results
         columns = results['img'].shape[1]
         start = int(columns * left)
         stop = start + max(1, int((columns - start) * self.width * share))
-        grey = results[Depth.field][:, start:stop] / results['dense_tasks'][Depth.field].max_depth * 255
+        grey = results[field][:, start:stop] / task.max_depth * 255
         image = results['img'].copy()
         image[:, start:stop] = np.clip(grey, 0, 255).astype(image.dtype)[..., None]
         results['img'] = image

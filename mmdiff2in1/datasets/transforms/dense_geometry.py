@@ -4,6 +4,8 @@ import numpy as np
 from mmseg.datasets.transforms import RandomFlip, Resize
 from mmseg.registry import TRANSFORMS
 
+from mmdiff2in1.tasks import VALID_REGION
+
 
 @TRANSFORMS.register_module()
 class DenseResize(Resize):
@@ -40,10 +42,13 @@ class DenseRandomFlip(RandomFlip):
     """
 
     def _flip(self, results: dict) -> None:
-        aside = {field: results.pop(field) for field in results.get('dense_tasks', {})}
+        tasks = results.get('dense_tasks', {})
+        # mmseg's swap_seg_labels, which are classes, would change places in every map that stays.
+        region = [VALID_REGION] if VALID_REGION in results else []
+        aside = {field: results.pop(field) for field in (*tasks, *region)}
         if aside and results['flip_direction'] != 'horizontal':
             raise ValueError(f"flip_direction={results['flip_direction']!r}: expected 'horizontal' for {list(aside)}")
         super()._flip(results)
         for field, array in aside.items():
-            results[field] = results['dense_tasks'][field].flip(array)
-        results['mirrored_with_task'] = True
+            results[field] = tasks[field].flip(array) if field in tasks else np.ascontiguousarray(array[:, ::-1])
+            results['mirrored_with_task'] = results['mirrored_with_task'] | {field: True}

@@ -4,8 +4,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TASK_UTILS, TRANSFORMS
 
-from mmdiff2in1.core.label_files import read_map, where_known
-from mmdiff2in1.tasks import VALID_REGION, DenseTask
+from mmdiff2in1.core.label_files import is_known, read_map, where_known
+from mmdiff2in1.tasks import VALID_REGION, DenseTask, SurfaceNormal
 
 
 @TRANSFORMS.register_module()
@@ -45,7 +45,7 @@ class LoadDenseAnnotation(BaseTransform):
         results[self.task.field] = array
         results.setdefault('seg_fields', []).append(self.task.field)
         results.setdefault('dense_tasks', {})[self.task.field] = self.task
-        results['mirrored_with_task'] = bool(results.get('flip', False))
+        results.setdefault('mirrored_with_task', {})[self.task.field] = bool(results.get('flip', False))
         if results.get('valid_box') is not None and VALID_REGION not in results:
             results[VALID_REGION] = valid_region(results['valid_box'], size)
             results['seg_fields'].append(VALID_REGION)
@@ -57,10 +57,14 @@ class LoadDenseAnnotation(BaseTransform):
             raw = read_map(path, self.backend_args)
             # A label in a store of created images knows itself what it knows, and is in our frame.
             of_the_set = results.get('labels') != 'stored'
+            mask = None
             if of_the_set and results.get('valid_mask_path') is not None:
-                raw = where_known(raw, read_map(results['valid_mask_path'], self.backend_args))
+                mask = read_map(results['valid_mask_path'], self.backend_args)
+                raw = where_known(raw, mask)
             array = self.task.decode(raw)
-            if of_the_set and results.get('label_axes') is not None:
+            if mask is not None:  # 0 in a file is not for every task what says nothing
+                array[~is_known(mask)] = self.task.invalid
+            if of_the_set and self._turned(results):
                 array = self.task.reorient(array, results['label_axes'])
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
@@ -72,6 +76,13 @@ class LoadDenseAnnotation(BaseTransform):
                 f'{size[0]}×{size[1]}, the size of {results.get("img_path")}; check that the two belong together'
             )
         return array
+
+    def _turned(self, results: dict) -> bool:
+        """Whether `label_axes` is meant for this map: in a set with normals it is meant for those."""
+        normals = SurfaceNormal.path_key
+        if results.get('label_axes') is None:
+            return False
+        return self.task.path_key == normals or results.get(normals) is None
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(task={self.task!r})'

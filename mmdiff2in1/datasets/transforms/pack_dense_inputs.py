@@ -42,10 +42,12 @@ class PackDenseInputs(PackSegInputs):
     def transform(self, results: dict) -> dict:
         """See mmseg's; the maps come in addition."""
         tasks = results.get('dense_tasks', {})
-        if tasks and bool(results.get('flip', False)) != results['mirrored_with_task']:
+        flipped = bool(results.get('flip', False))
+        wrong = [field for field in tasks if results['mirrored_with_task'][field] != flipped]
+        if wrong:
             raise ValueError(
                 f'{results.get("img_path")}: the image was mirrored by a RandomFlip that does not know that '
-                f'{", ".join(tasks)} may have to change their values; use DenseRandomFlip after LoadDenseAnnotation'
+                f'{", ".join(wrong)} may have to change their values; use DenseRandomFlip after LoadDenseAnnotation'
             )
         packed = super().transform(results)
         for field, task in tasks.items():

@@ -1,6 +1,6 @@
-"""The tokens that a U-Net attends to when it perceives.
+"""The prompt that a denoiser is shown when it perceives.
 
-K classes; L tokens of width D.
+K classes; L tokens of width D; P numbers of pooled text.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from mmseg.registry import DATASETS
 from mmseg.utils import get_predefined_templates
 from torch import Tensor
 
+from mmdiff2in1.generators import Perceiver
 from mmdiff2in1.generators.class_embeddings import kept_class_embeddings, read_class_embeddings
-from mmdiff2in1.generators.text import CaptionEncoder
 
 from .frozen_features import FrozenFeatures
 
@@ -33,31 +33,40 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
     return list(names)
 
 
-def prompt_tokens(
-    text: CaptionEncoder, prompt: str, classes: str | Sequence[str] | None, class_embeddings: str | None
-) -> Tensor:
-    """(L, D) tokens that every image is shown with.
+def shown_prompt(
+    perceiver: Perceiver, prompt: str, classes: str | Sequence[str] | None, class_embeddings: str | None
+) -> tuple[Tensor, Tensor | None]:
+    """(L, D) tokens that every image is shown with, and pooled text (P,) where the model takes it.
 
     Args:
-        text: The text encoder.
+        perceiver: The model.
         prompt: See :class:`.FeatureConfig`.
         classes: Names, or a dataset that has them; L = K.
         class_embeddings: File that is read instead.
 
     Raises:
-        FileNotFoundError, ValueError: No classes where the prompt needs them, or a file that does not fit.
+        FileNotFoundError, ValueError: No classes where the prompt needs them, a file that does not fit, or a model
+            that cannot be shown classes.
     """
+    text = perceiver.class_text
+    if prompt != 'empty' and text is None:
+        raise ValueError(
+            f'{type(perceiver).__name__} cannot be shown one token per class, which prompt={prompt!r} means; set '
+            "feature=dict(prompt='empty', map_levels=(), …)"
+        )
     names = class_names(classes) if classes else None
     if class_embeddings is not None:
         if prompt != 'class_embeddings':
             raise ValueError(f'class_embeddings={class_embeddings!r} is given, but the prompt is {prompt!r}')
-        return read_class_embeddings(class_embeddings, names, text.width)
+        return read_class_embeddings(class_embeddings, names, text.width), None
     if prompt == 'empty':
         with torch.no_grad():
-            return text(text.token_ids(['']))[0]
+            tokens, pooled = perceiver.encode_prompt([''])
+        return tokens[0], None if pooled is None else pooled[0]
     if not names:
         raise ValueError(f"prompt={prompt!r} needs classes=[…] (the dataset's METAINFO['classes']), found none")
-    return text.class_tokens(names) if prompt == 'class_names' else kept_class_embeddings(text, names, TEMPLATES)
+    tokens = text.class_tokens(names) if prompt == 'class_names' else kept_class_embeddings(text, names, TEMPLATES)
+    return tokens, None
 
 
 def shown_tokens(tokens: Tensor, which: str, frozen: FrozenFeatures) -> Tensor:

@@ -12,18 +12,11 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mmdiff2in1.generators import (
-    Creation,
-    Features,
-    LatentDiffusion,
-    denoising_errors,
-    freeze_unread,
-    last_read,
-    ldm_blocks,
-)
+from mmdiff2in1.generators import Creation, Features
+from mmdiff2in1.generators.loading import load_perceiver
 
 from .bf16 import bf16_autocast
-from .class_prompt import prompt_tokens, shown_tokens
+from .class_prompt import shown_prompt, shown_tokens
 from .feature_config import feature_config, resolved_taps
 from .frozen_features import FrozenFeatures
 from .input_range import check_range
@@ -35,25 +28,25 @@ REGIMES = ('frozen', 'finetune')
 
 @MODELS.register_module()
 class DiffusionBackbone(BaseModule):
-    """Features of the U-Net, one map per level, fine to coarse, with class attention maps appended (VPD).
+    """Features of a denoiser, one map per level, fine to coarse, with class attention maps appended (VPD).
 
-    Any input size works: images are padded to what the U-Net needs and the features are cropped back to
+    Any input size works: images are padded to what the model needs and the features are cropped back to
     ``ceil(H / stride)``. The data preprocessor must give RGB in [-1, 1] (mean = std = 127.5).
 
     Args:
-        diffusion: A diffusers folder, one file of weights, ``builtin:scenes``, or a dict of random-weight components
-            (:meth:`LatentDiffusion.from_config`).
+        diffusion: A diffusers folder (Stable Diffusion 1.x, 2.x or 3), one file of weights, ``builtin:scenes``, or a
+            dict of random-weight components, see :func:`.load_perceiver`.
         classes: Class names for the prompt, in label order; or the name of a registered dataset that has them.
         feature: ``dict(preset=…, field=…)``, see :mod:`.feature_config`. With ``tokens='category'`` a segmentor must
             say what each image shows: :class:`.SceneConditionedEstimator`.
-        regime: ``frozen``: nothing of the diffusion model is trained. ``finetune``: the U-Net is.
+        regime: ``frozen``: nothing of the diffusion model is trained. ``finetune``: its denoiser is.
         text_adapter: VPD's trainable adapter on the class tokens.
         bf16: Run the frozen part under bfloat16 autocast; ``auto``: where the device computes in bfloat16 (results then
             differ between machines in the third digit).
         class_embeddings: File of ``tools/class_embeddings.py``, or a ``.pth`` tensor (K, D) as VPD published; else they
             are computed from ``classes`` once, and kept.
-        gradient_checkpointing: Compute the U-Net's layers anew in the backward pass instead of keeping their inside:
-            less memory, more time, the same gradients. Without effect where the U-Net needs none.
+        gradient_checkpointing: Compute the denoiser's layers anew in the backward pass instead of keeping their inside:
+            less memory, more time, the same gradients. Without effect where it needs none.
 
     Raises:
         ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, or no
@@ -78,49 +71,33 @@ class DiffusionBackbone(BaseModule):
         if bf16 not in (True, False, 'auto'):
             raise ValueError(f"bf16 is {bf16!r}, expected True, False or 'auto'")
         self.feature, self.regime, self.bf16 = feature_config(**(feature or {})), regime, bf16
-        if isinstance(diffusion, dict):
-            self.diffusion = LatentDiffusion.from_config(diffusion)
-        else:
-            self.diffusion = LatentDiffusion.from_pretrained(diffusion)
-        self.diffusion.requires_grad_(False).eval()
-        self._blocks = ldm_blocks(self.diffusion.unet)
+        self.diffusion = load_perceiver(diffusion)
+        self._known_taps = self.diffusion.taps
         self._range_checked = False
         self.taps = resolved_taps(self.feature, self.diffusion)
         if regime == 'finetune':
-            self._train_unet()
+            self.diffusion.train_read(self.taps, self.feature.map_levels)
         if gradient_checkpointing:
-            self.diffusion.unet.enable_gradient_checkpointing()
+            self.diffusion.enable_gradient_checkpointing()
+        tokens, pooled = shown_prompt(self.diffusion, self.feature.prompt, classes, class_embeddings)
         # Stored in checkpoints: a model with random weights could not make the same tokens again.
-        self.register_buffer(
-            'tokens', prompt_tokens(self.diffusion.text, self.feature.prompt, classes, class_embeddings)
-        )
+        self.register_buffer('tokens', tokens)
+        self.register_buffer('pooled', pooled)
         self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
         if text_adapter and regime == 'frozen':
-            print_log('the text adapter stands in front of the frozen U-Net: θ_C and θ_E share the VAE only', 'current')
-        blocks = [self._blocks[name] for name in self.taps]
-        self._levels = sorted({*(block.level for block in blocks), *self.feature.map_levels})
+            print_log('the text adapter stands in front of the denoiser: θ_C and θ_E share the VAE only', 'current')
+        taps = [self._known_taps[name] for name in self.taps]
+        self._levels = sorted({*(tap.level for tap in taps), *self.feature.map_levels})
         maps = dict.fromkeys(self.feature.map_levels, self.tokens.shape[0])
         self.out_channels = [
-            sum(block.channels for block in blocks if block.level == level) + maps.get(level, 0)
-            for level in self._levels
+            sum(tap.channels for tap in taps if tap.level == level) + maps.get(level, 0) for level in self._levels
         ]
-
-    def _train_unet(self) -> None:
-        """Gives the gradient to all of the U-Net that the features depend on."""
-        last = last_read(self._blocks, self.taps, self.feature.map_levels)
-        if last not in self.taps:
-            # The values that this layer's attention reads out would get no gradient, which DDP refuses.
-            raise ValueError(
-                f'attention maps are read up to block {last}, behind the last tap; add a tap there to train'
-            )
-        self.diffusion.unet.requires_grad_(True)
-        freeze_unread(self.diffusion.unet, last)
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
         """Trains what is trained; frozen parts are in eval mode from the start and not walked through again."""
         self.training = mode
         if self.regime == 'finetune':
-            self.diffusion.unet.train(mode)
+            self.diffusion.denoiser.train(mode)
         if self.text_adapter is not None:
             self.text_adapter.train(mode)
         return self
@@ -129,7 +106,7 @@ class DiffusionBackbone(BaseModule):
         """Modules that no training changes; θ_C and θ_E hold the same objects."""
         if self.regime == 'frozen':
             return [self.diffusion]
-        return [self.diffusion.vae, self.diffusion.text, self.diffusion.schedule]
+        return self.diffusion.other_parts
 
     def frozen_features(self, images: Tensor | FrozenFeatures) -> FrozenFeatures:
         """Everything before the first trainable parameter: the whole pyramid, or the latents.
@@ -179,11 +156,11 @@ class DiffusionBackbone(BaseModule):
             return FrozenFeatures(size, pyramid=self._pyramid(creation.last, size))
         latents = creation.latents
         if not self.feature.latent_scale:
-            latents = latents / self.diffusion.vae.config.scaling_factor
+            latents = self.diffusion.unscaled(latents)
         return FrozenFeatures(size, latents=noised(self.diffusion, self.feature, latents, self.training))
 
     def wanted(self) -> dict:
-        """Arguments of :meth:`LatentDiffusion.features` that this backbone reads."""
+        """Arguments of :meth:`.Perceiver.features` that this backbone reads."""
         return dict(taps=self.taps, map_levels=self.feature.map_levels)
 
     def forward(self, inputs: Tensor | FrozenFeatures) -> tuple[Tensor, ...]:
@@ -197,7 +174,7 @@ class DiffusionBackbone(BaseModule):
             return self._perceive(frozen)
 
     def denoising_errors(self, frozen: FrozenFeatures, captions: list[str]) -> Tensor:
-        """How well the U-Net still denoises: squared errors (B, c, h, w) at random timesteps and noise.
+        """How well the denoiser still denoises: squared errors (B, c, h, w) at random timesteps and noise.
 
         Args:
             frozen: Latents of B images, as :meth:`frozen_features` gives them.
@@ -205,12 +182,9 @@ class DiffusionBackbone(BaseModule):
         """
         z = frozen.latents.float()
         if not self.feature.latent_scale:
-            z = z * self.diffusion.vae.config.scaling_factor
-        schedule = self.diffusion.schedule
-        t = torch.randint(schedule.T_max, (len(z),), device=z.device)
-        with torch.no_grad():
-            context = self.diffusion.encode_text(captions)
-        return denoising_errors(self.diffusion.unet, schedule, z, torch.randn_like(z), t, context)
+            z = self.diffusion.scaled(z)
+        t = torch.randint(self.diffusion.T_max, (len(z),), device=z.device)
+        return self.diffusion.denoising_errors(z, torch.randn_like(z), t, captions)
 
     @property
     def _trains(self) -> bool:
@@ -223,7 +197,8 @@ class DiffusionBackbone(BaseModule):
     def _perceive(self, frozen: FrozenFeatures) -> tuple[Tensor, ...]:
         tokens = self.tokens if self.text_adapter is None else self.text_adapter(self.tokens)
         context, latents = shown_tokens(tokens, self.feature.tokens, frozen), frozen.latents
-        features = self.diffusion.features(latents, self._timesteps(latents), context, **self.wanted())
+        pooled = None if self.pooled is None else self.pooled.expand(len(frozen), -1)
+        features = self.diffusion.features(latents, self._timesteps(latents), context, pooled, **self.wanted())
         return self._pyramid(features, frozen.size)
 
     def _pyramid(self, features: Features, size: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -233,7 +208,7 @@ class DiffusionBackbone(BaseModule):
             size = size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
         pyramid = []
         for level in self._levels:
-            maps = [features.taps[name].float() for name in self.taps if self._blocks[name].level == level]
+            maps = [features.taps[name].float() for name in self.taps if self._known_taps[name].level == level]
             if level in features.maps:
                 maps.append(features.maps[level])
             stride = self.diffusion.downscale * 2**level

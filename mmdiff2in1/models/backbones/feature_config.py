@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmdiff2in1.generators import POSTERIORS, LatentDiffusion, check_wanted, ldm_blocks, vpd_taps
+from mmdiff2in1.generators import POSTERIORS, Perceiver
 
 PROMPTS = ('class_embeddings', 'class_names', 'empty')
 TOKENS = ('all', 'category')
@@ -15,19 +15,20 @@ class FeatureConfig:
     """One explicit description of a perception forward.
 
     Attributes:
-        timestep: What the U-Net is told, 0 … T_max - 1.
+        timestep: What the denoiser is told, 0 … T_max - 1.
         prompt: ``class_embeddings`` (one token per class, pooled and averaged over 80 sentences: VPD),
             ``class_names`` (one token per class, the state at its last word: for text encoders that know words but no
             sentences) or ``empty`` (the empty caption).
         noise: Whether noise of that timestep is added to the latent.
         posterior: ``mode`` or ``sample`` of the VAE.
-        latent_scale: Whether the latent is multiplied by the VAE's scaling factor. The U-Net was trained on scaled
-            latents; VPD leaves the factor out, which a fine-tuned U-Net learns to live with.
-        taps: LDM block names, ``vpd`` (one per decoder level) or ``all``.
-        map_levels: U-Net levels (0 = latent resolution) whose cross-attention maps are appended to the features.
+        latent_scale: Whether the latent is brought to the scale that the denoiser was trained on. VPD leaves the factor
+            out, which a fine-tuned U-Net learns to live with.
+        taps: Names of taps of the model (LDM block names of a U-Net, ``block.0`` … of a transformer), ``all``, or for a
+            U-Net ``vpd`` (one per decoder level).
+        map_levels: Levels (0 = latent resolution) whose cross-attention maps are appended to the features.
         tokens: ``all``: every image is shown the tokens of all classes. ``category``: only that of its own class, which
             must be known for it (VPD's depth model: the class of the scene, at test time too).
-        padding: Where the U-Net needs larger images. ``cropped``: their border is repeated, and the features are
+        padding: Where the model needs larger images. ``cropped``: their border is repeated, and the features are
             cropped back. ``kept``: zeros (mid-grey), and features of them, as VPD's depth model has them, whose head
             crops later (:class:`.VPDDepthDecodeHead`); other heads would take them for the image.
     """
@@ -83,19 +84,19 @@ def feature_config(preset: str = 'vpd', **changes) -> FeatureConfig:
     return replace(PRESETS[preset], **values)
 
 
-def resolved_taps(feature: FeatureConfig, diffusion: LatentDiffusion) -> tuple[str, ...]:
-    """The names of the taps, everything that the U-Net is to be asked for being checked.
+def resolved_taps(feature: FeatureConfig, perceiver: Perceiver) -> tuple[str, ...]:
+    """The names of the taps, everything that the model is to be asked for being checked.
 
     Raises:
         ValueError: A timestep, tap or level that the model does not have, or nothing to return.
     """
-    taps, T_max = feature.taps, diffusion.schedule.T_max
+    taps, T_max = feature.taps, perceiver.T_max
     if isinstance(taps, str):
-        presets = {'vpd': vpd_taps(diffusion.unet), 'all': tuple(ldm_blocks(diffusion.unet))}
+        presets = perceiver.tap_presets
         if taps not in presets:
             raise ValueError(f'unknown taps {taps!r}; known: {", ".join(presets)}, or a list of block names')
         taps = presets[taps]
-    check_wanted(diffusion.unet, taps, feature.map_levels)
+    perceiver.check_wanted(taps, feature.map_levels)
     if not (taps or feature.map_levels):
         raise ValueError('the feature config names neither taps nor map_levels; the backbone would return nothing')
     if not 0 <= feature.timestep < T_max:

@@ -1,4 +1,4 @@
-"""The latents that the U-Net of a backbone is shown, as its feature config says: padded, drawn, scaled, noised.
+"""The latents that the denoiser of a backbone is shown, as its feature config says: padded, drawn, scaled, noised.
 
 B, 3, H, W: RGB in [-1, 1]; c, h, w: latent. A model in eval mode has the same fixed draw for every sample, so that a
 prediction depends on its image alone.
@@ -8,26 +8,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdiff2in1.generators import LatentDiffusion
+from mmdiff2in1.generators import Perceiver
 
 from .feature_config import FeatureConfig
 
 
-def shown_latents(diffusion: LatentDiffusion, feature: FeatureConfig, images: Tensor, training: bool) -> Tensor:
-    """Of images of any size: (B, c, h, w) of the size padded to the right and bottom to what the U-Net needs."""
+def shown_latents(perceiver: Perceiver, feature: FeatureConfig, images: Tensor, training: bool) -> Tensor:
+    """Of images of any size: (B, c, h, w) of the size padded to the right and bottom to what the model needs."""
     height, width = images.shape[-2:]
-    multiple = diffusion.multiple
+    multiple = perceiver.multiple
     right, bottom = -width % multiple, -height % multiple
     if right or bottom:
         mode = 'replicate' if feature.padding == 'cropped' else 'constant'
         images = F.pad(images, (0, right, 0, bottom), mode=mode)
     generators = _generators(images, 0, training) if feature.posterior == 'sample' else None
     return noised(
-        diffusion, feature, diffusion.encode(images, feature.posterior, feature.latent_scale, generators), training
+        perceiver, feature, perceiver.encode(images, feature.posterior, feature.latent_scale, generators), training
     )
 
 
-def noised(diffusion: LatentDiffusion, feature: FeatureConfig, latents: Tensor, training: bool) -> Tensor:
+def noised(perceiver: Perceiver, feature: FeatureConfig, latents: Tensor, training: bool) -> Tensor:
     """Brought to the noise level of the feature config's timestep, if it asks for noise."""
     if not feature.noise:
         return latents
@@ -36,7 +36,7 @@ def noised(diffusion: LatentDiffusion, feature: FeatureConfig, latents: Tensor, 
         [torch.randn(z.shape, generator=g, device=z.device) for z, g in zip(latents, generators, strict=True)]
     )
     t = torch.full((len(latents),), feature.timestep, device=latents.device)
-    return diffusion.schedule.add_noise(latents, noise, t)
+    return perceiver.add_noise(latents, noise, t)
 
 
 def _generators(batch: Tensor, seed: int, training: bool) -> list[torch.Generator] | None:

@@ -21,7 +21,7 @@ class ScaleInvariantLogLoss(nn.Module):
         per_image: One root per sample, and the mean over the samples that have valid pixels (mmseg). Otherwise one
             root over the pixels of the batch (VPD).
         eps: Metres; predictions below count as this.
-        loss_name: Name of the loss; what starts with `loss_` is differentiated.
+        loss_name: Name of the loss; mmengine differentiates the sum of all whose names contain `loss`.
 
     Raises:
         ValueError: λ outside [0, 1], or an `eps` that is not positive.

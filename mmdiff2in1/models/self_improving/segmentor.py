@@ -21,6 +21,7 @@ from .losses_by_kind import Kind, losses_by_kind
 from .parameter_pairs import EMATensors, copy_exploiter, ema_tensors
 from .state_dicts import complete, drop_second_copies
 from .weighted_losses import DIVISORS
+from .whole_loading import load_whole
 
 EVALUATED = ('creator', 'exploiter')
 NORMALIZERS = ('batch', 'real')
@@ -43,6 +44,9 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     the checkpoint, always in eval mode. `frozen_features(images)`: all that comes before the first trainable
     parameter, computed once per mixed batch, accepted by the backbone's `forward`, its samples selected by `[index]`.
     Where it returns such features as they are, as those of this package do, `loss` takes them in the place of images.
+    A checkpoint fills both models or is refused, whoever loads it; `load_from_may_differ` in the config names what need
+    not fit, see `load_whole`.
+
     A segmentor may offer `conditioned(inputs, metas)`: its inputs with what it must know of each image besides.
 
     Args:
@@ -98,6 +102,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.evaluate = evaluate
         self._check_settings()
         self.register_state_dict_post_hook(drop_second_copies)
+        load_whole(self)
 
     def loss(self, inputs: Any, data_samples: list) -> dict[str, Any]:
         """Losses of θ_E.

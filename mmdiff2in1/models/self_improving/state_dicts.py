@@ -7,7 +7,6 @@ import logging
 from typing import Any
 
 from mmengine.logging import print_log
-from torch import Tensor
 
 from mmdiff2in1.core.names import some
 
@@ -25,14 +24,12 @@ def drop_second_copies(model: Any, state_dict: dict, prefix: str, local_metadata
 def complete(model: Any, state_dict: dict, prefix: str) -> None:
     """Rewrite a state dict that is about to be loaded, in place, to the keys of `model`.
 
-    Raises RuntimeError if no weight in it has the name and shape of one of the model's: mmengine loads with
-    strict=False and would go on with random weights. Other missing or unexpected keys are left for the loader to list.
+    What is then missing, unexpected or of another shape is refused by `whole_loading`.
     """
     found = [key.removeprefix(prefix) for key in state_dict]
     if not any(key.startswith(('exploiter.', 'creator.')) for key in found):
         _give_to_both(state_dict, prefix)
     expected = model.exploiter.state_dict()
-    _refuse_foreign(state_dict, prefix, expected, found)
     shared, not_shared = shared_names(model.creator, model.exploiter), []
     for name in expected:
         own, stored = f'{prefix}creator.{name}', f'{prefix}exploiter.{name}'
@@ -59,21 +56,6 @@ def _give_to_both(state_dict: dict, prefix: str) -> None:
         name = key.removeprefix(prefix)
         if not name.startswith('data_preprocessor.'):
             state_dict[f'{prefix}exploiter.{name}'] = state_dict[f'{prefix}creator.{name}'] = state_dict.pop(key)
-
-
-def _refuse_foreign(state_dict: dict, prefix: str, expected: dict[str, Any], found: list[str]) -> None:
-    for name, tensor in expected.items():
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            continue  # counters have the same names and shapes everywhere
-        for model_name in ('exploiter', 'creator'):
-            if getattr(state_dict.get(f'{prefix}{model_name}.{name}'), 'shape', None) == tensor.shape:
-                return
-    raise RuntimeError(
-        'No weight of the checkpoint fits the model. '
-        f'Found {len(found)} keys: {some(found)}. '
-        f'Expected {len(expected)} keys of the wrapped segmentor: {some(list(expected))}, plain or below `exploiter.` '
-        'and `creator.`. Load a checkpoint of this segmentor config, or change `segmentor` to the one it was made with.'
-    )
 
 
 def _of_inner_preprocessor(key: str, prefix: str) -> bool:

@@ -43,9 +43,9 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
         losses, native = head.loss_by_feat(outputs, samples), 'counted'
         task = head.task
     else:
-        task = _class_task(tasks)
-        if divide_by == 'loss' and task.weight_field not in samples[0] and not _is_soft(samples, task):
+        if divide_by == 'loss' and not any(_needs_care(task, samples) for task in tasks.values()):
             return head.loss_by_feat(outputs, samples)
+        task = _class_task(head, tasks)
         losses, native = _class_losses(head, outputs, samples, task), 'all'
         # What follows divides by the pixels that count.
         divide_by = native if divide_by == 'loss' else divide_by
@@ -115,13 +115,24 @@ def _counted_share(task: DenseTask, samples: list) -> Tensor:
     return _weights(task, samples, target).mean()
 
 
+def _needs_care(task: DenseTask, samples: list) -> bool:
+    """Whether a label rule gave weights or probabilities, which no head of mmseg knows."""
+    return task.weight_field in samples[0] or _is_soft(samples, task)
+
+
 def _is_soft(samples: list, task: DenseTask) -> bool:
     return samples[0].get(task.field).data.shape[0] != task.target_channels
 
 
-def _class_task(tasks: TaskSet) -> DenseTask:
+def _class_task(head: Any, tasks: TaskSet) -> DenseTask:
     """The task of a head that is mmseg's own: the one whose targets mmseg reads."""
-    return next(task for task in tasks.values() if task.field == 'gt_sem_seg')
+    for task in tasks.values():
+        if task.field == 'gt_sem_seg':
+            return task
+    raise ValueError(
+        f'{type(head).__name__} predicts {", ".join(tasks)} in a way of its own, so pixels cannot be weighted; use a '
+        "DenseTaskHead, or a label rule without weights and divide_by='loss'"
+    )
 
 
 def _modules(losses: Any) -> Iterator[Any]:

@@ -10,6 +10,8 @@ from images.creation import Creator
 from images.pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
 from mmengine.config import Config
 
+from mmdiff2in1.generators import LatentDiffusion
+
 from .arms import CREATIONS, Arm, finetune_arms, knob_arms, main_arms, range_arms, readiness_arms
 from .created import CREATION, created_pool
 from .features import make_backbone
@@ -112,7 +114,9 @@ def prepare(job: Job, places: Places) -> Lockstep:
         labelled, val, test = camvid_train(places.camvid, job.labels, job.seed), camvid_val(places.camvid), None
 
     backbone = make_backbone(backbone_config(job.set, weights, job.regime))
-    creator = Creator(backbone.diffusion, CREATION, places.work_dir / 'pools')  # the pretrained U-Net in any regime
+    diffusion = backbone.diffusion  # the pretrained U-Net in any regime
+    assert isinstance(diffusion, LatentDiffusion)
+    creator = Creator(diffusion, CREATION, places.work_dir / 'pools')
 
     def pool(name: str) -> Pool:
         if name == 'unlabelled':

@@ -1,0 +1,98 @@
+"""Which label files the pipeline of a data set loads, and what belongs into them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmcv.transforms import LoadAnnotations
+from mmseg.registry import TASK_UTILS, TRANSFORMS
+
+from mmdiff2in1.datasets.transforms import LoadClassAnnotation, LoadDenseAnnotation
+from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
+
+LABEL_KEY = SemanticSegmentation.path_key
+
+
+@dataclass(frozen=True)
+class LoadedLabel:
+    """A label that a pipeline loads.
+
+    `key`: of its file in a data info. `task`: None for classes as mmseg loads them, of which `LabelRules` knows the raw
+    values. `optional`: an image without a file gets a map that says nothing; else the training stops at it.
+    """
+
+    name: str
+    key: str
+    optional: bool
+    task: DenseTask | None = None
+
+
+def loaded_labels(pipeline: Sequence[Mapping] | None) -> list[LoadedLabel]:
+    """Labels that the steps of a pipeline load, those inside other steps too; empty where nobody knows."""
+    found: dict[str, LoadedLabel] = {}
+    for step in _steps(pipeline or []):
+        label = _loaded_by(step)
+        if label is not None:
+            found[label.name] = label
+    return list(found.values())
+
+
+def tasks_to_check(loaded: Sequence[LoadedLabel]) -> dict[str, DenseTask]:
+    """Task name → what belongs into its label files: as they are loaded, and of other files the task with its defaults.
+
+    Each registered task that can be built without arguments counts, the first one for each kind of file; files of
+    classes are `LabelRules`' unless a task loads them.
+    """
+    tasks = {label.name: label.task for label in loaded if label.task is not None}
+    taken = {LABEL_KEY, *(task.path_key for task in tasks.values())}
+    for kind in _registered():
+        if kind.path_key in taken:
+            continue
+        try:
+            tasks[kind.name] = kind()
+        except TypeError:  # it needs settings
+            continue
+        taken.add(kind.path_key)
+    return tasks
+
+
+def holds_classes(loaded: Sequence[LoadedLabel]) -> bool:
+    """Whether class labels are read as mmseg reads them: they are loaded so, or nobody says how."""
+    here = [label for label in loaded if label.key == LABEL_KEY]
+    return any(label.task is None for label in here) if here else True
+
+
+def label_keys(info: Mapping) -> list[str]:
+    """Keys of the label files that a sample has."""
+    return [key for key in info if key.endswith('_map_path') and info[key] is not None]
+
+
+def _registered() -> Iterable[type[DenseTask]]:
+    kinds = TASK_UTILS.module_dict.values()
+    return (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, DenseTask))
+
+
+def _steps(pipeline: Any) -> Iterable[Mapping]:
+    """All transforms of a pipeline: RandomChoice and others hold further ones, in lists or lists of lists."""
+    for step in pipeline:
+        if isinstance(step, Mapping):
+            yield step
+            inner = step.get('transforms') or []
+            yield from _steps([inner] if isinstance(inner, Mapping) else inner)
+        elif isinstance(step, Sequence) and not isinstance(step, str):
+            yield from _steps(step)
+
+
+def _loaded_by(step: Mapping) -> LoadedLabel | None:
+    loader = step.get('type')
+    loader = TRANSFORMS.get(loader) if isinstance(loader, str) else loader
+    if not isinstance(loader, type):
+        return None
+    if issubclass(loader, LoadDenseAnnotation):
+        task = TASK_UTILS.build(step['task'])
+        return LoadedLabel(task.name, task.path_key, True, task)
+    if issubclass(loader, LoadAnnotations):
+        return LoadedLabel(SemanticSegmentation.name, LABEL_KEY, issubclass(loader, LoadClassAnnotation))
+    read = (kind.of_loader(loader, step) for kind in _registered())
+    task = next((task for task in read if task is not None), None)
+    return None if task is None else LoadedLabel(task.name, task.path_key, False, task)

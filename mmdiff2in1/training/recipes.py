@@ -1,0 +1,168 @@
+"""One call in a config turns its base, any mmseg config, into the whole self-improving config.
+
+    _base_ = ['my_config.py']
+    from mmdiff2in1.training.recipes import make_self_improving
+
+    make_self_improving(_base_, diffusion='/path/to/weights', captions='captions.jsonl', samples_per_image=1)
+    load_from = 'work_dirs/my_config/iter_20000.pth'
+
+mmengine runs the call while it reads the file, so every tool that reads configs gets the whole of it, and the copy in
+the work dir holds no call. ``_base_`` stands first: a file that begins with an import is one of mmengine's lazy
+configs, in which nothing can be called.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmdiff2in1.datasets import BatchMix
+
+COMPONENTS = 'mmdiff2in1.components'
+CONSTRUCTOR = 'ExploiterOptimWrapperConstructor'
+EQUAL = 'equal'
+"""As many created samples as real ones, added to the batch of the base."""
+
+CREATION = dict(T=600, num_calls=50, grid='even', solver='ddim', guidance_scale=1.0, seed=0)
+PRESETS: dict[str, dict[str, Any]] = dict(
+    # The paper (arXiv 2411.05005): one shuffled list, all samples count alike, α = 0.998 per 40 samples. How images are
+    # created is not in its sources: T and the number of calls are those of the released code on NYUv2.
+    paper=dict(mix='uniform', alpha=0.998, samples_per_update=40, **CREATION),
+    # The released code: an update per ten steps of 8, its own grid of timesteps; images keep the size of creation.
+    released=dict(
+        mix='uniform', alpha=0.998, samples_per_update=80, **CREATION | dict(grid='released', restore_size=False)
+    ),
+    # What did no harm in docs/evidence.md: the real batch unchanged, a small weight, only what θ_C is sure of; of the
+    # first θ_C 5 % are left at the end, however short the training.
+    careful=dict(
+        mix=EQUAL,
+        normalize_by='real',
+        synthetic_weight=0.3,
+        label_rule=dict(type='TeacherLabel', min_confidence=0.9),
+        remaining=0.05,
+        samples_per_update=40,
+        **CREATION,
+    ),
+)
+
+OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule')
+OF_DATASET = ('mix', 'store')
+OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
+OF_CREATION = (
+    *('diffusion', 'unet', 'captions', 'caption_fallback', 'samples_per_image', 'num_samples', 'size', 'restore_size'),
+    *CREATION,
+)
+SETTINGS = (*OF_MODEL, *OF_DATASET, *OF_HOOK, *OF_CREATION)
+OF_WARMUP = ('train_cfg', 'param_scheduler', 'default_hooks')
+LOOPS: dict[str, dict[str, Any]] = dict(
+    ValLoop=dict(type='SelfImprovingValLoop'), TestLoop=dict(type='SelfImprovingTestLoop', exploiter=True)
+)
+HOOK = 'SelfImprovingHook'
+
+
+def make_self_improving(
+    base: ConfigDict | Config, preset: str = 'careful', warmup: bool = False, **settings: Any
+) -> None:
+    """Changes `base`, that is ``_base_``, in place; what the config says elsewhere is merged over the result as always.
+
+    Model, training set, optimizer constructor and evaluation loops are wrapped; hooks and imports get ours in addition.
+
+    Args:
+        base: Config of a plain segmentor.
+        preset: A name of `PRESETS`.
+        warmup: Length, schedule and default hooks of the base become ``stages.warmup``. Without it the base's own
+            ``stages`` stay, if it has any; otherwise `load_from` brings what θ_C has learned.
+        **settings: Replace those of the preset; None takes one away. `normalize_by`, `synthetic_weight`,
+            `label_rule`: see `SelfImprovingSegmentor`. `store`, `mix`: see `SyntheticSampleDataset`; a `mix` of
+            'equal' adds as many created samples as there are real ones in the batch of one process. `alpha` or
+            `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``, see
+            `SynthesisSettings`. Without `diffusion` nothing is created, and `store` must name samples that are there.
+
+    Raises:
+        ValueError: Unknown preset or setting, neither `diffusion` nor `store`, or a base that is self-improving
+            already, averages weights in another way, or has a batch sampler where an exact mix needs its own.
+    """
+    chosen = _chosen(preset, settings)
+    _check_base(base)
+    stages = dict(base.get('stages') or {})
+    if warmup:
+        stages['warmup'] = {key: copy.deepcopy(base[key]) for key in OF_WARMUP if key in base}
+    if 'diffusion' in chosen:
+        stages['synthesis'] = _part(chosen, OF_CREATION)
+    if stages:
+        base.stages = stages
+    base.custom_imports = _imports(base.get('custom_imports') or {})
+    base.model = dict(type='SelfImprovingSegmentor', segmentor=base.model, **_part(chosen, OF_MODEL))
+    _mix_samples_in(base, chosen)
+    optimizer = base.optim_wrapper
+    if optimizer.get('constructor') not in (None, CONSTRUCTOR):
+        optimizer.base_constructor = optimizer.constructor
+    optimizer.constructor = CONSTRUCTOR
+    for loop in ('val_cfg', 'test_cfg'):
+        if base.get(loop):
+            # A loop of another kind tests θ_C, as it finds it in the model.
+            base[loop] = {**base[loop], **LOOPS.get(base[loop].get('type'), {})}
+    others = [each for each in base.get('custom_hooks') or [] if each.get('type') != HOOK]
+    base.custom_hooks = [*others, dict(type=HOOK, **_part(chosen, OF_HOOK))]
+
+
+def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset, with the settings in place of its own."""
+    if preset not in PRESETS:
+        raise ValueError(f'unknown preset {preset!r}; known: {", ".join(PRESETS)}')
+    unknown = sorted(settings.keys() - set(SETTINGS))
+    if unknown:
+        raise ValueError(
+            f'unknown settings {", ".join(unknown)}; known: {", ".join(SETTINGS)}. All else stands below the call, '
+            'as in any config, for example stages = dict(synthesis=dict(batch_size=8))'
+        )
+    if settings.get('diffusion') is None:
+        useless = [key for key in OF_CREATION if settings.get(key) is not None]
+        if useless or settings.get('store') is None:
+            found = f'{", ".join(useless)} but no diffusion' if useless else 'neither diffusion nor store'
+            raise ValueError(
+                f'got {found}; give diffusion=… (what creates: a folder or file of weights), or only store=… (a folder '
+                'of samples that are there)'
+            )
+    inherited = dict(PRESETS[preset])
+    if 'alpha' in settings or 'remaining' in settings:  # two ways to say one thing
+        inherited = {key: value for key, value in inherited.items() if key not in ('alpha', 'remaining')}
+    return {key: value for key, value in {**inherited, **settings}.items() if value is not None}
+
+
+def _check_base(base: ConfigDict | Config) -> None:
+    if base.model.get('type') == 'SelfImprovingSegmentor':
+        raise ValueError('the base is self-improving already: change its values below `_base_`, without another call')
+    for hook in base.get('custom_hooks') or []:
+        if str(getattr(hook.get('type'), '__name__', hook.get('type'))).endswith('EMAHook'):
+            raise ValueError(
+                'the base has an EMAHook among its custom_hooks: θ_C is the moving average here, and that hook would '
+                'average θ_E and θ_C again and swap both for a test. Above the call: `_base_.custom_hooks = […]`, '
+                'without it'
+            )
+
+
+def _imports(given: Mapping[str, Any]) -> dict[str, Any]:
+    modules = given.get('imports') or []
+    modules = [modules] if isinstance(modules, str) else list(modules)
+    return dict(allow_failed_imports=False) | dict(given, imports=list(dict.fromkeys([*modules, COMPONENTS])))
+
+
+def _mix_samples_in(base: ConfigDict | Config, chosen: Mapping[str, Any]) -> None:
+    loader, mix = base.train_dataloader, chosen.get('mix', 'uniform')
+    if mix == EQUAL:
+        mix = dict(added=base.get('global_batch_size') or loader.batch_size)
+    if BatchMix.parse(mix).exact:
+        if loader.get('batch_sampler'):
+            raise ValueError(
+                f'the base has a batch_sampler, {loader.batch_sampler.get("type")}, in place of which mix={mix} needs '
+                "a MixedBatchSampler; take it out, or choose mix='uniform'"
+            )
+        loader.batch_sampler = dict(type='MixedBatchSampler')
+    # No store: the stage chain's own, <work_dir>/synthetic.
+    loader.dataset = dict(type='SyntheticSampleDataset', dataset=loader.dataset, store=chosen.get('store'), mix=mix)
+
+
+def _part(chosen: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: chosen[name] for name in names if name in chosen}

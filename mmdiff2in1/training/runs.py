@@ -1,0 +1,91 @@
+"""An mmengine run of a stage or of a plain config: how it is built, gone on with, read and cleared away."""
+
+import contextlib
+import gc
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+from mmdiff2in1.checks.channels import check_channels
+from mmdiff2in1.core.names import type_name
+from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
+from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
+
+
+def build_runner(cfg: Config) -> Runner:
+    """An mmengine runner that works under torchrun on CPUs as well, and several times in one process.
+
+    What it loads must fit its model, except what ``load_from_may_differ`` of the config names.
+    """
+    _seed_augmentation(cfg)
+    cfg.launcher = launcher_of_environment()
+    if cfg.launcher != 'none':
+        cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
+    # mmengine keeps logs and visualizers by name for the life of the process: a second run of the same name would write
+    # into the first one's folder.
+    cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
+    if cfg.get('visualizer'):
+        cfg.visualizer.name = cfg.experiment_name
+    runner = Runner.from_cfg(cfg)
+    check_channels(unwrapped(runner.model))
+    starts_elsewhere = cfg.get('load_from') and not cfg.get('resume')
+    load_whole(unwrapped(runner.model), (cfg.get(MAY_DIFFER) or ()) if starts_elsewhere else ())
+    return runner
+
+
+def resume_where_possible(cfg: Config) -> None:
+    """Lets a run go on from the last checkpoint of its work dir, if there is one."""
+    cfg.resume = Path(cfg.work_dir, 'last_checkpoint').is_file()
+    if cfg.resume:
+        # With load_from set, mmengine would resume from that other run's end instead.
+        cfg.load_from = None
+
+
+def keep_checkpoints_apart(cfg: Config) -> None:
+    """Below ``out_dir`` the hook makes a folder of the stage's name alone, which all chains have."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if hook.get('out_dir'):
+        hook['out_dir'] = str(Path(hook['out_dir'], *Path(cfg.work_dir).resolve().parent.parts[1:]))
+
+
+def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """The model inside a wrapper for several processes."""
+    return getattr(model, 'module', model)
+
+
+def last_metrics(runner: Runner) -> dict[str, float]:
+    """Metrics of the last validation."""
+    scalars = {
+        name.removeprefix('val/'): buffer.current()
+        for name, buffer in runner.message_hub.log_scalars.items()
+        if name.startswith('val/')
+    }
+    return numbers({name: value for name, value in scalars.items() if name not in ('time', 'data_time')})
+
+
+def numbers(metrics: Mapping) -> dict[str, float]:
+    """The metrics that are one number each; a user's own may also give texts or values per class."""
+    found = {}
+    for name, value in metrics.items():
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            found[name] = float(value)
+    return found
+
+
+def free_memory() -> None:
+    """Gives back what a finished stage held: runner, model and optimizer refer to each other in circles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _seed_augmentation(cfg: Config) -> None:
+    """Ties the augmentation of a set that is read as a stream to the place in it, so that a resume is exact."""
+    loader = cfg.get('train_dataloader') or {}
+    streamed = type_name(loader.get('sampler') or {}) == 'StreamSampler'
+    if streamed and type_name(loader['dataset']) != 'SyntheticSampleDataset':
+        loader['dataset'] = ConfigDict(type='SyntheticSampleDataset', dataset=loader['dataset'])

@@ -1,0 +1,178 @@
+"""A recipe: what it wraps and what it leaves, its presets, what it refuses."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmdiff2in1.synthesis import SynthesisSettings
+from mmdiff2in1.training.recipes import EQUAL, OF_CREATION, PRESETS, make_self_improving
+from mmdiff2in1.training.stages import warmup_config
+
+ROOT = Path(__file__).parents[2]
+SURE = dict(type='TeacherLabel', min_confidence=0.9)
+
+
+def base(**entries) -> Config:
+    """A config as mmseg's users have them, of a loop and a schedule of its own."""
+    plain = dict(
+        model=dict(type='EncoderDecoder', backbone=dict(type='ResNet')),
+        train_dataloader=dict(
+            batch_size=4, sampler=dict(type='InfiniteSampler'), dataset=dict(type='CityscapesDataset')
+        ),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=80),
+        val_cfg=dict(type='ValLoop', fp16=True),
+        test_cfg=dict(type='TestLoop'),
+        optim_wrapper=dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
+        param_scheduler=[dict(type='PolyLR', end=80)],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=8)),
+    )
+    return Config(plain | entries)
+
+
+def made(cfg: Config, **settings) -> Config:
+    make_self_improving(cfg, **dict(diffusion='weights', samples_per_image=1) | settings)
+    return cfg
+
+
+def test_what_is_wrapped_and_what_stays():
+    before = base().to_dict()
+    after = made(base(), preset='paper', captions='captions.jsonl', T=400, store='samples').to_dict()
+    assert after == before | dict(
+        custom_imports=dict(imports=['mmdiff2in1.components'], allow_failed_imports=False),
+        model=dict(type='SelfImprovingSegmentor', segmentor=before['model']),
+        train_dataloader=before['train_dataloader']
+        | dict(
+            dataset=dict(
+                type='SyntheticSampleDataset',
+                dataset=before['train_dataloader']['dataset'],
+                store='samples',
+                mix='uniform',
+            )
+        ),
+        optim_wrapper=before['optim_wrapper'] | dict(constructor='ExploiterOptimWrapperConstructor'),
+        val_cfg=dict(type='SelfImprovingValLoop', fp16=True),
+        test_cfg=dict(type='SelfImprovingTestLoop', exploiter=True),
+        custom_hooks=[dict(type='SelfImprovingHook', alpha=0.998, samples_per_update=40)],
+        stages=dict(
+            synthesis=dict(
+                diffusion='weights',
+                captions='captions.jsonl',
+                samples_per_image=1,
+                T=400,
+                num_calls=50,
+                grid='even',
+                solver='ddim',
+                guidance_scale=1.0,
+                seed=0,
+            )
+        ),
+    )
+
+
+def test_what_the_base_says_of_such_things_is_kept():
+    cfg = base(
+        custom_imports=dict(imports='mine', allow_failed_imports=True),
+        custom_hooks=[dict(type='MyHook'), dict(type='SelfImprovingHook', alpha=0.5)],
+        stages=dict(warmup=dict(carry_optimizer=True)),
+        val_cfg=None,
+        test_cfg=dict(type='MyLoop'),
+    )
+    cfg.optim_wrapper.constructor = 'LearningRateDecayOptimizerConstructor'
+    made(cfg)
+    assert cfg.custom_imports == dict(imports=['mine', 'mmdiff2in1.components'], allow_failed_imports=True)
+    assert [hook.type for hook in cfg.custom_hooks] == ['MyHook', 'SelfImprovingHook']
+    assert cfg.custom_hooks[1].get('alpha') is None and cfg.custom_hooks[1].remaining == 0.05
+    assert cfg.stages.warmup == dict(carry_optimizer=True)
+    assert cfg.val_cfg is None and cfg.test_cfg == dict(type='MyLoop')
+    assert cfg.optim_wrapper.constructor == 'ExploiterOptimWrapperConstructor'
+    assert cfg.optim_wrapper.base_constructor == 'LearningRateDecayOptimizerConstructor'
+
+
+def test_a_warm_up_is_the_base_as_it_was():
+    cfg, plain = made(base(), warmup=True), base()
+    cfg.train_cfg.max_iters, cfg.param_scheduler[0].end, cfg.default_hooks.checkpoint.interval = 5, 5, 1
+    assert cfg.stages.warmup.keys() == {'train_cfg', 'param_scheduler', 'default_hooks'}
+    warmup = warmup_config(cfg, Path('x'))
+    for key in ('model', 'train_cfg', 'param_scheduler', 'default_hooks', 'optim_wrapper'):
+        assert warmup[key] == plain[key], key
+
+
+@pytest.mark.parametrize('preset', PRESETS)
+def test_presets(preset):
+    model, loader, hook = (lambda cfg: (cfg.model, cfg.train_dataloader, cfg.custom_hooks[0]))(
+        made(base(), preset=preset)
+    )
+    careful = preset == 'careful'
+    weights = dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE) if careful else {}
+    assert {key: model[key] for key in model if key not in ('type', 'segmentor')} == weights
+    assert loader.dataset.mix == (dict(added=4) if careful else 'uniform')
+    assert loader.get('batch_sampler') == (dict(type='MixedBatchSampler') if careful else None)
+    assert hook.get('alpha') == (None if careful else 0.998) and hook.get('remaining') == (0.05 if careful else None)
+    assert hook.samples_per_update == (80 if preset == 'released' else 40)
+
+
+def test_settings_replace_those_of_the_preset():
+    cfg = made(base(global_batch_size=16), alpha=0.9, label_rule=None, synthetic_weight=1.0, mix=dict(ratio=(3, 1)))
+    assert cfg.custom_hooks == [dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=40)]
+    assert 'label_rule' not in cfg.model and cfg.model.synthetic_weight == 1.0
+    assert cfg.train_dataloader.dataset.mix == dict(ratio=(3, 1))
+    assert made(base(global_batch_size=16), mix=EQUAL).train_dataloader.dataset.mix == dict(added=16)
+    assert 'stages' not in made(base(), diffusion=None, samples_per_image=None, store='samples')
+
+
+def test_settings_of_creation_are_those_that_creation_knows():
+    cfg = made(base(), **{key: 1 for key in OF_CREATION} | dict(diffusion='weights'))
+    assert set(cfg.stages.synthesis) == set(OF_CREATION)
+    SynthesisSettings.from_cfg(cfg)
+
+
+@pytest.mark.parametrize(
+    ('entries', 'settings', 'message'),
+    [
+        ({}, dict(preset='careless'), "unknown preset 'careless'; known: paper, released, careful"),
+        (
+            {},
+            dict(Tt=3, batch_size=2),
+            r'unknown settings Tt, batch_size; known: normalize_by, .*stages = dict\(synthesis',
+        ),
+        ({}, dict(diffusion=None, T=3), 'got samples_per_image, T but no diffusion'),
+        ({}, dict(diffusion=None, samples_per_image=None), 'got neither diffusion nor store'),
+        ({}, dict(mix='half'), "unknown mix 'half'"),
+        (dict(custom_hooks=[dict(type='mmengine.EMAHook')]), {}, 'θ_C is the moving average here'),
+        (dict(model=dict(type='SelfImprovingSegmentor')), {}, 'self-improving already'),
+        (
+            dict(train_dataloader=dict(batch_size=2, batch_sampler=dict(type='Mine'), dataset={})),
+            {},
+            r"batch_sampler, Mine, .* choose mix='uniform'",
+        ),
+    ],
+)
+def test_refusals(entries, settings, message):
+    with pytest.raises(ValueError, match=message):
+        made(base(**entries), **settings)
+
+
+def test_what_stands_below_the_call_is_merged_over_it(tmp_path):
+    base().dump(tmp_path / 'base.py')
+    (tmp_path / 'mine.py').write_text(
+        "_base_ = ['base.py']\n"
+        'from mmdiff2in1.training.recipes import make_self_improving\n'
+        "make_self_improving(_base_, diffusion='weights', num_samples=3)\n"
+        'model = dict(synthetic_weight=0.5)\n'
+        'stages = dict(synthesis=dict(batch_size=2))\n'
+        'optim_wrapper = dict(optimizer=dict(lr=0.2))\n'
+    )
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    expected = made(base(), samples_per_image=None, num_samples=3)
+    expected.model.synthetic_weight = 0.5
+    expected.stages.synthesis.batch_size = 2
+    expected.optim_wrapper.optimizer.lr = 0.2
+    assert cfg.to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize('name', ['vpd_ade20k', 'bae_nyuv2-normal-released', 'vpd_scenes'])
+def test_a_dumped_config_is_the_config(name, tmp_path):
+    cfg = Config.fromfile(ROOT / 'configs/diff2in1' / f'{name}.py')
+    cfg.dump(tmp_path / 'config.py')
+    assert Config.fromfile(tmp_path / 'config.py').to_dict() == cfg.to_dict()
