@@ -36,7 +36,7 @@ from mmdiff2in1.tasks import SemanticSegmentation
 
 ROOT = Path(__file__).parents[2]
 OLD = '35011748fe70a38068eb7c4ba31cf3e72c5256c3'
-WARMUP, STEPS, BATCH, DRAWS, SCENES = 10, 20, 4, 5, 12
+WARMUP, STEPS, BATCH, DRAWS, SCENES = 100, 20, 4, 5, 12
 VARIANTS = ('as it was', 'activated first', "package's losses")
 
 
@@ -138,10 +138,11 @@ def compared(old: Any, material: Material, name: str, precision: str) -> Iterato
         torch.manual_seed(0)
         equal_start = _equal(warm.model.exploiter, old.Learner(task, _old_model(task, material)).exploiter)
         for step in range(WARMUP):
-            new_step(warm, CONTROL_ARM, material, step)
+            new_step(warm, CONTROL_ARM, material, step, kept=[])
         for arm in arms:
             new = Learner(task, material.backbone, arm, start=warm)
-            losses, seconds = _run(partial(new_step, new, arm, material))
+            kept: list[float] = []
+            losses, seconds = _run(partial(new_step, new, arm, material, kept=kept))
             moved = _distance(new.model.creator, warm.model.exploiter)
             for variant in VARIANTS:
                 with formulas(old, task, variant):
@@ -155,6 +156,7 @@ def compared(old: Any, material: Material, name: str, precision: str) -> Iterato
                     arm=arm.name,
                     old=variant,
                     loss=round(losses[0].item(), 6),
+                    kept_share=round(sum(kept) / STEPS, 4),
                     first_loss_differs_by=difference[0].item(),
                     losses_differ_by=difference.max().item(),
                     creator_differs_by=apart,
@@ -169,8 +171,8 @@ def compared(old: Any, material: Material, name: str, precision: str) -> Iterato
         torch.autocast = usual  # type: ignore[misc]
 
 
-def new_step(learner: Any, arm: Any, material: Material, step: int) -> Tensor:
-    """A step as Lockstep takes it."""
+def new_step(learner: Any, arm: Any, material: Material, step: int, kept: list[float]) -> Tensor:
+    """A step as Lockstep takes it; the share of pseudo-labelled pixels that was kept is appended to ``kept``."""
     from loop.learner import labelled
 
     from mmdiff2in1.engine import alpha_for
@@ -184,8 +186,9 @@ def new_step(learner: Any, arm: Any, material: Material, step: int) -> Tensor:
         for batch in [real if name == 'real' else pool]
         for sample in labelled(learner.task, batch.targets[learner.task.name], (64, 64), BATCH, name == 'pool')
     ]
-    loss, _ = learner.step(shown.batch(names, views), samples, 0.5, seed=step)
+    loss, share = learner.step(shown.batch(names, views), samples, 0.5, seed=step)
     learner.follow(alpha_for(STEPS, arm.remaining))
+    kept.append(share)
     return loss
 
 

@@ -17,6 +17,7 @@ import mmdiff2in1.components  # noqa: F401
 from mmdiff2in1.models.backbones import DiffusionBackbone
 from mmdiff2in1.models.backbones.frozen_features import FrozenFeatures
 from mmdiff2in1.models.self_improving import labelling
+from mmdiff2in1.tasks import SemanticSegmentation
 
 TASKS = pools.TASKS['scenes']
 KEY = ('block', 'set', 'labels', 'seed', 'task', 'arm')
@@ -80,6 +81,15 @@ class TestAugmentation:
         rising = plain[:, 0, 0, -1] > plain[:, 0, 0, 0]
         assert torch.equal(rising, moved['normal'][:, 0, 0, 0] > 0)
         assert rising.any() and not rising.all()
+
+    def test_sides_change_places_where_the_task_has_some(self):
+        """The left and the right arm, say: a mirror image shows them exchanged."""
+        tasks = {'semantic_segmentation': SemanticSegmentation(11, mirrored_pairs=[(1, 2)])}
+        labels = {'semantic_segmentation': torch.full((8, 1, SIZE, SIZE), 2, dtype=torch.uint8)}
+        ramp = torch.linspace(0, 1, SIZE).expand(8, 3, SIZE, SIZE)
+        plain, _, moved = augmentation.augment(ramp, labels, tasks, torch.Generator().manual_seed(3))
+        rising = plain[:, 0, 0, -1] > plain[:, 0, 0, 0]
+        assert torch.equal(moved['semantic_segmentation'][:, 0, 0, 0], torch.where(rising, 2, 1))
 
 
 class TestScores:
