@@ -29,15 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from port_formulas import VARIANTS, formulas
 from torch import Tensor
 
 from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.tasks import SemanticSegmentation
 
 ROOT = Path(__file__).parents[2]
 OLD = '35011748fe70a38068eb7c4ba31cf3e72c5256c3'
 WARMUP, STEPS, BATCH, DRAWS, SCENES = 100, 20, 4, 5, 12
-VARIANTS = ('as it was', 'activated first', "package's losses")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -225,56 +224,6 @@ def old_learner(old: Any, warm: Any, arm: Any, material: Material) -> Any:
     weights = dict(zip(names, warm.model.exploiter.state_dict().values(), strict=True))
     learner.load(dict(exploiter=weights, creator=weights, optimizer=warm.optimizer.state_dict()))
     return learner.fork(fixed_teacher=arm.teacher == 'FixedTeacher')
-
-
-@contextmanager
-def formulas(old: Any, task: Any, variant: str) -> Iterator[None]:
-    """Puts formulas of the package in the place of the old ones."""
-    kept = old.resize, old.LOSSES, old.Learner.pseudo_labels
-    if variant != VARIANTS[0]:
-        old.resize = lambda output, target: _activated(task, output, target.shape[-2:])
-        old.LOSSES = old.LOSSES | {'depth': _silog_of_metres}
-        old.Learner.pseudo_labels = _pseudo_labels
-    if variant == VARIANTS[2]:
-        old.LOSSES = {task.name: _package_loss(task)}
-    try:
-        yield
-    finally:
-        old.resize, old.LOSSES, old.Learner.pseudo_labels = kept
-
-
-def _activated(task: Any, output: Tensor, size: Any) -> Tensor:
-    """As mmseg's heads leave it: logits for classes, else what the task activates."""
-    output = output.float()
-    return task.resize_output(output if isinstance(task, SemanticSegmentation) else task.activate(output), tuple(size))
-
-
-def _pseudo_labels(self: Any, features: list, size: tuple, min_confidence: float | None, mirrored: Any = None) -> Any:
-    """The old method with `_activated` before the mean of both views."""
-    teacher = self.teacher or self.creator
-    output = _activated(self.task, self.outputs(teacher, features), size)
-    if mirrored is not None:
-        back = self.task.flip_output(_activated(self.task, self.outputs(teacher, mirrored), size))
-        output = self.task.resize_output((output + back) / 2, size)
-    target, confidence = self.task.pseudo_label(output)
-    if min_confidence is None or confidence is None:
-        return target, 1.0
-    return self.task.invalidate(target, confidence < min_confidence), 1.0
-
-
-def _silog_of_metres(task: Any, output: Tensor, target: Tensor) -> Tensor:
-    valid = task.valid(target)
-    error = output[valid].log() - target[valid].log()
-    return (error.square().mean() - 0.5 * error.mean().square() + 1e-6).sqrt()
-
-
-def _package_loss(task: Any) -> Callable[[Any, Tensor, Tensor], Tensor]:
-    from mmseg.registry import MODELS
-
-    loss = MODELS.build(task.loss)
-    if isinstance(task, SemanticSegmentation):
-        return lambda _, output, target: loss(output, target[:, 0].long(), ignore_index=task.ignore_index)
-    return lambda _, output, target: loss(output, target)
 
 
 def _old_model(task: Any, material: Material) -> Any:

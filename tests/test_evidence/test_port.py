@@ -20,6 +20,7 @@ def test_every_difference_has_a_cause():
 
 @pytest.mark.slow
 def test_it_can_be_repeated(tmp_path, monkeypatch):
+    monkeypatch.setattr(port, 'WARMUP', 2)
     monkeypatch.setattr(port, 'STEPS', 2)
     monkeypatch.setattr(port, 'SCENES', 4)
     monkeypatch.setattr(port, 'DRAWS', 1)

@@ -260,7 +260,7 @@ class Lockstep:
     def _identity(self, *others: object) -> str:
         """What a state must agree in to be gone on from."""
         images = hashlib.sha256(self.data.labelled.images.numpy().tobytes()).hexdigest()
-        model = [self.weights, self.backbone.regime]
+        model = ['SelfImprovingSegmentor', self.weights, self.backbone.regime]
         return identity(*model, images, self.schedule, self.seed, list(self.tasks), *others)
 
 
