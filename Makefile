@@ -15,6 +15,8 @@ STAMP = $(shell cat requirements/lock.txt pyproject.toml setup.py | cksum) $(CUR
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 export HF_HUB_OFFLINE := 1
+# Where this is set, every process of the tests compiles torch and transformers anew: half a minute each.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup install demo demo-short test test-all lint check-env
@@ -49,6 +51,7 @@ install:
 	@$(RUN) -m pip install -q --no-compile --no-deps -r requirements/lock.txt
 	@echo "4/4 this package, editable"
 	@$(RUN) -m pip install -q --no-deps --no-build-isolation -e .
+	@$(RUN) -W ignore -c 'import mmdiff2in1.components' # compiles what is used, once
 	@echo "$(STAMP)" > $(VENV)/.setup-stamp; rm -f $(VENV)/.unfinished
 	@echo "$(VENV) is ready"
 

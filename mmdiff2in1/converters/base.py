@@ -158,6 +158,7 @@ def _check_kind(converter: Converter, path: str | Path, names: Iterable[str], to
     if kind == wanted:
         return
     theirs = f'{converter.whose} {converter.which}'.strip()
+    noun = theirs if to == OURS or OURS not in converter.directions else 'mmdiff2in1'
     expected = [start for start, each in converter.marks.items() if each == wanted]
     if kind == 'another layout':
         marks = {
@@ -172,7 +173,7 @@ def _check_kind(converter: Converter, path: str | Path, names: Iterable[str], to
         THEIRS: f'a checkpoint of {theirs}, which --to ours converts',
     }.get(kind, kind)
     raise ValueError(
-        f'{path} is no checkpoint of {theirs if to == OURS else "mmdiff2in1"}; found {kind} '
+        f'{path} is no checkpoint of {noun}; found {kind} '
         f'({some(sorted({name.split(".")[0] for name in names}))}), expected tensors under {" or ".join(expected)}'
     )
 
