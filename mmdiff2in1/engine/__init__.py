@@ -3,9 +3,10 @@
 from .atomic_backend import AtomicBackend
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .exact_resume_hook import ExactResumeHook
+from .moving_average import alpha_for, move_creator
 from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
 from .progress_bar_hook import ProgressBarHook
-from .self_improving_hook import SelfImprovingHook, alpha_for
+from .self_improving_hook import SelfImprovingHook
 from .self_improving_loops import SelfImprovingTestLoop, SelfImprovingValLoop
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     'SelfImprovingTestLoop',
     'SelfImprovingValLoop',
     'alpha_for',
+    'move_creator',
 ]

@@ -4,10 +4,8 @@ For every 40 samples that θ_E consumes, real and synthetic: θ_C ← α θ_C + 
 section on self-improving learning; α = 0.998, 0.999 on PASCAL-Context).
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-import torch
 from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -19,20 +17,10 @@ from torch.utils.data import DataLoader
 
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
 
+from .moving_average import alpha_for, move_creator
+
 SAMPLES = 'self_improving_n'
 UPDATES = 'self_improving_updates'
-
-
-def alpha_for(updates: int, remaining: float = 0.05) -> float:
-    """The α with which a share `remaining` of the first θ_C is left after `updates` updates: remaining^(1/updates).
-
-    The paper's 0.998 leaves that share only after some 1500 updates of 40 samples; a shorter run needs a smaller α.
-
-    Raises ValueError unless updates >= 1 and 0 < remaining < 1.
-    """
-    if updates < 1 or not 0 < remaining < 1:
-        raise ValueError(f'updates={updates}, remaining={remaining}; expected updates >= 1 and 0 < remaining < 1')
-    return remaining ** (1 / updates)
 
 
 @HOOKS.register_module()
@@ -133,18 +121,12 @@ class SelfImprovingHook(Hook):
         self._tensors = model.ema_tensors()
         self._stay = False
 
-    @torch.no_grad()
     def _update(self, model: nn.Module, k: int) -> None:
         if not self._stay:
             # A module may bind its buffer anew in every forward pass instead of changing it. The first update tells.
             before, self._tensors = self._tensors, model.ema_tensors()
             self._stay = _same_memory(before, self._tensors)
-        averaged_creator, averaged_exploiter, copied_creator, copied_exploiter = self._tensors
-        weight = 1 - self.alpha**k
-        for creator, exploiter in _by_type(averaged_creator, averaged_exploiter):
-            torch._foreach_lerp_(creator, exploiter, weight)
-        for creator, exploiter in _by_type(copied_creator, copied_exploiter):
-            torch._foreach_copy_(creator, exploiter)
+        move_creator(self._tensors, self.alpha**k)
         self._updates += k
 
     def _report(self, runner: Runner) -> None:
@@ -226,13 +208,3 @@ def _same_memory(before: Iterable[list[Tensor]], after: Iterable[list[Tensor]]) 
     """Whether all tensors are still the same ones."""
     one, other = ([tensor.data_ptr() for tensors in lists for tensor in tensors] for lists in (before, after))
     return one == other
-
-
-def _by_type(creator: Iterable[Tensor], exploiter: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Pairs of lists of one dtype and device each, which is what the fused kernels take."""
-    groups: dict[tuple, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
-    for c, e in zip(creator, exploiter, strict=True):
-        mine, theirs = groups[c.dtype, c.device]
-        mine.append(c)
-        theirs.append(e)
-    return list(groups.values())

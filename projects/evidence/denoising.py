@@ -14,13 +14,12 @@ One JSON line per arm and seed; a killed run goes on from its last checkpoint in
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_queue import run_queue
+from run_queue import queue
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
 
@@ -61,30 +60,16 @@ def main(arguments: list[str] | None = None) -> None:
         arm, seed = args.run[0], int(args.run[1])
         write_atomically(_record(arm, seed, args), json.dumps(run(arm, seed, args)).encode())
     else:
-        queue(args)
-
-
-def queue(args: argparse.Namespace) -> None:
-    """Starts a process for each run that has no line yet.
-
-    Raises SystemExit if one of them failed; the others were finished first.
-    """
-    wanted = [(PRETRAINED, 0), *((arm, seed) for arm in ARMS for seed in args.seeds)]
-    for each in wanted:
-        collect(*each, args)  # what ended while nobody waited for it
-    done = {(line['arm'], line['seed']) for line in map(json.loads, complete_lines(args.out))}
-    for each in wanted:
-        print(f'{"done " if each in done else "to do"}  {each[0]}, seed {each[1]}')
-    waiting = [each for each in wanted if each not in done]
-    if args.dry_run or not waiting:
-        return
-    run_queue(
-        waiting,
-        command=lambda each: [sys.executable, __file__, *sys.argv[1:], '--run', each[0], str(each[1])],
-        log=lambda each: args.work_dir / f'{_slug(*each)}.log',
-        at_once=args.at_once,
-        ended=lambda each: collect(*each, args),
-    )
+        wanted = [(PRETRAINED, 0), *((arm, seed) for arm in ARMS for seed in args.seeds)]
+        for arm, seed in wanted:
+            collect(arm, seed, args)  # what ended while nobody waited for it
+        queue(
+            wanted,
+            'arm',
+            args,
+            log=lambda arm, seed: args.work_dir / f'{_slug(arm, seed)}.log',
+            ended=lambda arm, seed: collect(arm, seed, args),
+        )
 
 
 def collect(arm: str, seed: int, args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from evidence.paired import Spread, compare
-from run_queue import run_queue
+from run_queue import queue
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 
@@ -74,27 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif args.run:
         append_line(args.out, json.dumps(run(args.run[0], int(args.run[1]), args)))
     else:
-        queue(args)
-
-
-def queue(args: argparse.Namespace) -> None:
-    """Starts a process for each run that has no line yet.
-
-    Raises SystemExit if one of them failed; the others were finished first.
-    """
-    done = {(line['config'], line['seed']) for line in map(json.loads, complete_lines(args.out))}
-    wanted = [(name, seed) for seed in args.seeds for name in args.configs]
-    for each in wanted:
-        print(f'{"done " if each in done else "to do"}  {each[0]}, seed {each[1]}')
-    waiting = [each for each in wanted if each not in done]
-    if args.dry_run or not waiting:
-        return
-    run_queue(
-        waiting,
-        command=lambda each: [sys.executable, __file__, *sys.argv[1:], '--run', each[0], str(each[1])],
-        log=lambda each: args.work_dir / f'{each[0]}-seed{each[1]}.log',
-        at_once=args.at_once,
-    )
+        wanted = [(name, seed) for seed in args.seeds for name in args.configs]
+        queue(wanted, 'config', args, log=lambda name, seed: args.work_dir / f'{name}-seed{seed}.log')
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> dict:

@@ -14,7 +14,6 @@ import argparse
 import fcntl
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from typing import Any
 
 from denoising import place
 from evidence.paired import Spread, compare
-from run_queue import run_queue
+from run_queue import queue
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 
@@ -63,27 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif args.run:
         append_line(args.out, json.dumps(run(args.run[0], int(args.run[1]), args), ensure_ascii=False))
     else:
-        queue(args)
-
-
-def queue(args: argparse.Namespace) -> None:
-    """Starts a process for each run that has no line yet.
-
-    Raises SystemExit if one of them failed; the others were finished first.
-    """
-    done = {(line['arm'], line['seed']) for line in map(json.loads, complete_lines(args.out))}
-    wanted = [(arm, seed) for arm in ARMS for seed in args.seeds]
-    for each in wanted:
-        print(f'{"done " if each in done else "to do"}  {each[0]}, seed {each[1]}')
-    waiting = [each for each in wanted if each not in done]
-    if args.dry_run or not waiting:
-        return
-    run_queue(
-        waiting,
-        command=lambda each: [sys.executable, __file__, *sys.argv[1:], '--run', each[0], str(each[1])],
-        log=lambda each: folder_of(*each, args).with_suffix('.log'),
-        at_once=args.at_once,
-    )
+        wanted = [(arm, seed) for arm in ARMS for seed in args.seeds]
+        queue(wanted, 'arm', args, log=lambda arm, seed: folder_of(arm, seed, args).with_suffix('.log'))
 
 
 def run(arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """A queue of processes, some at a time, one thread each, each with a log of its own."""
 
+import argparse
+import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +12,43 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from mmdiff2in1.core.atomic_files import complete_lines
+
 Run = TypeVar('Run')
+
+
+def queue(
+    wanted: Sequence[tuple[str, int]],
+    key: str,
+    args: argparse.Namespace,
+    log: Callable[[str, int], Path],
+    ended: Callable[[str, int], None] = lambda name, seed: None,
+) -> None:
+    """Lists the runs, and calls the script that is running anew for each that has no line yet: ``--run NAME SEED``.
+
+    Args:
+        wanted: (name, seed) of each run.
+        key: What the name stands under in a line; the seed stands under ``seed``.
+        args: ``out``, where the lines are; ``at_once``; ``dry_run``, to list only.
+        log: Of a run.
+        ended: Called for each run that ended, failed or not.
+
+    Raises:
+        SystemExit: One of them failed; the others were finished first.
+    """
+    done = {(line[key], line['seed']) for line in map(json.loads, complete_lines(args.out))}
+    for name, seed in wanted:
+        print(f'{"done " if (name, seed) in done else "to do"}  {name}, seed {seed}')
+    waiting = [run for run in wanted if run not in done]
+    if args.dry_run or not waiting:
+        return
+    run_queue(
+        waiting,
+        command=lambda run: [sys.executable, *sys.argv, '--run', run[0], str(run[1])],
+        log=lambda run: log(*run),
+        at_once=args.at_once,
+        ended=lambda run: ended(*run),
+    )
 
 
 def run_queue(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-from mmdiff2in1.engine import SelfImprovingHook, alpha_for
+from mmdiff2in1.engine import SelfImprovingHook, alpha_for, move_creator
 from mmdiff2in1.engine.self_improving_hook import _expected_updates
 
 
@@ -237,3 +237,12 @@ def test_bad_remaining(remaining):
 def test_one_of_alpha_and_remaining(both):
     with pytest.raises(ValueError, match=r'expected one of them: alpha=0\.998.*remaining=0\.05'):
         SelfImprovingHook(**both)
+
+
+def test_the_average_on_tensors_of_several_types():
+    creator = [torch.tensor([1.0]), torch.tensor([2.0], dtype=torch.float64)]
+    exploiter = [torch.tensor([3.0]), torch.tensor([6.0], dtype=torch.float64)]
+    counter, steps = torch.tensor(4), torch.tensor(7)
+    move_creator((creator, exploiter, [counter], [steps]), 0.75)
+    assert [each.item() for each in creator] == [1.5, 3.0] and counter == 7
+    assert [each.item() for each in exploiter] == [3.0, 6.0]

@@ -1,26 +1,11 @@
 """projects/evidence/dense_scenes.py: which runs there are, and the table of finished ones."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
-import pytest
-
-EXPERIMENTS = Path(__file__).resolve().parents[2] / 'projects' / 'evidence'
+import dense_scenes as tool
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    spec = importlib.util.spec_from_file_location('dense_scenes', EXPERIMENTS / 'dense_scenes.py')
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, 'dense_scenes', module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def lines_of(tool):
+def lines_of():
     """Errors whose means and differences can be told by heart."""
     figures = {'depth/rmse': 0.0, 'depth/abs_rel': 0.1, 'depth/d1': 0.9}
     arms = {'real only': 0.5, 'real + EMA': 0.4, 'Diff-2-in-1': 0.3}
@@ -36,17 +21,17 @@ def lines_of(tool):
     ]
 
 
-def test_means_and_paired_differences(tool):
-    rows = {line.split('|')[1].strip(): line for line in tool.table('depth_scenes', lines_of(tool)).splitlines()[2:]}
+def test_means_and_paired_differences():
+    rows = {line.split('|')[1].strip(): line for line in tool.table('depth_scenes', lines_of()).splitlines()[2:]}
     assert '0.510 ± 0.010' in rows['real only'] and '+0.1100 ± 0.0100' in rows['real only']
     assert '0.400 ± 0.000' in rows['real + EMA'] and '| – | – | – | 3 |' in rows['real + EMA']
     assert '−0.0900 ± 0.0100' in rows['Diff-2-in-1'] and '0.004' in rows['Diff-2-in-1']
     assert not any('confidence' in arm or 'all pixels' in arm for arm in rows)
 
 
-def test_what_is_done_is_not_run_again(tool, tmp_path, capsys):
+def test_what_is_done_is_not_run_again(tmp_path, capsys):
     out = tmp_path / 'runs.jsonl'
-    out.write_text(''.join(json.dumps(line) + '\n' for line in lines_of(tool)))
+    out.write_text(''.join(json.dumps(line) + '\n' for line in lines_of()))
     tool.main(['--out', str(out), '--dry-run', '--seeds', '0', '5'])
     listed = capsys.readouterr().out.splitlines()
     assert listed == [

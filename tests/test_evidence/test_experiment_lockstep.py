@@ -9,13 +9,15 @@ from types import SimpleNamespace
 import pytest
 import scenes
 import torch
-import torch.nn.functional as F
 from conftest import TINY_DIFFUSION
 from images import captions, creation, pools
 from loop import arms, augmentation, created, features, jobs, learner, lockstep, scoring, streams
 
 import mmdiff2in1.components  # noqa: F401
 from mmdiff2in1.models.backbones import DiffusionBackbone
+from mmdiff2in1.models.backbones.frozen_features import FrozenFeatures
+from mmdiff2in1.models.self_improving import labelling
+from mmdiff2in1.tasks import SemanticSegmentation
 
 TASKS = pools.TASKS['scenes']
 KEY = ('block', 'set', 'labels', 'seed', 'task', 'arm')
@@ -47,7 +49,7 @@ class TestAugmentation:
         plain, _, moved = augmentation.augment(images, {'semantic_segmentation': classes}, TASKS, generator)
         label = moved['semantic_segmentation']
         agree = (plain[:, :1] - label / 10).abs() < 1e-4
-        assert label.dtype == torch.uint8 and not torch.equal(label, classes)
+        assert label.dtype == torch.int64 and not torch.equal(label, classes.long())
         assert agree.float().mean() > 0.9  # all but the blended pixels along the borders
 
     def test_values_change_as_the_tasks_say(self, targets):
@@ -80,12 +82,21 @@ class TestAugmentation:
         assert torch.equal(rising, moved['normal'][:, 0, 0, 0] > 0)
         assert rising.any() and not rising.all()
 
+    def test_sides_change_places_where_the_task_has_some(self):
+        """The left and the right arm, say: a mirror image shows them exchanged."""
+        tasks = {'semantic_segmentation': SemanticSegmentation(11, mirrored_pairs=[(1, 2)])}
+        labels = {'semantic_segmentation': torch.full((8, 1, SIZE, SIZE), 2, dtype=torch.uint8)}
+        ramp = torch.linspace(0, 1, SIZE).expand(8, 3, SIZE, SIZE)
+        plain, _, moved = augmentation.augment(ramp, labels, tasks, torch.Generator().manual_seed(3))
+        rising = plain[:, 0, 0, -1] > plain[:, 0, 0, 0]
+        assert torch.equal(moved['semantic_segmentation'][:, 0, 0, 0], torch.where(rising, 2, 1))
+
 
 class TestScores:
     def test_normals_by_hand(self):
         """Two pixels at 0°, one at 90°; the fourth has no ground truth."""
         target = torch.tensor([[0.0, 0, 1], [0, 0, 1], [0, 1, 0], [0, 0, 0]]).T.reshape(1, 3, 2, 2)
-        output = torch.tensor([0.0, 0, 5]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+        output = torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
         found = scoring.scores(TASKS['normal'], [(output, target)])
         assert found['mean'] == pytest.approx(30) and found['median'] == pytest.approx(0)
         assert found['rmse'] == pytest.approx(90 / math.sqrt(3)) and found['11.25'] == pytest.approx(200 / 3)
@@ -111,9 +122,9 @@ class TestScores:
         assert found['mIoU'] == 100 and math.isnan(found['IoU/0'])
 
     def test_depth_by_hand(self):
-        """A head of zeros says 5 m everywhere (sigmoid(0) · 10)."""
+        """5 m everywhere."""
         target = torch.tensor([[4.0, 6.0], [10.0, 0.0]]).view(1, 1, 2, 2)
-        found = scoring.scores(TASKS['depth'], [(torch.zeros(1, 1, 1, 1), target)])
+        found = scoring.scores(TASKS['depth'], [(torch.full((1, 1, 1, 1), 5.0), target)])
         assert found['rmse'] == pytest.approx(math.sqrt((1 + 1 + 25) / 3))
         assert found['abs_rel'] == pytest.approx((1 / 4 + 1 / 6 + 1 / 2) / 3)
         assert found['delta1'] == pytest.approx(100 / 3)  # 5/4 is not below 1.25
@@ -124,74 +135,100 @@ class TestLearner:
 
     def features(self, batch=4):
         torch.manual_seed(1)
-        return [torch.randn(batch, c, 16 // 2**i, 16 // 2**i) for i, c in enumerate(self.CHANNELS)]
+        maps = tuple(torch.randn(batch, c, 16 // 2**i, 16 // 2**i) for i, c in enumerate(self.CHANNELS))
+        return FrozenFeatures((SIZE, SIZE), pyramid=maps)
 
-    def made(self, task='normal'):
+    def made(self, task='normal', **settings):
+        """After one step, so that an arm of these settings has something to go on from."""
         torch.manual_seed(0)
-        backbone = SimpleNamespace(out_channels=self.CHANNELS, regime='frozen')
-        return learner.Learner(TASKS[task], features.make_model(TASKS[task], backbone))
+        backbone = SimpleNamespace(
+            out_channels=self.CHANNELS, regime='frozen', parameters=lambda: iter([torch.zeros(1)])
+        )
+        warm = learner.Learner(TASKS[task], backbone)
+        if not settings:
+            return warm
+        return learner.Learner(TASKS[task], backbone, arms.Arm(name='x', pool='p', **settings), start=warm)
+
+    def samples(self, task, targets, synthetic=0):
+        """The last ones are synthetic, four in all."""
+        parts = zip(targets[task][:4].split([4 - synthetic, synthetic]), (False, True), strict=True)
+        return [
+            sample
+            for part, flag in parts
+            for sample in learner.labelled(TASKS[task], part, (SIZE, SIZE), len(part), flag)
+        ]
 
     def test_follow_is_the_moving_average(self):
-        one = self.made()
+        made = self.made()
+        one = made.model
         for parameter in one.exploiter.parameters():
             parameter.data += 1
         before = [p.clone() for p in one.creator.parameters()]
         for _ in range(3):
-            one.follow(0.9)
+            made.follow(0.9)
         for old, new in zip(before, one.creator.parameters(), strict=True):
             torch.testing.assert_close(new, old + 1 - 0.9**3)
 
     @pytest.mark.parametrize('task', list(TASKS))
     def test_loss_is_real_plus_weighted_synthetic(self, task, targets):
-        real, synthetic = targets[task][:2], targets[task][2:4]
         values = {}
         for weight in (0.0, 1.0, 3.0):
-            values[weight] = self.made(task).step(self.features(), real, synthetic, weight, 1.0, seed=5).item()
+            one = self.made(task, teacher='GivenLabel', weight=weight)
+            loss, kept = one.step(self.features(), self.samples(task, targets, synthetic=2), 1.0, seed=5)
+            values[weight] = loss.item()
+            assert kept == 1
         assert values[3.0] - values[0.0] == pytest.approx(3 * (values[1.0] - values[0.0]), rel=1e-4)
         assert values[1.0] > values[0.0] > 0
 
-    def test_the_loss_functions_by_hand(self, targets):
-        torch.manual_seed(0)
-        logits, label = torch.randn(2, 11, 8, 8), torch.randint(0, 11, (2, 1, 8, 8))
-        label[:, :, :2] = 255
-        expected = F.cross_entropy(logits, label[:, 0], ignore_index=255) * 0.75  # ignored pixels count in mmseg's mean
-        ours = learner.LOSSES['semantic_segmentation'](TASKS['semantic_segmentation'], logits, label)
-        torch.testing.assert_close(ours, expected)
-        vectors, normal = torch.randn(2, 3, 8, 8), unit(torch.randn(2, 3, 8, 8))
-        normal[0, :, :4] = 0
-        cosine = F.cosine_similarity(vectors, normal)
-        expected = (1 - cosine)[normal.any(1)].mean()
-        torch.testing.assert_close(learner.LOSSES['normal'](TASKS['normal'], vectors, normal), expected)
-        raw, metres = torch.randn(2, 1, 8, 8), 1 + torch.rand(2, 1, 8, 8)
-        d = (raw.sigmoid() * 10).log() - metres.log()
-        expected = (d.var(correction=0) + 0.5 * d.mean() ** 2 + 1e-6).sqrt()
-        torch.testing.assert_close(learner.LOSSES['depth'](TASKS['depth'], raw, metres), expected)
-
-    def test_a_fork_starts_equal_and_goes_its_own_way(self, targets):
-        one = self.made()
-        one.step(self.features(), targets['normal'][:4], None, 0, 1.0, seed=0)
-        other = one.fork()
-        for a, b, c in zip(*(m.parameters() for m in (one.exploiter, other.exploiter, other.creator)), strict=True):
+    def test_an_arm_starts_equal_and_goes_its_own_way(self, targets):
+        one, samples = self.made(), self.samples('normal', targets)
+        one.step(self.features(), samples, 1.0, seed=0)
+        other = learner.Learner(one.task, one.backbone, start=one)
+        models = (one.model.exploiter, other.model.exploiter, other.model.creator)
+        for a, b, c in zip(*(m.parameters() for m in models), strict=True):
             assert torch.equal(a, b) and torch.equal(a, c)
-        first = one.step(self.features(), targets['normal'][:4], None, 0, 1.0, seed=1)
-        assert other.step(self.features(), targets['normal'][:4], None, 0, 1.0, seed=1) == first
-        for a, b in zip(one.exploiter.parameters(), other.exploiter.parameters(), strict=True):
+        first, _ = one.step(self.features(), samples, 1.0, seed=1)
+        assert other.step(self.features(), samples, 1.0, seed=1)[0] == first
+        for a, b in zip(one.model.exploiter.parameters(), other.model.exploiter.parameters(), strict=True):
             assert torch.equal(a, b) and a is not b
+
+    def labels(self, one, seen):
+        """What the model's rule makes of some features."""
+        samples = learner.labelled(one.task, None, (SIZE, SIZE), len(seen), synthetic=True)
+        found, shares = labelling.labelled(
+            one.model.label_rule, one.model.creator, seen, samples, one.model.tasks, (SIZE, SIZE)
+        )
+        return torch.stack([sample.get(one.task.field).data for sample in found]), shares[one.task.name]
 
     def test_a_mirrored_teacher_labels_mirror_images_alike(self):
         """Features of a symmetric pair of images: the mean label of one is the mirror image of that of the other."""
-        one, (left, right) = self.made(), (self.features(), [f.flip(-1) for f in self.features()])
-        label, _ = one.pseudo_labels(left, (SIZE, SIZE), None, mirrored=right)
-        mirrored, _ = one.pseudo_labels(right, (SIZE, SIZE), None, mirrored=left)
-        sign = torch.tensor([-1.0, 1, 1]).view(1, 3, 1, 1)
-        torch.testing.assert_close(mirrored, label.flip(-1) * sign)
-        assert not torch.allclose(one.pseudo_labels(left, (SIZE, SIZE), None)[0], label, atol=1e-2)
+        one, left = self.made(teacher='MirroredTeacher'), self.features()
+        right = FrozenFeatures(left.size, pyramid=tuple(level.flip(-1) for level in left.pyramid))
+        label, _ = self.labels(one, features.Viewed(**vars(left), view=right))
+        mirrored, _ = self.labels(one, features.Viewed(**vars(right), view=left))
+        torch.testing.assert_close(mirrored, one.task.flip_output(label))
+        torch.testing.assert_close(label.norm(dim=1), torch.ones(4, SIZE, SIZE))
+        assert not torch.allclose(self.labels(self.made(teacher='TeacherLabel'), left)[0], label, atol=1e-2)
+
+    def test_a_weak_teacher_labels_the_other_view(self):
+        seen = self.features()
+        plain = FrozenFeatures(seen.size, pyramid=tuple(level + 1 for level in seen.pyramid))
+        found, _ = self.labels(self.made(teacher='WeakTeacher'), features.Viewed(**vars(seen), view=plain))
+        assert torch.equal(found, self.labels(self.made(teacher='TeacherLabel'), plain)[0])
 
     def test_low_confidence_is_left_out(self):
-        one = self.made('semantic_segmentation')
-        label, kept = one.pseudo_labels(self.features(), (SIZE, SIZE), 0.5)
-        assert kept == pytest.approx((label != 255).float().mean().item())
-        assert one.pseudo_labels(self.features(), (SIZE, SIZE), None)[1] == 1
+        label, kept = self.labels(self.made('semantic_segmentation', min_confidence=0.5), self.features())
+        assert kept == pytest.approx((label != 255).float().mean().item()) and kept < 1
+        assert self.labels(self.made('semantic_segmentation', teacher='TeacherLabel'), self.features())[1] == 1
+
+
+def test_what_is_shown_can_be_picked():
+    """Batches by name, one behind the other; a view is picked with the images that it belongs to."""
+    names = ['real', 'pool', 'real, v', 'pool, v']
+    images = {name: torch.tensor([i, i + 0.5]).view(2, 1, 1, 1) for i, name in enumerate(names)}
+    shown = features.Shown.of(lambda each: FrozenFeatures((1, 1), pyramid=(each,)), images)
+    seen = shown.batch(names[:2], names[2:])[torch.tensor([0, 3])]
+    assert seen.pyramid[0].flatten().tolist() == [0.0, 1.5] and seen.view.pyramid[0].flatten().tolist() == [2.0, 3.5]
 
 
 def test_streams_show_every_image_once_per_round():
@@ -229,10 +266,10 @@ def job(tmp_path, targets):
     labelled = pools.Pool(images, targets, [''] * 6)
     other = pools.Pool(images.flip(0), {name: target.flip(0) for name, target in targets.items()}, [''] * 6)
     some = [
-        arms.Arm(name='loop', pool='T600', weak_teacher=True),
-        arms.Arm(name='truth', pool='unlabelled', true_labels=True),
-        arms.Arm(name='mirror', pool='T600', mirrored_teacher=True),
-        arms.Arm(name='only', pool='T600', real=False, fixed_teacher=True),
+        arms.Arm(name='loop', pool='T600', teacher='WeakTeacher'),
+        arms.Arm(name='truth', pool='unlabelled', teacher='GivenLabel'),
+        arms.Arm(name='mirror', pool='T600', teacher='MirroredTeacher'),
+        arms.Arm(name='only', pool='T600', real=False, teacher='FixedTeacher'),
     ]
 
     def make(folder, each=some, regime='frozen'):
@@ -265,8 +302,8 @@ def float32(monkeypatch):
 def test_a_killed_job_goes_on_as_if_nothing_had_happened(job, monkeypatch, float32, regime):
     monkeypatch.setattr(lockstep, 'STATE_INTERVAL', 2)
     some = [
-        arms.Arm(name='loop', pool='T600', weak_teacher=True),
-        arms.Arm(name='mirror', pool='T600', mirrored_teacher=True),
+        arms.Arm(name='loop', pool='T600', teacher='WeakTeacher'),
+        arms.Arm(name='mirror', pool='T600', teacher='MirroredTeacher'),
     ]
     straight = _without_clock(job('straight', some, regime).run())
     step, calls = lockstep.Lockstep._features, []
@@ -325,22 +362,22 @@ def learners(monkeypatch):
 def test_a_fixed_teacher_stays_the_warm_up(job, learners, float32):
     made = job('x')
     made.run()
-    warm = torch.load(made.warmup_file, weights_only=True)['learners']['normal']['exploiter']
-    only, loop = (learners['normal', name] for name in ('only', 'loop'))
-    assert loop.teacher is None and all(
-        torch.equal(value, warm[key]) for key, value in only.teacher.state_dict().items()
-    )
+    warm = torch.load(made.warmup_file, weights_only=True)['learners']['normal']['model']
+    only, loop = (learners['normal', name].model for name in ('only', 'loop'))
+    for key, value in only.label_rule.teacher.state_dict().items():
+        assert torch.equal(value, warm[f'exploiter.{key}'])
+    key = 'decode_head.head.convs.0.conv.weight'
     for one in (only, loop):  # what is scored is averaged in both
-        assert not torch.equal(one.creator[1].convs[0].conv.weight, warm['1.convs.0.conv.weight'])
+        assert not torch.equal(one.creator.state_dict()[key], warm[f'exploiter.{key}'])
 
 
 def test_a_trained_unet_belongs_to_its_arm(job, learners, float32):
-    some = [arms.Arm(name='loop', pool='T600'), arms.Arm(name='truth', pool='unlabelled', true_labels=True)]
+    some = [arms.Arm(name='loop', pool='T600'), arms.Arm(name='truth', pool='unlabelled', teacher='GivenLabel')]
     made = job('x', some, 'finetune')
     before = made.backbone.diffusion.weights_hash()
     assert all(record['regime'] == 'finetune' for record in made.run())
     trunks = {
-        (task, name, who): getattr(one, who)[0].backbone.diffusion
+        (task, name, who): getattr(one.model, who).backbone.diffusion
         for (task, name), one in learners.items()
         for who in ('exploiter', 'creator')
     }
@@ -353,15 +390,6 @@ def test_a_trained_unet_belongs_to_its_arm(job, learners, float32):
         assert all(torch.equal(value, pretrained[key]) for key, value in trunk.vae.state_dict().items())
     heads, trunk = learners['normal', 'loop'].optimizer.param_groups
     assert trunk['lr'] == pytest.approx(0.1 * heads['lr']) and len(trunk['params']) > len(heads['params'])
-
-
-def test_what_a_trained_unet_shows_is_what_the_backbone_shows(job):
-    backbone = job('x', regime='finetune').backbone
-    images = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
-    with torch.no_grad():
-        shown = features.Trunk(backbone)(features.shared(backbone, images))
-        for one, other in zip(shown, backbone(images), strict=True):
-            torch.testing.assert_close(one, other)
 
 
 def test_a_state_of_other_arms_is_refused(job):

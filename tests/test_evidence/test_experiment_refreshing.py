@@ -1,29 +1,15 @@
 """projects/evidence/refreshing.py: which runs there are, the table of finished ones, and who creates whose samples."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
+import refreshing as tool
 
 from mmdiff2in1.datasets.scenes import make_scenes
 from mmdiff2in1.synthesis import SampleStore
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / 'projects' / 'evidence'
 
-
-@pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    spec = importlib.util.spec_from_file_location('refreshing', EXPERIMENTS / 'refreshing.py')
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, 'refreshing', module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def lines_of(tool):
+def lines_of():
     """Scores whose means and differences can be told by heart."""
     creator = dict(zip(tool.ARMS, (50.0, 49.0, 51.0, 50.0), strict=True))
     return [
@@ -33,8 +19,8 @@ def lines_of(tool):
     ]
 
 
-def test_means_and_paired_differences(tool):
-    rows = {line.split('|')[1].strip(): line for line in tool.table(lines_of(tool)).splitlines()[2:]}
+def test_means_and_paired_differences():
+    rows = {line.split('|')[1].strip(): line for line in tool.table(lines_of()).splitlines()[2:]}
     assert list(rows) == [tool.REAL_ONLY, *tool.ARMS]
     assert '48.00 ± 0.00' in rows['real only'] and '−2.00, −2.00, −2.00 | −2.00 ± 0.00 | – | 3' in rows['real only']
     assert rows['real + EMA'].endswith('| 50.00 ± 0.00 | – | – | – | 3 |')
@@ -42,17 +28,17 @@ def test_means_and_paired_differences(tool):
     assert '| 52.00 ± 1.00 | +1.00, +2.00, +3.00 | +2.00 ± 1.00 | 0.074 | 3 |' in rows['θ_C after the warm-up']
 
 
-def test_a_table_of_what_is_there_so_far(tool):
-    control, other = (line for line in lines_of(tool) if line['seed'] == 1 and line['arm'] in list(tool.ARMS)[:2])
+def test_a_table_of_what_is_there_so_far():
+    control, other = (line for line in lines_of() if line['seed'] == 1 and line['arm'] in list(tool.ARMS)[:2])
     assert tool.table([]).count('\n') == 1
     rows = tool.table([control]).splitlines()[2:]
     assert [line.split('|')[1].strip() for line in rows] == ['real only', 'real + EMA']
     assert '| the pretrained U-Net | 50.00 | +0.00 | +0.00 | – | 1 |' in tool.table([control, other])
 
 
-def test_what_is_done_is_not_run_again(tool, tmp_path, capsys):
+def test_what_is_done_is_not_run_again(tmp_path, capsys):
     out = tmp_path / 'runs.jsonl'
-    out.write_text(''.join(json.dumps(line) + '\n' for line in lines_of(tool)[:4]))
+    out.write_text(''.join(json.dumps(line) + '\n' for line in lines_of()[:4]))
     tool.main(['--out', str(out), '--dry-run', '--seeds', '0', '1'])
     listed = capsys.readouterr().out.splitlines()
     assert [line[:5] for line in listed] == ['done ', 'done ', 'to do', 'done '] + ['to do'] * 4
@@ -60,7 +46,7 @@ def test_what_is_done_is_not_run_again(tool, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_samples_are_made_anew_in_the_middle(tool, tmp_path, monkeypatch):
+def test_samples_are_made_anew_in_the_middle(tmp_path, monkeypatch):
     make_scenes(tmp_path / 'scenes', {'train': 4, 'val': 2, 'test': 2}, size=64, workers=2, progress=False)
     monkeypatch.setattr(tool, 'WARMUP', 52)
     monkeypatch.setattr(tool, 'STEPS', 4)

@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.models.self_improving.label_rules import GivenLabel, TeacherLabel
 from mmdiff2in1.models.self_improving.parameter_pairs import named_tensors
 
 
@@ -105,3 +106,31 @@ def test_pseudo_labels_are_what_the_creator_sees_in_the_image(model):
     for sample in samples:
         sample.set_metainfo(dict(synthetic=False))
     assert torch.allclose(pseudo, model.exploiter.loss(images, samples)['decode.loss_ce'], rtol=1e-6)
+
+
+def test_features_in_the_place_of_images(model):
+    """What was computed before, for several models at once, gives the losses of the images themselves."""
+    images, samples = _batch([False, True, True])
+    backbone = model.exploiter.backbone
+    for chosen in (slice(None), slice(0, 1)):  # mixed, and real alone
+        frozen = backbone.frozen_features(images[chosen])
+        assert backbone.frozen_features(frozen) is frozen and frozen.device == images.device
+        expected, found = (model.loss(seen, samples[chosen]) for seen in (images[chosen], frozen))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_rule_may_look_in_its_own_way(model):
+    class Darker(TeacherLabel):
+        def look(self, creator, inputs, metas, tasks):
+            outputs = super().look(creator, inputs, metas, tasks)
+            assert outputs.shape == (1, 3, 16, 16) and tasks['semantic_segmentation'].channels == 3
+            outputs[:, 2] = 1e3  # all is class 2
+            return outputs
+
+    model.label_rule = Darker()
+    images, samples = _batch([False, True])
+    found = model.loss(images, samples)['synthetic/decode.loss_ce']
+    samples[1].gt_sem_seg.data.fill_(2)
+    model.label_rule = GivenLabel()
+    assert torch.equal(found, model.loss(images, samples)['synthetic/decode.loss_ce'])

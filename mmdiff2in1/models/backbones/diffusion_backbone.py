@@ -108,12 +108,16 @@ class DiffusionBackbone(BaseModule):
             return [self.diffusion]
         return self.diffusion.other_parts
 
-    def frozen_features(self, images: Tensor) -> FrozenFeatures:
+    def frozen_features(self, images: Tensor | FrozenFeatures) -> FrozenFeatures:
         """Everything before the first trainable parameter: the whole pyramid, or the latents.
+
+        What already is that is returned as it is: several models may go on from the same features.
 
         Raises:
             ValueError: The first images that are seen are not in [-1, 1].
         """
+        if isinstance(images, FrozenFeatures):
+            return images
         if not self._range_checked:
             check_range(images)
             self._range_checked = True
@@ -130,8 +134,7 @@ class DiffusionBackbone(BaseModule):
         Raises:
             ValueError: A class that there is no token of, or another number of them than of images.
         """
-        frozen = self.frozen_features(inputs) if isinstance(inputs, Tensor) else inputs
-        return frozen.of_categories(categories, len(self.tokens))
+        return self.frozen_features(inputs).of_categories(categories, len(self.tokens))
 
     def created_features(self, creation: Creation, size: tuple[int, int], read: str = 'perceive') -> FrozenFeatures:
         """Of images that have just been created, without going through their pixels.
@@ -162,7 +165,7 @@ class DiffusionBackbone(BaseModule):
 
     def forward(self, inputs: Tensor | FrozenFeatures) -> tuple[Tensor, ...]:
         """Images, or what :meth:`frozen_features` made of them, → feature maps, fine to coarse."""
-        frozen = self.frozen_features(inputs) if isinstance(inputs, Tensor) else inputs
+        frozen = self.frozen_features(inputs)
         if frozen.pyramid is not None:
             return frozen.pyramid
         if self._trains:

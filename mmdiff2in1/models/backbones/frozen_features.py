@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class FrozenFeatures:
     pyramid: tuple[Tensor, ...] | None = None
     category: Tensor | None = None
 
-    def __getitem__(self, index: Tensor | slice) -> 'FrozenFeatures':
+    def __getitem__(self, index: Tensor | slice) -> Self:
         """The samples that ``index`` selects (indices, a mask or a slice over B)."""
         category = None if self.category is None else self.category[index]
         if self.pyramid is None:
@@ -41,11 +42,15 @@ class FrozenFeatures:
                 f'categories {list(categories)} of {len(self)} images, expected as many, each in 0 … {classes - 1}: do '
                 "the backbone's classes, or class_embeddings, fit the dataset?"
             )
-        device = (self.latents if self.pyramid is None else self.pyramid[0]).device
-        return replace(self, category=torch.tensor(categories, dtype=torch.long, device=device))
+        return replace(self, category=torch.tensor(categories, dtype=torch.long, device=self.device))
 
     def __len__(self) -> int:
         return len(self.latents if self.pyramid is None else self.pyramid[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the features are."""
+        return (self.latents if self.pyramid is None else self.pyramid[0]).device
 
     @property
     def shape(self) -> torch.Size:

@@ -88,9 +88,9 @@ class HFBackbone(BaseModule):
         """Modules that no training changes; θ_C and θ_E hold the same objects."""
         return [self.model] if self.frozen else []
 
-    def frozen_features(self, images: Tensor) -> Tensor | FrozenFeatures:
-        """The maps of a frozen model, which θ_C and θ_E share; else the images, (B, 3, H, W)."""
-        if not self.frozen:
+    def frozen_features(self, images: Tensor | FrozenFeatures) -> Tensor | FrozenFeatures:
+        """The maps of a frozen model, which θ_C and θ_E share, as they are if given; else the images, (B, 3, H, W)."""
+        if not self.frozen or isinstance(images, FrozenFeatures):
             return images
         size = (int(images.shape[-2]), int(images.shape[-1]))
         with torch.no_grad():
@@ -98,7 +98,7 @@ class HFBackbone(BaseModule):
 
     def forward(self, inputs: Tensor | FrozenFeatures) -> tuple[Tensor, ...]:
         """Images (B, 3, H, W), or what :meth:`frozen_features` made of them → one map per index."""
-        found = self.frozen_features(inputs) if isinstance(inputs, Tensor) else inputs
+        found = self.frozen_features(inputs)
         if isinstance(found, FrozenFeatures) and found.pyramid is not None:
             return found.pyramid
         return _maps(self.model, found, self.out_indices)

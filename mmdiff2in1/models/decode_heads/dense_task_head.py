@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from mmengine.model import BaseModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.registry import MODELS, TASK_UTILS
+from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mmdiff2in1.tasks import DenseTask, stacked_targets
+from mmdiff2in1.tasks import DenseTask, TaskSet, stacked_targets
 
 
 @MODELS.register_module()
@@ -20,7 +20,7 @@ class DenseTaskHead(BaseDecodeHead):
     Args:
         head: Any mmseg decode head that keeps mmseg's `loss` (FPNHead, UPerHead, SegformerHead …), without
             `num_classes` and `loss_decode`.
-        task: A TASK_UTILS config.
+        task: A task, or its TASK_UTILS config.
         loss_decode: One loss or several; None: the task's own.
 
     Raises:
@@ -28,10 +28,14 @@ class DenseTaskHead(BaseDecodeHead):
     """
 
     def __init__(
-        self, head: dict, task: dict, loss_decode: dict | Sequence[dict] | None = None, init_cfg: dict | None = None
+        self,
+        head: dict,
+        task: dict | DenseTask,
+        loss_decode: dict | Sequence[dict] | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         BaseModule.__init__(self, init_cfg)  # the layers are the other head's
-        self.task: DenseTask = TASK_UTILS.build(task)
+        self.task = TaskSet(task).only
         # mmseg's heads warn of fewer than two classes with softmax; depth has one channel.
         self.head = MODELS.build(
             dict(head, num_classes=max(2, self.task.channels), out_channels=self.task.channels, threshold=0.5)

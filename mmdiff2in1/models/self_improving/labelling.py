@@ -40,7 +40,7 @@ def labelled(
         # mmseg resizes logits to `img_shape` if it is a torch.Size, which stack_batch sets to the shape before padding:
         # the map would be squeezed. All shapes are therefore those of the crop as θ_E sees it.
         metas = [dict(sample.metainfo, ori_shape=size, img_shape=size, pad_shape=size) for sample in samples]
-        output = creator.encode_decode(inputs, metas).float()
+        output = rule.look(creator, inputs, metas, tasks)
         outputs, device = tasks.split(output), output.device
     given = tasks.targets(samples, size, device) if rule.reads_given else {}
     padding = _padding(samples, size, device)

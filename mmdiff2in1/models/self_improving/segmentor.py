@@ -43,6 +43,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     A backbone may opt into sharing. `frozen_modules()`: the modules θ_C and θ_E hold in common, once in memory and in
     the checkpoint, always in eval mode. `frozen_features(images)`: all that comes before the first trainable
     parameter, computed once per mixed batch, accepted by the backbone's `forward`, its samples selected by `[index]`.
+    Where it returns such features as they are, as those of this package do, `loss` takes them in the place of images.
     A checkpoint fills both models or is refused, whoever loads it; `load_from_may_differ` in the config names what need
     not fit, see `load_whole`.
 
@@ -103,11 +104,11 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.register_state_dict_post_hook(drop_second_copies)
         load_whole(self)
 
-    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Any]:
+    def loss(self, inputs: Any, data_samples: list) -> dict[str, Any]:
         """Losses of θ_E.
 
         Args:
-            inputs: Images (B, 3, H, W) as the data preprocessor leaves them.
+            inputs: Images (B, 3, H, W) as the data preprocessor leaves them, or what `frozen_features` made of them.
             data_samples: B samples; they are not changed.
 
         Returns:
@@ -225,7 +226,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
             )
         return 1.0, self.synthetic_weight * synthetic / real
 
-    def _frozen_features(self, inputs: Tensor) -> Any:
+    def _frozen_features(self, inputs: Any) -> Any:
         """What both models compute alike, once; the images themselves if the backbone does not offer it."""
         backbone = getattr(self.exploiter, 'backbone', None)
         if not hasattr(backbone, 'frozen_features'):

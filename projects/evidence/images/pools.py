@@ -4,6 +4,7 @@ N images; H, W pixels; c target channels of a task.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from mmdiff2in1.captions import read_captions
 from mmdiff2in1.datasets.scenes import CLASSES
-from mmdiff2in1.datasets.scenes.render import render_scene
+from mmdiff2in1.datasets.scenes.render import Scene, render_scene
 from mmdiff2in1.datasets.scenes.write import PART_STARTS
 from mmdiff2in1.datasets.scenes_dataset import ScenesDataset
 from mmdiff2in1.tasks import DenseTask, Depth, SemanticSegmentation, SurfaceNormal
@@ -91,6 +92,11 @@ def unlabelled_scenes(root: Path, count: int, seed: int, tasks: dict[str, DenseT
     meta = json.loads((root / 'meta.json').read_text())
     drawn = np.random.default_rng([seed, 1]).permutation(meta['counts']['unlabelled'])[:count]
     scenes = [render_scene(meta['seed'], PART_STARTS['unlabelled'] + int(i), meta['size']) for i in drawn]
+    return rendered(scenes, tasks)
+
+
+def rendered(scenes: Sequence[Scene], tasks: Iterable[str]) -> Pool:
+    """Scenes as they come from the renderer, with their labels."""
     targets = {name: _stack([getattr(scene, FOLDERS[name]) for scene in scenes]) for name in tasks}
     return Pool(_stack([scene.image for scene in scenes]), targets, [scene.caption for scene in scenes])
 

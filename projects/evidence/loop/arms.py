@@ -1,6 +1,10 @@
 """The arms of the comparison: what θ_E sees besides the real batch, and how it is labelled and weighted."""
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+from evidence.runs import CONTROL
+from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,24 +45,28 @@ class Arm:
         pool: Key of ``CREATIONS``, ``labelled``, ``unlabelled``, or None: real images only.
         weight: Weight of the synthetic loss; the real one has weight 1.
         real: Whether the real batch is learned from.
-        true_labels: Learn from the pool's true labels instead of θ_C's predictions.
+        teacher: The label rule: the paper's `TeacherLabel`, `GivenLabel` for the true labels of the pool, or one of
+            teachers.py.
         min_confidence: Pixels of which θ_C is less sure are left out (segmentation only).
         remaining: Share of the warm-up's weights left in θ_C at the end.
-        fixed_teacher: The warm-up's result labels to the end; θ_C is averaged and scored as ever.
-        weak_teacher: θ_C labels the crop before its colours were changed (weak-to-strong).
-        mirrored_teacher: The label is the mean of what θ_C sees in the crop and in its mirror image, mirrored back.
     """
 
     name: str
     pool: str | None = None
     weight: float = 1.0
     real: bool = True
-    true_labels: bool = False
+    teacher: str = 'TeacherLabel'
     min_confidence: float | None = None
     remaining: float = 0.05
-    fixed_teacher: bool = False
-    weak_teacher: bool = False
-    mirrored_teacher: bool = False
+
+    def rule(self, warm: nn.Module | None) -> dict[str, Any]:
+        """Config of the label rule; ``warm`` is θ_E after the warm-up."""
+        given = dict(teacher=warm) if self.teacher == 'FixedTeacher' else {}
+        filtered = {} if self.min_confidence is None else dict(min_confidence=self.min_confidence)
+        return dict(type=self.teacher, **given, **filtered)
+
+
+CONTROL_ARM = Arm(name=CONTROL)
 
 
 # Chosen on `val` from the block `knobs`: what did least harm there.
@@ -79,7 +87,7 @@ def main_arms(task: str) -> list[Arm]:
         Arm(name='new scenes, T range', pool='new T range'),
         Arm(name='unlabelled', pool='unlabelled'),
         replace(BEST[task], name='unlabelled, best', pool='unlabelled'),
-        Arm(name='unlabelled, true labels', pool='unlabelled', true_labels=True),
+        Arm(name='unlabelled, true labels', pool='unlabelled', teacher='GivenLabel'),
         Arm(name='synthetic only', pool='T600', real=False),
     ]
 
@@ -94,10 +102,10 @@ def readiness_arms(task: str) -> list[Arm]:
     """The arms that a better teacher should help first, and a teacher that is better still."""
     return [
         Arm(name='Diff-2-in-1', pool='T600'),
-        Arm(name='mirrored teacher', pool='T600', mirrored_teacher=True),
+        Arm(name='mirrored teacher', pool='T600', teacher='MirroredTeacher'),
         Arm(name='unlabelled', pool='unlabelled'),
-        Arm(name='unlabelled, mirrored teacher', pool='unlabelled', mirrored_teacher=True),
-        Arm(name='unlabelled, true labels', pool='unlabelled', true_labels=True),
+        Arm(name='unlabelled, mirrored teacher', pool='unlabelled', teacher='MirroredTeacher'),
+        Arm(name='unlabelled, true labels', pool='unlabelled', teacher='GivenLabel'),
     ]
 
 
@@ -118,8 +126,8 @@ def knob_arms(task: str) -> list[Arm]:
         Arm(name='weight 3', pool='T600', weight=3.0),
         Arm(name='slow average, 50 % left', pool='T600', remaining=0.5),
         Arm(name='fast average, 0.1 % left', pool='T600', remaining=0.001),
-        Arm(name='fixed teacher', pool='T600', fixed_teacher=True),
-        Arm(name='weak-to-strong', pool='T600', weak_teacher=True),
+        Arm(name='fixed teacher', pool='T600', teacher='FixedTeacher'),
+        Arm(name='weak-to-strong', pool='T600', teacher='WeakTeacher'),
     ]
     if task == 'semantic_segmentation':
         arms.append(Arm(name='confidence 0.9', pool='T600', min_confidence=0.9))

@@ -46,13 +46,12 @@ def augment(
 def _moved(target: Tensor, task: DenseTask, grid: Tensor, mirrored: Tensor, zoom: Tensor) -> Tensor:
     """Nearest neighbour, so that no value is a mixture; then the values as the task changes them."""
     sampled = F.grid_sample(target.float(), grid, mode='nearest', padding_mode='border', align_corners=False)
-    if task.name == 'normal':
-        sign = torch.ones(len(target), 3, 1, 1)
-        sign[mirrored, 0] = -1
-        return sampled * sign
-    if task.name == 'depth':
-        return sampled / zoom[:, None, None, None]
-    return sampled.to(target.dtype)
+    moved = []
+    for each, flipped, scale in zip(sampled.to(task.target_dtype), mirrored.tolist(), zoom.tolist(), strict=True):
+        array = task.rescale(task.to_map(each), scale)
+        # The grid has moved the pixels already: of the task's mirror only the change of values is left.
+        moved.append(task.to_target(task.flip(array)[:, ::-1] if flipped else array))
+    return torch.stack(moved)
 
 
 def _recoloured(images: Tensor, generator: torch.Generator) -> Tensor:

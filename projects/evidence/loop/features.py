@@ -1,20 +1,18 @@
 """What no arm changes is made once per image: all of the features under a frozen U-Net, else the latents.
 
-B samples; H, W pixels; c_l, h_l, w_l: level l of the features; c, h, w: latent.
+B samples; H, W pixels.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import torch
 from mmengine.device import get_device
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdiff2in1.models.backbones import DiffusionBackbone
 from mmdiff2in1.models.backbones.frozen_features import FrozenFeatures
-from mmdiff2in1.tasks import DenseTask
-
-WIDTH = 32
 
 
 def make_backbone(config: dict) -> DiffusionBackbone:
@@ -25,46 +23,36 @@ def make_backbone(config: dict) -> DiffusionBackbone:
     return backbone
 
 
-def shared(backbone: DiffusionBackbone, images: Tensor) -> list[Tensor]:
-    """Images (B, 3, H, W) → what no arm changes: levels (B, c_l, h_l, w_l), or the latents (B, c, h, w) alone."""
-    frozen = backbone.frozen_features(images)
-    return [frozen.latents] if frozen.pyramid is None else list(frozen.pyramid)
+@dataclass(frozen=True)
+class Viewed(FrozenFeatures):
+    """Features of a batch, and of another view of the same images, for a teacher that wants one."""
+
+    view: FrozenFeatures | None = None
+
+    def __getitem__(self, index: Tensor | slice) -> 'Viewed':
+        return replace(super().__getitem__(index), view=self.view[index])
 
 
-class Trunk(nn.Module):
-    """A U-Net that learns: latents → levels."""
+@dataclass(frozen=True)
+class Shown:
+    """The features of several batches, made in one go.
 
-    def __init__(self, backbone: DiffusionBackbone):
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, seen: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        (latents,) = seen
-        height, width = (side * self.backbone.diffusion.downscale for side in latents.shape[-2:])
-        return self.backbone(FrozenFeatures((height, width), latents=latents))
-
-
-def make_model(task: DenseTask, backbone: DiffusionBackbone) -> nn.Sequential:
-    """A head for what :func:`shared` gives, behind the U-Net itself if that one is to learn.
-
-    FPN and, on its finest level, an FCN head, both mmseg's: half the time of a Semantic FPN head on a CPU. Group
-    normalisation, so that synthetic images shift no statistics of the real ones.
+    Attributes:
+        frozen: Of all images.
+        places: Name of a batch → its places among them.
     """
-    channels = backbone.out_channels
-    neck = dict(type='FPN', in_channels=list(channels), out_channels=WIDTH, num_outs=len(channels))
-    head = dict(
-        type='FCNHead',
-        in_channels=WIDTH,
-        in_index=0,
-        channels=WIDTH,
-        num_convs=2,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=task.channels,
-        norm_cfg=dict(type='GN', num_groups=8, requires_grad=True),
-        align_corners=False,
-    )
-    parts = [MODELS.build(neck), MODELS.build(head)]
-    for part in parts:
-        part.init_weights()
-    return nn.Sequential(*([] if backbone.regime == 'frozen' else [Trunk(copy.deepcopy(backbone))]), *parts)
+
+    frozen: FrozenFeatures
+    places: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, see: Callable[[Tensor], FrozenFeatures], batches: dict[str, Tensor]) -> 'Shown':
+        """What ``see`` gives for all batches at once: name → images (B, 3, H, W) in [-1, 1]."""
+        images = torch.cat(list(batches.values()))
+        places = torch.arange(len(images)).split([len(each) for each in batches.values()])
+        return cls(see(images), dict(zip(batches, places, strict=True)))
+
+    def batch(self, names: list[str], views: list[str] | None = None) -> FrozenFeatures:
+        """These batches one behind the other; with ``views`` what a teacher sees of each instead."""
+        seen = self.frozen[torch.cat([self.places[name] for name in names])]
+        return seen if views is None else Viewed(**vars(seen), view=self.batch(views))

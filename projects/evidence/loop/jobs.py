@@ -113,7 +113,7 @@ def prepare(job: Job, places: Places) -> Lockstep:
     else:
         labelled, val, test = camvid_train(places.camvid, job.labels, job.seed), camvid_val(places.camvid), None
 
-    backbone = make_backbone(_backbone(job.set, weights, job.regime))
+    backbone = make_backbone(backbone_config(job.set, weights, job.regime))
     diffusion = backbone.diffusion  # the pretrained U-Net in any regime
     assert isinstance(diffusion, LatentDiffusion)
     creator = Creator(diffusion, CREATION, places.work_dir / 'pools')
@@ -135,7 +135,7 @@ def prepare(job: Job, places: Places) -> Lockstep:
     )
 
 
-def _backbone(set_: str, weights: str, regime: str) -> dict:
+def backbone_config(set_: str, weights: str, regime: str) -> dict:
     """The backbone of the configs of this repository, with other weights."""
     base = Config.fromfile(Path(__file__).parents[3] / 'configs' / '_base_' / 'models' / 'vpd_scenes.py')
     config: Any = base.model.backbone

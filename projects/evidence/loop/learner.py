@@ -1,183 +1,120 @@
-"""One task of one arm: θ_E learns, θ_C follows it and labels.
+"""One task of one arm: θ_E learns, θ_C follows it and labels, all of it as the package does it.
 
-B samples, r of them real; C channels of the head; H, W pixels.
+B samples; c target channels; H, W pixels.
 """
 
 import copy
-from collections.abc import Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import Tensor
 
+from mmdiff2in1.engine import move_creator
+from mmdiff2in1.models.backbones import DiffusionBackbone
+from mmdiff2in1.models.backbones.frozen_features import FrozenFeatures
 from mmdiff2in1.tasks import DenseTask
 
-from .features import Trunk
-from .scoring import resize
+from .arms import CONTROL_ARM, Arm
+from .models import make_model
 
 LEARNING_RATE, TRUNK_SHARE = 6e-3, 0.1  # the U-Net's share of it as in VPD
 
 
 class Learner:
-    """θ_E with its optimizer, and θ_C.
+    """A ``SelfImprovingSegmentor`` with the optimizer of its θ_E.
 
     Args:
         task: What is predicted.
-        model: θ_E, from :func:`.features.make_model`.
-        device: Where the features are.
+        backbone: What makes the features; its device is the model's.
+        arm: How the pool is labelled and weighted.
+        start: A learner of the same task to go on from: same weights, same optimizer moments, θ_C ← θ_E.
     """
 
-    def __init__(self, task: DenseTask, model: nn.Module, device: torch.device | None = None):
-        self.task = task
-        self.device = device or torch.device('cpu')
-        self.exploiter = model.to(self.device)
-        self.optimizer = _optimizer(self.exploiter)
-        self.creator = copy.deepcopy(self.exploiter).requires_grad_(False).eval()
-        self.teacher: nn.Module | None = None  # that labels in place of θ_C; rebuilt by fork(), never trained
+    def __init__(
+        self, task: DenseTask, backbone: DiffusionBackbone, arm: Arm = CONTROL_ARM, start: 'Learner | None' = None
+    ):
+        self.task, self.backbone = task, backbone
+        self.device = next(backbone.parameters()).device
+        warm = None if start is None else start.model.exploiter
+        self.model: Any = make_model(task, backbone, arm, warm).to(self.device)
+        self.optimizer = _optimizer(self.model.exploiter)
+        if start is None:
+            self.model.init_weights()
+        else:
+            self.model.load_state_dict(warm.state_dict())  # a plain segmentor's weights become those of both
+            self.optimizer.load_state_dict(copy.deepcopy(start.optimizer.state_dict()))
 
-    def fork(self, fixed_teacher: bool = False) -> 'Learner':
-        """An independent copy: same weights, same optimizer moments, θ_C ← θ_E.
-
-        Args:
-            fixed_teacher: Whether θ_C as it is now goes on labelling.
-        """
-        fork = copy.copy(self)._load(copy.deepcopy(self.state()), start=True)
-        fork.teacher = copy.deepcopy(fork.creator) if fixed_teacher else None
-        return fork
+    @property
+    def view(self) -> str | None:
+        """What the teacher wants to see besides."""
+        return getattr(self.model.label_rule, 'view', None)
 
     def state(self) -> dict:
         """All that training changes."""
-        return dict(
-            exploiter=self.exploiter.state_dict(),
-            creator=self.creator.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-        )
+        return dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict())
 
     def load(self, state: dict) -> None:
         """Continues from what :meth:`state` gave."""
-        self._load(state, start=False)
-
-    def _load(self, state: dict, start: bool) -> 'Learner':
-        self.exploiter = copy.deepcopy(self.exploiter)
-        self.exploiter.load_state_dict(state['exploiter'])
-        self.creator = copy.deepcopy(self.exploiter).requires_grad_(False).eval()
-        self.creator.load_state_dict(state['exploiter' if start else 'creator'])
-        self.optimizer = _optimizer(self.exploiter)
+        self.model.load_state_dict(copy.copy(state['model']))  # the model completes it in place
         self.optimizer.load_state_dict(state['optimizer'])
-        return self
 
-    def step(
-        self,
-        features: Sequence[Tensor],
-        real: Tensor | None,
-        synthetic: Tensor | None,
-        synthetic_weight: float,
-        share: float,
-        seed: int,
-    ) -> Tensor:
-        """One update of θ_E on a batch that holds the real samples first.
+    def step(self, seen: FrozenFeatures, samples: list[SegDataSample], share: float, seed: int) -> tuple[Tensor, float]:
+        """One update of θ_E.
 
         Args:
-            features: What :func:`.features.shared` gives.
-            real: Targets of the first samples, or None.
-            synthetic: Targets of the others, or None.
-            synthetic_weight: w of L = L_real + w · L_synthetic, each a mean over its valid pixels (segmentation, as in
-                mmseg: over all pixels, so that a filter also lowers the weight).
+            seen: Features of B images.
+            samples: B samples, see :func:`labelled`.
             share: Learning rate as a share of the peak.
             seed: Of the dropout.
 
         Returns:
-            The loss before the update, on the device: nothing waits for it.
+            The loss before the update, on the device: nothing waits for it; the share of pseudo-labelled pixels that
+            was learned from, 1 where there are none.
         """
         for group in self.optimizer.param_groups:
             group['lr'] = LEARNING_RATE * group['share'] * share
         torch.manual_seed(seed)
-        self.exploiter.train()
+        self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16):
-            output = self.exploiter(features)
-        loss, start = torch.zeros((), device=self.device), 0
-        for target, weight in ((real, 1.0), (synthetic, synthetic_weight)):
-            if target is not None:
-                part = resize(output[start : start + len(target)], target)
-                loss = loss + weight * LOSSES[self.task.name](self.task, part, target)
-                start += len(target)
+            losses = self.model.loss(seen, samples)
+        kept = losses.get(f'kept_share/{self.task.name}', 1.0)
+        loss, _ = self.model.parse_losses(losses)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.exploiter.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.model.exploiter.parameters(), 1.0)
         self.optimizer.step()
-        return loss.detach()
+        return loss.detach(), float(kept)
 
-    @torch.no_grad()
     def follow(self, keep: float) -> None:
-        """θ_C ← keep · θ_C + (1 − keep) · θ_E (Diff-2-in-1, the exponential moving average of the data creator)."""
-        if keep < 1:
-            torch._foreach_lerp_(list(self.creator.parameters()), list(self.exploiter.parameters()), 1 - keep)
+        """θ_C ← keep · θ_C + (1 − keep) · θ_E."""
+        move_creator(self.model.ema_tensors(), keep)
 
     @torch.no_grad()
-    def pseudo_labels(
-        self,
-        features: Sequence[Tensor],
-        size: tuple[int, int],
-        min_confidence: float | None,
-        mirrored: Sequence[Tensor] | None = None,
-    ) -> tuple[Tensor, float]:
-        """Targets (B, c, H, W) by θ_C and the share of their pixels that is kept.
-
-        Args:
-            features: Of the images.
-            size: (H, W).
-            min_confidence: Below it a pixel is left out, where the task has a confidence.
-            mirrored: Features of the mirrored images, to take the mean of both outputs.
-        """
-        teacher = self.teacher or self.creator
-        output = self.outputs(teacher, features)
-        if mirrored is not None:
-            back = self.outputs(teacher, mirrored).flip(-1)
-            if self.task.name == 'normal':
-                back[:, 0].neg_()
-            output = (output + back) / 2
-        output = F.interpolate(output, size, mode='bilinear', align_corners=False)
-        if self.task.name == 'depth':
-            output = self.task.activate(output)  # this task's pseudo label starts from metres
-        target, confidence = self.task.pseudo_label(output)
-        if min_confidence is None or confidence is None:
-            return target, 1.0
-        unsure = confidence < min_confidence
-        return self.task.invalidate(target, unsure), 1 - unsure.float().mean().item()
-
-    @torch.no_grad()
-    def outputs(self, model: nn.Module, features: Sequence[Tensor]) -> Tensor:
-        """What θ_E or θ_C puts out in eval mode, float32."""
-        model.eval()
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return model(features).float()
+    def outputs(self, who: str, seen: FrozenFeatures) -> Tensor:
+        """What 'creator' or 'exploiter' puts out, (B, C, H, W) float32."""
+        self.model.eval()
+        metas = [_metainfo(seen.size)] * len(seen)
+        with torch.autocast(self.device.type, torch.bfloat16), self.model.evaluated(who):
+            return self.model.encode_decode(seen, metas).float()
 
 
-def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    trunk = [p for part in model if isinstance(part, Trunk) for p in part.parameters() if p.requires_grad]
-    heads = [p for part in model if not isinstance(part, Trunk) for p in part.parameters()]
+def labelled(task: DenseTask, target: Tensor | None, size: tuple[int, int], count: int, synthetic: bool) -> list:
+    """``count`` samples of H × W = ``size`` with their targets (B, c, H, W), if there are any."""
+    samples = [SegDataSample(metainfo=dict(_metainfo(size), synthetic=synthetic)) for _ in range(count)]
+    if target is not None:
+        for sample, own in zip(samples, target.to(task.target_dtype), strict=True):
+            sample.set_data({task.field: PixelData(data=own)})
+    return samples
+
+
+def _metainfo(size: tuple[int, int]) -> dict:
+    return dict(img_shape=size, ori_shape=size, pad_shape=size)
+
+
+def _optimizer(exploiter: Any) -> torch.optim.Optimizer:
+    trunk = [p for p in exploiter.backbone.parameters() if p.requires_grad]
+    heads = [*exploiter.neck.parameters(), *exploiter.decode_head.parameters()]
     groups = [dict(params=heads, share=1.0)] + ([dict(params=trunk, share=TRUNK_SHARE)] if trunk else [])
     return torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=1e-3, fused=True)
-
-
-def _cross_entropy(task: DenseTask, output: Tensor, target: Tensor) -> Tensor:
-    target = target[:, 0].long()
-    total = F.cross_entropy(output, target, ignore_index=int(task.invalid), reduction='sum')
-    return total / target.numel()  # mmseg's mean: ignored pixels count in the denominator
-
-
-def _one_minus_cosine(task: DenseTask, output: Tensor, target: Tensor) -> Tensor:
-    # rsqrt on the sum of squares: F.normalize costs five times as much here.
-    cosine = (output * target).sum(1) * (output.square().sum(1) + 1e-8).rsqrt()
-    valid = task.valid(target)[:, 0]
-    return ((1 - cosine) * valid).sum() / valid.sum().clamp(min=1)
-
-
-def _silog(task: DenseTask, output: Tensor, target: Tensor) -> Tensor:
-    """Eigen et al. 2014, λ = 0.5, under the root (mmseg's SiLogLoss) with a floor that keeps its gradient finite."""
-    valid = task.valid(target)
-    error = task.activate(output)[valid].log() - target[valid].log()
-    return (error.square().mean() - 0.5 * error.mean().square() + 1e-6).sqrt()
-
-
-LOSSES = {'semantic_segmentation': _cross_entropy, 'normal': _one_minus_cosine, 'depth': _silog}

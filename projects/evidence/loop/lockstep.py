@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from evidence.runs import CONTROL
 from images.pools import Pool
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdiff2in1.core.randomness import derived_seed
+from mmdiff2in1.engine import alpha_for
 from mmdiff2in1.models.backbones import DiffusionBackbone
+from mmdiff2in1.models.backbones.frozen_features import FrozenFeatures
 from mmdiff2in1.tasks import DenseTask
 
-from .arms import Arm
-from .features import make_model, shared
-from .learner import Learner
+from .arms import CONTROL_ARM, Arm
+from .features import Shown
+from .learner import Learner, labelled
 from .records import Outcome, records
 from .scoring import scores
 from .states import identity, load_state, save_state, write_progress
@@ -94,17 +95,19 @@ class Lockstep:
         self.backbone, self.folder, self.warmup_file = backbone.eval(), folder, warmup
         self.device = next(backbone.parameters()).device
         self.weights = backbone.diffusion.weights_hash()
-        self.arms = {task: [Arm(name=CONTROL), *arms[task]] for task in tasks}
+        self.arms = {task: [CONTROL_ARM, *arms[task]] for task in tasks}
         self.pools = {arm.pool for each in self.arms.values() for arm in each if arm.pool}
         folder.mkdir(parents=True, exist_ok=True)
-        self._parts: dict[str, list[tuple[list[Tensor], dict[str, Tensor]]]] = {}
+        self._parts: dict[str, list[tuple[FrozenFeatures, dict[str, Tensor]]]] = {}
 
     def run(self) -> list[dict[str, Any]]:
         """One record per task and arm: scores of θ_C and θ_E, curves, settings."""
         begun = time.monotonic()
         learners, warm = self._warm_up()
         forks = {
-            (task, arm.name): learners[task].fork(arm.fixed_teacher) for task in self.tasks for arm in self.arms[task]
+            (name, arm.name): Learner(task, self.backbone, arm, start=learners[name])
+            for name, task in self.tasks.items()
+            for arm in self.arms[name]
         }
         curves, kept = self._self_improve(forks)
         common = dict(
@@ -134,7 +137,7 @@ class Lockstep:
         learners = {}
         for name, task in self.tasks.items():
             torch.manual_seed(derived_seed(self.seed, 'weights', name))
-            learners[name] = Learner(task, make_model(task, self.backbone), self.device)
+            learners[name] = Learner(task, self.backbone)
         own = self._identity()
         state = load_state(self.warmup_file, own) or dict(step=0, learners={}, curve={})
         for name, saved in state['learners'].items():
@@ -146,7 +149,7 @@ class Lockstep:
             for name, learner in learners.items():
                 seed = derived_seed(self.seed, 'warm-up', name, step)
                 share = _warmup_share(step, total, self.schedule.warmup_end)
-                learner.step(features, batch.targets[name].to(self.device), None, 0, share, seed)
+                learner.step(features, self._samples(name, batch, synthetic=False), share, seed)
             done = step + 1
             if done % (total // 4) == 0 or done == total:
                 for name, learner in learners.items():
@@ -172,10 +175,10 @@ class Lockstep:
         for step in range(state['step'], total):
             real = real_stream.batch(step)
             created = {name: stream.batch(step) for name, stream in streams.items()}
-            features = self._all_features(real, created)
+            shown = self._all_features(real, created, learners)
             for task in self.tasks:
                 for arm in self.arms[task]:
-                    share = self._arm_step(learners[task, arm.name], arm, real, created, features, step)
+                    share = self._arm_step(learners[task, arm.name], arm, real, created, shown, step)
                     kept[f'{task}|{arm.name}'] = kept.get(f'{task}|{arm.name}', 0) + share / total
             done = step + 1
             if done % (total // self.schedule.validations) == 0:
@@ -188,53 +191,49 @@ class Lockstep:
         return curves, kept
 
     def _arm_step(
-        self, learner: Learner, arm: Arm, real: Batch, created: dict[str, Batch], features: dict, step: int
+        self, learner: Learner, arm: Arm, real: Batch, created: dict[str, Batch], shown: Shown, step: int
     ) -> float:
         """One update of an arm; returns the share of the pseudo-labelled pixels that was kept."""
         task, total = learner.task.name, self.schedule.self_improving
-        share, kept = self.schedule.restart * _cosine(step / total, 0.01), 1.0
+        share = self.schedule.restart * _cosine(step / total, 0.01)
         seed = derived_seed(self.seed, 'self-improving', task, step)  # the same dropout in every arm
-        target = real.targets[task].to(self.device)
-        if arm.pool is None:
-            learner.step(features['real'], target, None, 0, share, seed)
-        else:
-            batch, seen = created[arm.pool], features[arm.pool]
-            if arm.true_labels:
-                labels = batch.targets[task].to(self.device)
-            else:
-                by = features[f'{arm.pool}, plain'] if arm.weak_teacher else seen
-                mirrored = features[f'{arm.pool}, mirrored'] if arm.mirrored_teacher else None
-                size = tuple(batch.images.shape[-2:])
-                labels, kept = learner.pseudo_labels(by, size, arm.min_confidence, mirrored)
-            if arm.real:
-                both = [torch.cat(levels) for levels in zip(features['real'], seen, strict=True)]
-                learner.step(both, target, labels, arm.weight, share, seed)
-            else:
-                learner.step(seen, None, labels, arm.weight, share, seed)
-        learner.follow(arm.remaining ** (1 / total))
+        names = (['real'] if arm.real else []) + ([arm.pool] if arm.pool else [])
+        views = [_view(name, learner.view) for name in names] if learner.view else None
+        samples = self._samples(task, real, synthetic=False) if arm.real else []
+        if arm.pool:
+            samples += self._samples(task, created[arm.pool], synthetic=True)
+        _, kept = learner.step(shown.batch(names, views), samples, share, seed)
+        learner.follow(alpha_for(total, arm.remaining))
         return kept
+
+    def _samples(self, task: str, batch: Batch, synthetic: bool) -> list:
+        target = batch.targets.get(task)
+        height, width = batch.images.shape[-2:]
+        on_device = None if target is None else target.to(self.device)
+        return labelled(self.tasks[task], on_device, (height, width), len(batch.images), synthetic)
 
     # --- features --------------------------------------------------------------------------------------------------
 
-    def _all_features(self, real: Batch, created: dict[str, Batch]) -> dict[str, list[Tensor]]:
-        """'real', each pool and, where a teacher sees it, '<pool>, plain' or '<pool>, mirrored' → features."""
-        images = {'real': real.images, **{name: batch.images for name, batch in created.items()}}
-        for arm in (arm for arms in self.arms.values() for arm in arms):
-            if arm.weak_teacher:
-                images[f'{arm.pool}, plain'] = created[arm.pool].plain
-            if arm.mirrored_teacher:
-                images[f'{arm.pool}, mirrored'] = created[arm.pool].images.flip(-1)
-        levels = [level.split(self.schedule.batch_size) for level in self._features(torch.cat(list(images.values())))]
-        return {name: [level[i] for level in levels] for i, name in enumerate(images)}
+    def _all_features(self, real: Batch, created: dict[str, Batch], learners: dict[tuple[str, str], Learner]) -> Shown:
+        """Of 'real' and each pool, and of what a teacher wants to see besides."""
+        batches = {'real': real, **created}
+        images = {name: batch.images for name, batch in batches.items()}
+        for (task, name), learner in learners.items():
+            arm = next(arm for arm in self.arms[task] if arm.name == name)
+            if learner.view:
+                # θ_C labels the pool alone, but an index into the batch must find the view at the same place.
+                for each in ('real', arm.pool):
+                    images[_view(each, learner.view)] = getattr(batches[each], learner.view)
+        return Shown.of(self._features, images)
 
-    def _features(self, images: Tensor) -> list[Tensor]:
-        return shared(self.backbone, images.to(self.device))
+    def _features(self, images: Tensor) -> FrozenFeatures:
+        return self.backbone.frozen_features(images.to(self.device))
 
     def _score(self, learner: Learner, who: str, part: str) -> dict[str, float]:
         """Scores of θ_E ('exploiter') or θ_C ('creator')."""
-        return scores(learner.task, self._outputs(learner, getattr(learner, who), part))
+        return scores(learner.task, self._outputs(learner, who, part))
 
-    def _outputs(self, learner: Learner, model: nn.Module, part: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def _outputs(self, learner: Learner, who: str, part: str) -> Iterator[tuple[Tensor, Tensor]]:
         if part not in self._parts:
             pool = getattr(self.data, part)
             self._parts[part] = [
@@ -245,7 +244,7 @@ class Lockstep:
                 for i in range(0, len(pool), EVAL_BATCH)
             ]
         for features, targets in self._parts[part]:
-            yield learner.outputs(model, features), targets[learner.task.name]
+            yield learner.outputs(who, features), targets[learner.task.name]
 
     def _stream(self, pool: str, name: str) -> Stream:
         source = self.data.labelled if pool == 'labelled' else self.data.pool(pool)
@@ -261,7 +260,7 @@ class Lockstep:
     def _identity(self, *others: object) -> str:
         """What a state must agree in to be gone on from."""
         images = hashlib.sha256(self.data.labelled.images.numpy().tobytes()).hexdigest()
-        model = [self.weights, self.backbone.regime]
+        model = ['SelfImprovingSegmentor', self.weights, self.backbone.regime]
         return identity(*model, images, self.schedule, self.seed, list(self.tasks), *others)
 
 
@@ -273,3 +272,8 @@ def _warmup_share(step: int, total: int, end: float) -> float:
 
 def _cosine(progress: float, end: float) -> float:
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _view(batch: str, view: str) -> str:
+    """Name of another view of a batch."""
+    return f'{batch}, {view}'

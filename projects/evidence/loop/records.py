@@ -56,7 +56,7 @@ def records(outcome: Outcome, parts: list[str], warm_up: Curve, common: dict[str
         **found['creator'],
         exploiter=found['exploiter'],
         curve=_numbers(outcome.curve, primary),
-        kept_share=round(outcome.kept, 4) if arm.pool and not arm.true_labels else None,
+        kept_share=round(outcome.kept, 4) if arm.pool and arm.teacher != 'GivenLabel' else None,
         **common,
     )
     if control:

@@ -6,32 +6,26 @@ B, c, H, W: prediction and target of a batch; K classes.
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmdiff2in1.tasks import DenseTask
 
 
 def scores(task: DenseTask, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Scores of (output, target) batches; an output is what a head gives, at any size, resized to its target here.
+    """Scores of (output, target) batches; an output is a segmentor's, at any size, resized to its target here.
 
     Normals: ``mean``, ``median``, ``rmse`` of the angle in degrees, and the share (%) of pixels within 11.25, 22.5 and
     30 degrees. Segmentation: ``mIoU`` and ``IoU/<class>`` in %. Depth: ``rmse`` in metres, ``abs_rel``, and ``delta1``
     in %.
     """
-    resized = ((resize(output, target), target) for output, target in batches)
+    resized = ((task.resize_output(output, tuple(target.shape[-2:])), target) for output, target in batches)
     return SCORES[task.name](task, resized)
-
-
-def resize(output: Tensor, target: Tensor) -> Tensor:
-    """Bilinear, as mmseg resizes logits."""
-    return F.interpolate(output.float(), target.shape[-2:], mode='bilinear', align_corners=False)
 
 
 def _normal(task: DenseTask, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
     angles = []
     for output, target in batches:
-        cosine = (task.activate(output) * target).sum(1, keepdim=True)[task.valid(target)]
+        cosine = (output * target).sum(1, keepdim=True)[task.valid(target)]
         angles.append(torch.rad2deg(torch.acos(cosine.clamp(-1, 1))))
     angle = torch.cat(angles)
     within = {f'{limit:g}': 100 * (angle < limit).float().mean().item() for limit in (11.25, 22.5, 30.0)}
@@ -60,7 +54,7 @@ def _depth(task: DenseTask, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[st
     errors, ratios = [], []
     for output, target in batches:
         known = task.valid(target)
-        predicted, true = task.activate(output)[known], target[known]
+        predicted, true = output[known], target[known]
         errors.append(predicted - true)
         ratios.append(predicted / true)
     error, ratio = torch.cat(errors), torch.cat(ratios)

@@ -23,6 +23,11 @@ class Batch:
     images: Tensor
     targets: dict[str, Tensor]
 
+    @property
+    def mirrored(self) -> Tensor:
+        """The mirror images of ``images``."""
+        return self.images.flip(-1)
+
 
 @dataclass
 class Stream:

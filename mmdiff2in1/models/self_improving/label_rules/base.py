@@ -6,6 +6,7 @@ S created images; c channels of a target, C of an output; H, W: the crop that θ
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -39,6 +40,19 @@ class LabelRule(ABC):
 
     def check(self, tasks: TaskSet) -> None:  # noqa: B027  most rules fit every task
         """Raises ValueError where the rule cannot label one of these tasks; called when a model is built."""
+
+    def look(self, creator: Any, inputs: Any, metas: list[dict], tasks: TaskSet) -> Tensor:
+        """The outputs (S, C, H, W), float32, that `label` gets: those of θ_C, of the images as θ_E sees them.
+
+        A rule may let another model look, or at other views of the images.
+
+        Args:
+            creator: θ_C, in eval mode.
+            inputs: Images (S, 3, H, W) or frozen features of them.
+            metas: Metainfo of S samples, its shapes those of the crop.
+            tasks: What is predicted.
+        """
+        return creator.encode_decode(inputs, metas).float()
 
     @abstractmethod
     def label(self, given: Mapping[str, Tensor], outputs: Mapping[str, Tensor], tasks: TaskSet) -> dict[str, Label]:
