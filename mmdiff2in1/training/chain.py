@@ -37,7 +37,7 @@ from .runs import (
     unwrapped,
 )
 from .stages import check_chain, self_improving_config, store_of, warmup_config
-from .synthesis_stage import Creation, check_store
+from .synthesis_stage import SynthesisStage, check_store
 
 
 def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
@@ -73,7 +73,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
     warmup = cfg.stages.get('warmup')
     warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
-    creation = Creation(cfg, store) if cfg.stages.get('synthesis') else None
+    creation = SynthesisStage(cfg, store) if cfg.stages.get('synthesis') else None
     if creation is not None:
         creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
     elif store is not None:

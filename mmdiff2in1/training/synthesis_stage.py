@@ -23,7 +23,7 @@ UNDECIDED = ('diffusion', 'unet', 'captions', 'caption_fallback', 'batch_size', 
 """Settings that change no sample, or count by their content."""
 
 
-class Creation:
+class SynthesisStage:
     """The synthesis stage of one run.
 
     The generator is loaded when it is first needed, once, and not at all where the store holds all samples of just

@@ -125,7 +125,7 @@ def improve(cfg, creators: tuple[int | str, ...], warmup: str, folder: Path) -> 
     from mmdiff2in1.training.chain import build_runner, resume_where_possible, unwrapped
     from mmdiff2in1.training.optimizer_state import carry_optimizer_state
     from mmdiff2in1.training.stages import self_improving_config
-    from mmdiff2in1.training.synthesis_stage import Creation
+    from mmdiff2in1.training.synthesis_stage import SynthesisStage
 
     starts = [0, *(step for step in creators if step not in (0, PRETRAINED))]
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], STEPS], strict=True)):
@@ -134,7 +134,7 @@ def improve(cfg, creators: tuple[int | str, ...], warmup: str, folder: Path) -> 
             store = folder / f'synthetic-{number}'
             cfg.stages.synthesis.unet = 'pretrained' if creators[number] == PRETRAINED else 'creator'
             cfg.stages.synthesis.seed = cfg.randomness.seed + 1000 * number
-            Creation(cfg, store).create(warmup if start == 0 else str(folder / f'iter_{start}.pth'))
+            SynthesisStage(cfg, store).create(warmup if start == 0 else str(folder / f'iter_{start}.pth'))
         stage = self_improving_config(cfg, folder, Path(warmup), store)
         stage.train_cfg.max_iters = end
         resume_where_possible(stage)

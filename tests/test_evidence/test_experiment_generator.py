@@ -399,7 +399,7 @@ def test_everything_is_measured_and_drawn(run, tmp_path, scenes, monkeypatch):
         (['--samples', '9'], ValueError, 'train holds 8 images'),
         (['--num-labelled', '8'], ValueError, 'every image of train is labelled'),
         (['--num-calls', '300'], ValueError, '300 denoising calls do not fit into T=200'),
-        (['--data-root', 'nowhere'], FileNotFoundError, 'nowhere/train/images is not there'),
+        (['--data-root', 'nowhere'], FileNotFoundError, 'nowhere/train/images: found no such folder'),
         (['--network', 'nowhere.pth'], FileNotFoundError, r'nowhere\.pth does not exist'),
         (['--config', 'judge.py'], SystemExit, '2'),
         (['--samples', '3'], SystemExit, '2'),

@@ -93,7 +93,7 @@ def test_create_verify_and_make_again(run, tmp_path):
     assert len(before) == 6
     assert '6 samples, all whole' in run('--out', store.folder, '--verify')
 
-    store.path(before[2], 'image').write_bytes(b'damaged')
+    store.image(before[2]).write_bytes(b'damaged')
     out = run('--out', store.folder, '--verify')
     assert f'{before[2]["image"]}: is damaged' in out
     assert '5 samples, all whole' in out

@@ -315,7 +315,7 @@ def test_prompts_become_exactly_the_promised_files(generate_tool, diffusing, tmp
     recipes = json.loads((out / 'recipes.json').read_text())
     samples = recipes.pop('samples')
     assert recipes == dict(
-        config=diffusing.config, checkpoint=diffusing.checkpoint, model='creator', task='semantic_segmentation',
+        config=diffusing.config, checkpoint=diffusing.checkpoint, model='creator', tasks=['semantic_segmentation'],
         weights_hash=diffusing.model.creator.backbone.diffusion.weights_hash(),
     )  # fmt: skip
     for i, (sample, one) in enumerate(zip(samples, expected, strict=True)):

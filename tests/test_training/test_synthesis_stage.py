@@ -11,7 +11,7 @@ from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.synthesis import SampleStore, from_config
 from mmdiff2in1.synthesis.from_config import check_unet
 from mmdiff2in1.training.chain import train
-from mmdiff2in1.training.synthesis_stage import Creation
+from mmdiff2in1.training.synthesis_stage import SynthesisStage
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def cfg(chain_folder, tmp_path):
 
 
 def run(cfg, store, warmup=None, known=None):
-    creation = Creation(cfg, store)
+    creation = SynthesisStage(cfg, store)
     creation.check(known)
     creation.create(warmup)
 
@@ -73,7 +73,7 @@ def test_a_sample_that_is_gone_is_made_again(cfg, tmp_path, costs):
     run(cfg, store)
     costs()
     before = SampleStore(store).records()
-    image = SampleStore(store).path(before[3], 'image')
+    image = SampleStore(store).image(before[3])
     content = image.read_bytes()
     image.unlink()
     run(cfg, store)

@@ -25,10 +25,10 @@ from mmdiff2in1.training.testing import test_models as run_tests
 
 
 @TASK_UTILS.register_module()
-class Brightness(DenseTask):
+class Luminance(DenseTask):
     """Mean of the colours, 0 … 1; -1 where it is not known, 255 in files."""
 
-    name, field, path_key = 'brightness', 'gt_brightness_map', 'brightness_map_path'
+    name, field, path_key = 'luminance', 'gt_luminance_map', 'luminance_map_path'
     channels, invalid = 1, -1.0
 
     def activate(self, logits):
@@ -55,16 +55,16 @@ class Brightness(DenseTask):
 
     @property
     def loss(self):
-        return dict(type='BrightnessLoss')
+        return dict(type='LuminanceLoss')
 
     @property
     def metric(self):
-        return dict(type='BrightnessError')
+        return dict(type='LuminanceError')
 
 
 @MODELS.register_module()
-class BrightnessLoss(nn.Module):
-    loss_name = 'loss_brightness'
+class LuminanceLoss(nn.Module):
+    loss_name = 'loss_luminance'
 
     def forward(self, pred, target):
         valid = target >= 0
@@ -72,12 +72,12 @@ class BrightnessLoss(nn.Module):
 
 
 @METRICS.register_module()
-class BrightnessError(BaseMetric):
-    default_prefix = 'brightness'
+class LuminanceError(BaseMetric):
+    default_prefix = 'luminance'
 
     def process(self, data_batch, data_samples):
         for sample in data_samples:
-            truth, found = sample['gt_brightness_map']['data'], sample['pred_brightness_map']['data']
+            truth, found = sample['gt_luminance_map']['data'], sample['pred_luminance_map']['data']
             known = truth >= 0
             self.results.append((float((truth - found)[known].abs().sum()), int(known.sum())))
 
@@ -86,7 +86,7 @@ class BrightnessError(BaseMetric):
         return dict(mae=sum(errors) / sum(counts))
 
 
-TASK = dict(type='Brightness')
+TASK = dict(type='Luminance')
 
 
 def toy_config(folder) -> Config:
@@ -103,11 +103,11 @@ def toy_config(folder) -> Config:
     for part in ('train', 'val', 'test'):
         dataset = cfg[f'{part}_dataloader'].dataset
         dataset = dataset.dataset if part == 'train' else dataset
-        dataset.data_prefix = dict(img_path=f'{part}/images', brightness_map_path=f'{part}/brightness')
+        dataset.data_prefix = dict(img_path=f'{part}/images', luminance_map_path=f'{part}/luminance')
         dataset.pipeline = [
             dict(step, task=TASK) if step['type'] == 'LoadDenseAnnotation' else step for step in dataset.pipeline
         ]
-    cfg.val_evaluator = cfg.test_evaluator = dict(type='BrightnessError')
+    cfg.val_evaluator = cfg.test_evaluator = dict(type='LuminanceError')
     return cfg
 
 
@@ -115,11 +115,11 @@ def toy_config(folder) -> Config:
 def run(chain_folder):
     """Work dir and results of a chain on it, and its config."""
     for image in sorted((chain_folder / 'scenes').glob('*/images/*.png')):
-        target = image.parents[1] / 'brightness' / image.name
+        target = image.parents[1] / 'luminance' / image.name
         target.parent.mkdir(exist_ok=True)
-        brightness = np.asarray(Image.open(image).convert('RGB')).mean(-1) / 255
-        brightness[:4] = -1  # the ceiling is not known
-        Image.fromarray(Brightness().encode(brightness)).save(target)
+        luminance = np.asarray(Image.open(image).convert('RGB')).mean(-1) / 255
+        luminance[:4] = -1  # the ceiling is not known
+        Image.fromarray(Luminance().encode(luminance)).save(target)
     work_dir = chain_folder / 'toy'
     return work_dir, train(toy_config(chain_folder), work_dir), toy_config(chain_folder)
 
@@ -134,11 +134,11 @@ def test_it_is_trained_and_its_created_images_are_labelled(run):
     steps = [entry for entry in logged if 'loss' in entry]
     assert len(steps) == 20
     for entry in steps:
-        parts = entry['real/decode.loss_brightness'] + entry['synthetic/decode.loss_brightness']
+        parts = entry['real/decode.loss_luminance'] + entry['synthetic/decode.loss_luminance']
         assert entry['loss'] == pytest.approx(parts, rel=1e-4)
-        assert entry['kept_share/brightness'] == 1
-    assert {'brightness/mae', 'exploiter/brightness/mae'} <= set(results['test'])
-    assert 0 < results['test']['brightness/mae'] < 0.5
+        assert entry['kept_share/luminance'] == 1
+    assert {'luminance/mae', 'exploiter/luminance/mae'} <= set(results['test'])
+    assert 0 < results['test']['luminance/mae'] < 0.5
 
 
 def test_the_store_holds_images_alone_and_says_where_the_labels_of_the_sources_are(run):
@@ -148,28 +148,28 @@ def test_the_store_holds_images_alone_and_says_where_the_labels_of_the_sources_a
     assert len(records) == 12 and not (store.folder / 'labels').exists()
     for record in records:
         name = record['source'].rsplit('/', 1)[1]
-        assert record['source_labels'] == {'brightness_map_path': f'train/brightness/{name}'}
+        assert record['source_labels'] == {'luminance_map_path': f'train/luminance/{name}'}
 
 
 def test_it_is_tested_and_written_as_files(run, tmp_path):
     work_dir, results, cfg = run
     checkpoint = results['self_improving']['checkpoint']
     metrics = run_tests(cfg, checkpoint, tmp_path / 'log', maps=tmp_path / 'maps', pictures=tmp_path / 'pictures')
-    assert metrics['brightness/mae'] == results['test']['brightness/mae']
+    assert metrics['luminance/mae'] == results['test']['luminance/mae']
     errors = []
     for file in sorted((tmp_path / 'maps').glob('*.png')):
-        truth = Brightness().decode(np.asarray(Image.open(work_dir.parent / 'scenes/test/brightness' / file.name)))
-        errors.append(np.abs(Brightness().decode(read_png(file)) - truth)[truth >= 0].mean())
-    assert np.mean(errors) == pytest.approx(metrics['brightness/mae'], abs=1 / 254)
+        truth = Luminance().decode(np.asarray(Image.open(work_dir.parent / 'scenes/test/luminance' / file.name)))
+        errors.append(np.abs(Luminance().decode(read_png(file)) - truth)[truth >= 0].mean())
+    assert np.mean(errors) == pytest.approx(metrics['luminance/mae'], abs=1 / 254)
     assert len(list((tmp_path / 'pictures').glob('*.png'))) == len(errors) == 4
 
 
 def test_the_inferencer_sees_it_in_images_and_in_what_it_creates(run):
     work_dir, results, cfg = run
     inferencer = Diff2in1Inferencer(cfg, results['self_improving']['checkpoint'], device='cpu')
-    assert list(inferencer.tasks) == ['brightness']
+    assert list(inferencer.tasks) == ['luminance']
     seen = inferencer(work_dir.parent / 'scenes/test/images/000000.png')[0]
-    assert seen.map is seen.maps['brightness'].map and seen.map.shape == (SIZE, SIZE) and seen.confidence is None
+    assert seen.map is seen.maps['luminance'].map and seen.map.shape == (SIZE, SIZE) and seen.confidence is None
     assert seen.colours.shape == (SIZE, SIZE, 3)
     made = inferencer.generate(prompts='a red ball', num_calls=2, size=SIZE)[0]
     assert made.map.shape == (SIZE, SIZE) and 0 < made.map.min() and made.map.max() < 1
@@ -191,6 +191,6 @@ def test_labels_of_the_sources_teach_where_a_config_says_so(run, chain_folder):
     )
     model.creator.encode_decode = None  # is not called
     cfg_losses = model.loss(data['inputs'], data['data_samples'])
-    known = torch.stack([each['data_samples'].gt_brightness_map.data >= 0 for each in batch]).float().mean()
-    assert float(cfg_losses['kept_share/brightness']) == pytest.approx(float(known))
+    known = torch.stack([each['data_samples'].gt_luminance_map.data >= 0 for each in batch]).float().mean()
+    assert float(cfg_losses['kept_share/luminance']) == pytest.approx(float(known))
     assert 0.5 < known < 1
