@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from patience import patient
 from PIL import Image
 
 from mmdiff2in1.generators import LatentDiffusion
@@ -75,12 +76,12 @@ def start(config: Path, work_dir: Path, *flags: str) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen) -> str:
     """Waits for the end; the output, which is shown if it failed."""
-    output = process.communicate(timeout=300)[0]
+    output = process.communicate(timeout=patient(300))[0]
     assert process.returncode == 0, output[-3000:]
     return output
 
 
-def kill_when(process: subprocess.Popen, reached: Callable[[], bool], timeout: float = 200) -> None:
+def kill_when(process: subprocess.Popen, reached: Callable[[], bool], timeout: float = patient(200)) -> None:
     """SIGKILL as soon as ``reached``; a process that ends first is an error."""
     end = time.monotonic() + timeout
     while not reached():

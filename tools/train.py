@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         default={},
-        help='changes to the config, e.g. stages.synthesis.T=400 model.min_confidence=0.8',
+        help='changes to the config, e.g. stages.synthesis.T=400 model.synthetic_weight=0.5',
     )
     return parser.parse_args()
 

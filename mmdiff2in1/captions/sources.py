@@ -42,7 +42,7 @@ class ClassCaptions:
 
     `dataset` is a built data set with label maps, which are read as it reads them: `reduce_zero_label` and a choice of
     classes hold. `template` has a place for `{names}`; at most `max_names` of them are told, never those in `without`.
-    An image without any is captioned ''.
+    An image without any, or without a label map beside others that have one, is captioned ''.
 
     Raises ValueError for a data set without class names or label maps, a template without that place, and unknown
     names in `without`.
@@ -68,16 +68,17 @@ class ClassCaptions:
             loader = TRANSFORMS.build(dict(type='LoadAnnotations'))
             for index in range(len(leaf)):
                 info = leaf.get_data_info(index)
-                if not info.get('seg_map_path'):
-                    raise ValueError(
-                        f'{type(leaf).__name__} has no label map of classes for {info["img_path"]}, expected one per '
-                        'image (data_prefix.seg_map_path); add it, or choose another source of captions'
-                    )
-                self._labels.setdefault(info['img_path'], (info, loader, getattr(leaf, 'ignore_index', IGNORED)))
+                if info.get('seg_map_path'):
+                    self._labels.setdefault(info['img_path'], (info, loader, getattr(leaf, 'ignore_index', IGNORED)))
+        if not self._labels:
+            raise ValueError(
+                f'{type(dataset).__name__} has no label map of classes for any of its images, expected some '
+                '(data_prefix.seg_map_path); add them, or choose another source of captions'
+            )
 
     def check(self, paths: Sequence[str]) -> None:
         """Raises FileNotFoundError naming the label maps that are not there."""
-        files = [self._labels[path][0]['seg_map_path'] for path in paths]
+        files = [self._labels[path][0]['seg_map_path'] for path in paths if path in self._labels]
         missing = [file for file in files if not Path(file).is_file()]
         if missing:
             raise FileNotFoundError(
@@ -89,6 +90,8 @@ class ClassCaptions:
         return [self._caption(path) for path in paths]
 
     def _caption(self, path: str) -> str:
+        if path not in self._labels:
+            return ''
         info, loader, ignore_index = self._labels[path]
         loaded = loader(dict(info, seg_fields=[]))
         try:

@@ -150,13 +150,13 @@ def measure(diffusion, parts: dict, seed: int, args: argparse.Namespace) -> dict
     from generation.measures import denoising_loss, distribution
     from generation.network import image_features, load_network, standardised
     from generation.study import LABELLED, SUBSET_SEED
-    from images.creation import CreationSettings, Creator
+    from images.creation import CreationSettings, KeptImages
 
     val, train_part = parts['val'], parts['train']
     labelled = labelled_positions(args.data_root, train_part, LABELLED, SUBSET_SEED)
     sources = train_part[np.setdiff1d(np.arange(len(train_part)), labelled)[:SOURCES]]
-    creator = Creator(diffusion, CreationSettings(CALLS), args.work_dir / 'created')
-    created = creator(sources.images, sources.captions, range(SOURCES), T)
+    maker = KeptImages(diffusion, CreationSettings(CALLS), args.work_dir / 'created')
+    created = maker(sources.images, sources.captions, range(SOURCES), T)
     network = load_network(args.network)
     raw = image_features(network, np.concatenate([val.images, parts['test'].images]), 30)
     near, made = (standardised(image_features(network, each, 30), raw) for each in (sources.images, created))

@@ -73,7 +73,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def plan(study: Study, out: Path) -> str:
     """What is made, and what it costs."""
-    per_image, val, T = study.creator.settings.calls_per_image, len(study.parts['val']), len(study.levels)
+    per_image, val, T = study.maker.settings.calls_per_image, len(study.parts['val']), len(study.levels)
     calls = dict(
         loss=2 * BINS * val,
         sheets=(min(ROWS, val) * T + ROWS * COLUMNS) * per_image,
@@ -115,18 +115,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 def describe(study: Study, args: argparse.Namespace) -> dict[str, Any]:
     """What was measured with what: names and hashes, no places."""
-    diffusion = study.creator.diffusion
+    diffusion = study.maker.diffusion
     files = {'network': args.network, 'config': args.config, 'checkpoint': args.checkpoint}
     return dict(
         generator=dict(
             name=Path(args.diffusion).name,
-            weights_sha256=study.creator.weights,
+            weights_sha256=study.maker.weights,
             parameters=sum(parameter.numel() for parameter in diffusion.parameters()),
             target=diffusion.schedule.prediction_type,
         ),
         files={name: _identity(Path(file)) for name, file in files.items() if file is not None},
-        settings=asdict(study.creator.settings)
-        | dict(seed=args.seed, samples=len(study.sources), T=study.levels, bfloat16=study.creator.bfloat16),
+        settings=asdict(study.maker.settings)
+        | dict(seed=args.seed, samples=len(study.sources), T=study.levels, bfloat16=study.maker.bfloat16),
         images=dict({name: len(part) for name, part in study.parts.items()}, labelled=len(study.labelled)),
         machine=f'{platform.platform()}, {torch.get_num_threads()} threads, torch {torch.__version__}',
         seconds={},
@@ -135,19 +135,19 @@ def describe(study: Study, args: argparse.Namespace) -> dict[str, Any]:
 
 def measure(study: Study, args: argparse.Namespace) -> Iterator[tuple[str, dict]]:
     """(name, result) of each part of the study, the quick ones first; draws the pictures."""
-    creator, val, size = study.creator, study.parts['val'], args.batch_size
-    yield 'loss', denoising_loss(creator.diffusion, val.images, val.captions, size)
-    yield 'autoencoder', reconstruction(creator.diffusion, val.images, size)
-    sheet, names = level_sheet(creator, val, study.levels, args.seed)
+    maker, val, size = study.maker, study.parts['val'], args.batch_size
+    yield 'loss', denoising_loss(maker.diffusion, val.images, val.captions, size)
+    yield 'autoencoder', reconstruction(maker.diffusion, val.images, size)
+    sheet, names = level_sheet(maker, val, study.levels, args.seed)
     Image.fromarray(sheet).save(_picture(args.out, 'sheet'))
-    sheet, captions = unseen_sheet(creator, val, study.seen, study.levels[-1], args.seed)
+    sheet, captions = unseen_sheet(maker, val, study.seen, study.levels[-1], args.seed)
     Image.fromarray(sheet).save(_picture(args.out, 'unseen'))
     yield 'sheets', dict(part='val', images=names, captions=captions)
 
     sources, own = study.parts['train'][study.sources], study.num_own
     seeds = range(args.seed, args.seed + len(sources))
-    created = {0: creator.reconstruct(sources.images)}
-    created |= {T: creator(sources.images, sources.captions, seeds, T) for T in study.levels}
+    created = {0: maker.reconstruct(sources.images)}
+    created |= {T: maker(sources.images, sources.captions, seeds, T) for T in study.levels}
     yield 'creation', dict(images=len(sources) * len(study.levels), note='T = 0 below: the autoencoder alone')
 
     others = slice(own, None)  # the judge knows the labels of the first ones

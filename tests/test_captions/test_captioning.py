@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
 from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -182,8 +183,20 @@ def test_what_cannot_name_classes(data):
     depth = dataset_of(
         data, type='NYUDataset', data_prefix=dict(img_path='images', depth_map_path='labels'), metainfo=None
     )
-    with pytest.raises(ValueError, match=r'NYUDataset has no label map of classes for .*0\.png'):
+    with pytest.raises(ValueError, match='NYUDataset has no label map of classes for any'):
         ClassCaptions(depth)
+
+
+def test_sets_of_which_one_has_classes(data):
+    """A mixed training: what has no label map has no caption; that is for a fallback to decide."""
+    labelled = dataset_of(data)
+    bare = dataset_of(data, data_prefix=dict(img_path='images'))
+    alone = ClassCaptions(labelled)
+    both = ClassCaptions(ConcatDataset([bare, labelled], ignore_keys=['reduce_zero_label']))
+    paths = [labelled.get_data_info(i)['img_path'] for i in range(len(labelled))]
+    assert both(paths) == alone(paths) and all(both(paths))
+    assert both(['elsewhere/7.png', paths[0]]) == ['', alone(paths[:1])[0]]
+    both.check(['elsewhere/7.png', paths[0]])
 
 
 def test_real_labels():

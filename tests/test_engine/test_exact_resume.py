@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.runner import find_latest_checkpoint
+from patience import patient
 
 from mmdiff2in1.engine import ExactResumeHook
 
@@ -25,7 +26,7 @@ def killed(start_process, scene_files, tmp_path_factory):
     """Work dir of a run that got SIGKILL while it wrote the checkpoint of step 6."""
     work_dir = tmp_path_factory.mktemp('killed') / 'run'
     process = start_process('kill', work_dir, scene_files, 6)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=patient(120))[0]
     assert process.returncode == -signal.SIGKILL, output
     return work_dir
 

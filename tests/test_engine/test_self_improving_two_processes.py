@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from patience import patient
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def two_processes(start_process, tmp_path):
         processes = [
             start_process(role, tmp_path / 'out', root, rank, tmp_path / f'meeting-{role}') for rank in range(2)
         ]
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
+        outputs = [process.communicate(timeout=patient(120))[0] for process in processes]
         assert [process.returncode for process in processes] == [0, 0], '\n'.join(outputs)
         return tmp_path / 'out'
 

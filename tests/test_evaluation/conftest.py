@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import patient
 
 SCRIPT = Path(__file__).with_name('process_of_two.py')
 
@@ -34,6 +35,6 @@ def two_processes(tmp_path_factory):
         )
         for rank in range(2)
     ]  # fmt: skip
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=patient(120))[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], '\n'.join(outputs)
     return [json.loads((folder / f'{rank}.json').read_text()) for rank in range(2)]

@@ -301,7 +301,7 @@ def test_tables_are_whole_and_of_all_sizes():
 def test_creator_creates_once(tiny_diffusion, tmp_path, rng, monkeypatch):
     images, captions = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8), ['a red ball', 'a table', 'a wall']
     settings = creation.CreationSettings(num_calls=2, batch_size=2)
-    creator = creation.Creator(tiny_diffusion, settings, tmp_path)
+    creator = creation.KeptImages(tiny_diffusion, settings, tmp_path)
     monkeypatch.setattr(creation, 'bf16_autocast', lambda wanted, device: torch.autocast('cpu', enabled=False))
     first = creator(images, captions, [5, 6, 7], 600)
     for part in (slice(0, 2), slice(2, 3)):

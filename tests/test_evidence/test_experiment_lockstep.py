@@ -410,7 +410,7 @@ def test_samples_of_a_source_take_the_levels_in_turn_under_other_things(tiny_dif
         return create(*args, **kwargs)
 
     monkeypatch.setattr(type(tiny_diffusion), 'create', spy)
-    creator = creation.Creator(tiny_diffusion, created.CREATION, tmp_path)
+    creator = creation.KeptImages(tiny_diffusion, created.CREATION, tmp_path)
     recipe = arms.Creation(T=(100, 200), recombined=True, per_image=2)
     pool = created.created_pool(creator, source, recipe, 0)
     # With T[i % 2] each of the four sources would have one level only; now each has both.

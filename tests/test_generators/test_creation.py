@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from patience import patient
 
 from mmdiff2in1.generators import timestep_grid
 from mmdiff2in1.generators.sample_noise import generators_of, sample_noise
@@ -158,7 +159,7 @@ def test_two_processes_make_what_one_makes(tiny_diffusion, tmp_path):
     options = dict(T=600, num_calls=5)
     whole = tiny_diffusion.create(sources(4), captions=CAPTIONS, seeds=[11, 12, 13, 14], **options).images
     rank_0 = tiny_diffusion.create(sources(4)[:2], captions=CAPTIONS[:2], seeds=[11, 12], **options).images
-    assert rank_1.wait(timeout=120) == 0
+    assert rank_1.wait(timeout=patient(120)) == 0
     both = torch.cat([rank_0, torch.from_numpy(np.load(tmp_path / 'rank_1.npy'))])
     assert most_different(both, whole) <= 1
 

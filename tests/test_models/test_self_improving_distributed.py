@@ -19,6 +19,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from patience import patient
 from torch import nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -96,7 +97,7 @@ def train(norm):
 
 def work(rank, folder):
     torch.set_num_threads(1)
-    meet, timeout = f'file://{folder}/meet', datetime.timedelta(seconds=120)
+    meet, timeout = f'file://{folder}/meet', datetime.timedelta(seconds=patient(120))
     dist.init_process_group('gloo', meet, rank=rank, world_size=2, timeout=timeout)
     torch.save({norm: train(norm) for norm in ('BN', 'MeetingBatchNorm')}, f'{folder}/{rank}.pth')
     dist.destroy_process_group()
@@ -110,7 +111,7 @@ def ranks(tmp_path_factory):
     env = dict(os.environ, PYTHONPATH=root, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     started = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=env) for rank in (0, 1)]
     try:
-        assert [process.wait(timeout=300) for process in started] == [0, 0]
+        assert [process.wait(timeout=patient(300)) for process in started] == [0, 0]
     finally:
         for process in started:
             process.kill()

@@ -21,7 +21,8 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
-from mmdiff2in1.tasks import SemanticSegmentation
+from mmdiff2in1.models.self_improving.construction import build_tasks
+from mmdiff2in1.tasks import Depth, SemanticSegmentation
 
 K, SIZE = 3, 32
 BN = dict(type='BN', requires_grad=True)
@@ -253,6 +254,18 @@ class DepthHeadOfTheTest(FCNHead):
         known = target > 0
         metres = F.interpolate(metres, size=target.shape[2:], mode='bilinear')
         return dict(loss_depth=((metres - target).abs() * known).sum() / known.sum())
+
+
+@pytest.mark.parametrize('max_depth', [None, 80.0])
+def test_mmsegs_depth_estimator_predicts_depth_by_itself(max_depth):
+    """Without `task` it is not taken for two classes; a head that knows its range says it."""
+    segmentor = config()
+    segmentor.type = 'DepthEstimator'
+    segmentor.decode_head.update(type='DepthHeadOfTheTest', num_classes=1, threshold=0.5)
+    model = SelfImprovingSegmentor(segmentor)
+    assert isinstance(model.tasks.only, Depth) and model.tasks.only.max_depth == 10.0
+    model.exploiter.decode_head.max_depth = max_depth
+    assert build_tasks(None, model.exploiter).only.max_depth == (max_depth or 10.0)
 
 
 def test_depth():

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from patience import patient
 from PIL import Image
 from tiny_chain import ROOT, chain_config, logged_losses
 
@@ -28,7 +29,7 @@ def test_two_processes_run_the_chain(chain_folder, straight):
         str(work_dir),
     ]
     environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patient(500))
     assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
 
     logged = logged_losses(work_dir / 'self_improving')

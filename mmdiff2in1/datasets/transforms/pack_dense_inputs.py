@@ -10,9 +10,6 @@ from mmdiff2in1.tasks import VALID_REGION
 
 META_KEYS = (
     'img_path',
-    'seg_map_path',
-    'normal_map_path',
-    'depth_map_path',
     'ori_shape',
     'img_shape',
     'pad_shape',
@@ -30,14 +27,16 @@ class PackDenseInputs(PackSegInputs):
     """mmseg's PackSegInputs, and the maps of `LoadDenseAnnotation` as targets (c, H, W) of their task under its field.
 
     What says nothing in a map, and so may pad it, stands beside it as `pad`.
-    `gt_valid_region`, where the data set has one, is (1, H, W) bool. Of `meta_keys`, those that a sample has are kept.
+    `gt_valid_region`, where the data set has one, is (1, H, W) bool. Of `meta_keys`, those that a sample has are kept;
+    unless they are given, the paths of its label files as well.
 
     Raises, when called:
         ValueError: The image was mirrored by a transform that does not know the task.
     """
 
-    def __init__(self, meta_keys: tuple[str, ...] = META_KEYS) -> None:
-        super().__init__(meta_keys)
+    def __init__(self, meta_keys: tuple[str, ...] | None = None) -> None:
+        super().__init__(META_KEYS if meta_keys is None else meta_keys)
+        self.keeps_paths = meta_keys is None
 
     def transform(self, results: dict) -> dict:
         """See mmseg's; the maps come in addition."""
@@ -50,6 +49,9 @@ class PackDenseInputs(PackSegInputs):
                 f'{", ".join(wrong)} may have to change their values; use DenseRandomFlip after LoadDenseAnnotation'
             )
         packed = super().transform(results)
+        if self.keeps_paths:
+            paths = {key: path for key, path in results.items() if key.endswith('_map_path') and path is not None}
+            packed['data_samples'].set_metainfo(paths)
         for field, task in tasks.items():
             target = PixelData(data=task.to_target(results[field]), metainfo=dict(pad=task.invalid))
             packed['data_samples'].set_data({field: target})

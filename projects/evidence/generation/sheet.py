@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from images.captions import recombined_captions, unseen_captions
-from images.creation import Creator
+from images.creation import KeptImages
 
 from mmdiff2in1.datasets.scenes import CLASSES
 from mmdiff2in1.visualization import contact_sheet
@@ -34,22 +34,22 @@ def table_scenes(labels: np.ndarray, count: int) -> np.ndarray:
     return whole[np.linspace(0, len(whole) - 1, count).round().astype(int)]
 
 
-def level_sheet(creator: Creator, scenes: Part, levels: Sequence[int], seed: int) -> tuple[np.ndarray, list[str]]:
+def level_sheet(maker: KeptImages, scenes: Part, levels: Sequence[int], seed: int) -> tuple[np.ndarray, list[str]]:
     """Rows of real scenes with tables, one column per T, all from the row's caption and noise; and the rows' names."""
     rows = scenes[table_scenes(scenes.labels, min(ROWS, len(scenes)))]
     seeds = range(seed, seed + len(rows))
-    columns = [rows.images, *(creator(rows.images, rows.captions, seeds, T) for T in levels)]
+    columns = [rows.images, *(maker(rows.images, rows.captions, seeds, T) for T in levels)]
     sheet = contact_sheet(
         list(zip(*columns, strict=True)),
         row_captions=rows.captions,
         column_captions=['real', *(f'T={T}' for T in levels[:-1]), f'T={levels[-1]}, noise'],
-        title=_settings(creator),
+        title=_settings(maker),
     )
     return sheet, rows.names
 
 
 def unseen_sheet(
-    creator: Creator, scenes: Part, seen: Sequence[str], T_max: int, seed: int
+    maker: KeptImages, scenes: Part, seen: Sequence[str], T_max: int, seed: int
 ) -> tuple[np.ndarray, dict[str, list[str]]]:
     """Rows of captions that were not trained on, several noises each; and these captions.
 
@@ -65,18 +65,18 @@ def unseen_sheet(
         raise ValueError('every caption of val, and every pair of their things and rooms, was trained on')
     shape = (len(texts) * COLUMNS, *scenes.images.shape[1:])
     repeated = [text for text in texts for _ in range(COLUMNS)]
-    made = creator(np.zeros(shape, np.uint8), repeated, range(seed, seed + len(repeated)), T_max)
+    made = maker(np.zeros(shape, np.uint8), repeated, range(seed, seed + len(repeated)), T_max)
     real = [*(scenes.images[i] for i in new), *(None for _ in captions['recombined'])]
     kinds = [f'new: {text}' for text in captions['new']] + [f'recombined: {text}' for text in captions['recombined']]
     sheet = contact_sheet(
         [[image, *made[i * COLUMNS : (i + 1) * COLUMNS]] for i, image in enumerate(real)],
         row_captions=kinds,
         column_captions=['real', *(f'noise {i + 1}' for i in range(COLUMNS))],
-        title=f'from captions that no training image has; {_settings(creator)}',
+        title=f'from captions that no training image has; {_settings(maker)}',
     )
     return sheet, captions
 
 
-def _settings(creator: Creator) -> str:
-    settings = creator.settings
+def _settings(maker: KeptImages) -> str:
+    settings = maker.settings
     return f'{settings.num_calls} U-Net calls, {settings.solver}, guidance {settings.guidance_scale:g}'

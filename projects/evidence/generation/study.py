@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from images.creation import CreationSettings, Creator
+from images.creation import CreationSettings, KeptImages
 from mmengine.device import get_device
 
 from mmdiff2in1.captions import read_captions
@@ -30,7 +30,7 @@ class Study:
     `predict` and `featurize` are None where their flag is missing.
     """
 
-    creator: Creator
+    maker: KeptImages
     levels: tuple[int, ...]
     parts: dict[str, Part]
     seen: list[str]
@@ -84,7 +84,7 @@ def prepare(args: argparse.Namespace) -> Study:
         featurize(train.images[:1])
     settings = CreationSettings(args.num_calls, args.guidance_scale, args.batch_size)
     return Study(
-        Creator(diffusion, settings, args.cache),
+        KeptImages(diffusion, settings, args.cache),
         levels,
         parts,
         seen,

@@ -37,8 +37,8 @@ class CreationSettings:
         return self.num_calls * (2 if self.guidance_scale != 1 else 1)
 
 
-class Creator:
-    """Creates batches with one model and one setting.
+class KeptImages:
+    """Creates batches with one model and one setting, and keeps what it made.
 
     Args:
         diffusion: The generator.

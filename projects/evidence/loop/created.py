@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from images.captions import recombined
-from images.creation import CreationSettings, Creator
+from images.creation import CreationSettings, KeptImages
 from images.pools import Pool
 
 from mmdiff2in1.core.randomness import derived_seed
@@ -15,7 +15,7 @@ from .arms import MAX_SAMPLES, Creation
 CREATION = CreationSettings(num_calls=10, batch_size=16)
 
 
-def created_pool(creator: Creator, source: Pool, recipe: Creation, seed: int) -> Pool:
+def created_pool(maker: KeptImages, source: Pool, recipe: Creation, seed: int) -> Pool:
     """The samples of ``recipe``; they have no targets, because θ_C labels them."""
     count = min(recipe.per_image * len(source), MAX_SAMPLES)
     captions = list(_captions(source, recipe, count, seed))
@@ -26,7 +26,7 @@ def created_pool(creator: Creator, source: Pool, recipe: Creation, seed: int) ->
     for T in np.unique(levels).tolist():
         chosen = np.flatnonzero(levels == T)
         seeds = [derived_seed('experiment', seed, int(i)) for i in chosen]
-        images[chosen] = creator(sources[chosen % len(source)], [captions[i] for i in chosen], seeds, T)
+        images[chosen] = maker(sources[chosen % len(source)], [captions[i] for i in chosen], seeds, T)
     return Pool(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), {}, captions)
 
 

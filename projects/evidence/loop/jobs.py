@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence.runs import SETTINGS
-from images.creation import Creator
+from images.creation import KeptImages
 from images.pools import TASKS, Pool, camvid_train, camvid_val, scenes_part, unlabelled_scenes
 from mmengine.config import Config
 
@@ -116,12 +116,12 @@ def prepare(job: Job, places: Places) -> Lockstep:
     backbone = make_backbone(backbone_config(job.set, weights, job.regime))
     diffusion = backbone.diffusion  # the pretrained U-Net in any regime
     assert isinstance(diffusion, LatentDiffusion)
-    creator = Creator(diffusion, CREATION, places.work_dir / 'pools')
+    maker = KeptImages(diffusion, CREATION, places.work_dir / 'pools')
 
     def pool(name: str) -> Pool:
         if name == 'unlabelled':
             return unlabelled_scenes(places.scenes, UNLABELLED, job.seed, tasks)
-        return created_pool(creator, labelled, CREATIONS[name], job.seed)
+        return created_pool(maker, labelled, CREATIONS[name], job.seed)
 
     return Lockstep(
         Data(labelled, pool, val, None if job.block in SETTINGS else test),
