@@ -104,13 +104,13 @@ class TaskSet(Mapping[str, DenseTask]):
         """Ground truth (B, c, H, W) by task; what a sample does not have says nothing."""
         return {name: stacked_targets(task, samples, size, device) for name, task in self.items()}
 
-    def completed(self, samples: Sequence, size: tuple[int, int]) -> list:
-        """Samples that all have all fields: where one is missing, a copy with a target that says nothing."""
+    def completed(self, samples: Sequence, size: tuple[int, int], device: torch.device | None = None) -> list:
+        """Samples that all have all fields: in the place of a missing one a target that says nothing, in a copy."""
         complete = []
         for sample in samples:
             missing = [task for task in self.values() if task.field not in sample]
             if missing:
-                fields = {task.field: PixelData(data=task.unknown_target(size)) for task in missing}
+                fields = {task.field: PixelData(data=task.unknown_target(size, device)) for task in missing}
                 sample = sample.new()
                 sample.set_data(fields)
             complete.append(sample)

@@ -117,6 +117,9 @@ def test_completed_says_nothing_where_a_target_is_missing(tasks):
         assert each.gt_normal_map.data.shape == (3, *SIZE) and not each.gt_normal_map.data.any()
         assert each.gt_normal_map.data.dtype == torch.float32 and each.metainfo['img_path'] == 'a.png'
     assert samples[0].keys() == ['gt_depth_map'] and samples[1].keys() == ['gt_sem_seg'], 'the samples stay as they are'
+    # On the device of the images: a batch may not lie on two.
+    (elsewhere,) = tasks.completed([samples[1]], SIZE, torch.device('meta'))
+    assert elsewhere.gt_depth_map.data.device.type == 'meta' and elsewhere.gt_sem_seg.data.device.type == 'cpu'
     assert [after is before for after, before in zip(tasks.completed([first], SIZE), [first], strict=True)] == [True]
 
 

@@ -42,7 +42,7 @@ class DenseEstimator(EncoderDecoder):
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Any]:
         """See EncoderDecoder."""
         height, width = inputs.shape[-2:]
-        return super().loss(inputs, self.tasks.completed(data_samples, (height, width)))
+        return super().loss(inputs, self.tasks.completed(data_samples, (height, width), inputs.device))
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Output (B, C, H, W) at the size of the inputs."""

@@ -34,7 +34,7 @@ def labelled(
         padding beyond `img_shape` and outside the `gt_valid_region` of a sample that has one; and by task the share of
         pixels outside the padding that teach something, 0-dim tensors in [0, 1].
     """
-    device = inputs.device if isinstance(inputs, Tensor) else None
+    device = getattr(inputs, 'device', None)
     outputs: Mapping[str, Tensor] = {}
     if rule.reads_outputs:
         # mmseg resizes logits to `img_shape` if it is a torch.Size, which stack_batch sets to the shape before padding:

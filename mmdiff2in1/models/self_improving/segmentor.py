@@ -122,7 +122,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
         synthetic = [bool(sample.metainfo.get('synthetic', False)) for sample in data_samples]
         if not any(synthetic):
-            return self.exploiter.loss(inputs, self.tasks.completed(data_samples, size))
+            return self.exploiter.loss(inputs, self.tasks.completed(data_samples, size, inputs.device))
         real_weight, synthetic_weight = self._weights(len(synthetic) - sum(synthetic), sum(synthetic))
         index, samples = _chosen(data_samples, synthetic, inputs.device)
         seen = self._frozen_features(inputs) if self.label_rule.reads_outputs else inputs
@@ -133,7 +133,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         kinds = [Kind('synthetic', index, samples, synthetic_weight, self.divide_by)]
         if not all(synthetic):
             index, samples = _chosen(data_samples, [not flag for flag in synthetic], inputs.device)
-            kinds.insert(0, Kind('real', index, self.tasks.completed(samples, size), real_weight))
+            kinds.insert(0, Kind('real', index, self.tasks.completed(samples, size, inputs.device), real_weight))
         shares = {f'kept_share/{name}': share for name, share in kept_shares.items()}
         return {**losses_by_kind(self.exploiter, seen, kinds, self.tasks), **shares}
 
