@@ -21,7 +21,7 @@ from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.optimizer_state import carry_optimizer_state
 from mmdiff2in1.training.runs import numbers
 from mmdiff2in1.training.stages import check_chain, warmup_config
-from mmdiff2in1.training.synthesis_stage import Creation
+from mmdiff2in1.training.synthesis_stage import SynthesisStage
 
 
 def test_resume_of_the_config_and_checkpoints_elsewhere(chain_folder, tmp_path):
@@ -100,9 +100,9 @@ def test_a_store_is_looked_at_before_the_warm_up(chain_folder, tmp_path):
     cfg = chain_config(chain_folder)
     cfg.train_dataloader.dataset.num_samples = 13  # 2 of each of 6 images are made
     with pytest.raises(ValueError, match='holds 12 samples, expected at least 13'):
-        Creation(cfg, tmp_path / 'store').check()
+        SynthesisStage(cfg, tmp_path / 'store').check()
     cfg.train_dataloader.dataset.num_samples = 12
-    Creation(cfg, tmp_path / 'store').check()
+    SynthesisStage(cfg, tmp_path / 'store').check()
     cfg.train_dataloader.dataset.store = str(tmp_path / 'typo')
     cfg.stages = ConfigDict(warmup=cfg.stages.warmup, synthesis=None)
     with pytest.raises(FileNotFoundError, match='typo holds no manifest.jsonl'):
