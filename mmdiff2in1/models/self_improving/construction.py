@@ -89,7 +89,9 @@ def build_tasks(tasks: Any, exploiter: Any) -> TaskSet:
         if own is not None:
             return own
         if isinstance(exploiter, DepthEstimator):
-            return TaskSet(Depth(getattr(head, 'max_depth', None) or 10.0))
+            most = getattr(head, 'max_depth', None) or 10.0
+            # 16 bits hold 65 metres in millimetres; outdoor sets (KITTI) have 256 units per metre.
+            return TaskSet(Depth(most, units_per_metre=1000.0 if most <= 65 else 256.0))
         ignore_index = getattr(head, 'ignore_index', None)
         tasks = SemanticSegmentation(_classes(exploiter), 255 if ignore_index is None else ignore_index)
     built = TaskSet(tasks)
