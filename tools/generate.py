@@ -43,7 +43,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     settings = parser.add_argument_group('settings (default: those of the config)')
     settings.add_argument('--T', type=int, help='noise level 1 … T_max; with a prompt always T_max')
     settings.add_argument('--num-calls', type=int, help='denoising steps, i.e. U-Net calls per image, at most T')
-    settings.add_argument('--solver', help="'ddim', or 'dpm++' which needs fewer calls")
+    settings.add_argument('--solver', help="'ddim', 'dpm++' (fewer calls), or 'ddpm' (draws noise on the way)")
     settings.add_argument('--guidance-scale', type=float, help='1 = off; more follows the text closer (prompts: 2)')
     settings.add_argument('--size', type=int, nargs='+', help='shorter side, or height and width')
     settings.add_argument(

@@ -11,8 +11,8 @@ The sources are the images of train_dataloader.dataset, the settings stand in st
 below replace them. T says how much is re-invented: a small T keeps the scene and changes textures, a T near T_max
 (1000) keeps almost nothing. Resuming is the default behaviour: finished samples are never made twice, and killed at any
 moment a run loses at most the batch in hand. The output is a folder with manifest.jsonl (source, caption, T, seed and
-hashes of each sample), images/ and labels/; a SyntheticSampleDataset(store=<folder>) trains on it. The labels hold
-"ignore" everywhere: θ_C labels a sample anew whenever it is used.
+hashes of each sample, and where the labels of its source are) and images/; a SyntheticSampleDataset(store=<folder>)
+trains on it. A sample has no label of its own: the label rule of the model teaches it whenever it is used.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     settings.add_argument('--num-calls', type=int, help='denoising steps, i.e. U-Net calls per image, at most T')
     settings.add_argument('--samples-per-image', type=int, help='samples from each source')
     settings.add_argument('--num-samples', type=int, help='samples in all; fewer than sources: a seeded draw')
-    settings.add_argument('--solver', help="'ddim', or 'dpm++' which needs fewer calls")
+    settings.add_argument('--solver', help="'ddim', 'dpm++' (fewer calls), or 'ddpm' (draws noise on the way)")
     settings.add_argument('--guidance-scale', type=float, help='1 = off; else every call costs twice')
     settings.add_argument('--seed', type=int, help='seed of the first round over the sources')
     settings.add_argument('--batch-size', type=int, help='samples per call; changes the speed, not the images')

@@ -1,7 +1,5 @@
 """What converters have in common: checkpoints of others into ours and back, with every tensor accounted for."""
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from mmdiff2in1.core.names import kind_of, listed, some
+from mmdiff2in1.core.rooms import import_room
 from mmdiff2in1.generators.weight_files import WeightFile
 from mmdiff2in1.models.checkpoints import read_checkpoint, write_state
 
@@ -108,8 +107,7 @@ def register(name: str) -> Callable[[type[Converter]], type[Converter]]:
 
 def known() -> dict[str, type[Converter]]:
     """Every converter of this room, by name."""
-    for file in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        importlib.import_module(f'{__package__}.{file.name}')
+    import_room(__package__)
     return CONVERTERS
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.dist import get_rank, get_world_size
-from mmseg.datasets.transforms import LoadDepthAnnotation
 from mmseg.registry import DATASETS, TASK_UTILS
 from torch.utils.data import Dataset
 
@@ -222,7 +221,8 @@ class SyntheticSampleDataset(Dataset):
 
     def _files(self, record: dict) -> dict[str, str]:
         """The stored labels of a sample by their keys in a data info."""
-        keys, files = _path_keys(), self.store.labels(record)
+        keys = {task.name: task.path_key for task in _registered_tasks()}
+        files = self.store.labels(record)
         unknown = sorted(set(files) - set(keys))
         if unknown:
             raise ValueError(
@@ -232,21 +232,22 @@ class SyntheticSampleDataset(Dataset):
         return {keys[task]: str(file) for task, file in files.items()}
 
 
-def _path_keys() -> dict[str, str]:
-    """Task → key of its label file in a data info, of all registered tasks."""
-    tasks = [kind for kind in TASK_UTILS.module_dict.values() if isinstance(kind, type) and issubclass(kind, DenseTask)]
-    return {task.name: task.path_key for task in tasks}
+def _registered_tasks() -> list[type[DenseTask]]:
+    kinds = TASK_UTILS.module_dict.values()
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, DenseTask)]
 
 
 def _pipeline_of_created(dataset: BaseDataset) -> Callable[[dict], dict | None]:
-    """The pipeline of a data set for images without label files: its own steps, an `OrBlank` around mmseg's loaders."""
+    """The pipeline of a data set for images without label files: its own steps, an `OrBlank` around loaders."""
     ignored = 255 if getattr(dataset, 'reduce_zero_label', False) else getattr(dataset, 'ignore_index', 255)
 
     def step_for(step: Any) -> Any:
         if isinstance(step, LoadAnnotations) and not isinstance(step, LoadClassAnnotation):
             return OrBlank(step, 'seg_map_path', 'gt_seg_map', np.uint8(ignored), as_stored=True)
-        if isinstance(step, LoadDepthAnnotation):
-            return OrBlank(step, 'depth_map_path', 'gt_depth_map', np.float32(0))
+        for kind in _registered_tasks():
+            task = kind.of_loader(type(step), vars(step) if hasattr(step, '__dict__') else {})
+            if task is not None:
+                return OrBlank(step, task.path_key, task.field, np.float32(task.invalid))
         return step
 
     if not isinstance(dataset.pipeline, Compose):

@@ -65,11 +65,13 @@ class SurfaceNormalMetric(BaseMetric):
         self._counts, self._counts_of_last = _no_counts(), _no_counts()
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Counts the angles of each sample and keeps its sums."""
+        """Counts the angles of each sample and keeps its sums; one without ground truth counts for nothing."""
         for sample in data_samples:
             if not self.results:
                 self._counts, self._counts_of_last = _no_counts(), _no_counts()
-            angles = angular_errors(sample['pred_normal_map']['data'], sample['gt_normal_map']['data'])
+            predicted = sample['pred_normal_map']['data']
+            target = sample['gt_normal_map']['data'] if 'gt_normal_map' in sample else torch.zeros_like(predicted[:3])
+            angles = angular_errors(predicted, target)
             below = [(angles < threshold).sum().double() for threshold in self.thresholds]
             # One transfer for all of them.
             sums = torch.stack([angles.sum(), angles.square().sum(), *below]).tolist()

@@ -13,7 +13,7 @@ from mmdiff2in1.tasks import DenseTask, TaskSet
 from mmdiff2in1.visualization import Perceived, prediction_panel
 
 from .image_files import read_images
-from .perception import seen_map, tasks_of
+from .perception import tasks_of
 
 
 class PredictionWriter(Hook):
@@ -50,7 +50,7 @@ class PredictionWriter(Hook):
 
     def _write(self, sample, task_name: str, task: DenseTask) -> None:
         name = self._name(sample.img_path)
-        found = _predicted_map(sample, task)
+        found = task.predicted_map(sample)
         # mmseg has moved such classes down by one while loading: label files start at one, 0 is ignored.
         shift = np.uint8(bool(sample.metainfo.get('reduce_zero_label')) and task.path_key == 'seg_map_path')
         write_png(self._file(self.which, task_name, name), task.encode(found) + shift)
@@ -87,13 +87,3 @@ def segmentor_of(runner: Runner) -> nn.Module:
     while hasattr(model, 'module'):
         model = model.module
     return model
-
-
-def _predicted_map(sample, task: DenseTask) -> np.ndarray:
-    """What a sample says is predicted: the map of the task, (H, W) or (H, W, 3)."""
-    predicted = sample.get(task.prediction)
-    if task.prediction == 'pred_sem_seg':
-        return task.to_map(predicted.data)
-    # mmseg's DepthEstimator leaves its metres under seg_logits in some of its forms.
-    output = (predicted if predicted is not None else sample.seg_logits).data
-    return seen_map(task, output[None]).map

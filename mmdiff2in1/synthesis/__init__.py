@@ -9,11 +9,11 @@ from .plan import Source, creation_size, make_plan
 from .recipe import SampleRecipe
 from .run import batches_of, check_plan, create_batch, describe, others_of, synthesize
 from .sources import label_files, real_dataset_cfg
-from .store import Problem, SampleStore
+from .store import Damage, SampleStore
 
 __all__ = [
     'Job',
-    'Problem',
+    'Damage',
     'SampleRecipe',
     'SampleStore',
     'Source',

@@ -31,7 +31,7 @@ IMAGES, LABELS = 'images', 'labels'
 
 
 @dataclass(frozen=True)
-class Problem:
+class Damage:
     """One damaged place of a store: `file` relative to it, what was `found`, the sample it belongs to (if known)."""
 
     file: str
@@ -151,9 +151,9 @@ class SampleStore:
         if set(expected) <= records.keys():
             self._replace(records, shards)
 
-    def verify(self, records: Iterable[dict] | None = None) -> list[Problem]:
+    def verify(self, records: Iterable[dict] | None = None) -> list[Damage]:
         """Compare every file with its hash, those of `records` or all; an empty list means that all is well."""
-        problems: list[Problem] = []
+        problems: list[Damage] = []
         if records is None:
             found, problems = self._read()
             records = found.values()
@@ -161,7 +161,7 @@ class SampleStore:
         with ThreadPoolExecutor() as pool:  # reading and hashing happen outside the interpreter lock
             damages = list(pool.map(lambda place: self._damage(*place[1:]), places))
         for (sample_id, name, _), damage in zip(places, damages, strict=True):
-            problems += [Problem(name, damage, sample_id)] if damage else []
+            problems += [Damage(name, damage, sample_id)] if damage else []
         return problems
 
     def remove(self, sample_ids: Iterable[str]) -> None:
@@ -206,7 +206,7 @@ class SampleStore:
             if _size(shard) == size:
                 shard.unlink(missing_ok=True)
 
-    def _read(self) -> tuple[dict[str, dict], list[Problem]]:
+    def _read(self) -> tuple[dict[str, dict], list[Damage]]:
         """Records by sample_id in sorted order, and broken lines. Shards first: see `merge`."""
         records: dict[str, dict] = {}
         problems = []
@@ -216,7 +216,7 @@ class SampleStore:
                     record = json.loads(line)
                     sample_id = record['sample_id']
                 except (ValueError, KeyError, TypeError):
-                    problems.append(Problem(file.name, f'line {number} is no record: {line[:60]!r}'))
+                    problems.append(Damage(file.name, f'line {number} is no record: {line[:60]!r}'))
                     continue
                 # Made twice (its file had gone): the record that describes the file on disk is the right one.
                 if sample_id not in records or record == records[sample_id] or self._describes_disk(record):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from .from_config import Job
 from .run import batches_of, check_plan, create_batch, describe, others_of
-from .store import Problem, SampleStore
+from .store import Damage, SampleStore
 
 
 def dry_run(job: Job, store: SampleStore, timed: bool = False) -> Iterator[str]:
@@ -32,7 +32,7 @@ def dry_run(job: Job, store: SampleStore, timed: bool = False) -> Iterator[str]:
         yield f'{seconds:.2f} s per sample on one process: about {seconds * len(todo) / 60:.1f} min for {len(todo)}'
 
 
-def remove_damaged(store: SampleStore) -> list[Problem]:
+def remove_damaged(store: SampleStore) -> list[Damage]:
     """Removes what `SampleStore.verify` finds, so that the next run makes it again; returns it.
 
     Raises FileNotFoundError if there is no store.

@@ -60,8 +60,13 @@ class DenseTask(ABC):
         return {self.prediction: output}
 
     def output_of(self, sample: Any) -> Tensor:
-        """The output (C, H, W) in a `SegDataSample` with predictions."""
-        return sample.get(self.prediction).data
+        """The output (C, H, W) in a `SegDataSample` with predictions; some of mmseg's leave it under `seg_logits`."""
+        found = sample.get(self.prediction)
+        return (sample.seg_logits if found is None else found).data
+
+    def predicted_map(self, sample: Any) -> np.ndarray:
+        """The map in a `SegDataSample` with predictions."""
+        return self.to_map(self.pseudo_label(self.output_of(sample)[None])[0][0])
 
     # --- in the model ----------------------------------------------------------------------------------------------
 

@@ -89,6 +89,10 @@ class SemanticSegmentation(DenseTask):
         """The logits (C, H, W)."""
         return sample.get('seg_logits').data
 
+    def predicted_map(self, sample: Any) -> np.ndarray:
+        """The classes that mmseg found."""
+        return self.to_map(sample.get(self.prediction).data)
+
     def flip_output(self, output: Tensor) -> Tensor:
         """Mirrored output; the channels of mirrored pairs change places."""
         order = torch.from_numpy(self._mirrored[: self.channels]).to(output.device)

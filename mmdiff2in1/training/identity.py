@@ -86,9 +86,12 @@ def fingerprint(cfg: Config, parents: Sequence[str] = (), decisive: Sequence[str
 
 
 def store_mark(store: SampleStore) -> str:
-    """Identity of the samples in a store."""
-    samples = [(record['sample_id'], record['image_sha256']) for record in store.records()]
-    return hashlib.sha256(json.dumps(samples).encode()).hexdigest()
+    """Identity of the samples in a store, with the labels of their own that they have."""
+    samples = []
+    for record in store.records():
+        labels = {task: label['sha256'] for task, label in record.get('labels', {}).items()}
+        samples.append([record['sample_id'], record['image_sha256'], *([labels] if labels else [])])
+    return hashlib.sha256(json.dumps(samples, sort_keys=True).encode()).hexdigest()
 
 
 def weights_mark(place: str | Path) -> str:

@@ -14,7 +14,7 @@ from mmdiff2in1.core.randomness import derived_randomness
 from mmdiff2in1.inference.prediction_writer import PredictionWriter, segmentor_of
 from mmdiff2in1.models.checkpoints import load_weights
 
-from .chain import build_runner
+from .runs import build_runner
 
 TTA_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 

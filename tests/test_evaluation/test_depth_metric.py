@@ -51,6 +51,14 @@ def test_pooled_pixels(of_two):
     assert 0.5 < found['depth/d1'] < found['depth/d2'] < found['depth/d3'] < 1
 
 
+@pytest.mark.parametrize('average', ['pixels', 'images'])
+def test_an_image_without_ground_truth_counts_for_nothing(of_two, average):
+    samples = of_two.samples()
+    bare = {key: value for key, value in samples[0].items() if key != 'gt_depth_map'}
+    expected = evaluated(PooledDepthMetric(average=average), samples)
+    assert evaluated(PooledDepthMetric(average=average), [bare, *samples, bare]) == expected
+
+
 def test_mean_over_images(of_two):
     samples = of_two.samples()
     of_images = [reference([pair]) for pair in valid_pairs(samples, 6) if pair[1].size]

@@ -47,6 +47,12 @@ def test_figures_of_random_maps(of_two, count):
     assert abs(median - np.median(angles)) <= HALF_A_BIN + 1e-12
 
 
+def test_an_image_without_ground_truth_counts_for_nothing(of_two):
+    samples = of_two.samples(4)
+    bare = {key: value for key, value in samples[0].items() if key != 'gt_normal_map'}
+    assert evaluated([bare, *samples, bare]) == evaluated(samples)
+
+
 def test_the_median_of_an_even_number_lies_between_the_two_middle_angles():
     def turned(*degrees):
         radians = torch.tensor(degrees, dtype=torch.float64).deg2rad()

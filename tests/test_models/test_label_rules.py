@@ -99,6 +99,29 @@ def test_weights_are_those_of_a_slow_loop():
     assert float(found) == pytest.approx(total / count, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(type='CrossEntropyLoss'),
+        dict(type='CrossEntropyLoss', avg_non_ignore=True),
+        dict(type='CrossEntropyLoss', class_weight=[0.5, 2.0, 1.0, 3.0]),
+        dict(type='CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True),
+        [dict(type='CrossEntropyLoss'), dict(type='CrossEntropyLoss', loss_weight=0.3, avg_non_ignore=True)],
+    ],
+)
+@pytest.mark.parametrize('sampler', [None, dict(type='OHEMPixelSampler', thresh=0.3, min_kept=20)])
+def test_a_weight_of_one_changes_nothing_where_each_loss_divides_by_itself(loss, sampler):
+    name, found = 'semantic_segmentation', []
+    for weight in (None, 1.0, 0.5):
+        config = segmentor(name)
+        config.decode_head.update(loss_decode=loss, sampler=sampler)
+        torch.manual_seed(0)
+        model = SelfImprovingSegmentor(config, label_rule=every_other(weight=weight)).train()
+        found.append(float(loss_of(model.loss(images(), samples(name)))))
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+    assert found[2] == pytest.approx(found[0] / 2, rel=1e-6)
+
+
 def test_a_head_that_wraps_another_is_weighted_as_that_one():
     name, found = 'semantic_segmentation', []
     for wraps in (False, True):
@@ -137,6 +160,7 @@ def test_real_samples_are_not_touched_by_rule_weight_or_divisor():
     [
         (dict(loss_decode=dict(type='LovaszLoss', per_image=True)), 'LovaszLoss gives no loss per pixel'),
         (dict(type='OwnLossByFeat'), 'OwnLossByFeat computes its losses in a way of its own'),
+        (dict(loss_decode=dict(type='TverskyLoss')), 'TverskyLoss gives no loss per pixel'),
     ],
 )
 def test_what_cannot_be_weighted_is_refused_by_name(change, message):
@@ -159,6 +183,23 @@ def test_what_cannot_be_weighted_is_refused_by_name(change, message):
         .train()
         .loss(images(), samples('semantic_segmentation'))
     )
+
+
+def test_a_continuous_loss_that_takes_no_weight_is_refused_by_name():
+    from mmseg.registry import MODELS
+
+    @MODELS.register_module(force=True)
+    class Unweighted(torch.nn.Module):
+        loss_name = 'loss_unweighted'
+
+        def forward(self, output, target):
+            return (output - target).abs().mean()
+
+    config = segmentor('depth')
+    config.decode_head.loss_decode = dict(type='Unweighted')
+    SelfImprovingSegmentor(config, label_rule=every_other()).train().loss(images(), samples('depth'))
+    with pytest.raises(ValueError, match=r'Unweighted takes no weight per pixel: forward\(output, target, weight'):
+        SelfImprovingSegmentor(config, label_rule=every_other(weight=0.5)).train().loss(images(), samples('depth'))
 
 
 def test_the_two_short_forms_are_rules():

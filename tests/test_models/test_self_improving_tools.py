@@ -225,8 +225,13 @@ def test_one_data_preprocessor():
         (dict(synthetic_weight=float('nan')), 'synthetic_weight=nan'),
         (dict(min_confidence=1.5), r'min_confidence=1.5.*\[0, 1\]'),
         (dict(min_confidence=0.5, use_stored_labels=True), 'drop all but one'),
-        (dict(min_confidence=0.5, task=dict(type='Depth')), "'depth' gives no confidence"),
+        (dict(min_confidence=0.5, task=dict(type='SurfaceNormal')), "'normal' gives no confidence"),
         (dict(task=dict(type='SemanticSegmentation', num_classes=7)), 'task has 7 classes, the decode head 3'),
+        (dict(task=dict(type='Depth')), 'has 1 channels, the decode head puts out 3'),
+        (
+            dict(task=[dict(type='SemanticSegmentation', num_classes=3), dict(type='Depth')]),
+            'has 4 channels.*TaskHeads',
+        ),
     ],
 )
 def test_impossible_settings(settings, message):

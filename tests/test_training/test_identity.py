@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from safetensors.torch import load_file, save_file
@@ -223,6 +224,17 @@ def test_other_samples_are_another_store(straight):
             return super().records(rejected)[1:]
 
     assert store_mark(Fewer(straight[0] / 'synthetic')) != mark
+
+
+def test_labels_in_a_store_count(tmp_path):
+    """They teach where a config says labels='stored'."""
+    image, marks = np.zeros((8, 8, 3), np.uint8), []
+    for number, value in enumerate((1, 1, 2, None)):
+        store = SampleStore(tmp_path / str(number))
+        labels = None if value is None else dict(semantic_segmentation=np.full((8, 8), value, np.uint8))
+        store.add(dict(sample_id='a', source='a.png'), image, labels)
+        marks.append(store_mark(store))
+    assert marks[0] == marks[1] and len(set(marks)) == 3
 
 
 def test_a_stage_folder_tells_its_own_result_from_another(tmp_path):

@@ -1,5 +1,6 @@
 """DenseTaskHead: any mmseg decode head as a head for a continuous task. B samples, C channels of the task."""
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -106,9 +107,18 @@ def build_losses(configs: dict | Sequence[dict]) -> nn.ModuleList:
 def summed_losses(
     losses: nn.ModuleList, output: Tensor, target: Tensor, weight: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """`loss_name` → value, the mean over the pixels that count; losses of one name are added, as mmseg does."""
+    """`loss_name` → value, the mean over the pixels that count; losses of one name are added, as mmseg does.
+
+    Raises:
+        ValueError: Weights, and a loss that takes none.
+    """
     found: dict[str, Tensor] = {}
     for loss in losses:
+        if weight is not None and 'weight' not in inspect.signature(loss.forward).parameters:
+            raise ValueError(
+                f'{type(loss).__name__} takes no weight per pixel: forward(output, target, weight=None) was expected, '
+                'weight (B, 1, H, W); or choose a label rule without weights'
+            )
         value = loss(output, target) if weight is None else loss(output, target, weight=weight)
         found[loss.loss_name] = found[loss.loss_name] + value if loss.loss_name in found else value
     return found

@@ -105,8 +105,13 @@ def build_tasks(tasks: Any, exploiter: Any) -> TaskSet:
                 'number, or leave `task` out.'
             )
         if head.out_channels == 1 and task.threshold is None:
-            one_channel = SemanticSegmentation(2, task.ignore_index, task.palette, head.threshold)
+            one_channel = SemanticSegmentation(2, task.ignore_index, task.palette, head.threshold, classes=task.classes)
             return TaskSet({next(iter(built)): one_channel})
+    elif own is None and built.channels != head.out_channels:
+        raise ValueError(
+            f'{built!r} has {built.channels} channels, the decode head puts out {head.out_channels}. Give both the '
+            'same; for several tasks use a DenseEstimator with TaskHeads.'
+        )
     return built
 
 

@@ -34,9 +34,8 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     Training (Diff-2-in-1, arXiv 2411.05005, self-improving stage): real samples keep their labels; a sample whose
     metainfo says `synthetic=True` is taught what `label_rule` says: after the paper, what θ_C sees in it, in eval mode
     and without gradient, on the crop that θ_E sees. A batch without synthetic samples is the plain segmentor's: same
-    losses, same keys. A
-    label that a sample lacks teaches nothing. The average is not taken here but by `SelfImprovingHook`, over
-    `ema_tensors()`.
+    losses, same keys. A label that a sample lacks teaches nothing. The average is not taken here but by
+    `SelfImprovingHook`, over `ema_tensors()`.
 
     Prediction is by the model under evaluation, θ_C unless `evaluate` or `evaluated(...)` says otherwise.
 

@@ -40,23 +40,20 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
             found |= {f'{name}.{key}': value for key, value in parts.items()}
         return found
     if hasattr(head, 'task'):
-        losses, native = head.loss_by_feat(outputs, samples), 'counted'
-        task = head.task
+        task, losses = head.task, head.loss_by_feat(outputs, samples)  # these divide by the pixels that count
     else:
         if divide_by == 'loss' and not any(_needs_care(task, samples) for task in tasks.values()):
             return head.loss_by_feat(outputs, samples)
         task = _class_task(head, tasks)
-        losses, native = _class_losses(head, outputs, samples, task), 'all'
-        # What follows divides by the pixels that count.
-        divide_by = native if divide_by == 'loss' else divide_by
+        losses = _class_losses(head, outputs, samples, task, divide_by)
     if divide_by != 'all':
         return losses
     share = _counted_share(task, samples)
     return {name: value * share if 'loss' in name else value for name, value in losses.items()}
 
 
-def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask) -> dict[str, Tensor]:
-    """Means over the pixels that count, of a head of mmseg."""
+def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask, divide_by: str) -> dict[str, Tensor]:
+    """Of a head of mmseg: means over the pixels that count, or with 'loss' as each loss takes its mean itself."""
     # Of the bound method: a head that wraps another one hands out that one's.
     if getattr(head.loss_by_feat, '__func__', None) is not BaseDecodeHead.loss_by_feat:
         raise ValueError(
@@ -66,10 +63,23 @@ def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask) -> 
     target = torch.stack([sample.get(task.field).data for sample in samples])  # (S, 1 or K, H, W)
     logits = resize(logits, target.shape[2:], mode='bilinear', align_corners=head.align_corners)
     weight = _weights(task, samples, target)
+    if head.sampler is not None:
+        if target.shape[1] > 1:
+            raise ValueError(
+                f'{type(head.sampler).__name__} chooses pixels by their class, and a label rule gave probabilities; '
+                'use a head without sampler, or a rule with hard labels'
+            )
+        weight = weight * head.sampler.sample(logits, target)
+    total = weight.sum()
     losses: dict[str, Tensor] = {}
     for loss in _modules(head.loss_decode):
         per_pixel = _per_pixel(loss, logits, target, head.ignore_index)
-        value = (per_pixel * weight).sum() / weight.sum().where(weight.sum() > 0, 1)
+        if divide_by != 'loss':
+            value = (per_pixel * weight).sum() / total.where(total > 0, 1)
+        elif target.shape[1] > 1:
+            value = (per_pixel * weight).mean()
+        else:
+            value = loss(logits, target[:, 0], weight=weight, ignore_index=head.ignore_index)
         losses[loss.loss_name] = losses[loss.loss_name] + value if loss.loss_name in losses else value
     return losses
 
@@ -87,10 +97,10 @@ def _per_pixel(loss: Any, logits: Tensor, target: Tensor, ignore_index: int) -> 
         found = loss(logits, target[:, 0], ignore_index=ignore_index, reduction_override='none')
     except TypeError:
         found = None
-    if found is None or found.shape[0] != len(logits) or found.shape[-2:] != logits.shape[-2:]:
+    if found is None or found.ndim < 3 or len(found) != len(logits) or found.shape[-2:] != logits.shape[-2:]:
         raise ValueError(
-            f'{type(loss).__name__} gives no loss per pixel, so pixels cannot be weighted; use CrossEntropyLoss or '
-            "FocalLoss, or a label rule without weights and divide_by='loss'"
+            f'{type(loss).__name__} gives no loss per pixel, so pixels cannot be weighted; use CrossEntropyLoss, '
+            "or a label rule without weights and divide_by='loss'"
         )
     found = found.mean(1) if found.ndim == 4 else found
     return found.where(target[:, 0] != ignore_index, 0)
