@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-KNOWN = "'uniform', dict(ratio=(r, s)), dict(added=s)"
+KNOWN = "'uniform', dict(ratio=(r, s)), dict(added=s), dict(added='equal')"
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class BatchMix:
     - `ratio`: r real to s synthetic in every batch, batch size unchanged.
     - `added`: the real batch unchanged, s synthetic samples appended; the only fair comparison to a run without
       synthetic samples at an equal number of real ones.
+      `added='equal'`: as many as there are real ones, whatever share of a batch a process has.
     """
 
     name: str
@@ -27,6 +28,8 @@ class BatchMix:
             return cls('uniform')
         if isinstance(mix, Mapping) and len(mix) == 1:
             name, counts = next(iter(mix.items()))
+            if name == 'added' and counts == 'equal':
+                return cls('equal')
             if name == 'added':
                 return cls(name, synthetic=_count(counts, mix))
             if name == 'ratio' and isinstance(counts, (tuple, list)) and len(counts) == 2:
@@ -45,6 +48,8 @@ class BatchMix:
         """
         if self.name == 'uniform':
             return batch_size, 0
+        if self.name == 'equal':
+            return batch_size, batch_size
         if self.name == 'added':
             return batch_size, self.synthetic
         parts = self.real + self.synthetic

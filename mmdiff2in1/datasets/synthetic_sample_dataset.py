@@ -3,6 +3,7 @@
 R, S: numbers of real and synthetic samples. Indices 0 … R - 1 are the wrapped dataset's, R … R + S - 1 the synthetic.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class SyntheticSampleDataset(Dataset):
     - `num_samples` or `samples_per_image`: a seeded draw without replacement; neither: the whole store.
     - `labels`: 'none', it says nothing of any task and no label file is opened; 'stored', the store's own labels;
       'source', those of the image it was made from, brought to its size (a sample from pure noise has none).
-    - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s) are exact per batch,
+    - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s), or dict(added='equal'), are exact per batch,
       have R samples, and need `batch_sampler=dict(type='MixedBatchSampler')`. See `BatchMix`.
     - `seed`: of the draw, and with the place of a `StreamKey` in its stream of the augmentation: a sample read by key
       is independent of workers, neighbours and of what was read before. A plain int draws from the global state.
@@ -143,7 +144,8 @@ class SyntheticSampleDataset(Dataset):
         if sample.caption is not None:
             info['caption'] = sample.caption
         if sample.labels != 'source':
-            info |= dict.fromkeys(key for key in info if key.endswith('_map_path')) | sample.files
+            keys = {kind.path_key for kind in _registered_tasks()}
+            info |= dict.fromkeys(key for key in info if key.endswith('_map_path') or key in keys) | sample.files
         info['labels'] = sample.labels
         info['sample_idx'] = idx
         return info
@@ -250,11 +252,16 @@ def _pipeline_of_created(dataset: BaseDataset) -> Callable[[dict], dict | None]:
                 return OrBlank(step, task.path_key, task.field, np.float32(task.invalid))
         return step
 
-    if not isinstance(dataset.pipeline, Compose):
-        return dataset.pipeline
-    pipeline = Compose([])
-    pipeline.transforms = [step_for(step) for step in dataset.pipeline.transforms]
-    return pipeline
+    def replaced(step: Any) -> Any:
+        """Also inside of steps that hold others: RandomChoice, RandomApply."""
+        inner = getattr(step, 'transforms', None)
+        if inner is None:
+            return step_for(step)
+        outer = copy.copy(step)
+        outer.transforms = [replaced(each) for each in inner] if isinstance(inner, list | tuple) else replaced(inner)
+        return outer
+
+    return replaced(dataset.pipeline) if isinstance(dataset.pipeline, Compose) else dataset.pipeline
 
 
 def _checked(num_samples: int | None, samples_per_image: int | None) -> tuple[int | None, int | None]:

@@ -78,7 +78,8 @@ class SelfImprovingHook(Hook):
         # Here and not at the start of the training: what is read from `load_from` is read in between.
         model = _unwrapped(runner.model)
         if hasattr(model, MAY_DIFFER):
-            load_whole(model, runner.cfg.get(MAY_DIFFER) or ())
+            # A resumed run has its own checkpoint, which fits as it is.
+            load_whole(model, () if runner.cfg.get('resume') else runner.cfg.get(MAY_DIFFER) or ())
 
     def before_train(self, runner: Runner) -> None:
         model = _unwrapped(runner.model)

@@ -40,6 +40,11 @@ class TaskSet(Mapping[str, DenseTask]):
         for what, keys in (('name', [n for n, _ in named]), ('field', [task.field for _, task in named])):
             if len(set(keys)) < len(keys):
                 raise ValueError(f'two tasks have the same {what}: found {", ".join(keys)}; expected one task for each')
+        for name, _ in named:
+            if 'loss' in name or not name.replace('_', '').replace('-', '').isalnum():
+                raise ValueError(
+                    f'a task cannot be called {name!r}: expected letters and digits, and no "loss" in them'
+                )
         if not named:
             raise ValueError('a task set holds no tasks; name at least one')
         self._tasks = dict(named)

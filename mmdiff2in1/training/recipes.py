@@ -21,8 +21,8 @@ from mmdiff2in1.datasets import BatchMix
 
 COMPONENTS = 'mmdiff2in1.components'
 CONSTRUCTOR = 'ExploiterOptimWrapperConstructor'
-EQUAL = 'equal'
-"""As many created samples as real ones, added to the batch of the base."""
+EQUAL = dict(added='equal')
+"""The batch of the base unchanged, and as many created samples as real ones in addition."""
 
 CREATION = dict(T=600, num_calls=50, grid='even', solver='ddim', guidance_scale=1.0, seed=0)
 PRESETS: dict[str, dict[str, Any]] = dict(
@@ -74,8 +74,7 @@ def make_self_improving(
         warmup: Length, schedule and default hooks of the base become ``stages.warmup``. Without it the base's own
             ``stages`` stay, if it has any; otherwise `load_from` brings what θ_C has learned.
         **settings: Replace those of the preset; None takes one away. `normalize_by`, `synthetic_weight`,
-            `label_rule`: see `SelfImprovingSegmentor`. `store`, `mix`: see `SyntheticSampleDataset`; a `mix` of
-            'equal' adds as many created samples as there are real ones in the batch of one process. `alpha` or
+            `label_rule`: see `SelfImprovingSegmentor`. `store`, `mix`: see `SyntheticSampleDataset`; `alpha` or
             `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``, see
             `SynthesisSettings`. Without `diffusion` nothing is created, and `store` must name samples that are there.
 
@@ -151,8 +150,6 @@ def _imports(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mix_samples_in(base: ConfigDict | Config, chosen: Mapping[str, Any]) -> None:
     loader, mix = base.train_dataloader, chosen.get('mix', 'uniform')
-    if mix == EQUAL:
-        mix = dict(added=base.get('global_batch_size') or loader.batch_size)
     if BatchMix.parse(mix).exact:
         if loader.get('batch_sampler'):
             raise ValueError(

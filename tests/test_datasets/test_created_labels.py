@@ -1,6 +1,7 @@
 """What a created image brings along: nothing, as if an empty label map lay beside it; its own label; its source's."""
 
 import json
+import pickle
 import random
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, TRANSFORMS
 
 import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.core.label_files import write_png
@@ -389,3 +390,26 @@ def test_a_stored_label_of_a_task_that_nobody_registered_is_named(root):
     with pytest.raises(ValueError, match=r"sample a of .* label of 'edges', which is no registered.*known: .*depth"):
         SyntheticSampleDataset(config(root, CLASSES), folder, labels='stored')
     assert SyntheticSampleDataset(config(root, CLASSES), folder).synthetic_length == 1
+
+
+@pytest.mark.parametrize('outer', ['RandomChoice', 'RandomApply'])
+def test_a_loader_inside_of_another_step(root, outer):
+    inner = [[CLASSES]] if outer == 'RandomChoice' else [CLASSES]
+    extra = dict() if outer == 'RandomChoice' else dict(prob=1.0)
+    step = dict(type=outer, transforms=inner, **extra)
+    dataset = SyntheticSampleDataset(config(root, step, packed='PackSegInputs'), created(root))
+    assert (dataset[2]['data_samples'].gt_sem_seg.data == 255).all()
+    assert (dataset[0]['data_samples'].gt_sem_seg.data != 255).any()
+
+
+def test_loaders_go_to_worker_processes_by_pickle(root):
+    """As where processes are spawned: macOS, Windows."""
+    step = pickle.loads(pickle.dumps(TRANSFORMS.build(dict(type='LoadClassAnnotation', ignore_index=9))))
+    image = np.zeros((*SIZE, 3), np.uint8)
+    found = step(
+        dict(
+            img=image, seg_map_path=str(root / 'classes/0.png'), reduce_zero_label=False, seg_fields=[], ori_shape=SIZE
+        )
+    )
+    assert (found['gt_seg_map'] == raw(root, 'classes')).all()
+    assert (step(dict(img=image, ori_shape=SIZE, seg_fields=[]))['gt_seg_map'] == 9).all()

@@ -252,3 +252,11 @@ def test_a_long_skip_is_cheap(monkeypatch):
     sampler.skip(100_000)
     assert next(iter(sampler)).position == 100_000
     assert len(calls) == 101
+
+
+@pytest.mark.parametrize('share', [16, 4, 2])
+def test_as_many_created_samples_as_real_ones_whatever_the_share_of_a_process(share):
+    """16 real samples of all processes together, on one, four and eight of them."""
+    mix = BatchMix.parse(dict(added='equal'))
+    assert mix.exact and mix.composition(share) == (share, share)
+    assert mix.composition(share) == BatchMix.parse(dict(added=share)).composition(share)

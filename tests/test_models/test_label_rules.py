@@ -202,6 +202,18 @@ def test_a_continuous_loss_that_takes_no_weight_is_refused_by_name():
         SelfImprovingSegmentor(config, label_rule=every_other(weight=0.5)).train().loss(images(), samples('depth'))
 
 
+def test_a_binary_head_learns_nothing_where_nothing_is_sure():
+    """mmseg's binary cross-entropy stops at a batch without a known pixel."""
+    config = segmentor('semantic_segmentation')
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    config.decode_head.update(num_classes=2, out_channels=1, threshold=0.5, loss_decode=loss)
+    model = SelfImprovingSegmentor(config, min_confidence=1.0).train()
+    losses = model.loss(images(), samples('semantic_segmentation'))
+    assert losses['kept_share/semantic_segmentation'] == 0 and losses['synthetic/decode.loss_ce'] == 0
+    losses['synthetic/decode.loss_ce'].backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.exploiter.decode_head.parameters())
+
+
 def test_the_two_short_forms_are_rules():
     name = 'semantic_segmentation'
     for short, rule in (

@@ -229,6 +229,10 @@ def test_one_data_preprocessor():
         (dict(task=dict(type='SemanticSegmentation', num_classes=7)), 'task has 7 classes, the decode head 3'),
         (dict(task=dict(type='Depth')), 'has 1 channels, the decode head puts out 3'),
         (
+            dict(task=dict(type='SemanticSegmentation', num_classes=3, ignore_index=200)),
+            'ignores 200, the decode head 255',
+        ),
+        (
             dict(task=[dict(type='SemanticSegmentation', num_classes=3), dict(type='Depth')]),
             'has 4 channels.*TaskHeads',
         ),

@@ -127,6 +127,18 @@ def test_unlabelled_real_images_of_a_plain_mmseg_config_teach_nothing():
     assert a == b
 
 
+def test_segmentor_and_heads_must_name_the_same_tasks_in_the_same_order():
+    """One behind the other, outputs of one size change places unseen."""
+    config = segmentor(*ALL)
+    config.task = {name: TASKS[name] for name in reversed(ALL)}
+    with pytest.raises(ValueError, match='give both the same tasks in the same order'):
+        MODELS.build(config)
+    one = segmentor('depth')
+    one.task = dict(depth=dict(type='Depth', max_depth=20.0))
+    with pytest.raises(ValueError, match='give both the same tasks'):
+        MODELS.build(one)
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [

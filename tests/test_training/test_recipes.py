@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmdiff2in1.synthesis import SynthesisSettings
-from mmdiff2in1.training.recipes import EQUAL, OF_CREATION, PRESETS, make_self_improving
+from mmdiff2in1.training.recipes import OF_CREATION, PRESETS, make_self_improving
 from mmdiff2in1.training.stages import warmup_config
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def test_presets(preset):
     careful = preset == 'careful'
     weights = dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE) if careful else {}
     assert {key: model[key] for key in model if key not in ('type', 'segmentor')} == weights
-    assert loader.dataset.mix == (dict(added=4) if careful else 'uniform')
+    assert loader.dataset.mix == (dict(added='equal') if careful else 'uniform')
     assert loader.get('batch_sampler') == (dict(type='MixedBatchSampler') if careful else None)
     assert hook.get('alpha') == (None if careful else 0.998) and hook.get('remaining') == (0.05 if careful else None)
     assert hook.samples_per_update == (80 if preset == 'released' else 40)
@@ -117,7 +117,7 @@ def test_settings_replace_those_of_the_preset():
     assert cfg.custom_hooks == [dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=40)]
     assert 'label_rule' not in cfg.model and cfg.model.synthetic_weight == 1.0
     assert cfg.train_dataloader.dataset.mix == dict(ratio=(3, 1))
-    assert made(base(global_batch_size=16), mix=EQUAL).train_dataloader.dataset.mix == dict(added=16)
+    assert made(base(global_batch_size=16), mix=dict(added=3)).train_dataloader.dataset.mix == dict(added=3)
     assert 'stages' not in made(base(), diffusion=None, samples_per_image=None, store='samples')
 
 

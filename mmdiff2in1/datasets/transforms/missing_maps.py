@@ -23,11 +23,12 @@ class LoadClassAnnotation(LoadAnnotations):
 
     def __init__(self, ignore_index: int = 255, **loader) -> None:
         super().__init__(**loader)
-        self._loads = OrBlank(super().transform, 'seg_map_path', 'gt_seg_map', np.uint8(ignore_index), as_stored=True)
+        self.blank = np.uint8(ignore_index)
 
     def transform(self, results: dict) -> dict:
         """Adds `gt_seg_map` where `results` holds an image."""
-        return self._loads(results)
+        # Made here: a bound method of the base, kept, is pickled for worker processes as that of this class.
+        return OrBlank(super().transform, 'seg_map_path', 'gt_seg_map', self.blank, as_stored=True)(results)
 
 
 class OrBlank:

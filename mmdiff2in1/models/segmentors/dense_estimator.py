@@ -38,6 +38,14 @@ class DenseEstimator(EncoderDecoder):
                 f'the decode head puts out {self.out_channels} channels, {self.tasks!r} has {self.tasks.channels}; '
                 'give head and segmentor the same task'
             )
+        told = getattr(self.decode_head, 'tasks', None)
+        if told is None and hasattr(self.decode_head, 'task'):
+            told = TaskSet({next(iter(self.tasks)): self.decode_head.task})
+        if told is not None and repr(told) != repr(self.tasks):
+            raise ValueError(
+                f'the segmentor predicts {self.tasks!r}, the decode head {told!r}; give both the same tasks in the '
+                'same order: the output of a head holds them one behind the other'
+            )
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Any]:
         """See EncoderDecoder."""

@@ -104,6 +104,12 @@ def build_tasks(tasks: Any, exploiter: Any) -> TaskSet:
                 f'The task has {task.num_classes} classes, the decode head {_classes(exploiter)}. Give both the same '
                 'number, or leave `task` out.'
             )
+        ignored = getattr(head, 'ignore_index', None)
+        if ignored is not None and ignored != task.ignore_index:
+            raise ValueError(
+                f'The task ignores {task.ignore_index}, the decode head {ignored}. Give both the same, or leave `task` '
+                'out.'
+            )
         if head.out_channels == 1 and task.threshold is None:
             one_channel = SemanticSegmentation(2, task.ignore_index, task.palette, head.threshold, classes=task.classes)
             return TaskSet({next(iter(built)): one_channel})

@@ -43,7 +43,7 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
         task, losses = head.task, head.loss_by_feat(outputs, samples)  # these divide by the pixels that count
     else:
         if divide_by == 'loss' and not any(_needs_care(task, samples) for task in tasks.values()):
-            return head.loss_by_feat(outputs, samples)
+            return head.loss_by_feat(outputs, samples) if _teach(head, samples) else _zeros(head, outputs)
         task = _class_task(head, tasks)
         losses = _class_losses(head, outputs, samples, task, divide_by)
     if divide_by != 'all':
@@ -129,6 +129,18 @@ def _counted_share(task: DenseTask, samples: list) -> Tensor:
 def _needs_care(task: DenseTask, samples: list) -> bool:
     """Whether a label rule gave weights or probabilities, which no head of mmseg knows."""
     return task.weight_field in samples[0] or _is_soft(samples, task)
+
+
+def _teach(head: Any, samples: list) -> bool:
+    """Whether any pixel counts, asked only of a head with one channel: mmseg's binary loss stops at none."""
+    if getattr(head, 'out_channels', None) != 1 or any('gt_sem_seg' not in sample for sample in samples):
+        return True
+    return any(bool((sample.gt_sem_seg.data != head.ignore_index).any()) for sample in samples)
+
+
+def _zeros(head: Any, outputs: Tensor) -> dict[str, Tensor]:
+    """Nothing is learned, and every parameter has a gradient, as processes that train together need it."""
+    return {loss.loss_name: outputs.sum() * 0 for loss in _modules(head.loss_decode)}
 
 
 def _is_soft(samples: list, task: DenseTask) -> bool:

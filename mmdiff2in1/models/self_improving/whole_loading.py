@@ -17,7 +17,7 @@ MAY_DIFFER = 'load_from_may_differ'
 """Key of a config, and attribute of a model: beginnings of names that need not fit."""
 
 
-def load_whole(model: nn.Module, may_differ: Sequence[str] = ()) -> None:
+def load_whole(model: nn.Module, may_differ: str | Sequence[str] = ()) -> None:
     """From now on all that is loaded into `model`, by torch or by mmengine, must fit it, or RuntimeError is raised.
 
     Args:
@@ -28,7 +28,7 @@ def load_whole(model: nn.Module, may_differ: Sequence[str] = ()) -> None:
     if not hasattr(model, MAY_DIFFER):
         model.register_load_state_dict_pre_hook(_before_loading)
         model.register_load_state_dict_post_hook(_after_loading)
-    setattr(model, MAY_DIFFER, tuple(may_differ))
+    setattr(model, MAY_DIFFER, (may_differ,) if isinstance(may_differ, str) else tuple(may_differ))
 
 
 def refuse_misfits(model: nn.Module, missing: Iterable[str], unexpected: Iterable[str], others: Iterable[str]) -> None:
