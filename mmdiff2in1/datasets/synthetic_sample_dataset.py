@@ -54,7 +54,7 @@ class SyntheticSampleDataset(Dataset):
     - `num_samples` or `samples_per_image`: a seeded draw without replacement; neither: the whole store.
     - `labels`: 'none', it says nothing of any task and no label file is opened; 'stored', the store's own labels;
       'source', those of the image it was made from, brought to its size (a sample from pure noise has none).
-    - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s), or dict(added='equal'), are exact per batch,
+    - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s) are exact per batch,
       have R samples, and need `batch_sampler=dict(type='MixedBatchSampler')`. See `BatchMix`.
     - `seed`: of the draw, and with the place of a `StreamKey` in its stream of the augmentation: a sample read by key
       is independent of workers, neighbours and of what was read before. A plain int draws from the global state.
