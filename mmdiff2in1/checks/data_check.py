@@ -13,7 +13,7 @@ from .labels import LabelRules
 from .loading import LoadedLabel, holds_classes, label_keys, tasks_to_check
 from .pair import inspect_pair, judge_maps
 from .parts import data_parts, spread
-from .settings import class_head
+from .settings import class_head, wrapper_problems
 
 ALL_OF_IT = 'tools/check_dataset.py CONFIG looks at all files'
 
@@ -62,6 +62,7 @@ def check_data(cfg: Config) -> None:
         FileNotFoundError: A folder or split file is not there, or a set is empty; with the command that makes it.
         ValueError: A set cannot be listed, no set gives the labels of a task, or see :func:`check_labels`.
     """
+    _refuse(wrapper_problems(cfg), 'config')
     parts, num_classes = data_parts(cfg), class_head(cfg).get('num_classes')
     for part in parts:
         if part.problems:

@@ -3,13 +3,16 @@
 K: classes.
 """
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
+from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.problem import Problem
+from mmdiff2in1.datasets import SyntheticSampleDataset
 from mmdiff2in1.tasks import SemanticSegmentation, TaskSet
 
 from .loading import LABEL_KEY
-from .parts import DataPart
+from .parts import LOADERS, DataPart
 
 
 def class_head(cfg: Mapping) -> Mapping:
@@ -28,7 +31,7 @@ def class_head(cfg: Mapping) -> Mapping:
 def setting_problems(cfg: Mapping, parts: Sequence[DataPart]) -> list[Problem]:
     """What does not agree, for the sets with class labels; a config without a model is checked as far as it goes."""
     head = class_head(cfg)
-    found = {}
+    found = {str(problem): problem for problem in wrapper_problems(cfg)}
     for part in parts:
         if part.dataset is None or LABEL_KEY not in getattr(part.dataset, 'data_prefix', {}):
             continue
@@ -37,6 +40,22 @@ def setting_problems(cfg: Mapping, parts: Sequence[DataPart]) -> list[Problem]:
         for problem in (*_head(head, part), *_evaluator(cfg, part), *_reduction(part)):
             found[str(problem)] = problem
     return list(found.values())
+
+
+def wrapper_problems(cfg: Mapping) -> list[Problem]:
+    """Keys that a SyntheticSampleDataset does not have: they are meant for the data set inside of it."""
+    problems = []
+    for loader in LOADERS:
+        dataset = (cfg.get(f'{loader}_dataloader') or {}).get('dataset') or {}
+        if type_name(dataset.get('type')) != SyntheticSampleDataset.__name__:
+            continue
+        known = set(inspect.signature(SyntheticSampleDataset).parameters)
+        for key in sorted(set(dataset) - known - {'type', '_scope_'}):
+            where = f'{loader}_dataloader.dataset'
+            step = f'For the data set inside of the wrapper: {where}.dataset.{key}'
+            expected = f'one of {", ".join(sorted(known))}'
+            problems.append(Problem('error', 'unknown-key', f'{where}.{key}', f'the key {key!r}', expected, step))
+    return problems
 
 
 def _class_head(head: Mapping, tasks: TaskSet | None) -> Mapping:

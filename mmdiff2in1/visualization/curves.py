@@ -11,6 +11,7 @@ from pathlib import Path
 Curves = dict[str, tuple[list[int], list[float]]]
 
 EXPLOITER = 'exploiter/'
+SCORES = 'scores (θ_C solid, θ_E dashed)'
 NOT_A_SCORE = ('lr', 'base_lr', 'time', 'data_time', 'memory', 'grad_norm', 'epoch', 'iter', 'step', 'loss')
 
 
@@ -57,9 +58,10 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
     from matplotlib.figure import Figure
 
     panels = {name: found for name, belongs in PANELS.items() if (found := sorted(filter(belongs, curves), key=_order))}
+    panels = {name: found for panel, names in panels.items() for name, found in _by_task(panel, names).items()}
     if not panels:
         raise ValueError(f'nothing to draw: found {sorted(curves)}, expected losses, kept_share, EMA updates or scores')
-    figure = Figure(figsize=(6.0, 2.6 * len(panels)), layout='constrained')
+    figure = Figure(figsize=(8.0, sum(max(2.6, 0.18 * len(names)) for names in panels.values())), layout='constrained')
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title)
@@ -76,11 +78,23 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
         axes.set_title(panel, loc='left', fontsize='medium')
         axes.set_xlabel('iteration')
         axes.grid(alpha=0.3)
-        axes.legend(fontsize='small')
+        # Beside the plot: a task may have ten figures.
+        axes.legend(fontsize='x-small', loc='center left', bbox_to_anchor=(1, 0.5))
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
     return list(panels)
+
+
+def _by_task(panel: str, names: list[str]) -> dict[str, list[str]]:
+    """Scores of several tasks apart: metres and degrees have no common axis. Other panels stay whole."""
+    if panel != SCORES:
+        return {panel: names}
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        task, _, rest = name.removeprefix(EXPLOITER).partition('/')
+        groups.setdefault(task if rest else '', []).append(name)
+    return {f'{task}: {panel}' if task else panel: found for task, found in groups.items()}
 
 
 def _is_loss(name: str) -> bool:
@@ -118,5 +132,5 @@ PANELS: dict[str, Callable[[str], bool]] = {
     'losses': _is_loss,
     'kept share of pseudo labels': _is_kept_share,
     'EMA updates': _is_updates,
-    'scores (θ_C solid, θ_E dashed)': _is_score,
+    SCORES: _is_score,
 }

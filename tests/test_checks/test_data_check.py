@@ -5,7 +5,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
 from mmdiff2in1.checks.check_datasets import check_datasets
@@ -114,3 +114,12 @@ def test_one_class_of_mmseg_is_two_values(pair, names):
 def test_missing_data_name_the_next_step(pair, change, message):
     with pytest.raises(FileNotFoundError, match=message):
         check_data(data_config(pair[0], **change))
+
+
+def test_a_key_of_the_inner_set_given_to_the_wrapper_is_told_with_its_place():
+    dataset = dict(
+        type='SyntheticSampleDataset', dataset=dict(type='ScenesDataset', pipeline=[]), data_root='elsewhere'
+    )
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+    with pytest.raises(ValueError, match=r"the key 'data_root'.*train_dataloader\.dataset\.dataset\.data_root"):
+        check_data(cfg)

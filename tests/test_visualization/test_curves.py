@@ -56,3 +56,12 @@ def test_nothing_to_draw(tmp_path):
     with pytest.raises(ValueError, match=r"nothing to draw: found \['lr'\]"):
         curve_picture({'lr': ([1], [1.0])}, tmp_path / 'a.png')
     assert not (tmp_path / 'a.png').exists()
+
+
+def test_scores_of_several_tasks_have_a_panel_each(tmp_path):
+    """Metres and degrees share no axis."""
+    scores = {'mIoU': 40.0, 'exploiter/mIoU': 39.0, 'depth/rmse': 0.5, 'exploiter/depth/rmse': 0.6, 'normal/mean': 12.0}
+    write(tmp_path / '0', train(1), scores | dict(step=1))
+    panels = curve_picture(read_scalars(tmp_path), tmp_path / 'a.png')
+    plain = 'scores (θ_C solid, θ_E dashed)'
+    assert panels == ['losses', f'depth: {plain}', plain, f'normal: {plain}']
