@@ -47,7 +47,7 @@ def wrapper_problems(cfg: Mapping) -> list[Problem]:
     problems = []
     for loader in LOADERS:
         dataset = (cfg.get(f'{loader}_dataloader') or {}).get('dataset') or {}
-        if type_name(dataset.get('type')) != SyntheticSampleDataset.__name__:
+        if type_name(dataset) != SyntheticSampleDataset.__name__:
             continue
         known = set(inspect.signature(SyntheticSampleDataset).parameters)
         for key in sorted(set(dataset) - known - {'type', '_scope_'}):
