@@ -17,10 +17,11 @@ fpn_head = dict(
     norm_cfg=dict(type='BN', requires_grad=True),
     align_corners=False,
 )
+data_preprocessor = dict(type='DenseDataPreProcessor')
 model = dict(
     type='DenseEstimator',
     task=tasks,
-    data_preprocessor=dict(type='DenseDataPreProcessor'),
+    data_preprocessor=data_preprocessor,
     decode_head=dict(
         head=dict(
             _delete_=True,
