@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_queue import queue
+from run_queue import queue, queue_parser
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
 
@@ -30,19 +30,11 @@ T, CALLS, SOURCES, VAL = 600, 20, 200, 100
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = queue_parser(__doc__, 'denoising', 'ARM')
     add = parser.add_argument
-    add('--data-root', type=Path, default=Path('data/scenes'), help='set of make_scenes.py (%(default)s)')
     add('--network', type=Path, help='taef2_encoder.pth of TAESD, whose features FID and KID compare')
-    add('--out', type=Path, default=Path('docs/evidence/denoising.jsonl'), help='one line per run (%(default)s)')
-    add('--work-dir', type=Path, default=Path('work_dirs/denoising'), help='checkpoints and images (%(default)s)')
-    add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(0 1 2)')
     add('--iters', type=int, default=300, help='training steps (%(default)s)')
-    add('--at-once', type=int, default=2, help='runs at a time, one thread each (%(default)s)')
-    add('--dry-run', action='store_true', help='list the runs, then stop')
-    add('--table', action='store_true', help='print the table of --out, then stop')
     add('--time', action='store_true', help='print how much longer a step takes with the loss, then stop')
-    add('--run', nargs=2, metavar=('ARM', 'SEED'), help=argparse.SUPPRESS)  # a child: this one alone
     args = parser.parse_args(arguments)
     if args.network is None and not (args.table or args.dry_run or args.time):
         parser.error('--network taef2_encoder.pth is needed: FID and KID compare its features')

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from evidence.paired import Spread, compare
-from run_queue import queue
+from run_queue import queue, queue_parser
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 
@@ -51,17 +51,8 @@ ARMS: dict[str, tuple[str, str, str]] = {
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add('--data-root', type=Path, default=Path('data/scenes'), help='set of make_scenes.py (%(default)s)')
-    add('--out', type=Path, default=Path('docs/evidence/dense_scenes.jsonl'), help='one line per run (%(default)s)')
-    add('--work-dir', type=Path, default=Path('work_dirs/dense_scenes'), help='checkpoints and images (%(default)s)')
-    add('--configs', nargs='+', choices=CONFIGS, default=list(CONFIGS), help='(all)')
-    add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(0 1 2)')
-    add('--at-once', type=int, default=2, help='runs at a time, one thread each (%(default)s)')
-    add('--dry-run', action='store_true', help='list the runs, then stop')
-    add('--table', action='store_true', help='print the tables of --out, then stop')
-    add('--run', nargs=2, metavar=('CONFIG', 'SEED'), help=argparse.SUPPRESS)  # a child: this one alone
+    parser = queue_parser(__doc__, 'dense_scenes', 'CONFIG')
+    parser.add_argument('--configs', nargs='+', choices=CONFIGS, default=list(CONFIGS), help='(all)')
     return parser.parse_args(arguments)
 
 

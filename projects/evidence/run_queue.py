@@ -17,6 +17,28 @@ from mmdiff2in1.core.atomic_files import complete_lines
 Run = TypeVar('Run')
 
 
+def queue_parser(description: str | None, name: str, run: str) -> argparse.ArgumentParser:
+    """The command line of a script with a queue, as `queue` reads it.
+
+    Args:
+        description: Of the script.
+        name: Of its lines in docs/evidence and of its folder in work_dirs.
+        run: What the name of a run is.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    out, folder = Path(f'docs/evidence/{name}.jsonl'), Path(f'work_dirs/{name}')
+    add('--data-root', type=Path, default=Path('data/scenes'), help='set of make_scenes.py (%(default)s)')
+    add('--out', type=Path, default=out, help='one line per run (%(default)s)')
+    add('--work-dir', type=Path, default=folder, help='checkpoints and images (%(default)s)')
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(0 1 2)')
+    add('--at-once', type=int, default=2, help='runs at a time, one thread each (%(default)s)')
+    add('--dry-run', action='store_true', help='list the runs, then stop')
+    add('--table', action='store_true', help='print what --out says as Markdown, then stop')
+    add('--run', nargs=2, metavar=(run, 'SEED'), help=argparse.SUPPRESS)  # a child: this one alone
+    return parser
+
+
 def queue(
     wanted: Sequence[tuple[str, int]],
     key: str,

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         (scene.image, scene.normal, scene.depth),
         (scene.image[:, ::-1], normal_task.flip(scene.normal), depth_task.flip(scene.depth)),
     ):
-        labels = normal_labels(normal, depth)
+        labels = normal_labels(normal)
         rows.append(
             [
                 axes(np.ascontiguousarray(image)),
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(args.out)
 
 
-def normal_labels(normal: np.ndarray, depth: np.ndarray) -> dict[tuple[int, int], str]:
+def normal_labels(normal: np.ndarray) -> dict[tuple[int, int], str]:
     """Pixels, one per direction that covers much of the picture, and their vectors."""
     rounded = np.round(normal * 5).astype(int)
     kinds, counts = np.unique(rounded.reshape(-1, 3), axis=0, return_counts=True)

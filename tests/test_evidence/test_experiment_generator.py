@@ -298,21 +298,21 @@ def test_tables_are_whole_and_of_all_sizes():
     assert sheet.table_scenes(labels, 5).tolist() == [5, 1, 2, 3, 0]  # for want of whole ones
 
 
-def test_creator_creates_once(tiny_diffusion, tmp_path, rng, monkeypatch):
+def test_nothing_is_created_twice(tiny_diffusion, tmp_path, rng, monkeypatch):
     images, captions = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8), ['a red ball', 'a table', 'a wall']
     settings = creation.CreationSettings(num_calls=2, batch_size=2)
-    creator = creation.KeptImages(tiny_diffusion, settings, tmp_path)
+    maker = creation.KeptImages(tiny_diffusion, settings, tmp_path)
     monkeypatch.setattr(creation, 'bf16_autocast', lambda wanted, device: torch.autocast('cpu', enabled=False))
-    first = creator(images, captions, [5, 6, 7], 600)
+    first = maker(images, captions, [5, 6, 7], 600)
     for part in (slice(0, 2), slice(2, 3)):
         recipe = dict(captions=captions[part], seeds=[5, 6, 7][part], T=600, num_calls=2, solver='dpm++')
         made = tiny_diffusion.create(to_model(list(images[part])), **recipe)
         assert (first[part] == from_model(made.images)).all()
-    other = creator(images, captions, [5, 6, 8], 600)
+    other = maker(images, captions, [5, 6, 8], 600)
     assert (other[:2] == first[:2]).all() and (other[2] != first[2]).any()
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr(tiny_diffusion, 'create', None)
-    assert (creator(images, captions, range(5, 8), 600) == first).all()
+    assert (maker(images, captions, range(5, 8), 600) == first).all()
     assert creation.CreationSettings(20, 2.0).calls_per_image == 40
 
 

@@ -25,8 +25,6 @@ HALVES = 50
 Created = Mapping[int, np.ndarray]
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images → predicted classes (N, H, W)."""
-Featurize = Callable[[np.ndarray], np.ndarray]
-"""Images → features (N, D)."""
 
 
 @torch.no_grad()

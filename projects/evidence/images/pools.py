@@ -28,7 +28,6 @@ TASKS: dict[str, dict[str, DenseTask]] = {
     },
     'camvid': {'semantic_segmentation': SemanticSegmentation(11, ignore_index=11)},
 }
-LABEL_PATHS = {'normal': 'normal_map_path', 'semantic_segmentation': 'seg_map_path', 'depth': 'depth_map_path'}
 FOLDERS = {'normal': 'normal', 'semantic_segmentation': 'semantic', 'depth': 'depth'}
 CAMVID_SIZE = (64, 96)
 
@@ -62,7 +61,7 @@ def scenes_part(
         FileNotFoundError: Something is missing; make the set with tools/dataset_converters/make_scenes.py.
         ValueError: An image has no caption, or images or labels differ in size.
     """
-    prefix = {LABEL_PATHS[name]: f'{part}/{FOLDERS[name]}' for name in tasks}
+    prefix = {task.path_key: f'{part}/{FOLDERS[name]}' for name, task in tasks.items()}
     dataset = ScenesDataset(
         data_root=str(root),
         data_prefix={'img_path': f'{part}/images', 'seg_map_path': f'{part}/semantic', **prefix},
@@ -77,7 +76,7 @@ def scenes_part(
         raise ValueError(f'{root / part}/captions.jsonl has no caption for {len(missing)} images, first {missing[0]}')
     images = _stack([_read(info['img_path']) for info in infos])
     targets = {
-        name: _stack([task.decode(_read(info[LABEL_PATHS[name]])) for info in infos]) for name, task in tasks.items()
+        name: _stack([task.decode(_read(info[task.path_key])) for info in infos]) for name, task in tasks.items()
     }
     for name, target in targets.items():
         if target.shape[-2:] != images.shape[-2:]:
