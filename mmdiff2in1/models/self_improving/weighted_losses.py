@@ -42,8 +42,10 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
     if hasattr(head, 'task'):
         task, losses = head.task, head.loss_by_feat(outputs, samples)  # these divide by the pixels that count
     else:
+        if not _teach(head, samples):
+            return _zeros(head, outputs)
         if divide_by == 'loss' and not any(_needs_care(task, samples) for task in tasks.values()):
-            return head.loss_by_feat(outputs, samples) if _teach(head, samples) else _zeros(head, outputs)
+            return head.loss_by_feat(outputs, samples)
         task = _class_task(head, tasks)
         losses = _class_losses(head, outputs, samples, task, divide_by)
     if divide_by != 'all':
@@ -73,13 +75,15 @@ def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask, div
     total = weight.sum()
     losses: dict[str, Tensor] = {}
     for loss in _modules(head.loss_decode):
-        per_pixel = _per_pixel(loss, logits, target, head.ignore_index)
-        if divide_by != 'loss':
-            value = (per_pixel * weight).sum() / total.where(total > 0, 1)
-        elif target.shape[1] > 1:
+        by_itself = divide_by == 'loss' and target.shape[1] == 1
+        if not (by_itself and isinstance(loss, CrossEntropyLoss)):  # others may take weights and not use them
+            per_pixel = _per_pixel(loss, logits, target, head.ignore_index)
+        if by_itself:
+            value = loss(logits, target[:, 0], weight=weight, ignore_index=head.ignore_index)
+        elif divide_by == 'loss':
             value = (per_pixel * weight).mean()
         else:
-            value = loss(logits, target[:, 0], weight=weight, ignore_index=head.ignore_index)
+            value = (per_pixel * weight).sum() / total.where(total > 0, 1)
         losses[loss.loss_name] = losses[loss.loss_name] + value if loss.loss_name in losses else value
     return losses
 
