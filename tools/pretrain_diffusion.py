@@ -31,6 +31,7 @@ HELP = {
     'batch_size': 'images per process and iteration',
     'lr': 'peak learning rate of the U-Net stage',
     'vae_lr': 'peak learning rate of the autoencoder stage',
+    'lr_decay': 'last share of a stage over which its learning rate falls; before it the rate stays at its peak',
     'validation': 'images held out for validation',
     'val_interval': 'iterations between validations; each writes a sample grid',
     'init': 'diffusers folder, one file, or builtin:scenes, to start from; its architecture and vocabulary then count',

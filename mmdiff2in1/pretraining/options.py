@@ -24,6 +24,8 @@ class PretrainingOptions:
         vae_iters, iters: Iterations of the two stages; ``vae_iters=0`` keeps the autoencoder of ``init`` as it is.
         batch_size: Per process.
         lr, vae_lr: Peak learning rates.
+        lr_decay: Last share of a stage over which its learning rate falls, by a cosine; before it the rate stays at
+            its peak, so that a run that stops early is of use.
         validation: Images held out for validation.
         val_interval: Iterations between validations, each with a sample grid.
         init: Diffusers folder, or ``builtin:scenes``, to start from; its architecture and vocabulary then count.
@@ -47,6 +49,7 @@ class PretrainingOptions:
     batch_size: int = 32
     lr: float = 1e-3
     vae_lr: float = 2e-3
+    lr_decay: float = 1.0
     validation: int = 256
     val_interval: int = 1000
     init: str | None = None

@@ -137,6 +137,7 @@ def _runner(path: Path, objective, data, options: PretrainingOptions, iters: int
     val = Subset(data, order[:held_out].tolist())
     optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=lr, weight_decay=0.01)
     warmup = min(max(10, iters // 50), max(1, iters // 2))
+    falling = max(1, min(iters - warmup, round(options.lr_decay * iters)))
     resume = options.resume and (path / 'last_checkpoint').is_file()
     return Runner(
         model=objective,
@@ -149,9 +150,7 @@ def _runner(path: Path, objective, data, options: PretrainingOptions, iters: int
         optim_wrapper=OptimWrapper(optimizer, clip_grad=dict(max_norm=1.0)),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup),
-            dict(
-                type='CosineAnnealingLR', T_max=max(1, iters - warmup), eta_min_ratio=0.02, by_epoch=False, begin=warmup
-            ),
+            dict(type='CosineAnnealingLR', T_max=falling, eta_min_ratio=0.02, by_epoch=False, begin=iters - falling),
         ],
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
