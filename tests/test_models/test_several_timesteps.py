@@ -33,7 +33,7 @@ def close(found, expected, tolerance=1e-5):
 
 
 def side_by_side(singles: list, taps: list[list[int]], maps: list[int]) -> list[torch.Tensor]:
-    """Level by level: of each tap all timesteps, then the mean of the maps. `taps`: their channels; `maps`: how many."""
+    """Level by level: of each tap all timesteps, then the mean of the maps, of whose channels these are."""
     pyramid = []
     for level, (widths, classes) in enumerate(zip(taps, maps, strict=True)):
         parts = [single[level].split([*widths, classes], 1) for single in singles]
