@@ -49,6 +49,7 @@ class DenseTaskHead(BaseDecodeHead):
         self.head.loss_decode = nn.Identity()
         self.loss_decode = build_losses(loss_decode or self.task.loss)
         self.align_corners = self.head.align_corners
+        self.in_channels, self.in_index = self.head.in_channels, self.head.in_index
         self.num_classes = self.out_channels = self.task.channels
 
     def extra_repr(self) -> str:
