@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmseg.registry import DATASETS
 from torch import Tensor, nn
 
 from mmdiff2in1.models.predicting import outputs_of
@@ -86,13 +85,6 @@ def tasks_of(segmentor: nn.Module, dataset_meta: Mapping[str, Any], tasks: TaskS
         tasks: Where they are known, those of a `SelfImprovingSegmentor`.
     """
     return TaskSet({name: task.of_dataset(dataset_meta) for name, task in build_tasks(tasks, segmentor).items()})
-
-
-def dataset_meta_of(cfg: Config) -> dict:
-    """`classes` and `palette` of the data set that a config tests on, as far as its class says."""
-    dataset = _test_dataset(cfg)
-    known = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
-    return {**getattr(known, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
 
 
 def array_pipeline(cfg: Config) -> Compose:

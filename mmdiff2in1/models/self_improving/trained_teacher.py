@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import MODELS
 from torch import Tensor
 
+from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.tasks import TaskSet
 
 from ..checkpoints import load_weights
@@ -55,7 +56,7 @@ class Teacher:
         whole, model, task = model_config(config)
         segmentor = MODELS.build(model)
         meta = load_weights(segmentor, checkpoint)
-        named = classes or (meta.get('dataset_meta') or {}).get('classes') or _dataset_classes(whole)
+        named = classes or (meta.get('dataset_meta') or {}).get('classes') or dataset_meta_of(whole).get('classes')
         tasks = build_tasks(task, segmentor)
         return cls(segmentor.requires_grad_(False).eval(), tasks, tuple(named) if named else None)
 
@@ -101,7 +102,7 @@ class Teacher:
         return torch.cat([parts[name] for name in student], dim=1)
 
 
-def model_config(config: str | Path | Mapping) -> tuple[ConfigDict | None, ConfigDict, Any]:
+def model_config(config: str | Path | Mapping) -> tuple[Mapping, ConfigDict, Any]:
     """(the whole config, the config of its segmentor with a data preprocessor, `task` of a wrapper) of a teacher.
 
     Raises:
@@ -120,15 +121,7 @@ def model_config(config: str | Path | Mapping) -> tuple[ConfigDict | None, Confi
     for given in (outer, whole.get('data_preprocessor')):
         if model.get('data_preprocessor') is None and given is not None:
             model.data_preprocessor = copy.deepcopy(given)
-    return (whole if 'model' in whole else None), model, task
-
-
-def _dataset_classes(whole: Mapping | None) -> Sequence[str] | None:
-    """Class names of the data set that a config tests on, as far as its class says."""
-    dataset = ((whole or {}).get('test_dataloader') or {}).get('dataset') or {}
-    kind = dataset.get('type')
-    known = DATASETS.get(kind) if isinstance(kind, str) else kind
-    return {**getattr(known, 'METAINFO', {}), **(dataset.get('metainfo') or {})}.get('classes')
+    return whole, model, task
 
 
 def _check_names(found: Sequence[str], expected: Sequence[str]) -> None:
