@@ -45,9 +45,9 @@ PRESETS: dict[str, dict[str, Any]] = dict(
         **CREATION,
     ),
     # A teacher that knows more: the real batch and as many created images, all of which count alike. No warm-up, as θ_C
-    # labels nothing.
+    # labels nothing; a student may start from random weights, of which nothing should be left.
     distil=dict(
-        mix=EQUAL, normalize_by='batch', synthetic_weight=1.0, remaining=0.05, samples_per_update=40, **CREATION
+        mix=EQUAL, normalize_by='batch', synthetic_weight=1.0, remaining=0.001, samples_per_update=40, **CREATION
     ),
 )
 

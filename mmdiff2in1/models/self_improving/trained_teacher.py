@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -54,7 +55,8 @@ class Teacher:
             FileNotFoundError, ValueError, RuntimeError: No such files, or weights that do not fit.
         """
         whole, model, task = model_config(config)
-        segmentor = MODELS.build(model)
+        with DefaultScope.overwrite_default_scope(whole.get('default_scope') or 'mmseg'):
+            segmentor = MODELS.build(model)
         meta = load_weights(segmentor, checkpoint)
         named = classes or (meta.get('dataset_meta') or {}).get('classes') or dataset_meta_of(whole).get('classes')
         tasks = build_tasks(task, segmentor)
