@@ -20,6 +20,7 @@ from .labelling import labelled
 from .losses_by_kind import Kind, losses_by_kind
 from .parameter_pairs import EMATensors, copy_exploiter, ema_tensors
 from .state_dicts import complete, drop_second_copies
+from .teachers import Teachers
 from .weighted_losses import DIVISORS
 from .whole_loading import load_whole
 
@@ -45,6 +46,8 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     Where it returns such features as they are, as those of this package do, `loss` takes them in the place of images.
     A checkpoint fills both models or is refused, whoever loads it; `load_from_may_differ` in the config names what need
     not fit, see `load_whole`.
+
+    A rule may name teachers besides θ_C; they are no part of the model, see `Teachers`.
 
     A segmentor may offer `conditioned(inputs, metas)`: its inputs with what it must know of each image besides.
 
@@ -95,6 +98,8 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.tasks = build_tasks(task, self.exploiter)
         self.label_rule = _rule(label_rule, min_confidence, use_stored_labels)
         self.label_rule.check(self.tasks)
+        asked = self.label_rule.teachers
+        self.teachers = None if asked is None else Teachers(asked, self.tasks)
         self.synthetic_weight = synthetic_weight
         self.normalize_by = normalize_by
         self.divide_by = divide_by
@@ -126,7 +131,10 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         index, samples = _chosen(data_samples, synthetic, inputs.device)
         seen = self._frozen_features(inputs) if self.label_rule.reads_outputs else inputs
         seen_by_creator = seen if all(synthetic) else seen[index]
-        samples, kept_shares = labelled(self.label_rule, self.creator, seen_by_creator, samples, self.tasks, size)
+        teacher = self.creator
+        if self.teachers is not None:
+            teacher = self.teachers.before(self.creator, inputs if all(synthetic) else inputs[index], samples)
+        samples, kept_shares = labelled(self.label_rule, teacher, seen_by_creator, samples, self.tasks, size)
         if hasattr(self.exploiter, 'conditioned'):
             seen = self.exploiter.conditioned(seen, [each.metainfo for each in data_samples])
         kinds = [Kind('synthetic', index, samples, synthetic_weight, self.divide_by)]
@@ -198,7 +206,10 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         return self
 
     def init_weights(self) -> None:
-        """Initialise θ_E as it would be alone (same random numbers), then θ_C ← θ_E, then load `init_cfg`."""
+        """Initialise θ_E as it would be alone (same random numbers), then θ_C ← θ_E, then load `init_cfg`.
+
+        With it a training begins, so teachers are loaded here; who only predicts needs none of their files.
+        """
         if self.is_init:
             super().init_weights()  # warns that this is the second call
             return
@@ -209,6 +220,8 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.init_cfg = pretrained
         if pretrained is not None:
             initialize(self, pretrained)
+        if self.teachers is not None:
+            self.teachers.load()
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         complete(self, state_dict, prefix)
