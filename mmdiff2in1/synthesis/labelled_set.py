@@ -92,10 +92,9 @@ class LabelledSet(LabelledSamples):
 
     def _add(self, leaf: Any, data_root: str | None) -> None:
         areas = _areas_of(leaf)
-        classes = _Loader(
-            TRANSFORMS.build(dict(type='mmseg.LoadAnnotations', reduce_zero_label=getattr(leaf, 'reduce_zero_label', None))),
-            areas, OF_CLASSES,
-        )  # fmt: skip
+        reduced = getattr(leaf, 'reduce_zero_label', None)
+        step = TRANSFORMS.build(dict(type='mmseg.LoadAnnotations', reduce_zero_label=reduced))
+        classes = _Loader(step, areas, OF_CLASSES)
         loaders = list(_loaders_of(getattr(leaf.pipeline, 'transforms', []), areas))
         named = False
         for index in range(len(leaf)):

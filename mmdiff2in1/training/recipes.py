@@ -44,13 +44,36 @@ PRESETS: dict[str, dict[str, Any]] = dict(
         samples_per_update=40,
         **CREATION,
     ),
+    # New layouts with true labels (ObjectPaste): no generator, θ_C is the average and labels nothing.
+    paste=dict(
+        mix=EQUAL,
+        normalize_by='batch',
+        synthetic_weight=1.0,
+        label_rule=dict(type='GivenLabel'),
+        labels='stored',
+        remaining=0.05,
+        samples_per_update=40,
+        layout=dict(type='ObjectPaste'),
+        T=0,
+        seed=0,
+    ),
 )
 
 OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule')
-OF_DATASET = ('mix', 'store')
+OF_DATASET = ('mix', 'store', 'labels')
 OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
 OF_CREATION = (
-    *('diffusion', 'unet', 'captions', 'caption_fallback', 'samples_per_image', 'num_samples', 'size', 'restore_size'),
+    *(
+        'layout',
+        'diffusion',
+        'unet',
+        'captions',
+        'caption_fallback',
+        'samples_per_image',
+        'num_samples',
+        'size',
+        'restore_size',
+    ),
     *CREATION,
 )
 SETTINGS = (*OF_MODEL, *OF_DATASET, *OF_HOOK, *OF_CREATION)
@@ -74,20 +97,22 @@ def make_self_improving(
         warmup: Length, schedule and default hooks of the base become ``stages.warmup``. Without it the base's own
             ``stages`` stay, if it has any; otherwise `load_from` brings what θ_C has learned.
         **settings: Replace those of the preset; None takes one away. `normalize_by`, `synthetic_weight`,
-            `label_rule`: see `SelfImprovingSegmentor`. `store`, `mix`: see `SyntheticSampleDataset`; `alpha` or
-            `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``, see
-            `SynthesisSettings`. Without `diffusion` nothing is created, and `store` must name samples that are there.
+            `label_rule`: see `SelfImprovingSegmentor`. `store`, `mix`, `labels`: see `SyntheticSampleDataset`;
+            `alpha` or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of
+            ``stages.synthesis``, see `SynthesisSettings`. Without `diffusion` and `layout` nothing is created, and
+            `store` must name samples that are there.
 
     Raises:
-        ValueError: Unknown preset or setting, neither `diffusion` nor `store`, or a base that is self-improving
-            already, averages weights in another way, or has a batch sampler where an exact mix needs its own.
+        ValueError: Unknown preset or setting, neither of `diffusion`, `layout` and `store`, or a base that is
+            self-improving already, averages weights in another way, or has a batch sampler where an exact mix needs its
+            own.
     """
     chosen = _chosen(preset, settings)
     _check_base(base)
     stages = dict(base.get('stages') or {})
     if warmup:
         stages['warmup'] = {key: copy.deepcopy(base[key]) for key in OF_WARMUP if key in base}
-    if 'diffusion' in chosen:
+    if 'diffusion' in chosen or 'layout' in chosen:
         stages['synthesis'] = _part(chosen, OF_CREATION)
     if stages:
         base.stages = stages
@@ -116,7 +141,7 @@ def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             f'unknown settings {", ".join(unknown)}; known: {", ".join(SETTINGS)}. All else stands below the call, '
             'as in any config, for example stages = dict(synthesis=dict(batch_size=8))'
         )
-    if settings.get('diffusion') is None:
+    if settings.get('diffusion') is None and {**PRESETS[preset], **settings}.get('layout') is None:
         useless = [key for key in OF_CREATION if settings.get(key) is not None]
         if useless or settings.get('store') is None:
             found = f'{", ".join(useless)} but no diffusion' if useless else 'neither diffusion nor store'
@@ -158,7 +183,8 @@ def _mix_samples_in(base: ConfigDict | Config, chosen: Mapping[str, Any]) -> Non
             )
         loader.batch_sampler = dict(type='MixedBatchSampler')
     # No store: the stage chain's own, <work_dir>/synthetic.
-    loader.dataset = dict(type='SyntheticSampleDataset', dataset=loader.dataset, store=chosen.get('store'), mix=mix)
+    inner, labels = loader.dataset, _part(chosen, ('labels',))
+    loader.dataset = dict(type='SyntheticSampleDataset', dataset=inner, store=chosen.get('store'), mix=mix, **labels)
 
 
 def _part(chosen: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 from .base import LabelledSample
 
 NEARER = 0.9
-"""What is nearer than so much of a region's distance, beside it, stands in front of it; the floor at its feet is not."""
+"""What is nearer than so much of a region's distance, beside it, is in front of it; the floor at its feet is not."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Region:
 class Cut:
     """A region with what is known of its pixels.
 
-    `image`: uint8 RGB (h, w, 3), and `labels`, by task, with the surroundings that lie in its box; `mask`: bool (h, w). `edges`: those
-    of an image at which it must be put.
+    `image`: uint8 RGB (h, w, 3), and `labels`, by task, with the surroundings that lie in its box; `mask`: bool (h, w).
+    `edges`: those of an image at which it must be put.
     """
 
     mask: np.ndarray
