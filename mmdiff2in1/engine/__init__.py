@@ -2,6 +2,7 @@
 
 from .atomic_backend import AtomicBackend
 from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .bf16_optim_wrapper import BF16OptimWrapper
 from .exact_resume_hook import ExactResumeHook
 from .moving_average import alpha_for, move_creator
 from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
@@ -12,6 +13,7 @@ from .self_improving_loops import SelfImprovingTestLoop, SelfImprovingValLoop
 __all__ = [
     'AtomicBackend',
     'AtomicCheckpointHook',
+    'BF16OptimWrapper',
     'ExactResumeHook',
     'ExploiterOptimWrapperConstructor',
     'GroupedOptimWrapperConstructor',
