@@ -49,7 +49,7 @@ def preview_sheet(job: Job, count: int) -> np.ndarray:
                 labels[recipe.source] = _over(each.image, each.labels, job.composing.samples.tasks)
         columns.append(created)
     kinds = [] if job.composing is None else list(job.composing.samples.tasks)
-    first = plans[0][0]
+    first = plans[-1][0]
     return contact_sheet(
         [
             [
@@ -98,7 +98,10 @@ def store_sheet(
         rows.append([first, *pictures, *[None] * ((1 + pictured) * columns - len(pictures))])
     return contact_sheet(
         rows,
-        row_captions=[samples[source][0]['caption'] or '(no caption)' for source in chosen],
+        row_captions=[
+            ' | '.join(dict.fromkeys(record['caption'] or '(no caption)' for record in samples[source]))
+            for source in chosen
+        ],
         column_captions=[
             'source',
             *[text for n in range(columns) for text in (f'sample {n + 1}', *['label'] * pictured)],

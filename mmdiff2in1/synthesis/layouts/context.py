@@ -19,6 +19,8 @@ sides."""
 STRICT, LOOSE = 0.1, 0.3
 """Differences that are always, and never, as small as those among real examples."""
 QUANTILE = 0.8
+SELDOM = 25
+"""One more of the nearest examples must be alike for every so many that a class has."""
 PRIOR = 0.05
 """How much of squared rows (shares of H) outweighs a class's own sizes by those of all things: about 20 of them."""
 
@@ -59,11 +61,13 @@ class Context:
         return np.exp(self._growth[label] * (to_rows - from_row))
 
     def difference(self, label: int, rows: np.ndarray, sizes: np.ndarray, contacts: np.ndarray) -> np.ndarray:
-        """How different places (N,) are from that example of the class which is most alike; 0: just as one.
+        """How different places (N,) are from the examples of the class that are most alike; 0: just as they.
+
+        Of many examples the k-th nearest counts, see `SELDOM`, so that what was seen once is no model.
 
         `rows` and `sizes` (N,) are shares of H, `contacts` (N, 3, K).
         """
-        return self._differences(label, rows, np.log(sizes), contacts).min(1)
+        return _nearest(self._differences(label, rows, np.log(sizes), contacts))
 
     def _differences(self, label: int, rows: np.ndarray, sizes: np.ndarray, contacts: np.ndarray) -> np.ndarray:
         """(N, M): total variation of the neighbours, weighted over the sides, and what row and size differ."""
@@ -81,7 +85,13 @@ class Context:
         if len(among) < 2:
             return LOOSE
         np.fill_diagonal(among, np.inf)
-        return float(np.clip(np.quantile(among.min(1), QUANTILE), STRICT, LOOSE))
+        return float(np.clip(np.quantile(_nearest(among), QUANTILE), STRICT, LOOSE))
+
+
+def _nearest(differences: np.ndarray) -> np.ndarray:
+    """(N,): of differences (N, M) the k-th smallest, k = 1 + M / SELDOM."""
+    order = differences.shape[1] // SELDOM
+    return np.partition(differences, order, axis=1)[:, order]
 
 
 def example_of(region: Region, classes: np.ndarray, num_classes: int) -> Example:
