@@ -182,6 +182,10 @@ class DenseTask(ABC):
         """Values of a map after its image was enlarged by `scale` (see `resize` for the grid itself)."""
         return array.copy()
 
+    def distance(self, array: np.ndarray) -> np.ndarray | None:
+        """How far what each pixel of a map shows is, (H, W), infinite where not known; None: such maps do not tell."""
+        return None
+
     @abstractmethod
     def colours(self, array: np.ndarray) -> np.ndarray:
         """A map as a picture: (H, W, 3) uint8 RGB, black where invalid."""

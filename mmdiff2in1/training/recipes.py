@@ -49,6 +49,19 @@ PRESETS: dict[str, dict[str, Any]] = dict(
     distil=dict(
         mix=EQUAL, normalize_by='batch', synthetic_weight=1.0, remaining=0.001, samples_per_update=40, **CREATION
     ),
+    # New layouts with true labels (ObjectPaste): no generator, θ_C is the average and labels nothing.
+    paste=dict(
+        mix=EQUAL,
+        normalize_by='batch',
+        synthetic_weight=1.0,
+        label_rule=dict(type='GivenLabel'),
+        labels='stored',
+        remaining=0.05,
+        samples_per_update=40,
+        layout=dict(type='ObjectPaste'),
+        T=0,
+        seed=0,
+    ),
 )
 
 OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule')
@@ -56,7 +69,17 @@ OF_DATASET = ('mix', 'store', 'labels')
 OF_TEACHER = ('teacher', 'per_step', 'soft', 'temperature', 'min_confidence', 'mirrored', 'scales', 'balanced', 'topk')
 OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
 OF_CREATION = (
-    *('diffusion', 'unet', 'captions', 'caption_fallback', 'samples_per_image', 'num_samples', 'size', 'restore_size'),
+    *(
+        'layout',
+        'diffusion',
+        'unet',
+        'captions',
+        'caption_fallback',
+        'samples_per_image',
+        'num_samples',
+        'size',
+        'restore_size',
+    ),
     *CREATION,
 )
 SETTINGS = (*OF_MODEL, *OF_TEACHER, *OF_DATASET, *OF_HOOK, *OF_CREATION)
@@ -84,20 +107,20 @@ def make_self_improving(
             `scales`, `balanced`, `topk`: see `TeacherLabel`; the labels are written once (``stages.labelling``), or
             with `per_step` made anew for every crop. `store`, `mix`, `labels`: see `SyntheticSampleDataset`; `alpha`
             or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``,
-            see `SynthesisSettings`. Without `diffusion` nothing is created, and `store` must name samples that are
-            there.
+            see `SynthesisSettings`. Without `diffusion` and `layout` nothing is created, and `store` must name samples
+            that are there.
 
     Raises:
-        ValueError: Unknown preset or setting, neither `diffusion` nor `store`, a teacher beside another label rule,
-            settings of one without it, or a base that is self-improving
-            already, averages weights in another way, or has a batch sampler where an exact mix needs its own.
+        ValueError: Unknown preset or setting, neither of `diffusion`, `layout` and `store`, a teacher beside another
+            label rule, settings of one without it, or a base that is self-improving already, averages weights in
+            another way, or has a batch sampler where an exact mix needs its own.
     """
     chosen = _with_rule(_chosen(preset, settings), preset, settings.get('label_rule'))
     _check_base(base)
     stages = dict(base.get('stages') or {})
     if warmup:
         stages['warmup'] = {key: copy.deepcopy(base[key]) for key in OF_WARMUP if key in base}
-    if 'diffusion' in chosen:
+    if 'diffusion' in chosen or 'layout' in chosen:
         stages['synthesis'] = _part(chosen, OF_CREATION)
     if 'labelling' in chosen:
         stages['labelling'] = chosen['labelling']
@@ -128,7 +151,7 @@ def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             f'unknown settings {", ".join(unknown)}; known: {", ".join(SETTINGS)}. All else stands below the call, '
             'as in any config, for example stages = dict(synthesis=dict(batch_size=8))'
         )
-    if settings.get('diffusion') is None:
+    if settings.get('diffusion') is None and {**PRESETS[preset], **settings}.get('layout') is None:
         useless = [key for key in OF_CREATION if settings.get(key) is not None]
         if useless or settings.get('store') is None:
             found = f'{", ".join(useless)} but no diffusion' if useless else 'neither diffusion nor store'
@@ -190,10 +213,8 @@ def _mix_samples_in(base: ConfigDict | Config, chosen: Mapping[str, Any]) -> Non
             )
         loader.batch_sampler = dict(type='MixedBatchSampler')
     # No store: the stage chain's own, <work_dir>/synthetic.
-    labels = _part(chosen, ('labels',))
-    loader.dataset = dict(
-        type='SyntheticSampleDataset', dataset=loader.dataset, store=chosen.get('store'), mix=mix, **labels
-    )
+    inner, labels = loader.dataset, _part(chosen, ('labels',))
+    loader.dataset = dict(type='SyntheticSampleDataset', dataset=inner, store=chosen.get('store'), mix=mix, **labels)
 
 
 def _part(chosen: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

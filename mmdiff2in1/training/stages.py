@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from mmseg.registry import TASK_UTILS
 
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets import BatchMix
@@ -63,14 +64,28 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
             f'stages.synthesis makes samples, but train_dataloader.dataset is a {loader.dataset.get("type")}; wrap it: '
             "dataset = dict(_delete_=True, type='SyntheticSampleDataset', dataset=_base_.train_dataloader.dataset)"
         )
-    taught_otherwise = cfg.stages.get('labelling') or (cfg.model.get('label_rule') or {}).get('teacher')
-    if cfg.stages.get('synthesis') and not (cfg.stages.get('warmup') or cfg.get('load_from') or taught_otherwise):
+    untrained = not (cfg.stages.get('warmup') or cfg.get('load_from') or cfg.stages.get('labelling'))
+    if cfg.stages.get('synthesis') and untrained and _reads_creator(cfg.model):
         print_log(
             'neither stages.warmup nor load_from: θ_C labels the created images before it has learned anything; name a '
             'trained checkpoint in load_from, or give stages.warmup=dict(train_cfg=…, param_scheduler=…)',
             'current',
             logging.WARNING,
         )
+
+
+def _reads_creator(model: Config) -> bool:
+    """Whether the label rule of a self-improving model asks what θ_C predicts."""
+    if model.get('use_stored_labels'):
+        return False
+    rule = model.get('label_rule')
+    if rule is None:
+        return True
+    teachers = rule.get('teacher')
+    if teachers:
+        return 'creator' in (teachers if isinstance(teachers, list | tuple) else [teachers])
+    kind = TASK_UTILS.get(rule.type) if isinstance(rule.get('type'), str) else rule.get('type')
+    return bool(getattr(kind, 'reads_outputs', True))
 
 
 def _check_checkpoints(stage: Config) -> None:
