@@ -25,7 +25,8 @@ from mmdiff2in1.models.decode_heads.deformable_attention import MultiScaleDeform
 from mmdiff2in1.models.decode_heads.deformable_pixel_decoder import DeformablePixelDecoder, pixel_centres
 from mmdiff2in1.models.decode_heads.internal_structured_discretization import InternalStructuredDiscretization
 from mmdiff2in1.models.decode_heads.sine_position import sine_position
-from mmdiff2in1.models.self_improving.losses_by_kind import Kind, losses_by_kind
+from mmdiff2in1.models.self_improving.kinds import Kind
+from mmdiff2in1.models.self_improving.losses_by_kind import losses_by_kind
 
 NORMAL, DEPTH = dict(type='SurfaceNormal', kappa=True), dict(type='Depth')
 WIDTHS = [4, 8, 16, 32]
