@@ -370,13 +370,12 @@ def test_a_pool_is_one_mean_per_scale_over_real_and_synthetic_pixels(monkeypatch
 def test_a_synthetic_image_that_says_nothing(normalize_by):
     """The pool trains as its real part alone; a mean of each kind cuts that gradient by r / (r + s)."""
     torch.manual_seed(0)
-    model = MODELS.build(segmentor()).train()
+    model = MODELS.build(segmentor()).double().train()
     extract = model.backbone.forward
     model.backbone.forward = lambda images: (lambda maps: (maps[0], *maps))(extract(images))
-    images, tasks = torch.randn(2, 3, 32, 32), TaskSet(dict(type='SurfaceNormal', kappa=True))
+    images, tasks = torch.randn(2, 3, 32, 32).double(), TaskSet(dict(type='SurfaceNormal', kappa=True))
     batch = [samples(32, 32, batch=1)[0], samples(32, 32, batch=1, known=0.0)[0]]
     batch[1].set_metainfo(dict(synthetic=True))
-
     model.decode_head.importance_ratio = 1.0  # no point is drawn at random
 
     def gradients(kinds):
