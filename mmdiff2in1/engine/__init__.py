@@ -5,6 +5,7 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .exact_resume_hook import ExactResumeHook
 from .moving_average import alpha_for, move_creator
 from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
+from .power_lr import PowerLR
 from .progress_bar_hook import ProgressBarHook
 from .self_improving_hook import SelfImprovingHook
 from .self_improving_loops import SelfImprovingTestLoop, SelfImprovingValLoop
@@ -15,6 +16,7 @@ __all__ = [
     'ExactResumeHook',
     'ExploiterOptimWrapperConstructor',
     'GroupedOptimWrapperConstructor',
+    'PowerLR',
     'ProgressBarHook',
     'SelfImprovingHook',
     'SelfImprovingTestLoop',
