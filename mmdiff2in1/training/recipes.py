@@ -26,12 +26,16 @@ EQUAL = dict(added='equal')
 
 CREATION = dict(T=600, num_calls=50, grid='even', solver='ddim', guidance_scale=1.0, seed=0)
 PRESETS: dict[str, dict[str, Any]] = dict(
-    # The paper (arXiv 2411.05005): one shuffled list, all samples count alike, α = 0.998 per 40 samples. How images are
-    # created is not in its sources: T and the number of calls are those of the released code on NYUv2.
-    paper=dict(mix='uniform', alpha=0.998, samples_per_update=40, **CREATION),
+    # The paper (arXiv 2411.05005): one shuffled list, one loss of all samples alike, α = 0.998 per 40 samples. How
+    # images are created is not in its sources: T and the number of calls are those of the released code on NYUv2.
+    paper=dict(mix='uniform', normalize_by='pooled', alpha=0.998, samples_per_update=40, **CREATION),
     # The released code: an update per ten steps of 8, its own grid of timesteps; images keep the size of creation.
     released=dict(
-        mix='uniform', alpha=0.998, samples_per_update=80, **CREATION | dict(grid='released', restore_size=False)
+        mix='uniform',
+        normalize_by='pooled',
+        alpha=0.998,
+        samples_per_update=80,
+        **CREATION | dict(grid='released', restore_size=False),
     ),
     # What did no harm in docs/evidence.md: the real batch unchanged, a small weight, only what θ_C is sure of; of the
     # first θ_C 5 % are left at the end, however short the training.

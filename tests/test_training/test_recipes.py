@@ -40,7 +40,7 @@ def test_what_is_wrapped_and_what_stays():
     after = made(base(), preset='paper', captions='captions.jsonl', T=400, store='samples').to_dict()
     assert after == before | dict(
         custom_imports=dict(imports=['mmdiff2in1.components'], allow_failed_imports=False),
-        model=dict(type='SelfImprovingSegmentor', segmentor=before['model']),
+        model=dict(type='SelfImprovingSegmentor', segmentor=before['model'], normalize_by='pooled'),
         train_dataloader=before['train_dataloader']
         | dict(
             dataset=dict(
@@ -104,7 +104,8 @@ def test_presets(preset):
         made(base(), preset=preset)
     )
     careful = preset == 'careful'
-    weights = dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE) if careful else {}
+    weights = dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE)
+    weights = weights if careful else dict(normalize_by='pooled')
     assert {key: model[key] for key in model if key not in ('type', 'segmentor')} == weights
     assert loader.dataset.mix == (dict(added='equal') if careful else 'uniform')
     assert loader.get('batch_sampler') == (dict(type='MixedBatchSampler') if careful else None)
