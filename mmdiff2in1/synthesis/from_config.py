@@ -17,8 +17,10 @@ from mmdiff2in1.captions.lookup import captions_of, read_captions
 from mmdiff2in1.core.dataset_images import list_images, source_name
 from mmdiff2in1.core.images import image_size
 
+from .composing import Composing, NoGenerator, layout_of
 from .filters import check_thresholds
-from .plan import Source, make_plan
+from .labelled_set import LabelledSet
+from .plan import Source, make_plan, timestep_choices
 from .recipe import SampleRecipe
 from .run import synthesize
 from .sources import build_real_dataset, label_files
@@ -38,6 +40,9 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 class SynthesisSettings:
     """The keys of `stages.synthesis`, and nothing else.
 
+    `layout`: what composes new images of the labelled ones first, a TASK_UTILS config of a `Layout`; then `T` is the
+    noise level at which `diffusion` redraws them: 0, its default there, leaves them as they are and needs no
+    `diffusion`. What is made has the size of its source and labels of its own.
     `diffusion`: what creates, see `load_generator`: a diffusers folder (Stable Diffusion, or any pipeline with an
     image-to-image form), one file of weights, 'builtin:scenes', or a dict of component configs (random weights, for
     trials).
@@ -52,7 +57,7 @@ class SynthesisSettings:
     process if there is one. `dtype`: of the diffusion weights.
     """
 
-    diffusion: str | Mapping
+    diffusion: str | Mapping | None = None
     unet: str = 'pretrained'
     captions: str | None = None
     caption_fallback: str | None = None
@@ -71,6 +76,12 @@ class SynthesisSettings:
     keep_others: bool = False
     device: str | None = None
     dtype: str = 'float32'
+    layout: Mapping | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether a generator is needed: not if a layout composes and nothing is redrawn."""
+        return self.layout is None or any(level > 0 for level in timestep_choices(self.T))
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'SynthesisSettings':
@@ -83,11 +94,18 @@ class SynthesisSettings:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise ValueError(f'unknown keys in stages.synthesis: {", ".join(unknown)}; known: {", ".join(known)}')
-        if 'diffusion' not in given:
+        if given.get('layout') is not None:
+            given = dict(T=0) | given
+        settings = cls(**given)
+        if settings.diffusion is None and settings.draws:
+            if settings.layout is not None:
+                raise ValueError(
+                    f'stages.synthesis.T={settings.T} redraws what the layout composes, but there is no diffusion; '
+                    'expected what creates, or T=0 for plain layouts'
+                )
             raise ValueError(
                 "stages.synthesis lacks diffusion; expected a diffusers folder, a file of weights, or 'builtin:scenes'"
             )
-        settings = cls(**given)
         if settings.dtype not in DTYPES:
             raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
         check_thresholds(settings.filters)
@@ -98,7 +116,8 @@ class SynthesisSettings:
 class Job:
     """All that a synthesis run needs, checked as far as it can be without creating anything.
 
-    `rank` is the number of the GPU on this machine if the settings name no device.
+    `rank` is the number of the GPU on this machine if the settings name no device. `composing`: of a layout, if one is
+    asked for.
     """
 
     settings: SynthesisSettings
@@ -106,6 +125,7 @@ class Job:
     data_root: str | None
     source_labels: Mapping[str, Mapping[str, str]]
     rank: int = 0
+    composing: Composing | None = None
 
     @cached_property
     def diffusion(self) -> 'Generator':
@@ -140,6 +160,8 @@ class Job:
         options = {name: getattr(self.settings, name) for name in (*names, 'size')} | changes
         if 'weights_hash' not in options:
             options['weights_hash'] = self.weights_hash
+        if self.composing is not None:
+            options['layout'] = self.composing.identity
         return make_plan(self.sources, multiple=self.diffusion.multiple, **options)
 
 
@@ -157,10 +179,12 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     """
     settings = SynthesisSettings.from_cfg(cfg)
     init_default_scope(cfg.get('default_scope') or 'mmseg')
-    dataset = build_real_dataset(cfg)
+    dataset = build_real_dataset(cfg, with_pipeline=settings.layout is not None)
     data_root, paths = list_images(dataset)
     captions = read_captions(settings.captions) if settings.captions else {}
-    texts = captions_of([Path(path).as_posix() for path in paths], captions, settings.caption_fallback)
+    # Nothing that is not redrawn needs a caption.
+    fallback = settings.caption_fallback if settings.draws else settings.caption_fallback or ''
+    texts = captions_of([Path(path).as_posix() for path in paths], captions, fallback)
     labels = {
         source_name(path, data_root): {key: source_name(file, data_root) for key, file in files.items()}
         for path, files in label_files(dataset).items()
@@ -168,11 +192,17 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     sources = [
         Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
     ]
-    return Job(settings, sources, data_root, labels, rank)
+    if settings.layout is None:
+        return Job(settings, sources, data_root, labels, rank)
+    samples = LabelledSet(dataset, data_root, {source.image: source.caption for source in sources if source.image})
+    sources = [source for source in sources if source.image in samples]
+    return Job(settings, sources, data_root, labels, rank, Composing(layout_of(settings.layout), samples))
 
 
 def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
-    """Load what creates onto its device; random weights depend on the seed of the settings only."""
+    """Load what creates onto its device, if anything does; random weights depend on the seed of the settings only."""
+    if not settings.draws:
+        return NoGenerator()
     from mmdiff2in1.generators import LatentDiffusion
     from mmdiff2in1.generators.loading import load_generator
 
@@ -245,6 +275,7 @@ def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, pr
         restore_size=settings.restore_size,
         keep_others=settings.keep_others,
         weights_hash=job.weights_hash,
+        composing=job.composing,
         rank=rank,
         world_size=world_size,
         progress=progress,

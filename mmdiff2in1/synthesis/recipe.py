@@ -6,8 +6,10 @@ H, W image size at creation. T is the noising timestep (1 … T_max).
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 MAX_STEM = 80
 
@@ -29,6 +31,7 @@ class SampleRecipe:
     `caption` may be empty (unconditional). `seed` counts the repeats of a source: 0, 1, 2 …, see `noise_seed`.
     `T` is the timestep to which the source is noised; `grid`, `num_calls`, `solver`, `guidance_scale` are those of
     `LatentDiffusion.create`; `size` is the (H, W) of creation; `weights_hash` is `LatentDiffusion.weights_hash()`.
+    `layout` is what composes the image first, see `Composing.identity`; then T may be 0: no generator looks at it.
 
     Raises ValueError for a field that no diffusion model could serve: T < 1, no calls, more calls than T, empty size.
     """
@@ -43,6 +46,7 @@ class SampleRecipe:
     guidance_scale: float
     size: tuple[int, int]
     weights_hash: str
+    layout: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         # 1 and 1.0, or a list and a tuple, are the same recipe and must get the same name.
@@ -57,6 +61,10 @@ class SampleRecipe:
                 raise ValueError(f'{what}: {name} is {value!r}, expected an integer')
         if self.seed < 0:
             raise ValueError(f'{what}: seed is {self.seed}, expected 0 or more')
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f'{what}: size is {list(self.size)}, expected [height, width] in pixels')
+        if self.layout is not None and self.T == self.num_calls == 0:
+            return
         if self.T < 1:
             raise ValueError(f'{what}: T is {self.T}, expected 1 … T_max (1000 for Stable Diffusion)')
         if not 1 <= self.num_calls <= self.T:
@@ -64,13 +72,16 @@ class SampleRecipe:
                 f'{what}: num_calls is {self.num_calls}, expected 1 … T = {self.T}: '
                 'there are no more than T distinct timesteps to call the U-Net at'
             )
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f'{what}: size is {list(self.size)}, expected [height, width] in pixels')
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All fields by name; without a layout there is no field of that name, as before there were layouts."""
+        return {name: value for name, value in asdict(self).items() if name != 'layout' or value is not None}
 
     @property
     def canonical(self) -> str:
         """The recipe as JSON with sorted keys: the text whose hash ends the `sample_id`."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(',', ':'))
+        return json.dumps(self.fields, sort_keys=True, separators=(',', ':'))
 
     @property
     def sample_id(self) -> str:

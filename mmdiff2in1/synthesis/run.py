@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,9 @@ from tqdm import tqdm
 
 from mmdiff2in1.core.images import check_sources, from_model, image_size, load_image, resize_image, to_model
 
+from .composing import Composing, facts_of, redrawn
 from .filters import Thresholds, check_thresholds, rejection, score
+from .layouts import Composed
 from .recipe import SampleRecipe
 from .store import SampleStore
 
@@ -38,6 +39,7 @@ def synthesize(
     restore_size: bool = False,
     keep_others: bool = False,
     weights_hash: str | None = None,
+    composing: Composing | None = None,
     rank: int = 0,
     world_size: int = 1,
     progress: bool = True,
@@ -51,6 +53,7 @@ def synthesize(
     is resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
     be trained on as well, so they are an error unless `keep_others`. `weights_hash`: of `diffusion`, if known.
+    `composing`: where the recipes ask for a layout, what composes it; image and labels then have the source's size.
 
     Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
     store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
@@ -60,7 +63,7 @@ def synthesize(
     check_thresholds(thresholds)
     timesteps = check_plan(diffusion, plan, weights_hash)
     finished = store.finished()
-    settings = dict(weights_hash=plan[0].weights_hash, restore_size=restore_size)
+    settings = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
     _check_store(store, finished, settings)
     if not keep_others:
         _check_others(store, others_of(plan, finished))
@@ -82,12 +85,17 @@ def synthesize(
     bar = tqdm(total=len(share), initial=len(share) - len(missing), desc='creating', unit='img', disable=not progress)
     with bar:
         for batch in batches:
-            images, sources, walked = create_batch(diffusion, batch, data_root)
+            composed = composing.compose(batch) if composing is not None else None
+            images, sources, walked = create_batch(diffusion, batch, data_root, composed)
             calls += len(walked) * len(batch)
-            for recipe, image, source in zip(batch, images, sources, strict=True):
+            for number, (recipe, image, source) in enumerate(zip(batch, images, sources, strict=True)):
                 if recipe.sample_id in finished:
                     continue
                 record = _record(recipe, walked, source_labels or {})
+                labels = None
+                if composing is not None and composed is not None:
+                    record |= facts_of(composed[number], recipe)
+                    labels = composing.encoded(composed[number])
                 record |= dict(scores=score(image, source), restore_size=restore_size)
                 reason = rejection(record['scores'], thresholds)
                 if reason:
@@ -95,7 +103,7 @@ def synthesize(
                 else:
                     if restore_size and recipe.source:
                         image = resize_image(image, image_size(_source_path(recipe, data_root)))
-                    store.add(record, image)
+                    store.add(record, image, labels)
                 made['rejected' if reason else 'kept'] += 1
                 bar.update()
     seconds = time.perf_counter() - started
@@ -117,7 +125,8 @@ def check_plan(
     `weights_hash` is that of the model where it is known: reading gigabytes of weights takes seconds.
 
     Raises ValueError for an empty plan, a sample listed twice, other weights than the plan was made for, timesteps or
-    a solver that do not exist, a size that cannot be encoded, a sample without source below T_max.
+    a solver that do not exist, a size that cannot be encoded, a sample without source below T_max. A sample of a layout
+    at T = 0 asks nothing of the model.
     """
     if not plan:
         raise ValueError('the plan holds no samples; without synthetic samples skip this step')
@@ -126,14 +135,15 @@ def check_plan(
         raise ValueError(f'sample {twice[0]} stands in the plan twice')
     weights = diffusion.weights_hash() if weights_hash is None else weights_hash
     T_max = diffusion.T_max
-    for recipe in plan:
+    asked = [recipe for recipe in plan if recipe.T > 0]
+    for recipe in asked:
         if recipe.weights_hash != weights:
             raise ValueError(f'the plan is for weights {recipe.weights_hash[:12]}…, the model has {weights[:12]}…')
         if any(side % diffusion.multiple for side in recipe.size):
             raise ValueError(f'{recipe.sample_id}: size {recipe.size} is no multiple of {diffusion.multiple}')
         if recipe.source is None and recipe.T < T_max:
             raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
-    kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in plan}
+    kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in asked}
     return {kind[:3]: diffusion.planned_timesteps(*kind) for kind in sorted(kinds)}
 
 
@@ -142,6 +152,9 @@ def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str],
     lines, total = [], 0
     counts = Counter((recipe.T, recipe.num_calls, recipe.grid) for recipe in plan)
     for kind in sorted(counts):
+        if kind[0] == 0:
+            lines.append(f'T=0: {counts[kind]} samples, composed and not redrawn')
+            continue
         steps = timesteps[kind]
         total += counts[kind] * len(steps)
         shown = ', '.join(map(str, steps if len(steps) <= 6 else [*steps[:3], '…', *steps[-2:]]))
@@ -166,14 +179,20 @@ def batches_of(plan: Sequence[SampleRecipe], batch_size: int) -> list[list[Sampl
 
 
 def create_batch(
-    diffusion: 'Generator', batch: Sequence[SampleRecipe], data_root: str | Path | None
-) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
-    """Create the samples of one batch (equal `batch_key`).
+    diffusion: 'Generator',
+    batch: Sequence[SampleRecipe],
+    data_root: str | Path | None,
+    composed: Sequence[Composed] | None = None,
+) -> tuple[Sequence[np.ndarray], list[np.ndarray | None], list[int]]:
+    """Create the samples of one batch (equal `batch_key`), of layouts if they are `composed`, see `redrawn`.
 
-    Returns the created images, uint8 (B, H, W, 3), the sources at the same size (None without one), and the timesteps
+    Returns the created images, B of uint8 (H, W, 3), the sources at the same size (None without one), and the timesteps
     that were walked, one U-Net call per sample each.
     """
     first = batch[0]
+    if composed is not None:
+        images, walked = redrawn(diffusion, batch, composed)
+        return images, [each.source for each in composed], walked
     sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
     creation = diffusion.create(
         to_model(sources) if first.source else None,
@@ -190,7 +209,7 @@ def create_batch(
 
 
 def _record(recipe: SampleRecipe, timesteps: list[int], source_labels: Mapping[str, Mapping[str, str]]) -> dict:
-    return asdict(recipe) | dict(
+    return recipe.fields | dict(
         sample_id=recipe.sample_id,
         noise_seed=recipe.noise_seed,
         size=list(recipe.size),
@@ -203,13 +222,17 @@ def _source_path(recipe: SampleRecipe, data_root: str | Path | None) -> Path:
     return Path(data_root or '.') / recipe.source
 
 
-def _check_store(store: SampleStore, finished: dict[str, dict], settings: dict) -> None:
-    """A store holds samples of one model and one way of sizing: what trains on it cannot tell them apart."""
+def _check_store(store: SampleStore, finished: dict[str, dict], settings: Mapping[str, set]) -> None:
+    """A store holds samples of one model and one way of sizing: what trains on it cannot tell them apart.
+
+    What no model has redrawn (its hash is empty) goes with every model.
+    """
     for record in finished.values():
-        for name, value in settings.items():
-            if record[name] != value:
+        for name, values in settings.items():
+            if record[name] not in values and '' not in {record[name], *values}:
+                now = ' or '.join(sorted(map(str, values)))
                 raise ValueError(
-                    f'{store.folder} holds {len(finished)} samples made with {name} {record[name]}, now it is {value}; '
+                    f'{store.folder} holds {len(finished)} samples made with {name} {record[name]}, now it is {now}; '
                     f'go back to the old {name}, choose another folder (--out), or delete this one'
                 )
 

@@ -29,10 +29,11 @@ def real_dataset_cfg(cfg: Config) -> dict:
     return dataset
 
 
-def build_real_dataset(cfg: Config):
-    """Build the real training set without its pipeline: only the list of images is wanted."""
+def build_real_dataset(cfg: Config, with_pipeline: bool = False):
+    """Build the real training set; without its pipeline only the list of images is wanted."""
     # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
-    return DATASETS.build(_with(real_dataset_cfg(cfg), everywhere={}, leaves=dict(pipeline=[], serialize_data=False)))
+    leaves: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
+    return DATASETS.build(_with(real_dataset_cfg(cfg), everywhere={}, leaves=leaves))
 
 
 def label_files(dataset) -> dict[str, dict[str, str]]:

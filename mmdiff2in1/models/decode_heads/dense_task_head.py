@@ -118,7 +118,8 @@ def summed_losses(
         if weight is not None and 'weight' not in inspect.signature(loss.forward).parameters:
             raise ValueError(
                 f'{type(loss).__name__} takes no weight per pixel: forward(output, target, weight=None) was expected, '
-                'weight (B, 1, H, W); or choose a label rule without weights'
+                'weight (B, 1, H, W); or choose a label rule without weights, and synthetic_weight=1 where '
+                "normalize_by='pooled'"
             )
         value = loss(output, target) if weight is None else loss(output, target, weight=weight)
         found[loss.loss_name] = found[loss.loss_name] + value if loss.loss_name in found else value
