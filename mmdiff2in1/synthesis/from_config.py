@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.config import Config
@@ -17,9 +17,11 @@ from mmdiff2in1.captions.lookup import captions_of, read_captions
 from mmdiff2in1.core.dataset_images import list_images, source_name
 from mmdiff2in1.core.images import image_size
 
+from .conditions import ConditionPictures
 from .filters import check_thresholds
 from .plan import Source, make_plan
 from .recipe import SampleRecipe
+from .resampling import source_weights
 from .run import synthesize
 from .sources import build_real_dataset, label_files
 from .store import SampleStore
@@ -47,9 +49,11 @@ class SynthesisSettings:
     `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineGenerator.create`
     for SDXL and beyond (solver 'pipeline'); `T` may be a list or a range, see `make_plan`, as are `samples_per_image`,
     `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
-    `filters`: {score: (lowest,
-    highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None takes the GPU of this
-    process if there is one. `dtype`: of the diffusion weights.
+    `controlnet`: folder of a ControlNet for `diffusion`; None: the one that it has in `controlnet/`, if any.
+    `condition`: created images follow this label of their source, see `ConditionSettings`; then `T` may be T_max.
+    `resample`: some sources are created from more often, see `resample_settings`.
+    `filters`: {score: (lowest, highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None
+    takes the GPU of this process if there is one. `dtype`: of the diffusion weights.
     """
 
     diffusion: str | Mapping
@@ -71,6 +75,9 @@ class SynthesisSettings:
     keep_others: bool = False
     device: str | None = None
     dtype: str = 'float32'
+    controlnet: str | None = None
+    condition: str | Mapping[str, Any] | None = None
+    resample: Mapping[str, Any] | None = None
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'SynthesisSettings':
@@ -98,7 +105,8 @@ class SynthesisSettings:
 class Job:
     """All that a synthesis run needs, checked as far as it can be without creating anything.
 
-    `rank` is the number of the GPU on this machine if the settings name no device.
+    `rank` is the number of the GPU on this machine if the settings name no device. `pictures` draws the conditions;
+    `weights` of sources, None: all count alike.
     """
 
     settings: SynthesisSettings
@@ -106,6 +114,8 @@ class Job:
     data_root: str | None
     source_labels: Mapping[str, Mapping[str, str]]
     rank: int = 0
+    pictures: ConditionPictures | None = None
+    weights: Mapping[str, float] | None = None
 
     @cached_property
     def diffusion(self) -> 'Generator':
@@ -140,7 +150,14 @@ class Job:
         options = {name: getattr(self.settings, name) for name in (*names, 'size')} | changes
         if 'weights_hash' not in options:
             options['weights_hash'] = self.weights_hash
+        options['weights'] = self.weights
+        if self.pictures is not None:
+            options['condition_of'] = self.pictures.condition
         return make_plan(self.sources, multiple=self.diffusion.multiple, **options)
+
+    def marks(self) -> list:
+        """What decides the samples besides settings, sources, captions and weights: label maps and shares."""
+        return [*([self.pictures.digest()] if self.pictures else []), *([dict(self.weights)] if self.weights else [])]
 
 
 def prepare(cfg: Config, rank: int = 0) -> Job:
@@ -168,7 +185,13 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     sources = [
         Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
     ]
-    return Job(settings, sources, data_root, labels, rank)
+    names, pictures, weights = [str(source.image) for source in sources], None, None
+    if settings.condition is not None:
+        pictures = ConditionPictures.from_cfg(cfg, settings.condition)
+        pictures.maps.check(names)
+    if settings.resample is not None:
+        weights = source_weights(cfg, settings.resample, names)
+    return Job(settings, sources, data_root, labels, rank, pictures, weights)
 
 
 def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
@@ -178,13 +201,16 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
 
     dtype = DTYPES[settings.dtype]
     if isinstance(settings.diffusion, str):
-        generator = load_generator(settings.diffusion, dtype)
+        generator = load_generator(settings.diffusion, dtype, settings.controlnet)
+    elif settings.controlnet is not None:
+        raise ValueError('controlnet names weights on disk and diffusion random ones; give that dict a controlnet=…')
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             generator = LatentDiffusion.from_config(dict(settings.diffusion))
-        for part in (generator.vae, generator.unet, generator.text):  # not the schedule, which needs float32
-            part.to(dtype)
+        for part in (generator.vae, generator.unet, generator.text, generator.controlnet):
+            if part is not None:  # not the schedule, which needs float32
+                part.to(dtype)
     if settings.unet != PRETRAINED:
         _take_trained_unet(generator, settings.unet)
     return generator.to(device_of(settings, rank))
@@ -245,6 +271,7 @@ def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, pr
         restore_size=settings.restore_size,
         keep_others=settings.keep_others,
         weights_hash=job.weights_hash,
+        pictures=job.pictures,
         rank=rank,
         world_size=world_size,
         progress=progress,

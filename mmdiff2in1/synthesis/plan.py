@@ -3,10 +3,15 @@
 H, W image size. A plan depends on its arguments only: not on the order of the sources, the rank, or what is finished.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from .recipe import SampleRecipe, stable_hash
+from .recipe import Condition, SampleRecipe, stable_hash
+from .resampling import weighted_order
+
+ConditionOf = Callable[[str, tuple[int, int]], Condition]
+"""(source, size of creation) → what its layout follows."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ def make_plan(
     solver: str = 'ddim',
     guidance_scale: float = 1.0,
     size: int | Sequence[int] | None = None,
+    weights: Mapping[str, float] | None = None,
+    condition_of: ConditionOf | None = None,
 ) -> list[SampleRecipe]:
     """List the samples to make: `num_samples` in all, or `samples_per_image` for each source.
 
@@ -43,10 +50,14 @@ def make_plan(
     of a larger one: a store can be enlarged. T is one timestep, a list (one of them is drawn per sample), or a `range`
     or dict(low=…, high=…) with both ends included in the latter. `size` and `multiple`: see `creation_size`.
 
+    With `weights`, by the image of a source, there are no rounds: sources come in proportion to their weights, see
+    `weighted_order`; a smaller plan is the beginning of a larger one as well. `condition_of` gives each recipe what its
+    layout follows.
+
     Raises ValueError for no sources, zero samples, both or neither of the two counts, a source listed twice, and
     whatever `SampleRecipe` refuses.
     """
-    rounds = _rounds(sources, num_samples, samples_per_image, seed)
+    rounds = _rounds(sources, num_samples, samples_per_image, seed, weights)
     choices = timestep_choices(T)
     return [
         SampleRecipe(
@@ -58,8 +69,9 @@ def make_plan(
             num_calls=num_calls,
             solver=solver,
             guidance_scale=guidance_scale,
-            size=creation_size(source.native_size, size, multiple),
+            size=(created := creation_size(source.native_size, size, multiple)),
             weights_hash=weights_hash,
+            condition=condition_of(source.image, created) if condition_of and source.image else None,
         )
         for sample_seed, drawn in rounds
         for source in drawn
@@ -102,7 +114,11 @@ def creation_size(native_size: tuple[int, int], size: int | Sequence[int] | None
 
 
 def _rounds(
-    sources: Sequence[Source], num_samples: int | None, samples_per_image: int | None, seed: int
+    sources: Sequence[Source],
+    num_samples: int | None,
+    samples_per_image: int | None,
+    seed: int,
+    weights: Mapping[str, float] | None,
 ) -> list[tuple[int, Sequence[Source]]]:
     """[(seed of the round, its sources)]."""
     if not sources:
@@ -120,6 +136,10 @@ def _rounds(
             raise ValueError(f'source {name} is listed twice; ask for more samples_per_image instead')
         names.add(name)
 
+    if weights is not None:
+        by_name = {_name(source): source for source in sources}
+        order = islice(weighted_order(list(by_name), weights, seed), asked)
+        return [(sample_seed, [by_name[name]]) for name, sample_seed in order]
     rounds: list[tuple[int, Sequence[Source]]] = []
     for start in range(0, asked, len(sources)):
         round_seed = seed + start // len(sources)

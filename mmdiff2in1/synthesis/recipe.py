@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 MAX_STEM = 80
+LATER = ('condition',)
+"""Fields that came later: without them a recipe keeps its name."""
 
 
 def stable_hash(*parts: object) -> int:
@@ -21,6 +23,14 @@ def stable_hash(*parts: object) -> int:
     return int(hashlib.sha256(json.dumps(parts).encode()).hexdigest(), 16)
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What a ControlNet is shown: the `task` whose label map is drawn, and the SHA-256 of that `picture`."""
+
+    task: str
+    picture: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleRecipe:
     """What makes one synthetic image; two equal recipes make the same image.
@@ -29,6 +39,7 @@ class SampleRecipe:
     `caption` may be empty (unconditional). `seed` counts the repeats of a source: 0, 1, 2 …, see `noise_seed`.
     `T` is the timestep to which the source is noised; `grid`, `num_calls`, `solver`, `guidance_scale` are those of
     `LatentDiffusion.create`; `size` is the (H, W) of creation; `weights_hash` is `LatentDiffusion.weights_hash()`.
+    `condition` is what its layout follows, or None.
 
     Raises ValueError for a field that no diffusion model could serve: T < 1, no calls, more calls than T, empty size.
     """
@@ -43,6 +54,7 @@ class SampleRecipe:
     guidance_scale: float
     size: tuple[int, int]
     weights_hash: str
+    condition: Condition | None = None
 
     def __post_init__(self) -> None:
         # 1 and 1.0, or a list and a tuple, are the same recipe and must get the same name.
@@ -67,10 +79,15 @@ class SampleRecipe:
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f'{what}: size is {list(self.size)}, expected [height, width] in pixels')
 
+    def to_dict(self) -> dict:
+        """The fields as JSON values; what did not exist in older recipes is left out where it is None."""
+        fields = asdict(self)
+        return {name: value for name, value in fields.items() if name not in LATER or value is not None}
+
     @property
     def canonical(self) -> str:
         """The recipe as JSON with sorted keys: the text whose hash ends the `sample_id`."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(',', ':'))
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(',', ':'))
 
     @property
     def sample_id(self) -> str:
@@ -92,4 +109,5 @@ class SampleRecipe:
     @property
     def batch_key(self) -> tuple:
         """Samples with an equal key can be created in one call."""
-        return (self.source is None, self.T, self.grid, self.num_calls, self.solver, self.guidance_scale, self.size)
+        solving = (self.T, self.grid, self.num_calls, self.solver, self.guidance_scale, self.size)
+        return (self.source is None, self.condition is None, *solving)

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,11 @@ from .store import SampleStore
 
 if TYPE_CHECKING:
     # Only when something is created: reading a store in a data loader worker needs no diffusers.
+    from torch import Tensor
+
     from mmdiff2in1.generators import Generator
+
+    from .conditions import ConditionPictures
 
 
 def synthesize(
@@ -38,6 +41,7 @@ def synthesize(
     restore_size: bool = False,
     keep_others: bool = False,
     weights_hash: str | None = None,
+    pictures: 'ConditionPictures | None' = None,
     rank: int = 0,
     world_size: int = 1,
     progress: bool = True,
@@ -51,6 +55,7 @@ def synthesize(
     is resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
     be trained on as well, so they are an error unless `keep_others`. `weights_hash`: of `diffusion`, if known.
+    `pictures` draws what recipes with a condition follow.
 
     Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
     store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
@@ -82,7 +87,7 @@ def synthesize(
     bar = tqdm(total=len(share), initial=len(share) - len(missing), desc='creating', unit='img', disable=not progress)
     with bar:
         for batch in batches:
-            images, sources, walked = create_batch(diffusion, batch, data_root)
+            images, sources, walked = create_batch(diffusion, batch, data_root, pictures)
             calls += len(walked) * len(batch)
             for recipe, image, source in zip(batch, images, sources, strict=True):
                 if recipe.sample_id in finished:
@@ -131,6 +136,11 @@ def check_plan(
             raise ValueError(f'the plan is for weights {recipe.weights_hash[:12]}…, the model has {weights[:12]}…')
         if any(side % diffusion.multiple for side in recipe.size):
             raise ValueError(f'{recipe.sample_id}: size {recipe.size} is no multiple of {diffusion.multiple}')
+        if recipe.condition is not None and not diffusion.takes_conditions:
+            raise ValueError(
+                f'{recipe.sample_id} is to follow its {recipe.condition.task} label, but this model has no ControlNet; '
+                'name one with stages.synthesis.controlnet, or use a pipeline that has one in controlnet/'
+            )
         if recipe.source is None and recipe.T < T_max:
             raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
     kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in plan}
@@ -166,7 +176,10 @@ def batches_of(plan: Sequence[SampleRecipe], batch_size: int) -> list[list[Sampl
 
 
 def create_batch(
-    diffusion: 'Generator', batch: Sequence[SampleRecipe], data_root: str | Path | None
+    diffusion: 'Generator',
+    batch: Sequence[SampleRecipe],
+    data_root: str | Path | None,
+    pictures: 'ConditionPictures | None' = None,
 ) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
     """Create the samples of one batch (equal `batch_key`).
 
@@ -175,6 +188,7 @@ def create_batch(
     """
     first = batch[0]
     sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
+    shown = None if first.condition is None else _shown(batch, pictures)
     creation = diffusion.create(
         to_model(sources) if first.source else None,
         captions=[recipe.caption for recipe in batch],
@@ -185,12 +199,21 @@ def create_batch(
         solver=first.solver,
         guidance_scale=first.guidance_scale,
         size=first.size,
+        **({} if shown is None else dict(conditions=shown)),
     )
     return from_model(creation.images), sources, creation.timesteps
 
 
+def _shown(batch: Sequence[SampleRecipe], pictures: 'ConditionPictures | None') -> 'Tensor':
+    """The conditions of a batch, (B, 3, H, W) in [0, 1]."""
+    if pictures is None:
+        raise ValueError(f'{batch[0].sample_id} follows a label map; expected `pictures` that draw it')
+    drawn = [pictures.checked(str(r.source), r.size, r.condition) for r in batch if r.condition is not None]
+    return (to_model(drawn) + 1) / 2
+
+
 def _record(recipe: SampleRecipe, timesteps: list[int], source_labels: Mapping[str, Mapping[str, str]]) -> dict:
-    return asdict(recipe) | dict(
+    return recipe.to_dict() | dict(
         sample_id=recipe.sample_id,
         noise_seed=recipe.noise_seed,
         size=list(recipe.size),

@@ -33,7 +33,7 @@ def preview_sheet(job: Job, count: int) -> np.ndarray:
     for plan in plans:
         created: dict[str | None, np.ndarray] = {}
         for batch in batches_of(plan, job.settings.batch_size):
-            images, _, _ = create_batch(job.diffusion, batch, job.data_root)
+            images, _, _ = create_batch(job.diffusion, batch, job.data_root, job.pictures)
             created |= {recipe.source: image for recipe, image in zip(batch, images, strict=True)}
         columns.append(created)
     first = plans[0][0]

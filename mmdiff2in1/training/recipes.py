@@ -51,6 +51,7 @@ OF_DATASET = ('mix', 'store')
 OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
 OF_CREATION = (
     *('diffusion', 'unet', 'captions', 'caption_fallback', 'samples_per_image', 'num_samples', 'size', 'restore_size'),
+    *('controlnet', 'condition', 'resample'),
     *CREATION,
 )
 SETTINGS = (*OF_MODEL, *OF_DATASET, *OF_HOOK, *OF_CREATION)

@@ -19,7 +19,17 @@ from .identity import weights_mark
 
 LATER = 'still to be trained'
 """Stands for the hash of weights that a warm-up is going to give."""
-UNDECIDED = ('diffusion', 'unet', 'captions', 'caption_fallback', 'batch_size', 'device', 'keep_others')
+UNDECIDED = (
+    'diffusion',
+    'controlnet',
+    'resample',
+    'unet',
+    'captions',
+    'caption_fallback',
+    'batch_size',
+    'device',
+    'keep_others',
+)
 """Settings that change no sample, or count by their content."""
 
 
@@ -113,14 +123,18 @@ class SynthesisStage:
         """Of all that decides the samples: settings, sources, captions and, in a sample of their files, the weights."""
         settings = self.job.settings
         own = {name: value for name, value in asdict(settings).items() if name not in UNDECIDED}
+        if own['condition'] is None:  # a key that came later: without it a finished stage is what it was
+            del own['condition']
         diffusion = settings.diffusion
         weights = [weights_mark(diffusion) if isinstance(diffusion, str) else diffusion]
+        if settings.controlnet is not None:
+            weights.append(weights_mark(settings.controlnet))
         if self.later:
             weights.append(weights_mark(warmup))
         elif settings.unet != PRETRAINED:
             weights.append(weights_mark(settings.unet))
         sources = [asdict(source) for source in self.job.sources]
-        text = json.dumps([own, weights, sources], sort_keys=True, default=list)
+        text = json.dumps([own, weights, sources, *self.job.marks()], sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
