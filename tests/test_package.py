@@ -28,6 +28,7 @@ FLOORS = (
     ('engine',),
     ('pretraining', 'converters', 'checks'),
     ('inference',),
+    ('labelling',),
     ('training',),
     ('components',),
 )

@@ -79,15 +79,15 @@ class SampleRecipe:
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f'{what}: size is {list(self.size)}, expected [height, width] in pixels')
 
-    def to_dict(self) -> dict:
-        """The fields as JSON values; what did not exist in older recipes is left out where it is None."""
-        fields = asdict(self)
-        return {name: value for name, value in fields.items() if name not in LATER or value is not None}
+    @property
+    def fields(self) -> dict:
+        """All fields by name; what did not exist in older recipes is left out where it is None."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
 
     @property
     def canonical(self) -> str:
         """The recipe as JSON with sorted keys: the text whose hash ends the `sample_id`."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(',', ':'))
+        return json.dumps(self.fields, sort_keys=True, separators=(',', ':'))
 
     @property
     def sample_id(self) -> str:

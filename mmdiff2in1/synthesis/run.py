@@ -213,7 +213,7 @@ def _shown(batch: Sequence[SampleRecipe], pictures: 'ConditionPictures | None') 
 
 
 def _record(recipe: SampleRecipe, timesteps: list[int], source_labels: Mapping[str, Mapping[str, str]]) -> dict:
-    return recipe.to_dict() | dict(
+    return recipe.fields | dict(
         sample_id=recipe.sample_id,
         noise_seed=recipe.noise_seed,
         size=list(recipe.size),

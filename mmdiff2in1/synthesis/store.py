@@ -20,9 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
 
@@ -101,23 +103,11 @@ class SampleStore:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)')
-        for task, label in (labels or {}).items():
-            if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
-                raise ValueError(
-                    f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
-                )
-            if label.shape[:2] != image.shape[:2]:
-                raise ValueError(
-                    f'the label of {task} is {label.shape[:2]}, expected the size of its image {image.shape[:2]}'
-                )
-        name = f'{record["sample_id"]}.png'
-        record = dict(record, image=f'{IMAGES}/{name}')
+        _check_labels(labels or {}, image.shape[:2])
+        record = dict(record, image=f'{IMAGES}/{record["sample_id"]}.png')
         record['image_sha256'] = self._write(record['image'], image)
         if labels:
-            record['labels'] = {
-                task: dict(file=(file := f'{LABELS}/{task}/{name}'), sha256=self._write(file, label))
-                for task, label in labels.items()
-            }
+            record['labels'] = self._write_labels(record, labels, None)
         self._append(record)
         return record
 
@@ -127,6 +117,34 @@ class SampleStore:
         with self._explaining_full_disk():
             write_atomically(self.folder / name, data)
         return hashlib.sha256(data).hexdigest()
+
+    def add_labels(self, record: dict, labels: Mapping[str, np.ndarray], by: Mapping[str, Any] | None = None) -> dict:
+        """Give a finished sample labels of its own, in the place of those of the same tasks; returns its new record.
+
+        `labels` as in `add`. `by` says how they came about, and stands beside each file in the record. Labels are
+        written, then the record: after a kill in between, the sample is to be labelled again. `merge` tidies the
+        manifest up when all is done.
+
+        Raises ValueError for a rejected sample, and whatever `add` raises for labels and disks.
+        """
+        if record.get('rejected'):
+            raise ValueError(
+                f'{record["sample_id"]} was rejected ({record["rejected"]}): it has no image to be labelled'
+            )
+        with Image.open(self.image(record)) as image:
+            _check_labels(labels, (image.height, image.width))
+        record = dict(record, labels=record.get('labels', {}) | self._write_labels(record, labels, by))
+        self._append(record)
+        return record
+
+    def _write_labels(self, record: dict, labels: Mapping[str, np.ndarray], by: Mapping[str, Any] | None) -> dict:
+        """Write them; what a record says of them."""
+        name = f'{record["sample_id"]}.png'
+        files = {task: f'{LABELS}/{task}/{name}' for task in labels}
+        beside = {} if by is None else dict(by=dict(by))
+        return {
+            task: dict(file=files[task], sha256=self._write(files[task], labels[task]), **beside) for task in labels
+        }
 
     def reject(self, record: dict, reason: str) -> dict:
         """Record that this sample was made and refused: it is neither stored, nor made again, nor trained on."""
@@ -257,6 +275,16 @@ def _files(record: dict) -> list[tuple[str, str]]:
         return []
     labels = [(label['file'], label['sha256']) for label in record.get('labels', {}).values()]
     return [(record['image'], record['image_sha256']), *labels]
+
+
+def _check_labels(labels: Mapping[str, np.ndarray], size: tuple[int, ...]) -> None:
+    for task, label in labels.items():
+        if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
+            raise ValueError(
+                f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
+            )
+        if label.shape[:2] != tuple(size):
+            raise ValueError(f'the label of {task} is {label.shape[:2]}, expected the size of its image {tuple(size)}')
 
 
 def _size(file: Path) -> int | None:

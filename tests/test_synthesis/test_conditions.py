@@ -125,7 +125,7 @@ def test_a_recipe_holds_its_condition_and_old_recipes_keep_their_names(cfg):
         guidance_scale=1.0, size=(64, 96), weights_hash='ab' * 32,
     )  # fmt: skip
     plain = SampleRecipe(**known)
-    assert plain.sample_id == 'room_7-T600-s0001-6db1f3e6' and 'condition' not in plain.to_dict()
+    assert plain.sample_id == 'room_7-T600-s0001-6db1f3e6' and 'condition' not in plain.fields
     shown = SampleRecipe(**known, condition=Condition('depth', 'ff'))
     assert '"condition":{"picture":"ff","task":"depth"}' in shown.canonical
     others = [SampleRecipe(**known, condition=c) for c in (Condition('normal', 'ff'), Condition('depth', 'fe'))]
