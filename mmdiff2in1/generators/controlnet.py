@@ -15,7 +15,7 @@ from .weights import read_json
 
 EMBEDDING_WIDTHS = (16, 32, 96, 256)
 """Channels of the small network that brings a picture to the latent's size; each but the first halves it (ControlNet,
-Sec. 3.2)."""
+Sec. 3.2). No wider than the U-Net's finest level."""
 SHARED = ('in_channels', 'block_out_channels', 'layers_per_block', 'cross_attention_dim', 'down_block_types')
 """What a branch has in common with the U-Net that it adds to."""
 
@@ -27,8 +27,9 @@ def branch_for(unet: UNet2DConditionModel, downscale: int) -> ControlNetModel:
         unet: What it is going to add to.
         downscale: Image pixels per latent cell, each direction: the picture is halved until it has the latent's size.
     """
-    halvings = _halvings(downscale)
+    halvings = downscale.bit_length() - 1
     widths = EMBEDDING_WIDTHS[: halvings + 1] + EMBEDDING_WIDTHS[-1:] * (halvings + 1 - len(EMBEDDING_WIDTHS))
+    widths = tuple(min(width, max(16, unet.config.block_out_channels[0])) for width in widths)
     return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths)
 
 
@@ -88,10 +89,6 @@ def residuals(
         return {}
     down, mid = controlnet(z, t, context, conditions.to(z), return_dict=False)
     return dict(down_block_additional_residuals=tuple(down), mid_block_additional_residual=mid)
-
-
-def _halvings(downscale: int) -> int:
-    return downscale.bit_length() - 1
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline
+from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline, UNet2DConditionModel
 
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.controlnet import branch_for, read_controlnet, residuals
@@ -98,18 +98,19 @@ def test_a_new_branch_changes_nothing_bit_for_bit(tiny_diffusion, pictures):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_the_embedding_of_a_new_branch_follows_from_the_latents_size(tiny_diffusion):
+def test_the_embedding_of_a_new_branch_follows_from_the_latents_size(tiny_diffusion, tiny_diffusion_config):
+    wide = UNet2DConditionModel(**dict(tiny_diffusion_config['unet'], block_out_channels=(40, 40, 40)))
     for downscale, widths in (
         (1, (16,)),
         (2, (16, 32)),
-        (4, (16, 32, 96)),
-        (8, (16, 32, 96, 256)),
-        (16, (16, 32, 96, 256, 256)),
+        (4, (16, 32, 40)),
+        (8, (16, 32, 40, 40)),
+        (16, (16, 32, *[40] * 3)),
     ):
-        branch = branch_for(tiny_diffusion.unet, downscale)
+        branch = branch_for(wide, downscale)
         assert tuple(branch.config.conditioning_embedding_out_channels) == widths
         shown = branch.controlnet_cond_embedding(torch.zeros(1, 3, 4 * downscale, 8 * downscale))
-        assert shown.shape == (1, 8, 4, 8) and not shown.any()
+        assert shown.shape == (1, 40, 4, 8) and not shown.any()
     own = branch_for(tiny_diffusion.unet, 2).down_blocks.state_dict()
     theirs = tiny_diffusion.unet.down_blocks.state_dict()
     assert own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
