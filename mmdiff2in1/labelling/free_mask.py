@@ -75,13 +75,14 @@ def free_mask(
     records = [] if store is None else store.records()
     inferencer = Diff2in1Inferencer(cfg, checkpoint, model, device)
     meter, maps = LossMeter(inferencer, batch_size), LabelMaps(inferencer.cfg, TASK)
-    if maps.task.num_classes != meter.task.num_classes:
+    task = _classes(maps)
+    if task.num_classes != meter.task.num_classes:
         raise ValueError(
-            f'the segmentor predicts {meter.task.num_classes} classes, the training set has {maps.task.num_classes}'
+            f'the segmentor predicts {meter.task.num_classes} classes, the training set has {task.num_classes}'
         )
     maps.check([record['source'] for record in records])
     means, own = _on_real_images(meter, maps)
-    names = maps.task.classes or [str(k) for k in range(maps.task.num_classes)]
+    names = task.classes or [str(k) for k in range(task.num_classes)]
     report = dict(margin=margin, teacher=meter.digest(), class_means=dict(zip(names, means.tolist(), strict=True)))
     if scores is not None:
         lines = [json.dumps(score) for score in hardness_scores(maps, means, own)]
@@ -102,7 +103,7 @@ def hardness_scores(maps: LabelMaps, means: np.ndarray, own: Sequence[float]) ->
     for name, loss in zip(maps.names, own, strict=True):
         label = maps.map(name)
         values = np.append(means, np.zeros(256 - len(means)))[label]
-        yield dict(source=name, hardness=mean_by_mask(label, values, _ignored(maps)), loss=loss)
+        yield dict(source=name, hardness=mean_by_mask(label, values, _classes(maps).ignore_index), loss=loss)
 
 
 def _on_real_images(meter: LossMeter, maps: LabelMaps) -> tuple[np.ndarray, list[float]]:
@@ -112,7 +113,7 @@ def _on_real_images(meter: LossMeter, maps: LabelMaps) -> tuple[np.ndarray, list
     losses = tqdm(meter.losses(real_pairs(maps)), total=len(maps.names), desc='real images', unit='img')
     for label, loss in zip(labels, losses, strict=True):
         means.add(label, loss)
-        own.append(mean_by_mask(label, loss, _ignored(maps)))
+        own.append(mean_by_mask(label, loss, _classes(maps).ignore_index))
     return means.values, own
 
 
@@ -136,7 +137,7 @@ def _filter(
     for record, losses in zip(
         todo, tqdm(meter.losses(pairs()), total=len(todo), desc='filtering', unit='img'), strict=True
     ):
-        label = filtered(maps.map(record['source'], losses.shape), losses, means, margin, _ignored(maps))
+        label = filtered(maps.map(record['source'], losses.shape), losses, means, margin, _classes(maps).ignore_index)
         store.add_labels(record, {TASK: maps.task.encode(label)}, by)
     store.merge()
 
@@ -156,7 +157,6 @@ def _shares(store: SampleStore, maps: LabelMaps, names: Sequence[str]) -> dict:
     )
 
 
-def _ignored(maps: LabelMaps) -> int:
-    task = maps.task
-    assert isinstance(task, SemanticSegmentation)
-    return task.ignore_index
+def _classes(maps: LabelMaps) -> SemanticSegmentation:
+    assert isinstance(maps.task, SemanticSegmentation)
+    return maps.task

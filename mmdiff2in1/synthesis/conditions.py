@@ -64,7 +64,7 @@ class ConditionPictures:
 
     def condition(self, source: str, size: tuple[int, int]) -> Condition:
         """What a recipe says of that picture."""
-        key = (source, tuple(size))
+        key = source, (int(size[0]), int(size[1]))
         if key not in self._known:
             self._known[key] = Condition(self.task.name, _digest(self.picture(source, size)))
         return self._known[key]
