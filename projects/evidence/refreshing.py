@@ -11,18 +11,15 @@ by that of the middle of the stage. One JSON line per arm and seed; a killed run
 """
 
 import argparse
-import fcntl
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from denoising import place
 from evidence.paired import Spread, compare
-from run_queue import queue, queue_parser
+from run_queue import alone_in, queue, queue_parser
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 
@@ -134,15 +131,6 @@ def improve(cfg, creators: tuple[int | str, ...], warmup: str, folder: Path) -> 
             carry_optimizer_state(runner, warmup)
         runner.train()
     return stage
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process works in the folder: arms of a seed share their warm-up."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / 'lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def folder_of(arm: str, seed: int, args: argparse.Namespace) -> Path:

@@ -1,12 +1,14 @@
 """A queue of processes, some at a time, one thread each, each with a log of its own."""
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -103,3 +105,12 @@ def run_queue(
             bar.update()
     if failed:
         raise SystemExit(f'{len(failed)} runs failed: {failed}; see their logs in {log(failed[0]).parent}')
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process works in the folder: runs share what they start from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

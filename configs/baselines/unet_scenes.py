@@ -1,0 +1,17 @@
+"""A small CNN from scratch on Scenes, 60 labels: a plain mmseg config without diffusion, without stages.
+
+    python tools/train.py configs/baselines/unet_scenes.py
+    python tools/train.py configs/baselines/unet_scenes.py --cfg-options train_dataloader.dataset.num_labelled=20
+
+Expected score: not yet measured here.
+"""
+
+_base_ = [
+    '../_base_/models/unet_small.py',
+    '../_base_/datasets/scenes.py',
+    '../_base_/schedules/scenes_1500.py',
+    '../_base_/default_runtime.py',
+]
+
+default_hooks = dict(checkpoint=dict(interval=500))
+custom_hooks = [dict(type='ExactResumeHook')]

@@ -1,0 +1,184 @@
+"""A light student, a small CNN from scratch: what does it gain from pasted objects, and from a teacher?
+
+    python projects/evidence/students.py --dry-run      what would be run
+    python projects/evidence/students.py                everything that is not in --out yet
+    python projects/evidence/students.py --table        the Markdown tables of --out
+
+configs/baselines/unet_scenes.py under the package's recipes: 1,500 steps of 8 real images, freshly augmented, and 8
+further ones; θ_C, the moving average of what is trained, is scored. "real twice" is the control of equal batch: the
+further images are real ones again. The seed is that of the weights, of the labelled images, of the augmentation and of
+the created images, which are made once per seed and number of labels. One JSON line per run; a killed run goes on from
+its last checkpoint. The teacher is a checkpoint of the same CNN (--teacher), trained on 600 labels of another set.
+"""
+
+import argparse
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from evidence.paired import Paired, Spread, compare
+from run_queue import alone_in, queue, queue_parser
+
+from mmdiff2in1.core.atomic_files import append_line, complete_lines
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / 'configs' / 'baselines' / 'unet_scenes.py'
+BATCH, IMAGES = 8, 600
+CONTROL = 'real twice'
+COLOUR = dict(type='StrongColour')
+CREATED = dict(diffusion='builtin:scenes', T=1000, num_calls=10, solver='dpm++', size=64, num_samples=IMAGES)
+NEW_SCENES = dict(CREATED, scenes=dict(type='recombined'))
+# Arm → settings of the recipe, and whether colours are strong. `real` is the number of real images of a step.
+ARMS: dict[str, dict[str, Any]] = {
+    'real + EMA': dict(real=BATCH),
+    CONTROL: dict(real=2 * BATCH),
+    'strong colours': dict(real=2 * BATCH, colour=True),
+    'pasted': dict(preset='paste', num_samples=IMAGES),
+    'pasted, strong colours': dict(preset='paste', num_samples=IMAGES, colour=True),
+    'teacher, created': dict(preset='distil', **NEW_SCENES),
+    'teacher, unlabelled': dict(preset='distil', unlabelled=True),
+}
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = queue_parser(__doc__, 'students', 'RUN')
+    add = parser.add_argument
+    add('--arms', nargs='+', choices=ARMS, default=list(ARMS), help='(all)')
+    add('--labels', type=int, nargs='+', default=[20, 60], help='labelled images (20 60)')
+    add('--teacher', type=Path, default=Path('work_dirs/teacher/iter_3000.pth'), help='(%(default)s)')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the queue, one run of it, or prints."""
+    args = parse_args(arguments)
+    if args.table:
+        print(table([json.loads(line) for line in complete_lines(args.out)]))
+    elif args.run:
+        append_line(args.out, json.dumps(run(args.run[0], int(args.run[1]), args), ensure_ascii=False))
+    else:
+        wanted = [(f'{arm}, {n} labels', seed) for seed in args.seeds for n in args.labels for arm in args.arms]
+        queue(wanted, 'run', args, log=lambda name, seed: args.work_dir / 'logs' / f'{slug(name)}-seed{seed}.log')
+
+
+def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """One arm at one number of labels: its images, its training, its scores on val and test."""
+    from mmengine.registry import init_default_scope
+
+    import mmdiff2in1.components  # noqa: F401  registers
+    from mmdiff2in1.training.chain import train
+    from mmdiff2in1.training.synthesis_stage import SynthesisStage
+
+    init_default_scope('mmseg')
+    arm, labels = name.removesuffix(' labels').rsplit(', ', 1)
+    started = time.perf_counter()
+    cfg = config_of(arm, int(labels), seed, args)
+    if cfg.stages.synthesis:
+        store = Path(cfg.train_dataloader.dataset.store)
+        with alone_in(store.parent / f'{store.name}.lock'):  # arms share it
+            SynthesisStage(cfg, store).create(None)
+    results = train(cfg, args.work_dir / f'{slug(name)}-seed{seed}', resume=True)
+    scores = dict(val=results['self_improving']['metrics'], test=results['test'])
+    return dict(
+        run=name, arm=arm, labels=int(labels), seed=seed, **scores, seconds=round(time.perf_counter() - started)
+    )
+
+
+def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any:
+    """The student's config under the recipe of an arm."""
+    from mmengine.config import Config
+
+    from mmdiff2in1.training.recipes import make_self_improving
+
+    settings = dict(ARMS[arm])
+    real, colour = settings.pop('real', BATCH), settings.pop('colour', False)
+    cfg = Config.fromfile(CONFIG)
+    set_up(cfg, labels, seed, args.data_root)
+    cfg.train_dataloader.batch_size = real
+    if colour:
+        pipeline = cfg.train_dataloader.dataset.pipeline
+        pipeline.insert(len(pipeline) - 1, COLOUR)
+    if settings:
+        if 'scenes' in settings:
+            settings['captions'] = str(args.data_root / 'train' / 'captions.jsonl')
+        if settings.pop('unlabelled', False):
+            settings['unlabelled'] = str(others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}'))
+        if settings['preset'] == 'distil':
+            settings['teacher'] = dict(config=str(CONFIG), checkpoint=str(args.teacher))
+        kind = 'pasted' if settings['preset'] == 'paste' else slug(arm)
+        make_self_improving(cfg, store=str(args.work_dir / 'stores' / f'{kind}-{labels}-seed{seed}'), **settings)
+        cfg.merge_from_dict({'stages.synthesis.seed': seed, 'train_dataloader.dataset.seed': seed})
+    else:
+        make_self_improving(cfg, diffusion='builtin:scenes')
+        cfg.merge_from_dict({'stages.synthesis': None, 'train_dataloader.dataset.seed': seed})
+    return cfg
+
+
+def set_up(cfg: Any, labels: int, seed: int, data_root: Path) -> None:
+    """What is changed in the student's config in every arm."""
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = str(data_root)
+    cfg.merge_from_dict(
+        {
+            'randomness.seed': seed,
+            'train_dataloader.dataset.num_labelled': labels,
+            'train_dataloader.dataset.subset_seed': seed,
+            'optim_wrapper.type': 'BF16OptimWrapper',
+        }
+    )
+
+
+def others(cfg: Any, folder: Path) -> Path:
+    """A folder with links to those images of the part train that have no label here."""
+    from mmseg.registry import DATASETS
+
+    dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, num_labelled=None))
+    chosen = DATASETS.build(cfg.train_dataloader.dataset)
+    labelled = {chosen.get_data_info(i)['img_path'] for i in range(len(chosen))}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))):
+        if str(path) not in labelled and not (folder / path.name).exists():
+            (folder / path.name).symlink_to(path.resolve())
+    return folder
+
+
+def slug(name: str) -> str:
+    """A name of a run as a name of a file."""
+    return re.sub(r'\W+', '-', name)
+
+
+def table(lines: list[dict]) -> str:
+    """By arm and number of labels: test mIoU of θ_C, and the difference to the control of equal batch, by seed."""
+    counts = sorted({line['labels'] for line in lines})
+    rows = [
+        '| | ' + ' | '.join(f'{n} labels | to "{CONTROL}"' for n in counts) + ' |',
+        '| :-- ' + '| --: ' * 2 * len(counts) + '|',
+    ]
+    for arm in ARMS:
+        cells = []
+        for n in counts:
+            scores, control = (
+                {line['seed']: line['test']['mIoU'] for line in lines if (line['arm'], line['labels']) == (each, n)}
+                for each in (arm, CONTROL)
+            )
+            paired, own = compare(scores, control), Spread.of(scores.values())
+            cells += [_spread(own, f' (n {own.n})'), '–' if arm == CONTROL else _difference(paired)]
+        rows.append(f'| {arm} | {" | ".join(cells)} |')
+    return re.sub(r'-(?=\d)', '−', '\n'.join(rows))
+
+
+def _difference(paired: Paired) -> str:
+    p = '' if paired.p is None else f' (p {"<0.001" if paired.p < 0.001 else f"{paired.p:.3f}"})'
+    return _spread(paired.spread, p, '+')
+
+
+def _spread(spread: Spread, after: str = '', sign: str = '') -> str:
+    deviation = '' if spread.std is None else f' ± {spread.std:.2f}'
+    return '–' if spread.mean is None else f'{spread.mean:{sign}.2f}{deviation}{after}'
+
+
+if __name__ == '__main__':
+    main()
