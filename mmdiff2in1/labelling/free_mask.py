@@ -90,7 +90,7 @@ def free_mask(
     if store is None:
         return report
     digest = hashlib.sha256(means.tobytes()).hexdigest()
-    by = dict(rule='free_mask', margin=margin, teacher=report['teacher'], class_means=digest)
+    by = f'FreeMask(margin={margin:g}, teacher={report["teacher"][:12]}, class_means={digest[:12]})'
     _filter(store, records, meter, maps, means, margin, by)
     report |= _shares(store, maps, names)
     write_atomically(store.folder / REPORT, (json.dumps(report, indent=2) + '\n').encode())
@@ -124,7 +124,7 @@ def _filter(
     maps: LabelMaps,
     means: np.ndarray,
     margin: float,
-    by: dict,
+    by: str,
 ) -> None:
     todo = [r for r in records if r.get('labels', {}).get(TASK, {}).get('by') != by or not store.is_whole(r)]
     print_log(f'{store.folder}: {len(todo)} of {len(records)} samples are to be filtered', 'current')
@@ -138,7 +138,7 @@ def _filter(
         todo, tqdm(meter.losses(pairs()), total=len(todo), desc='filtering', unit='img'), strict=True
     ):
         label = filtered(maps.map(record['source'], losses.shape), losses, means, margin, _classes(maps).ignore_index)
-        store.add_labels(record, {TASK: maps.task.encode(label)}, by)
+        store.label(record, {TASK: maps.task.encode(label)}, by)
     store.merge()
 
 

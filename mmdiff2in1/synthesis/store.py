@@ -3,12 +3,13 @@
     store/manifest.jsonl            one JSON record per finished sample
     store/manifest.rank<r>.jsonl    the same, while several processes write; read transparently, folded in by `merge`
     store/images/<sample_id>.png    uint8 RGB (H, W, 3)
-    store/labels/<task>/<sample_id>.png   where a sample has labels of its own: uint8 or uint16, (H, W) or (H, W, 3), as
-                                          the task encodes them
+    store/labels/<task>/<sample_id>.png   where a sample has labels: uint8 or uint16, (H, W) or (H, W, 3), as the task
+                                          encodes them, or a top-k map of classes, uint16 (2k · H, W)
 
 Most samples have none: what a created image is taught with is decided in training (`label_rule`), and `source_labels`
-of its record says where the labels of its source are. A record is appended only after its files are safely on disk, so
-a kill loses at most the sample in hand.
+of its record says where the labels of its source are. A label is the sample's own, or a teacher's, whose mark then
+stands beside it (`by`). A record is appended only after its files are safely on disk, so a kill loses at most the
+sample in hand.
 """
 
 import errno
@@ -20,11 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
 
@@ -103,11 +102,37 @@ class SampleStore:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)')
-        _check_labels(labels or {}, image.shape[:2])
-        record = dict(record, image=f'{IMAGES}/{record["sample_id"]}.png')
+        for task, label in (labels or {}).items():
+            _check_type(task, label)
+            if label.shape[:2] != image.shape[:2]:
+                raise ValueError(
+                    f'the label of {task} is {label.shape[:2]}, expected the size of its image {image.shape[:2]}'
+                )
+        name = f'{record["sample_id"]}.png'
+        record = dict(record, image=f'{IMAGES}/{name}')
         record['image_sha256'] = self._write(record['image'], image)
         if labels:
-            record['labels'] = self._write_labels(record, labels, None)
+            record['labels'] = {
+                task: dict(file=(file := f'{LABELS}/{task}/{name}'), sha256=self._write(file, label))
+                for task, label in labels.items()
+            }
+        self._append(record)
+        return record
+
+    def label(self, record: dict, labels: Mapping[str, np.ndarray], by: str) -> dict:
+        """Write a teacher's labels of a finished sample, then its record anew; returns that record.
+
+        `labels`, by task, replace those of the same tasks; `by` is the mark of the teacher. Not to be called while
+        another process labels the same sample.
+
+        Raises ValueError for other arrays; OSError as `add` does.
+        """
+        for task, label in labels.items():
+            _check_type(task, label)
+        name = f'{record["sample_id"]}.png'
+        files = {task: f'{LABELS}/{task}/{name}' for task in labels}
+        written = {task: dict(file=file, sha256=self._write(file, labels[task]), by=by) for task, file in files.items()}
+        record = dict(record, labels=record.get('labels', {}) | written)
         self._append(record)
         return record
 
@@ -117,34 +142,6 @@ class SampleStore:
         with self._explaining_full_disk():
             write_atomically(self.folder / name, data)
         return hashlib.sha256(data).hexdigest()
-
-    def add_labels(self, record: dict, labels: Mapping[str, np.ndarray], by: Mapping[str, Any] | None = None) -> dict:
-        """Give a finished sample labels of its own, in the place of those of the same tasks; returns its new record.
-
-        `labels` as in `add`. `by` says how they came about, and stands beside each file in the record. Labels are
-        written, then the record: after a kill in between, the sample is to be labelled again. `merge` tidies the
-        manifest up when all is done.
-
-        Raises ValueError for a rejected sample, and whatever `add` raises for labels and disks.
-        """
-        if record.get('rejected'):
-            raise ValueError(
-                f'{record["sample_id"]} was rejected ({record["rejected"]}): it has no image to be labelled'
-            )
-        with Image.open(self.image(record)) as image:
-            _check_labels(labels, (image.height, image.width))
-        record = dict(record, labels=record.get('labels', {}) | self._write_labels(record, labels, by))
-        self._append(record)
-        return record
-
-    def _write_labels(self, record: dict, labels: Mapping[str, np.ndarray], by: Mapping[str, Any] | None) -> dict:
-        """Write them; what a record says of them."""
-        name = f'{record["sample_id"]}.png'
-        files = {task: f'{LABELS}/{task}/{name}' for task in labels}
-        beside = {} if by is None else dict(by=dict(by))
-        return {
-            task: dict(file=files[task], sha256=self._write(files[task], labels[task]), **beside) for task in labels
-        }
 
     def reject(self, record: dict, reason: str) -> dict:
         """Record that this sample was made and refused: it is neither stored, nor made again, nor trained on."""
@@ -225,18 +222,20 @@ class SampleStore:
                 shard.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, dict], list[Damage]]:
-        """Records by sample_id in sorted order, and broken lines. Shards first: see `merge`."""
+        """Records by sample_id in sorted order, and broken lines."""
         records: dict[str, dict] = {}
         problems = []
-        for file in [*self._shards(), self._manifest]:
-            for number, line in enumerate(complete_lines(file), start=1):
+        # Shards are read first: see `merge`. What they say is newer.
+        *shards, manifest = ((file, complete_lines(file)) for file in [*self._shards(), self._manifest])
+        for file, lines in [manifest, *shards]:
+            for number, line in enumerate(lines, start=1):
                 try:
                     record = json.loads(line)
                     sample_id = record['sample_id']
                 except (ValueError, KeyError, TypeError):
                     problems.append(Damage(file.name, f'line {number} is no record: {line[:60]!r}'))
                     continue
-                # Made twice (its file had gone): the record that describes the file on disk is the right one.
+                # Made twice (its file had gone), or labelled since: the last that describes the files on disk is right.
                 if sample_id not in records or record == records[sample_id] or self._describes_disk(record):
                     records[sample_id] = record
         return dict(sorted(records.items())), problems
@@ -277,14 +276,11 @@ def _files(record: dict) -> list[tuple[str, str]]:
     return [(record['image'], record['image_sha256']), *labels]
 
 
-def _check_labels(labels: Mapping[str, np.ndarray], size: tuple[int, ...]) -> None:
-    for task, label in labels.items():
-        if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
-            raise ValueError(
-                f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
-            )
-        if label.shape[:2] != tuple(size):
-            raise ValueError(f'the label of {task} is {label.shape[:2]}, expected the size of its image {tuple(size)}')
+def _check_type(task: str, label: np.ndarray) -> None:
+    if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
+        raise ValueError(
+            f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
+        )
 
 
 def _size(file: Path) -> int | None:
