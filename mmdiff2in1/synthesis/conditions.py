@@ -4,8 +4,11 @@ Label in, image out, label true: the created image is taught with the label of i
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,12 +82,13 @@ class ConditionPictures:
             )
         return picture
 
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over all maps as they are drawn at their own size."""
-        digest = hashlib.sha256()
-        for name in self.maps.names:
-            digest.update(f'{name} {_digest(self.task.condition(self.maps.map(name)))} '.encode())
-        return digest.hexdigest()
+        names = self.maps.names
+        with ThreadPoolExecutor() as pool:
+            drawn = list(pool.map(lambda name: _digest(self.task.condition(self.maps.map(name))), names))
+        return hashlib.sha256(json.dumps(dict(zip(names, drawn, strict=True))).encode()).hexdigest()
 
 
 def _drawn_by(task: DenseTask, settings: ConditionSettings) -> DenseTask:

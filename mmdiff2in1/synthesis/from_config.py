@@ -157,7 +157,7 @@ class Job:
 
     def marks(self) -> list:
         """What decides the samples besides settings, sources, captions and weights: label maps and shares."""
-        return [*([self.pictures.digest()] if self.pictures else []), *([dict(self.weights)] if self.weights else [])]
+        return [*([self.pictures.digest] if self.pictures else []), *([dict(self.weights)] if self.weights else [])]
 
 
 def prepare(cfg: Config, rank: int = 0) -> Job:
