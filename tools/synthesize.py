@@ -4,6 +4,7 @@
     python tools/synthesize.py CONFIG --preview 16 --T 200,400,600  one contact sheet: which T suits these images?
     python tools/synthesize.py CONFIG --out data/synthetic          create; run it again to go on where it stopped
     python tools/synthesize.py CONFIG --out data/synthetic --show 8 one contact sheet of what is there
+    python tools/synthesize.py CONFIG --preview 16                  with a layout: what it composes, and its labels
     python tools/synthesize.py CONFIG --out data/synthetic --verify find and remove damaged files
     torchrun --nproc-per-node 4 tools/synthesize.py CONFIG          several processes share the work
 
@@ -12,7 +13,8 @@ below replace them. T says how much is re-invented: a small T keeps the scene an
 (1000) keeps almost nothing. Resuming is the default behaviour: finished samples are never made twice, and killed at any
 moment a run loses at most the batch in hand. The output is a folder with manifest.jsonl (source, caption, T, seed and
 hashes of each sample, and where the labels of its source are) and images/; a SyntheticSampleDataset(store=<folder>)
-trains on it. A sample has no label of its own: the label rule of the model teaches it whenever it is used.
+trains on it. A created sample has no label of its own: the label rule of the model teaches it whenever it is used. What
+stages.synthesis.layout has composed has true ones, in labels/, which labels='stored' of that data set reads.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from PIL import Image
 from mmdiff2in1.core.dataset_images import list_images
 from mmdiff2in1.synthesis import SampleStore, prepare, run_job
 from mmdiff2in1.synthesis.from_config import DTYPES
+from mmdiff2in1.synthesis.labelled_set import LabelledSet
 from mmdiff2in1.synthesis.sheets import preview_sheet, store_sheet
 from mmdiff2in1.synthesis.sources import build_real_dataset
 from mmdiff2in1.synthesis.upkeep import dry_run, remove_damaged, remove_others
@@ -52,7 +55,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     what.add_argument('--prune', action='store_true', help='remove samples that the plan does not ask for')
 
     settings = parser.add_argument_group('settings (default: those of the config)')
-    settings.add_argument('--T', type=_timesteps, help='noise level 1 … T_max; 200,400,600 draws one per sample')
+    settings.add_argument(
+        '--T', type=_timesteps, help='noise level 1 … T_max, 0: a layout alone; 200,400 draws one per sample'
+    )
     settings.add_argument('--num-calls', type=int, help='denoising steps, i.e. U-Net calls per image, at most T')
     settings.add_argument('--samples-per-image', type=int, help='samples from each source')
     settings.add_argument('--num-samples', type=int, help='samples in all; fewer than sources: a seeded draw')
@@ -113,9 +118,13 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def show(cfg: Config, store: SampleStore, count: int) -> None:
-    """Writes the contact sheet of what is there."""
+    """Writes the contact sheet of what is there, with the labels that a layout has composed."""
     init_default_scope(cfg.get('default_scope') or 'mmseg')
-    write_sheet(store_sheet(store, list_images(build_real_dataset(cfg))[0], count), store.folder / 'samples.png')
+    with_labels = bool(((cfg.get('stages') or {}).get('synthesis') or {}).get('layout'))
+    dataset = build_real_dataset(cfg, with_pipeline=with_labels)
+    data_root = list_images(dataset)[0]
+    tasks = LabelledSet(dataset, data_root, {}).tasks if with_labels else {}
+    write_sheet(store_sheet(store, data_root, count, tasks), store.folder / 'samples.png')
 
 
 def verify(store: SampleStore) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -83,7 +84,9 @@ def free_mask(
     maps.check([record['source'] for record in records])
     means, own = _on_real_images(meter, maps)
     names = task.classes or [str(k) for k in range(task.num_classes)]
-    report = dict(margin=margin, teacher=meter.digest(), class_means=dict(zip(names, means.tolist(), strict=True)))
+    report: dict[str, Any] = dict(
+        margin=margin, teacher=meter.digest(), class_means=dict(zip(names, means.tolist(), strict=True))
+    )
     if scores is not None:
         lines = [json.dumps(score) for score in hardness_scores(maps, means, own)]
         write_atomically(Path(scores), '\n'.join([*lines, '']).encode())

@@ -17,9 +17,11 @@ from mmdiff2in1.captions.lookup import captions_of, read_captions
 from mmdiff2in1.core.dataset_images import list_images, source_name
 from mmdiff2in1.core.images import image_size
 
+from .composing import Composing, NoGenerator, layout_of
 from .conditions import ConditionPictures
 from .filters import check_thresholds
-from .plan import Source, make_plan
+from .labelled_set import LabelledSet
+from .plan import Source, make_plan, timestep_choices
 from .recipe import SampleRecipe
 from .resampling import source_weights
 from .run import synthesize
@@ -40,6 +42,9 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 class SynthesisSettings:
     """The keys of `stages.synthesis`, and nothing else.
 
+    `layout`: what composes new images of the labelled ones first, a TASK_UTILS config of a `Layout`; then `T` is the
+    noise level at which `diffusion` redraws them: 0, its default there, leaves them as they are and needs no
+    `diffusion`. What is made has the size of its source and labels of its own.
     `diffusion`: what creates, see `load_generator`: a diffusers folder (Stable Diffusion, or any pipeline with an
     image-to-image form), one file of weights, 'builtin:scenes', or a dict of component configs (random weights, for
     trials).
@@ -56,7 +61,7 @@ class SynthesisSettings:
     takes the GPU of this process if there is one. `dtype`: of the diffusion weights.
     """
 
-    diffusion: str | Mapping
+    diffusion: str | Mapping | None = None
     unet: str = 'pretrained'
     captions: str | None = None
     caption_fallback: str | None = None
@@ -78,6 +83,12 @@ class SynthesisSettings:
     controlnet: str | None = None
     condition: str | Mapping[str, Any] | None = None
     resample: Mapping[str, Any] | None = None
+    layout: Mapping | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether a generator is needed: not if a layout composes and nothing is redrawn."""
+        return self.layout is None or any(level > 0 for level in timestep_choices(self.T))
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'SynthesisSettings':
@@ -90,11 +101,23 @@ class SynthesisSettings:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise ValueError(f'unknown keys in stages.synthesis: {", ".join(unknown)}; known: {", ".join(known)}')
-        if 'diffusion' not in given:
+        if given.get('layout') is not None:
+            given = dict(T=0) | given
+        settings = cls(**given)
+        if settings.diffusion is None and settings.draws:
+            if settings.layout is not None:
+                raise ValueError(
+                    f'stages.synthesis.T={settings.T} redraws what the layout composes, but there is no diffusion; '
+                    'expected what creates, or T=0 for plain layouts'
+                )
             raise ValueError(
                 "stages.synthesis lacks diffusion; expected a diffusers folder, a file of weights, or 'builtin:scenes'"
             )
-        settings = cls(**given)
+        if settings.layout is not None and settings.condition is not None:
+            raise ValueError(
+                'stages.synthesis has both layout and condition: what a layout composes has labels of its own, and the '
+                'condition would follow those of the source; leave one of them out'
+            )
         if settings.dtype not in DTYPES:
             raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
         check_thresholds(settings.filters)
@@ -105,8 +128,8 @@ class SynthesisSettings:
 class Job:
     """All that a synthesis run needs, checked as far as it can be without creating anything.
 
-    `rank` is the number of the GPU on this machine if the settings name no device. `pictures` draws the conditions;
-    `weights` of sources, None: all count alike.
+    `rank` is the number of the GPU on this machine if the settings name no device. `composing`: of a layout, if one is
+    asked for. `pictures` draws the conditions; `weights` of sources, None: all count alike.
     """
 
     settings: SynthesisSettings
@@ -114,6 +137,7 @@ class Job:
     data_root: str | None
     source_labels: Mapping[str, Mapping[str, str]]
     rank: int = 0
+    composing: Composing | None = None
     pictures: ConditionPictures | None = None
     weights: Mapping[str, float] | None = None
 
@@ -150,9 +174,11 @@ class Job:
         options = {name: getattr(self.settings, name) for name in (*names, 'size')} | changes
         if 'weights_hash' not in options:
             options['weights_hash'] = self.weights_hash
-        options['weights'] = self.weights
+        if self.composing is not None:
+            options['layout'] = self.composing.identity
         if self.pictures is not None:
             options['condition_of'] = self.pictures.condition
+        options['weights'] = self.weights
         return make_plan(self.sources, multiple=self.diffusion.multiple, **options)
 
     def marks(self) -> list:
@@ -174,10 +200,12 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     """
     settings = SynthesisSettings.from_cfg(cfg)
     init_default_scope(cfg.get('default_scope') or 'mmseg')
-    dataset = build_real_dataset(cfg)
+    dataset = build_real_dataset(cfg, with_pipeline=settings.layout is not None)
     data_root, paths = list_images(dataset)
     captions = read_captions(settings.captions) if settings.captions else {}
-    texts = captions_of([Path(path).as_posix() for path in paths], captions, settings.caption_fallback)
+    # Nothing that is not redrawn needs a caption.
+    fallback = settings.caption_fallback if settings.draws else settings.caption_fallback or ''
+    texts = captions_of([Path(path).as_posix() for path in paths], captions, fallback)
     labels = {
         source_name(path, data_root): {key: source_name(file, data_root) for key, file in files.items()}
         for path, files in label_files(dataset).items()
@@ -185,17 +213,24 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     sources = [
         Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
     ]
-    names, pictures, weights = [str(source.image) for source in sources], None, None
+    composing = pictures = weights = None
+    if settings.layout is not None:
+        samples = LabelledSet(dataset, data_root, {source.image: source.caption for source in sources if source.image})
+        sources = [source for source in sources if source.image in samples]
+        composing = Composing(layout_of(settings.layout), samples)
+    names = [str(source.image) for source in sources]
     if settings.condition is not None:
         pictures = ConditionPictures.from_cfg(cfg, settings.condition)
         pictures.maps.check(names)
     if settings.resample is not None:
         weights = source_weights(cfg, settings.resample, names)
-    return Job(settings, sources, data_root, labels, rank, pictures, weights)
+    return Job(settings, sources, data_root, labels, rank, composing, pictures, weights)
 
 
 def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
-    """Load what creates onto its device; random weights depend on the seed of the settings only."""
+    """Load what creates onto its device, if anything does; random weights depend on the seed of the settings only."""
+    if not settings.draws:
+        return NoGenerator()
     from mmdiff2in1.generators import LatentDiffusion
     from mmdiff2in1.generators.loading import load_generator
 
@@ -271,6 +306,7 @@ def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, pr
         restore_size=settings.restore_size,
         keep_others=settings.keep_others,
         weights_hash=job.weights_hash,
+        composing=job.composing,
         pictures=job.pictures,
         rank=rank,
         world_size=world_size,

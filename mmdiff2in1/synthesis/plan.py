@@ -6,12 +6,16 @@ H, W image size. A plan depends on its arguments only: not on the order of the s
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from .recipe import Condition, SampleRecipe, stable_hash
 from .resampling import weighted_order
 
 ConditionOf = Callable[[str, tuple[int, int]], Condition]
 """(source, size of creation) → what its layout follows."""
+
+PLAIN: dict[str, Any] = dict(grid='', num_calls=0, solver='', guidance_scale=1.0, weights_hash='')
+"""Of a sample that no generator redraws."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def make_plan(
     solver: str = 'ddim',
     guidance_scale: float = 1.0,
     size: int | Sequence[int] | None = None,
+    layout: Mapping[str, Any] | None = None,
     weights: Mapping[str, float] | None = None,
     condition_of: ConditionOf | None = None,
 ) -> list[SampleRecipe]:
@@ -48,7 +53,8 @@ def make_plan(
     A round is a seeded draw of the sources without replacement, so 500 of 795 (Diff-2-in-1 on NYUv2) is the first part
     of a round; when all are drawn the next round starts under the next seed. A smaller `num_samples` is the beginning
     of a larger one: a store can be enlarged. T is one timestep, a list (one of them is drawn per sample), or a `range`
-    or dict(low=…, high=…) with both ends included in the latter. `size` and `multiple`: see `creation_size`.
+    or dict(low=…, high=…) with both ends included in the latter. `size` and `multiple`: see `creation_size`. With a
+    `layout`, T = 0 is what it composes, of the source's size, whatever would redraw it.
 
     With `weights`, by the image of a source, there are no rounds: sources come in proportion to their weights, see
     `weighted_order`; a smaller plan is the beginning of a larger one as well. `condition_of` gives each recipe what its
@@ -59,23 +65,29 @@ def make_plan(
     """
     rounds = _rounds(sources, num_samples, samples_per_image, seed, weights)
     choices = timestep_choices(T)
-    return [
-        SampleRecipe(
-            source=source.image,
-            caption=source.caption,
-            seed=sample_seed,
-            T=choices[stable_hash('T', _name(source), sample_seed) % len(choices)],
-            grid=grid,
-            num_calls=num_calls,
-            solver=solver,
-            guidance_scale=guidance_scale,
-            size=(created := creation_size(source.native_size, size, multiple)),
-            weights_hash=weights_hash,
-            condition=condition_of(source.image, created) if condition_of and source.image else None,
-        )
-        for sample_seed, drawn in rounds
-        for source in drawn
-    ]
+    walk = dict(
+        grid=grid, num_calls=num_calls, solver=solver, guidance_scale=guidance_scale, weights_hash=weights_hash
+    )  # fmt: skip
+    plan = []
+    for sample_seed, drawn in rounds:
+        for source in drawn:
+            level = choices[stable_hash('T', _name(source), sample_seed) % len(choices)]
+            plain = layout is not None and level == 0
+            native = source.native_size
+            created = native if plain else creation_size(native, size, multiple)
+            plan.append(
+                SampleRecipe(
+                    source=source.image,
+                    caption=source.caption,
+                    seed=sample_seed,
+                    T=level,
+                    size=created,
+                    layout=layout,
+                    condition=condition_of(source.image, created) if condition_of and source.image else None,
+                    **(PLAIN if plain else walk),
+                )
+            )
+    return plan
 
 
 def timestep_choices(T: int | Sequence[int] | Mapping[str, int]) -> Sequence[int]:

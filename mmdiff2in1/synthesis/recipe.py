@@ -6,11 +6,13 @@ H, W image size at creation. T is the noising timestep (1 … T_max).
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 MAX_STEM = 80
-LATER = ('condition',)
+LATER = ('layout', 'condition')
 """Fields that came later: without them a recipe keeps its name."""
 
 
@@ -39,6 +41,7 @@ class SampleRecipe:
     `caption` may be empty (unconditional). `seed` counts the repeats of a source: 0, 1, 2 …, see `noise_seed`.
     `T` is the timestep to which the source is noised; `grid`, `num_calls`, `solver`, `guidance_scale` are those of
     `LatentDiffusion.create`; `size` is the (H, W) of creation; `weights_hash` is `LatentDiffusion.weights_hash()`.
+    `layout` is what composes the image first, see `Composing.identity`; then T may be 0: no generator looks at it.
     `condition` is what its layout follows, or None.
 
     Raises ValueError for a field that no diffusion model could serve: T < 1, no calls, more calls than T, empty size.
@@ -54,6 +57,7 @@ class SampleRecipe:
     guidance_scale: float
     size: tuple[int, int]
     weights_hash: str
+    layout: Mapping[str, Any] | None = field(default=None, hash=False)
     condition: Condition | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +73,10 @@ class SampleRecipe:
                 raise ValueError(f'{what}: {name} is {value!r}, expected an integer')
         if self.seed < 0:
             raise ValueError(f'{what}: seed is {self.seed}, expected 0 or more')
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f'{what}: size is {list(self.size)}, expected [height, width] in pixels')
+        if self.layout is not None and self.T == self.num_calls == 0:
+            return
         if self.T < 1:
             raise ValueError(f'{what}: T is {self.T}, expected 1 … T_max (1000 for Stable Diffusion)')
         if not 1 <= self.num_calls <= self.T:
@@ -76,11 +84,9 @@ class SampleRecipe:
                 f'{what}: num_calls is {self.num_calls}, expected 1 … T = {self.T}: '
                 'there are no more than T distinct timesteps to call the U-Net at'
             )
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f'{what}: size is {list(self.size)}, expected [height, width] in pixels')
 
     @property
-    def fields(self) -> dict:
+    def fields(self) -> dict[str, Any]:
         """All fields by name; what did not exist in older recipes is left out where it is None."""
         return {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
 

@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from mmdiff2in1.core.images import check_sources, from_model, image_size, load_image, resize_image, to_model
 
+from .composing import Composing, facts_of, redrawn
 from .filters import Thresholds, check_thresholds, rejection, score
+from .layouts import Composed
 from .recipe import SampleRecipe
 from .store import SampleStore
 
@@ -41,6 +43,7 @@ def synthesize(
     restore_size: bool = False,
     keep_others: bool = False,
     weights_hash: str | None = None,
+    composing: Composing | None = None,
     pictures: 'ConditionPictures | None' = None,
     rank: int = 0,
     world_size: int = 1,
@@ -55,6 +58,7 @@ def synthesize(
     is resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
     be trained on as well, so they are an error unless `keep_others`. `weights_hash`: of `diffusion`, if known.
+    `composing`: where the recipes ask for a layout, what composes it; image and labels then have the source's size.
     `pictures` draws what recipes with a condition follow.
 
     Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
@@ -65,7 +69,7 @@ def synthesize(
     check_thresholds(thresholds)
     timesteps = check_plan(diffusion, plan, weights_hash)
     finished = store.finished()
-    settings = dict(weights_hash=plan[0].weights_hash, restore_size=restore_size)
+    settings = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
     _check_store(store, finished, settings)
     if not keep_others:
         _check_others(store, others_of(plan, finished))
@@ -87,12 +91,17 @@ def synthesize(
     bar = tqdm(total=len(share), initial=len(share) - len(missing), desc='creating', unit='img', disable=not progress)
     with bar:
         for batch in batches:
-            images, sources, walked = create_batch(diffusion, batch, data_root, pictures)
+            composed = composing.compose(batch) if composing is not None else None
+            images, sources, walked = create_batch(diffusion, batch, data_root, composed, pictures)
             calls += len(walked) * len(batch)
-            for recipe, image, source in zip(batch, images, sources, strict=True):
+            for number, (recipe, image, source) in enumerate(zip(batch, images, sources, strict=True)):
                 if recipe.sample_id in finished:
                     continue
                 record = _record(recipe, walked, source_labels or {})
+                labels = None
+                if composing is not None and composed is not None:
+                    record |= facts_of(composed[number], recipe)
+                    labels = composing.encoded(composed[number])
                 record |= dict(scores=score(image, source), restore_size=restore_size)
                 reason = rejection(record['scores'], thresholds)
                 if reason:
@@ -100,7 +109,7 @@ def synthesize(
                 else:
                     if restore_size and recipe.source:
                         image = resize_image(image, image_size(_source_path(recipe, data_root)))
-                    store.add(record, image)
+                    store.add(record, image, labels)
                 made['rejected' if reason else 'kept'] += 1
                 bar.update()
     seconds = time.perf_counter() - started
@@ -122,7 +131,8 @@ def check_plan(
     `weights_hash` is that of the model where it is known: reading gigabytes of weights takes seconds.
 
     Raises ValueError for an empty plan, a sample listed twice, other weights than the plan was made for, timesteps or
-    a solver that do not exist, a size that cannot be encoded, a sample without source below T_max.
+    a solver that do not exist, a size that cannot be encoded, a sample without source below T_max. A sample of a layout
+    at T = 0 asks nothing of the model.
     """
     if not plan:
         raise ValueError('the plan holds no samples; without synthetic samples skip this step')
@@ -131,7 +141,8 @@ def check_plan(
         raise ValueError(f'sample {twice[0]} stands in the plan twice')
     weights = diffusion.weights_hash() if weights_hash is None else weights_hash
     T_max = diffusion.T_max
-    for recipe in plan:
+    asked = [recipe for recipe in plan if recipe.T > 0]
+    for recipe in asked:
         if recipe.weights_hash != weights:
             raise ValueError(f'the plan is for weights {recipe.weights_hash[:12]}…, the model has {weights[:12]}…')
         if any(side % diffusion.multiple for side in recipe.size):
@@ -143,7 +154,7 @@ def check_plan(
             )
         if recipe.source is None and recipe.T < T_max:
             raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
-    kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in plan}
+    kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in asked}
     return {kind[:3]: diffusion.planned_timesteps(*kind) for kind in sorted(kinds)}
 
 
@@ -152,6 +163,9 @@ def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str],
     lines, total = [], 0
     counts = Counter((recipe.T, recipe.num_calls, recipe.grid) for recipe in plan)
     for kind in sorted(counts):
+        if kind[0] == 0:
+            lines.append(f'T=0: {counts[kind]} samples, composed and not redrawn')
+            continue
         steps = timesteps[kind]
         total += counts[kind] * len(steps)
         shown = ', '.join(map(str, steps if len(steps) <= 6 else [*steps[:3], '…', *steps[-2:]]))
@@ -179,14 +193,18 @@ def create_batch(
     diffusion: 'Generator',
     batch: Sequence[SampleRecipe],
     data_root: str | Path | None,
+    composed: Sequence[Composed] | None = None,
     pictures: 'ConditionPictures | None' = None,
-) -> tuple[np.ndarray, list[np.ndarray | None], list[int]]:
-    """Create the samples of one batch (equal `batch_key`).
+) -> tuple[Sequence[np.ndarray], list[np.ndarray | None], list[int]]:
+    """Create the samples of one batch (equal `batch_key`), of layouts if they are `composed`, see `redrawn`.
 
-    Returns the created images, uint8 (B, H, W, 3), the sources at the same size (None without one), and the timesteps
+    Returns the created images, B of uint8 (H, W, 3), the sources at the same size (None without one), and the timesteps
     that were walked, one U-Net call per sample each.
     """
     first = batch[0]
+    if composed is not None:
+        images, walked = redrawn(diffusion, batch, composed)
+        return images, [each.source for each in composed], walked
     sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
     shown = None if first.condition is None else _shown(batch, pictures)
     creation = diffusion.create(
@@ -199,7 +217,7 @@ def create_batch(
         solver=first.solver,
         guidance_scale=first.guidance_scale,
         size=first.size,
-        **({} if shown is None else dict(conditions=shown)),
+        conditions=shown,
     )
     return from_model(creation.images), sources, creation.timesteps
 
@@ -226,13 +244,17 @@ def _source_path(recipe: SampleRecipe, data_root: str | Path | None) -> Path:
     return Path(data_root or '.') / recipe.source
 
 
-def _check_store(store: SampleStore, finished: dict[str, dict], settings: dict) -> None:
-    """A store holds samples of one model and one way of sizing: what trains on it cannot tell them apart."""
+def _check_store(store: SampleStore, finished: dict[str, dict], settings: Mapping[str, set]) -> None:
+    """A store holds samples of one model and one way of sizing: what trains on it cannot tell them apart.
+
+    What no model has redrawn (its hash is empty) goes with every model.
+    """
     for record in finished.values():
-        for name, value in settings.items():
-            if record[name] != value:
+        for name, values in settings.items():
+            if record[name] not in values and '' not in {record[name], *values}:
+                now = ' or '.join(sorted(map(str, values)))
                 raise ValueError(
-                    f'{store.folder} holds {len(finished)} samples made with {name} {record[name]}, now it is {value}; '
+                    f'{store.folder} holds {len(finished)} samples made with {name} {record[name]}, now it is {now}; '
                     f'go back to the old {name}, choose another folder (--out), or delete this one'
                 )
 

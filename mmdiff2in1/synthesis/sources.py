@@ -29,10 +29,11 @@ def real_dataset_cfg(cfg: Config) -> dict:
     return dataset
 
 
-def build_real_dataset(cfg: Config):
-    """Build the real training set without its pipeline: only the list of images is wanted."""
+def build_real_dataset(cfg: Config, with_pipeline: bool = False):
+    """Build the real training set; without its pipeline only the list of images is wanted."""
     # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
-    return DATASETS.build(map_leaves(real_dataset_cfg(cfg), lambda leaf: dict(leaf, pipeline=[], serialize_data=False)))
+    changed: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
+    return DATASETS.build(map_leaves(real_dataset_cfg(cfg), lambda leaf: dict(leaf, **changed)))
 
 
 def label_files(dataset) -> dict[str, dict[str, str]]:

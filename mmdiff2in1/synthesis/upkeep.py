@@ -27,7 +27,8 @@ def dry_run(job: Job, store: SampleStore, timed: bool = False) -> Iterator[str]:
     if timed and todo:
         batch = max(batches_of(todo, job.settings.batch_size), key=len)
         started = time.perf_counter()
-        create_batch(job.diffusion, batch, job.data_root, job.pictures)
+        composed = job.composing.compose(batch) if job.composing is not None else None
+        create_batch(job.diffusion, batch, job.data_root, composed, job.pictures)
         seconds = (time.perf_counter() - started) / len(batch)
         yield f'{seconds:.2f} s per sample on one process: about {seconds * len(todo) / 60:.1f} min for {len(todo)}'
 

@@ -89,6 +89,10 @@ class Depth(DenseTask):
         """Depth divided by `scale`: what looks larger is nearer."""
         return (array / scale).astype(array.dtype)
 
+    def distance(self, array: np.ndarray) -> np.ndarray:
+        """The metres themselves, infinite where not known."""
+        return np.where(array > 0, array, np.inf).astype(array.dtype)
+
     def resize(self, array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Nearest neighbour: a mean over an edge would be a depth at which there is nothing."""
         return nearest(array, size)

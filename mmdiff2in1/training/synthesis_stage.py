@@ -15,6 +15,7 @@ from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.synthesis import SampleStore, check_plan, job_of, others_of, run_job
 from mmdiff2in1.synthesis.from_config import CREATOR, PRETRAINED, check_unet
 
+from .file_digests import digests_of
 from .identity import weights_mark
 
 LATER = 'still to be trained'
@@ -123,9 +124,13 @@ class SynthesisStage:
         """Of all that decides the samples: settings, sources, captions and, in a sample of their files, the weights."""
         settings = self.job.settings
         own = {name: value for name, value in asdict(settings).items() if name not in UNDECIDED}
-        if own['condition'] is None:  # a key that came later: without it a finished stage is what it was
-            del own['condition']
-        diffusion = settings.diffusion
+        if settings.layout is None:
+            del own['layout']  # as before there were layouts
+        else:
+            own['read'] = self._read_by_the_layout()
+        if settings.condition is None:
+            del own['condition']  # as before there were conditions
+        diffusion = settings.diffusion if settings.draws else None
         weights = [weights_mark(diffusion) if isinstance(diffusion, str) else diffusion]
         if settings.controlnet is not None:
             weights.append(weights_mark(settings.controlnet))
@@ -136,6 +141,13 @@ class SynthesisStage:
         sources = [asdict(source) for source in self.job.sources]
         text = json.dumps([own, weights, sources, *self.job.marks()], sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _read_by_the_layout(self) -> list[str]:
+        """Digests of the images and label files that are composed: those of files that have not changed are known."""
+        root = Path(self.job.data_root or '.')
+        files = {str(root / source.image) for source in self.job.sources if source.image}
+        files |= {str(root / file) for labels in self.job.source_labels.values() for file in labels.values()}
+        return digests_of(sorted(files), str(root))
 
 
 def check_store(cfg: Config, store: Path) -> None:

@@ -140,7 +140,7 @@ def test_the_stage_creates_what_the_label_shows_and_trains_on_that_label(cfg, ro
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)
     plan = job.plan(weights_hash=job.diffusion.weights_hash())
-    images, _, _ = create_batch(job.diffusion, plan, job.data_root, job.pictures)
+    images, _, _ = create_batch(job.diffusion, plan, job.data_root, pictures=job.pictures)
     shown = torch.stack([torch.tensor(job.pictures.picture(r.source, r.size)).permute(2, 0, 1) / 255 for r in plan])
     expected = job.diffusion.create(
         captions=['a red ball'] * 3, seeds=[r.noise_seed for r in plan], T=1000, num_calls=2, size=(8, 16),
@@ -170,7 +170,7 @@ def test_a_changed_label_is_another_sample(cfg, root, tmp_path):
     plan, marks = job.plan(), job.marks()
     write_png(root / 'classes/1.png', np.full(SIZE, 2, np.uint8))
     with pytest.raises(ValueError, match=r'label of images/1\.png, or how it is drawn, has changed'):
-        create_batch(job.diffusion, plan, job.data_root, job.pictures)
+        create_batch(job.diffusion, plan, job.data_root, pictures=job.pictures)
     again = prepare(cfg)
     assert len({r.sample_id for r in plan} & {r.sample_id for r in again.plan()}) == 2
     assert again.marks() != marks
@@ -202,6 +202,8 @@ def test_what_cannot_be_shown_is_told_before_anything_is_created(cfg, root, tmp_
         ConditionPictures.from_cfg(dense(root), dict(task='depth', palette=PALETTE))
     with pytest.raises(ValueError, match='controlnet names weights on disk and diffusion random ones'):
         prepare(changed(controlnet='somewhere'))
+    with pytest.raises(ValueError, match='has both layout and condition'):
+        prepare(changed(layout=dict(type='ObjectPaste')))
     nameless = changed()
     nameless.train_dataloader.dataset.dataset.metainfo = None
     with pytest.raises(ValueError, match='BaseSegDataset names no classes'):
