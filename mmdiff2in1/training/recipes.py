@@ -83,6 +83,9 @@ OF_CREATION = (
         'num_samples',
         'size',
         'restore_size',
+        'controlnet',
+        'condition',
+        'resample',
     ),
     *CREATION,
 )
