@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from mmengine.model import initialize
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import MODELS, TASK_UTILS
+from mmseg.registry import MODELS
 from torch import nn
 
-from .construction import build_tasks, split_config, twin
+from .construction import build_rule, build_tasks, split_config, twin
 from .forwarding import ReadsLikeItsSegmentor
 from .kinds import NORMALIZERS, is_synthetic, kinds_of
-from .label_rules import GivenLabel, LabelRule, TeacherLabel
+from .label_rules import LabelRule
 from .labelling import labelled
 from .losses_by_kind import losses_by_kind
 from .parameter_pairs import EMATensors, copy_exploiter, ema_tensors
@@ -66,6 +66,9 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         init_cfg: Only `dict(type='Pretrained', …)`: a checkpoint of this wrapper or of the plain segmentor.
         min_confidence: Short for `label_rule=dict(type='TeacherLabel', min_confidence=…)`.
         use_stored_labels: Short for `label_rule=dict(type='GivenLabel')`.
+        share_draws: Whether θ_C labels from the very features that θ_E learns from, noise and posterior included.
+            False, as released: drawn and computed anew for θ_C; it costs time, and changes nothing where a backbone
+            draws nothing.
         **merged: Refused; there to explain what went wrong.
 
     Raises:
@@ -88,6 +91,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         init_cfg: dict | None = None,
         min_confidence: float | None = None,
         use_stored_labels: bool = False,
+        share_draws: bool = True,
         **merged: Any,
     ) -> None:
         config, data_preprocessor = split_config(segmentor, data_preprocessor, merged)
@@ -96,11 +100,12 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.exploiter.data_preprocessor = self.data_preprocessor
         self.creator = twin(self.exploiter)
         self.tasks = build_tasks(task, self.exploiter)
-        self.label_rule = _rule(label_rule, min_confidence, use_stored_labels)
+        self.label_rule = build_rule(label_rule, min_confidence, use_stored_labels)
         self.label_rule.check(self.tasks)
         self.synthetic_weight = synthetic_weight
         self.normalize_by = normalize_by
         self.divide_by = divide_by
+        self.share_draws = share_draws
         self.evaluate = evaluate
         self._check_settings()
         self.register_state_dict_post_hook(drop_second_copies)
@@ -125,9 +130,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         created = [i for i, sample in enumerate(data_samples) if is_synthetic(sample)]
         if not created:
             return self.exploiter.loss(inputs, self.tasks.completed(data_samples, size, inputs.device))
-        seen = self._frozen_features(inputs) if self.label_rule.reads_outputs else inputs
-        all_created = len(created) == len(data_samples)
-        seen_by_creator = seen if all_created else seen[torch.tensor(created, device=inputs.device)]
+        seen, seen_by_creator = self._seen(inputs, created)
         samples = list(data_samples)
         taught, kept_shares = labelled(
             self.label_rule, self.creator, seen_by_creator, [samples[i] for i in created], self.tasks, size
@@ -220,6 +223,17 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         complete(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def _seen(self, inputs: Any, created: list[int]) -> tuple[Any, Any]:
+        """What θ_E sees of all samples, and θ_C of those at `created`: frozen features where θ_C must predict."""
+        index = torch.tensor(created, device=inputs.device)
+        own = inputs if len(created) == len(inputs) else inputs[index]
+        if not self.label_rule.reads_outputs:
+            return inputs, own
+        seen = self._frozen_features(inputs)
+        if not self.share_draws:
+            return seen, self._frozen_features(own)
+        return seen, seen if len(created) == len(inputs) else seen[index]
+
     def _frozen_features(self, inputs: Any) -> Any:
         """What both models compute alike, once; the images themselves if the backbone does not offer it."""
         backbone = getattr(self.exploiter, 'backbone', None)
@@ -239,21 +253,3 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
                 f"init_cfg={self.init_cfg}: expected None or dict(type='Pretrained', checkpoint=…). Initialise layers "
                 'by the init_cfg of `segmentor`, so that θ_C starts as a copy of θ_E.'
             )
-
-
-def _rule(rule: dict | LabelRule | None, min_confidence: float | None, use_stored_labels: bool) -> LabelRule:
-    """The rule of a config, or the one that the two short forms stand for.
-
-    Raises:
-        ValueError: More than one of them.
-    """
-    if (rule is not None) + (min_confidence is not None) + use_stored_labels > 1:
-        raise ValueError(
-            f'label_rule={rule}, min_confidence={min_confidence}, use_stored_labels={use_stored_labels}: each names a '
-            'label rule (min_confidence filters pseudo labels, use_stored_labels=True asks for none); drop all but one.'
-        )
-    if use_stored_labels:
-        return GivenLabel()
-    if rule is None:
-        return TeacherLabel(min_confidence)
-    return rule if isinstance(rule, LabelRule) else TASK_UTILS.build(rule)
