@@ -112,12 +112,12 @@ def make_self_improving(
         warmup: Length, schedule and default hooks of the base become ``stages.warmup``. Without it the base's own
             ``stages`` stay, if it has any; otherwise `load_from` brings what θ_C has learned.
         **settings: Replace those of the preset; None takes one away. `normalize_by`, `synthetic_weight`,
-            `label_rule`, `share_draws`: see `SelfImprovingSegmentor`. `teacher`, `soft`, `temperature`, `min_confidence`,
-            `mirrored`, `scales`, `balanced`, `topk`: see `TeacherLabel`; the labels are written once (``stages.labelling``), or
-            with `per_step` made anew for every crop. `store`, `mix`, `labels`: see `SyntheticSampleDataset`; `alpha`
-            or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``,
-            see `SynthesisSettings`. Without `diffusion` and `layout` nothing is created, and `store` must name samples
-            that are there.
+            `label_rule`, `share_draws`: see `SelfImprovingSegmentor`. `teacher`, `soft`, `temperature`,
+            `min_confidence`, `mirrored`, `scales`, `balanced`, `topk`: see `TeacherLabel`; the labels are written once
+            (``stages.labelling``), or with `per_step` made anew for every crop. `store`, `mix`, `labels`: see
+            `SyntheticSampleDataset`; `alpha` or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others
+            are keys of ``stages.synthesis``, see `SynthesisSettings`. Without `diffusion` and `layout` nothing is
+            created, and `store` must name samples that are there.
 
     Raises:
         ValueError: Unknown preset or setting, neither of `diffusion`, `layout` and `store`, a teacher beside another

@@ -234,7 +234,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _seen(self, inputs: Any, images: Any, created: list[int]) -> tuple[Any, Any]:
-        """What θ_E sees of all samples, and θ_C of the `images` at `created`: frozen features where θ_C must predict."""
+        """What θ_E sees of all, and θ_C of the `images` at `created`: frozen features where θ_C must predict."""
         if not self.label_rule.reads_outputs:
             return inputs, images
         seen = self._frozen_features(inputs)
