@@ -48,6 +48,7 @@ class ReleasedAdapter(BaseModule):
                 f'found in_channels={tuple(in_channels)}, out_channels={tuple(out_channels)}, expected four widths '
                 'and five; DiffusionPyramidAdapter takes any pyramid'
             )
+        self.in_channels = list(in_channels)
         finest, finer, fine, coarse, coarsest = out_channels
         widths = (fine, fine, coarse, coarsest)
         self.laterals = nn.ModuleList(
