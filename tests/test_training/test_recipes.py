@@ -105,7 +105,8 @@ def test_presets(preset):
     )
     careful = preset == 'careful'
     weights = dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE)
-    weights = weights if careful else dict(normalize_by='pooled')
+    if not careful:
+        weights = dict(normalize_by='pooled') | (dict(share_draws=False) if preset == 'released' else {})
     assert {key: model[key] for key in model if key not in ('type', 'segmentor')} == weights
     assert loader.dataset.mix == (dict(added='equal') if careful else 'uniform')
     assert loader.get('batch_sampler') == (dict(type='MixedBatchSampler') if careful else None)
