@@ -113,11 +113,6 @@ class SynthesisSettings:
             raise ValueError(
                 "stages.synthesis lacks diffusion; expected a diffusers folder, a file of weights, or 'builtin:scenes'"
             )
-        if settings.layout is not None and settings.condition is not None:
-            raise ValueError(
-                'stages.synthesis has both layout and condition: what a layout composes has labels of its own, and the '
-                'condition would follow those of the source; leave one of them out'
-            )
         if settings.dtype not in DTYPES:
             raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
         check_thresholds(settings.filters)
@@ -199,6 +194,11 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     Raises FileNotFoundError or ValueError for wrong settings, images or captions.
     """
     settings = SynthesisSettings.from_cfg(cfg)
+    if settings.layout is not None and settings.condition is not None:
+        raise ValueError(
+            'stages.synthesis has both layout and condition: what a layout composes has labels of its own, and the '
+            'condition would follow those of the source; leave one of them out'
+        )
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     dataset = build_real_dataset(cfg, with_pipeline=settings.layout is not None)
     data_root, paths = list_images(dataset)
