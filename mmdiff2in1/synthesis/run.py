@@ -63,7 +63,7 @@ def synthesize(
     check_thresholds(thresholds)
     timesteps = check_plan(diffusion, plan, weights_hash)
     finished = store.finished()
-    settings = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
+    settings: dict[str, set] = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
     _check_store(store, finished, settings)
     if not keep_others:
         _check_others(store, others_of(plan, finished))
@@ -192,7 +192,8 @@ def create_batch(
     first = batch[0]
     if composed is not None:
         images, walked = redrawn(diffusion, batch, composed)
-        return images, [each.source for each in composed], walked
+        originals: list[np.ndarray | None] = [each.source for each in composed]
+        return images, originals, walked
     sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
     creation = diffusion.create(
         to_model(sources) if first.source else None,
