@@ -26,7 +26,7 @@ FLOORS = (
     ('datasets',),
     ('models',),
     ('engine',),
-    ('pretraining', 'converters', 'checks'),
+    ('pretraining', 'converters', 'checks', 'labelling'),
     ('inference',),
     ('training',),
     ('components',),

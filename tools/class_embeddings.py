@@ -4,7 +4,8 @@
     python tools/class_embeddings.py --diffusion sd.safetensors --classes road car "traffic light" --out my.safetensors
     python tools/class_embeddings.py --diffusion builtin:scenes --classes names.txt --out scenes.safetensors
 
-Every name is put into CLIP's 80 sentences for ImageNet ("a photo of a …"), the pooled states are averaged, as in VPD.
+Every name is put into CLIP's 80 sentences for ImageNet ("a photo of a …"), an underscore as a space, and the pooled
+states are averaged, as in VPD.
 A config reads the file with backbone.class_embeddings='ade20k.safetensors'. Without one, the same is computed when the
 model is first built and kept in $MMDIFF2IN1_CACHE (~/.cache/mmdiff2in1). A class list of your own needs no file to
 edit: name the classes here, or in backbone.classes.

@@ -23,5 +23,5 @@ _base_ = [
     '../_base_/schedules/vpd_depth_25e.py',
 ]
 
-default_hooks = dict(checkpoint=dict(interval=2524, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=5045, max_keep_ckpts=1))
 custom_hooks = [dict(type='ExactResumeHook')]

@@ -67,12 +67,13 @@ class NYUv2DepthDataset(DenseMapDataset):
     | vpd | sync/kitchen_0028b/{rgb_*.jpg,sync_depth_*.png}, official_splits/test/bathroom/… | VPD's, iDisc's lists |
 
     The 27 kinds are mmseg's and VPD's, in their order; they are told by the file name (mmseg) or the folder (vpd), up
-    to the first digit. VPD's code takes the first kind that occurs anywhere in the name: there, a study_room is a study
-    and an office_kitchen a kitchen. `nyu_office_0` is an office.
+    to the first digit. `nyu_office_0` is an office.
 
     Args:
         layout: 'mmseg' or 'vpd'. In `sync` lie more frames than the published list of 24231 has.
         part: 'train' or 'test'.
+        first_kind: Take the first of the 27 that occurs in the name, as VPD's code and so its checkpoints do: a
+            study_room is a study then, an office_kitchen a kitchen. Otherwise each is what it is called.
         **kwargs: See `DenseMapDataset`; what is given here goes before what the layout says.
 
     Raises:
@@ -81,10 +82,10 @@ class NYUv2DepthDataset(DenseMapDataset):
 
     METAINFO = dict(classes=_SCENES)
 
-    def __init__(self, layout: str = 'mmseg', part: str = 'train', **kwargs) -> None:
+    def __init__(self, layout: str = 'mmseg', part: str = 'train', first_kind: bool = False, **kwargs) -> None:
         _known('layout', layout, ('mmseg', 'vpd'))
         _known('part', part, PARTS)
-        self.layout, self.part = layout, part
+        self.layout, self.part, self.first_kind = layout, part, first_kind
         usual: dict[str, Any] = dict(columns=('img_path', 'depth_map_path'), img_suffix='.jpg', valid_box=FRAME_BOX)
         if layout == 'mmseg':
             usual['data_prefix'] = dict(img_path=f'images/{part}', depth_map_path=f'annotations/{part}')
@@ -102,6 +103,8 @@ class NYUv2DepthDataset(DenseMapDataset):
         folder, file = osp.split(img_path)
         text = osp.basename(folder) if self.layout == 'vpd' else file
         kind = re.split(r'\d', text)[0].rstrip('_').removeprefix('nyu_')
+        if self.first_kind:
+            kind = next((each for each in _SCENES if each in kind), kind)
         if kind not in _SCENES:
             raise ValueError(
                 f'{img_path}: found the scene {kind!r}, expected one of {", ".join(_SCENES)}; check layout'

@@ -14,11 +14,12 @@ import numpy as np
 from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.dist import get_rank, get_world_size
+from mmseg.datasets.transforms import PackSegInputs
 from mmseg.registry import DATASETS, TASK_UTILS
 from torch.utils.data import Dataset
 
 from mmdiff2in1.core.randomness import derived_randomness
-from mmdiff2in1.datasets.transforms.missing_maps import LoadClassAnnotation, OrBlank
+from mmdiff2in1.datasets.transforms.missing_maps import LoadClassAnnotation, OrBlank, PackTopk
 from mmdiff2in1.synthesis.store import SampleStore
 from mmdiff2in1.tasks import DenseTask
 
@@ -52,7 +53,7 @@ class SyntheticSampleDataset(Dataset):
 
     - `store`: folder of a `SampleStore`; None, or `num_samples=0`, gives the wrapped dataset bit for bit.
     - `num_samples` or `samples_per_image`: a seeded draw without replacement; neither: the whole store.
-    - `labels`: 'none', it says nothing of any task and no label file is opened; 'stored', the store's own labels;
+    - `labels`: 'none', it says nothing of any task and no label file is opened; 'stored', the labels in the store;
       'source', those of the image it was made from, brought to its size (a sample from pure noise has none).
     - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s) are exact per batch,
       have R samples, and need `batch_sampler=dict(type='MixedBatchSampler')`. See `BatchMix`.
@@ -240,10 +241,12 @@ def _registered_tasks() -> list[type[DenseTask]]:
 
 
 def _pipeline_of_created(dataset: BaseDataset) -> Callable[[dict], dict | None]:
-    """The pipeline of a data set for images without label files: its own steps, an `OrBlank` around loaders."""
+    """The pipeline of a data set for images without label files: its own steps, loaders and the last one wrapped."""
     ignored = 255 if getattr(dataset, 'reduce_zero_label', False) else getattr(dataset, 'ignore_index', 255)
 
     def step_for(step: Any) -> Any:
+        if isinstance(step, PackSegInputs):
+            return PackTopk(step)
         if isinstance(step, LoadAnnotations) and not isinstance(step, LoadClassAnnotation):
             return OrBlank(step, 'seg_map_path', 'gt_seg_map', np.uint8(ignored), as_stored=True)
         for kind in _registered_tasks():

@@ -6,6 +6,7 @@ from .bf16_optim_wrapper import BF16OptimWrapper
 from .exact_resume_hook import ExactResumeHook
 from .moving_average import alpha_for, move_creator
 from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
+from .power_lr import PowerLR
 from .progress_bar_hook import ProgressBarHook
 from .self_improving_hook import SelfImprovingHook
 from .self_improving_loops import SelfImprovingTestLoop, SelfImprovingValLoop
@@ -17,6 +18,7 @@ __all__ = [
     'ExactResumeHook',
     'ExploiterOptimWrapperConstructor',
     'GroupedOptimWrapperConstructor',
+    'PowerLR',
     'ProgressBarHook',
     'SelfImprovingHook',
     'SelfImprovingTestLoop',

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmdiff2in1.core.atomic_files import write_atomically
 
-from .text import CaptionEncoder
+from .text import CaptionEncoder, spoken
 from .weight_files import WeightFile
 
 CACHE = 'MMDIFF2IN1_CACHE'
@@ -51,7 +51,7 @@ def kept_class_embeddings(text: CaptionEncoder, classes: Sequence[str], template
 
 def _key(text: CaptionEncoder, classes: Sequence[str], templates: Sequence[str]) -> str:
     """Of everything that decides the embeddings."""
-    sentences = [template.format(name) for name in classes for template in templates]
+    sentences = [template.format(name) for name in spoken(classes) for template in templates]
     digest = hashlib.sha256(json.dumps([list(classes), text.token_ids(sentences).tolist()]).encode())
     digest.update(text.encoder.config.to_json_string().encode())
     for name, tensor in sorted(text.encoder.state_dict().items()):

@@ -126,6 +126,10 @@ class Perceiver(Protocol):
         """Image pixels per latent cell, each direction."""
 
     @property
+    def encoder_channels(self) -> tuple[int, ...]:
+        """Channels of the levels of :meth:`encode_with_levels`, at strides 1, 2, … up to half of `downscale`."""
+
+    @property
     def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
         """Number of training timesteps."""
 
@@ -170,6 +174,15 @@ class Perceiver(Protocol):
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Tensor:
         """Images (B, 3, H, W) → latents (B, c, h, w), see :meth:`.LatentModel.encode`."""
+
+    def encode_with_levels(
+        self,
+        images: Tensor,
+        posterior: str = 'mode',
+        scale: bool = True,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same latents, and the encoder's features before each downsampling, (B, C_i, H / 2^i, W / 2^i)."""
 
     def scaled(self, latents: Tensor) -> Tensor:
         """The autoencoder's own latents → as the denoiser was trained on them."""

@@ -9,6 +9,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from .encoder_levels import encode_with_levels
+
 POSTERIORS = ('mode', 'sample')
 
 
@@ -44,6 +46,11 @@ class LatentModel(nn.Module):
         return self.vae.config.latent_channels
 
     @property
+    def encoder_channels(self) -> tuple[int, ...]:
+        """Channels of the encoder's levels at strides 1, 2, … up to half of :attr:`downscale`."""
+        return tuple(self.vae.config.block_out_channels[:-1])
+
+    @property
     def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
         """Number of training timesteps; T = T_max is pure noise."""
         return self.schedule.T_max
@@ -75,17 +82,24 @@ class LatentModel(nn.Module):
         Raises:
             ValueError: Wrong shape, size or type, or unknown posterior.
         """
-        if posterior not in POSTERIORS:
-            raise ValueError(f'unknown posterior {posterior!r}; known: {", ".join(POSTERIORS)}')
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            found = f'{tuple(images.shape)}, {images.dtype}'
-            raise ValueError(f'images must be (B, 3, H, W), floating point, RGB in [-1, 1]; found {found}')
-        height, width = images.shape[-2:]
-        if height % self.multiple or width % self.multiple:
-            raise ValueError(f'image of {height}×{width}: height and width must be multiples of {self.multiple}')
-        distribution = self.vae.encode(images.to(self.vae.dtype)).latent_dist
-        z = distribution.mode() if posterior == 'mode' else distribution.sample(generator)
-        return self.scaled(z) if scale else z
+        self._check(images, posterior)
+        return self._drawn(self.vae.encode(images.to(self.vae.dtype)).latent_dist, posterior, scale, generator)
+
+    def encode_with_levels(
+        self,
+        images: Tensor,
+        posterior: str = 'mode',
+        scale: bool = True,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """:meth:`encode`, and what the encoder saw on its way: one map per level, fine to coarse.
+
+        Level i is what stands before the encoder's i-th downsampling, (B, C_i, H / 2^i, W / 2^i), raw: without norm,
+        in the VAE's type.
+        """
+        self._check(images, posterior)
+        distribution, levels = encode_with_levels(self.vae, images.to(self.vae.dtype))
+        return self._drawn(distribution, posterior, scale, generator), levels
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, c, h, w) → RGB (B, 3, H, W), clamped to [-1, 1]."""
@@ -104,3 +118,17 @@ class LatentModel(nn.Module):
     def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Scaled latents and standard normal noise (B, c, h, w) → latents at timesteps ``t`` (B,)."""
         return self.schedule.add_noise(z0, noise, t)
+
+    def _check(self, images: Tensor, posterior: str) -> None:
+        if posterior not in POSTERIORS:
+            raise ValueError(f'unknown posterior {posterior!r}; known: {", ".join(POSTERIORS)}')
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            found = f'{tuple(images.shape)}, {images.dtype}'
+            raise ValueError(f'images must be (B, 3, H, W), floating point, RGB in [-1, 1]; found {found}')
+        height, width = images.shape[-2:]
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(f'image of {height}×{width}: height and width must be multiples of {self.multiple}')
+
+    def _drawn(self, distribution: Any, posterior: str, scale: bool, generator: Any) -> Tensor:
+        z = distribution.mode() if posterior == 'mode' else distribution.sample(generator)
+        return self.scaled(z) if scale else z

@@ -7,6 +7,11 @@ import torch
 from torch import Tensor, nn
 
 
+def spoken(names: Sequence[str]) -> list[str]:
+    """Class names as they stand in a sentence: an underscore is a space (VPD: living_room, "living room")."""
+    return [name.replace('_', ' ') for name in names]
+
+
 class CaptionEncoder(nn.Module):
     """A transformers text encoder with its tokenizer.
 
@@ -43,9 +48,12 @@ class CaptionEncoder(nn.Module):
     def class_tokens(self, names: list[str], template: str = 'a {}') -> Tensor:
         """One token per class, (K, D): the encoder's state at the last word of ``template.format(name)``.
 
+        An underscore in a name is a space.
+
         Raises:
             ValueError: A name is empty.
         """
+        names = spoken(names)
         self._check_names(names)
         ids = self.token_ids([template.format(name) for name in names])
         # The last word stands right before the end-of-text token, which is also the padding of CLIP's tokenizers.
@@ -62,13 +70,14 @@ class CaptionEncoder(nn.Module):
         scaled to length one.
 
         Args:
-            names: K class names.
+            names: K class names; an underscore is a space.
             templates: Sentences with a place for the name, ``{}``.
             batch_size: Sentences per forward.
 
         Raises:
             ValueError: A name is empty.
         """
+        names = spoken(names)
         self._check_names(names)
         sentences = [template.format(name) for name in names for template in templates]
         pooled = []

@@ -19,6 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from mmdiff2in1.core.images import from_model, to_model
+from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.models.self_improving.construction import last_head
@@ -38,7 +39,6 @@ from .perception import (
     array_pipeline,
     batches_of_equals,
     category_index,
-    dataset_meta_of,
     logits_of,
     perceived,
     perceptions,

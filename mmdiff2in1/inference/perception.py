@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmseg.models.utils import resize
-from mmseg.registry import DATASETS
 from torch import Tensor, nn
 
+from mmdiff2in1.models.predicting import outputs_of
 from mmdiff2in1.models.self_improving.construction import build_tasks
 from mmdiff2in1.tasks import DenseTask, TaskSet
 
@@ -89,13 +87,6 @@ def tasks_of(segmentor: nn.Module, dataset_meta: Mapping[str, Any], tasks: TaskS
     return TaskSet({name: task.of_dataset(dataset_meta) for name, task in build_tasks(tasks, segmentor).items()})
 
 
-def dataset_meta_of(cfg: Config) -> dict:
-    """`classes` and `palette` of the data set that a config tests on, as far as its class says."""
-    dataset = _test_dataset(cfg)
-    known = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
-    return {**getattr(known, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
-
-
 def array_pipeline(cfg: Config) -> Compose:
     """The config's test pipeline for BGR arrays: without what loads images and labels, all else as in a test."""
     steps = _test_dataset(cfg).get('pipeline') or cfg.get('test_pipeline') or [dict(type='PackSegInputs')]
@@ -123,28 +114,16 @@ def category_index(segmentor: nn.Module, dataset_meta: Mapping[str, Any], catego
     return index
 
 
-@torch.no_grad()
 def logits_of(
     segmentor: nn.Module, pipeline: Compose, images: Sequence[np.ndarray], category_id: int | None = None
 ) -> list[Tensor]:
-    """Logits (1, C, H, W) of equally large uint8 RGB images, each at the size of its image.
+    """Logits (1, C, H, W) of equally large uint8 RGB images, each at the size of its image, see `outputs_of`.
 
-    What mmseg's `predict` does, without its last step, which takes every output for class logits. `category_id`: see
-    `category_index`.
+    `category_id`: see `category_index`.
     """
     known = {} if category_id is None else dict(category_id=category_id)
     packed = [pipeline(dict(img=np.ascontiguousarray(image[..., ::-1]), **known)) for image in images]
-    data = {key: [each[key] for each in packed] for key in ('inputs', 'data_samples')}
-    data = segmentor.data_preprocessor(data, False)
-    metas = [sample.metainfo for sample in data['data_samples']]
-    logits = segmentor.inference(data['inputs'], [dict(meta) for meta in metas]).float()
-    at_own_size = []
-    for one, meta in zip(logits.split(1), metas, strict=True):
-        left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
-        one = one[..., top : one.shape[-2] - bottom, left : one.shape[-1] - right]
-        size = tuple(meta['ori_shape'][:2])
-        at_own_size.append(resize(one, size, mode='bilinear', align_corners=segmentor.align_corners, warning=False))
-    return at_own_size
+    return outputs_of(segmentor, [each['inputs'] for each in packed], [each['data_samples'] for each in packed])
 
 
 def perceived(tasks: TaskSet, output: Tensor) -> dict[str, SeenMap]:

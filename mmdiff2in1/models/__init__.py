@@ -2,7 +2,7 @@
 
 from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone
 from .data_preprocessor import DenseDataPreProcessor
-from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, VPDDepthDecodeHead
+from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, UShapedHead, VPDDepthDecodeHead
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
 from .multitask import TaskHeads
 from .necks import DiffusionPyramidAdapter
@@ -37,5 +37,6 @@ __all__ = [
     'SelfImprovingSegmentor',
     'TaskHeads',
     'TeacherLabel',
+    'UShapedHead',
     'VPDDepthDecodeHead',
 ]

@@ -206,7 +206,7 @@ def create_batch(
         guidance_scale=first.guidance_scale,
         size=first.size,
     )
-    return from_model(creation.images), sources, creation.timesteps
+    return list(from_model(creation.images)), sources, creation.timesteps
 
 
 def _record(recipe: SampleRecipe, timesteps: list[int], source_labels: Mapping[str, Mapping[str, str]]) -> dict:

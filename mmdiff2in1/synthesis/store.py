@@ -3,12 +3,13 @@
     store/manifest.jsonl            one JSON record per finished sample
     store/manifest.rank<r>.jsonl    the same, while several processes write; read transparently, folded in by `merge`
     store/images/<sample_id>.png    uint8 RGB (H, W, 3)
-    store/labels/<task>/<sample_id>.png   where a sample has labels of its own: uint8 or uint16, (H, W) or (H, W, 3), as
-                                          the task encodes them
+    store/labels/<task>/<sample_id>.png   where a sample has labels: uint8 or uint16, (H, W) or (H, W, 3), as the task
+                                          encodes them, or a top-k map of classes, uint16 (2k · H, W)
 
 Most samples have none: what a created image is taught with is decided in training (`label_rule`), and `source_labels`
-of its record says where the labels of its source are. A record is appended only after its files are safely on disk, so
-a kill loses at most the sample in hand.
+of its record says where the labels of its source are. A label is the sample's own, or a teacher's, whose mark then
+stands beside it (`by`). A record is appended only after its files are safely on disk, so a kill loses at most the
+sample in hand.
 """
 
 import errno
@@ -102,10 +103,7 @@ class SampleStore:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)')
         for task, label in (labels or {}).items():
-            if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
-                raise ValueError(
-                    f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
-                )
+            _check_type(task, label)
             if label.shape[:2] != image.shape[:2]:
                 raise ValueError(
                     f'the label of {task} is {label.shape[:2]}, expected the size of its image {image.shape[:2]}'
@@ -118,6 +116,23 @@ class SampleStore:
                 task: dict(file=(file := f'{LABELS}/{task}/{name}'), sha256=self._write(file, label))
                 for task, label in labels.items()
             }
+        self._append(record)
+        return record
+
+    def label(self, record: dict, labels: Mapping[str, np.ndarray], by: str) -> dict:
+        """Write a teacher's labels of a finished sample, then its record anew; returns that record.
+
+        `labels`, by task, replace those of the same tasks; `by` is the mark of the teacher. Not to be called while
+        another process labels the same sample.
+
+        Raises ValueError for other arrays; OSError as `add` does.
+        """
+        for task, label in labels.items():
+            _check_type(task, label)
+        name = f'{record["sample_id"]}.png'
+        files = {task: f'{LABELS}/{task}/{name}' for task in labels}
+        written = {task: dict(file=file, sha256=self._write(file, labels[task]), by=by) for task, file in files.items()}
+        record = dict(record, labels=record.get('labels', {}) | written)
         self._append(record)
         return record
 
@@ -207,18 +222,20 @@ class SampleStore:
                 shard.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, dict], list[Damage]]:
-        """Records by sample_id in sorted order, and broken lines. Shards first: see `merge`."""
+        """Records by sample_id in sorted order, and broken lines."""
         records: dict[str, dict] = {}
         problems = []
-        for file in [*self._shards(), self._manifest]:
-            for number, line in enumerate(complete_lines(file), start=1):
+        # Shards are read first: see `merge`. What they say is newer.
+        *shards, manifest = ((file, complete_lines(file)) for file in [*self._shards(), self._manifest])
+        for file, lines in [manifest, *shards]:
+            for number, line in enumerate(lines, start=1):
                 try:
                     record = json.loads(line)
                     sample_id = record['sample_id']
                 except (ValueError, KeyError, TypeError):
                     problems.append(Damage(file.name, f'line {number} is no record: {line[:60]!r}'))
                     continue
-                # Made twice (its file had gone): the record that describes the file on disk is the right one.
+                # Made twice (its file had gone), or labelled since: the last that describes the files on disk is right.
                 if sample_id not in records or record == records[sample_id] or self._describes_disk(record):
                     records[sample_id] = record
         return dict(sorted(records.items())), problems
@@ -257,6 +274,13 @@ def _files(record: dict) -> list[tuple[str, str]]:
         return []
     labels = [(label['file'], label['sha256']) for label in record.get('labels', {}).values()]
     return [(record['image'], record['image_sha256']), *labels]
+
+
+def _check_type(task: str, label: np.ndarray) -> None:
+    if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
+        raise ValueError(
+            f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
+        )
 
 
 def _size(file: Path) -> int | None:

@@ -30,6 +30,7 @@ class DenseTask(ABC):
         invalid: Value of a target where nothing is known, padding included; the same in every channel.
         target_dtype: Type of a target's values.
         has_confidence: Whether `pseudo_label` gives a confidence.
+        num_classes: K of a task whose predictions are probabilities of classes, see `class_logits`; else 0.
 
     Two sides meet here. In memory a *map* is a NumPy array, (H, W) or (H, W, 3), and a batched *target* a torch tensor
     (B, c, H, W) with the same values; on disk a map is the array that `encode` returns, written as PNG. Three-channel
@@ -44,6 +45,7 @@ class DenseTask(ABC):
     invalid: float
     target_dtype: torch.dtype = torch.float32
     has_confidence: bool = False
+    num_classes: int = 0
 
     @property
     def prediction(self) -> str:
@@ -120,6 +122,19 @@ class DenseTask(ABC):
         if tuple(output.shape[-2:]) == tuple(size):
             return output
         return F.interpolate(output, size, mode='bilinear', align_corners=align_corners)
+
+    def mean_output(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The output (B, C, H, W) that several of one image stand for: their mean, put in order."""
+        mean = torch.stack(list(outputs)).mean(0)
+        return self.resize_output(mean, (int(mean.shape[-2]), int(mean.shape[-1])))
+
+    def class_logits(self, output: Tensor) -> Tensor:
+        """Logits (B, K, H, W) whose softmax are the probabilities of classes.
+
+        Raises:
+            TypeError: This task has no classes.
+        """
+        raise TypeError(f'{self.name} has no classes, and so no probabilities of them')
 
     def invalidate(self, target: Tensor, mask: Tensor) -> Tensor:
         """Copy of a target (B, c, H, W) that says nothing where `mask` (B, 1, H, W) is true."""

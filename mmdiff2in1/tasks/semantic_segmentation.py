@@ -75,11 +75,26 @@ class SemanticSegmentation(DenseTask):
 
     def activate(self, logits: Tensor) -> Tensor:
         """Class probabilities (B, K, H, W). Of one logit: two, so that the likelier is mmseg's sigmoid > threshold."""
-        self._check_channels(logits)
-        if self.threshold is not None:
-            shift = math.log(self.threshold / (1 - self.threshold))
-            logits = torch.cat([torch.zeros_like(logits), logits - shift], dim=1)
-        return logits.softmax(dim=1)
+        return self.class_logits(logits).softmax(dim=1)
+
+    def class_logits(self, output: Tensor) -> Tensor:
+        """Logits (B, K, H, W), of one logit those of two classes: 0 and what it lies above the threshold."""
+        self._check_channels(output)
+        if self.threshold is None:
+            return output
+        return torch.cat([torch.zeros_like(output), output - self._shift], dim=1)
+
+    def mean_output(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Logits of the mean of the probabilities; not of the logits, of which a model that is too sure has larger."""
+        if len(outputs) == 1:
+            return outputs[0]
+        log_mean = torch.stack([self.activate(output) for output in outputs]).mean(0).log()
+        return log_mean if self.threshold is None else log_mean[:, 1:] - log_mean[:, :1] + self._shift
+
+    @property
+    def _shift(self) -> float:
+        """The logit at which one channel changes from class 0 to class 1."""
+        return 0.0 if self.threshold is None else math.log(self.threshold / (1 - self.threshold))
 
     def predictions(self, output: Tensor) -> dict[str, Tensor]:
         """The logits (C, H, W) and the classes (1, H, W), under mmseg's names."""

@@ -103,6 +103,13 @@ class TaskSet(Mapping[str, DenseTask]):
         parts = self.split(output).items()
         return torch.cat([self[name].resize_output(part, size, align_corners) for name, part in parts], dim=1)
 
+    def mean_output(self, outputs: Sequence[Tensor]) -> Tensor:
+        """What several outputs (B, C, H, W) of the same images stand for, each task as it wants it; of one, itself."""
+        if len(outputs) == 1:
+            return outputs[0]
+        parts = [self.split(output) for output in outputs]
+        return torch.cat([task.mean_output([part[name] for part in parts]) for name, task in self.items()], dim=1)
+
     def targets(
         self, samples: Sequence, size: tuple[int, int], device: torch.device | None = None
     ) -> dict[str, Tensor]:

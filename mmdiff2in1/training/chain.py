@@ -1,4 +1,4 @@
-"""The chain of a training: warm-up → synthesis → self-improving → test; what is finished is skipped.
+"""The chain of a training: warm-up → synthesis → labelling → self-improving → test; what is finished is skipped.
 
 Each stage is an ordinary mmengine run, or job, with its own folder below the work dir.
 """
@@ -26,6 +26,7 @@ from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .global_batch import split_global_batch
 from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
+from .labelling_stage import check_teachers, label
 from .optimizer_state import carry_optimizer_state
 from .runs import (
     build_runner,
@@ -59,8 +60,8 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
 
     Raises:
         FileNotFoundError: Weights, data, or the file that lists a part of it.
-        ValueError: The config cannot be chained, data or synthesis settings do not fit it, or the work dir holds stages
-            that were made from something else. All of it is found before the first stage.
+        ValueError: The config cannot be chained, a teacher does not fit, data or synthesis settings do not fit it, or
+            the work dir holds stages that were made from something else. All of it is found before the first stage.
         RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs.
     """
     launcher_of_environment()
@@ -68,6 +69,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     check_weights(cfg)
     check_data(cfg)
+    check_teachers(cfg)
     work_dir = Path(work_dir)
     store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
     parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
@@ -86,6 +88,9 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     if creation is not None:
         creation.create(warmup_checkpoint)
         creation = None  # and with it the generator
+        free_memory()
+    if store is not None and cfg.stages.get('labelling'):
+        label(cfg, store)
         free_memory()
     if store is not None:
         parents.append(store_mark(SampleStore(store)))

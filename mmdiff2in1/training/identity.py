@@ -5,11 +5,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.generators.weights import find_weights
+from mmdiff2in1.models.self_improving.trained_teacher import model_config
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis import SampleStore
 
@@ -79,6 +81,7 @@ def fingerprint(cfg: Config, parents: Sequence[str] = (), decisive: Sequence[str
         # Scores do not depend on it; in a training it may follow from the number of processes.
         if name != 'train_dataloader' or plain.get('global_batch_size'):
             plain[name].pop('batch_size', None)
+    plain = _with_teachers(plain)
     weights = sorted(weights_mark(place) for place in weight_places(plain))
     decided = _files_by_content(_without(_nameless(plain), COMPUTED))
     text = json.dumps([decided, weights, data, list(parents)], sort_keys=True, default=_named)
@@ -121,6 +124,16 @@ def weight_places(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from weight_places(inner)
+
+
+def _with_teachers(value: object) -> Any:
+    """With the model that the config of a teacher names in the place of its path: its bases count as well."""
+    if isinstance(value, dict):
+        found = {key: _with_teachers(inner) for key, inner in value.items()}
+        if set(found) >= {'config', 'checkpoint'} and isinstance(found['config'], str | Path):
+            found['config'] = model_config(found['config'])[1].to_dict()
+        return found
+    return [_with_teachers(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _nameless(value: object) -> object:

@@ -26,12 +26,16 @@ EQUAL = dict(added='equal')
 
 CREATION = dict(T=600, num_calls=50, grid='even', solver='ddim', guidance_scale=1.0, seed=0)
 PRESETS: dict[str, dict[str, Any]] = dict(
-    # The paper (arXiv 2411.05005): one shuffled list, all samples count alike, α = 0.998 per 40 samples. How images are
-    # created is not in its sources: T and the number of calls are those of the released code on NYUv2.
-    paper=dict(mix='uniform', alpha=0.998, samples_per_update=40, **CREATION),
+    # The paper (arXiv 2411.05005): one shuffled list, one loss of all samples alike, α = 0.998 per 40 samples. How
+    # images are created is not in its sources: T and the number of calls are those of the released code on NYUv2.
+    paper=dict(mix='uniform', normalize_by='pooled', alpha=0.998, samples_per_update=40, **CREATION),
     # The released code: an update per ten steps of 8, its own grid of timesteps; images keep the size of creation.
     released=dict(
-        mix='uniform', alpha=0.998, samples_per_update=80, **CREATION | dict(grid='released', restore_size=False)
+        mix='uniform',
+        normalize_by='pooled',
+        alpha=0.998,
+        samples_per_update=80,
+        **CREATION | dict(grid='released', restore_size=False),
     ),
     # What did no harm in docs/evidence.md: the real batch unchanged, a small weight, only what θ_C is sure of; of the
     # first θ_C 5 % are left at the end, however short the training.
@@ -43,6 +47,11 @@ PRESETS: dict[str, dict[str, Any]] = dict(
         remaining=0.05,
         samples_per_update=40,
         **CREATION,
+    ),
+    # A teacher that knows more: the real batch and as many created images, all of which count alike. No warm-up, as θ_C
+    # labels nothing; a student may start from random weights, of which nothing should be left.
+    distil=dict(
+        mix=EQUAL, normalize_by='batch', synthetic_weight=1.0, remaining=0.001, samples_per_update=40, **CREATION
     ),
     # New layouts with true labels (ObjectPaste): no generator, θ_C is the average and labels nothing.
     paste=dict(
@@ -61,6 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = dict(
 
 OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule')
 OF_DATASET = ('mix', 'store', 'labels')
+OF_TEACHER = ('teacher', 'per_step', 'soft', 'temperature', 'min_confidence', 'mirrored', 'scales', 'balanced', 'topk')
 OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
 OF_CREATION = (
     *(
@@ -76,7 +86,7 @@ OF_CREATION = (
     ),
     *CREATION,
 )
-SETTINGS = (*OF_MODEL, *OF_DATASET, *OF_HOOK, *OF_CREATION)
+SETTINGS = (*OF_MODEL, *OF_TEACHER, *OF_DATASET, *OF_HOOK, *OF_CREATION)
 OF_WARMUP = ('train_cfg', 'param_scheduler', 'default_hooks')
 LOOPS: dict[str, dict[str, Any]] = dict(
     ValLoop=dict(type='SelfImprovingValLoop'), TestLoop=dict(type='SelfImprovingTestLoop', exploiter=True)
@@ -97,23 +107,27 @@ def make_self_improving(
         warmup: Length, schedule and default hooks of the base become ``stages.warmup``. Without it the base's own
             ``stages`` stay, if it has any; otherwise `load_from` brings what θ_C has learned.
         **settings: Replace those of the preset; None takes one away. `normalize_by`, `synthetic_weight`,
-            `label_rule`: see `SelfImprovingSegmentor`. `store`, `mix`, `labels`: see `SyntheticSampleDataset`;
-            `alpha` or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of
-            ``stages.synthesis``, see `SynthesisSettings`. Without `diffusion` and `layout` nothing is created, and
-            `store` must name samples that are there.
+            `label_rule`: see `SelfImprovingSegmentor`. `teacher`, `soft`, `temperature`, `min_confidence`, `mirrored`,
+            `scales`, `balanced`, `topk`: see `TeacherLabel`; the labels are written once (``stages.labelling``), or
+            with `per_step` made anew for every crop. `store`, `mix`, `labels`: see `SyntheticSampleDataset`; `alpha`
+            or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``,
+            see `SynthesisSettings`. Without `diffusion` and `layout` nothing is created, and `store` must name samples
+            that are there.
 
     Raises:
-        ValueError: Unknown preset or setting, neither of `diffusion`, `layout` and `store`, or a base that is
-            self-improving already, averages weights in another way, or has a batch sampler where an exact mix needs its
-            own.
+        ValueError: Unknown preset or setting, neither of `diffusion`, `layout` and `store`, a teacher beside another
+            label rule, settings of one without it, or a base that is self-improving already, averages weights in
+            another way, or has a batch sampler where an exact mix needs its own.
     """
-    chosen = _chosen(preset, settings)
+    chosen = _with_rule(_chosen(preset, settings), preset, settings.get('label_rule'))
     _check_base(base)
     stages = dict(base.get('stages') or {})
     if warmup:
         stages['warmup'] = {key: copy.deepcopy(base[key]) for key in OF_WARMUP if key in base}
     if 'diffusion' in chosen or 'layout' in chosen:
         stages['synthesis'] = _part(chosen, OF_CREATION)
+    if 'labelling' in chosen:
+        stages['labelling'] = chosen['labelling']
     if stages:
         base.stages = stages
     base.custom_imports = _imports(base.get('custom_imports') or {})
@@ -153,6 +167,26 @@ def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if 'alpha' in settings or 'remaining' in settings:  # two ways to say one thing
         inherited = {key: value for key, value in inherited.items() if key not in ('alpha', 'remaining')}
     return {key: value for key, value in {**inherited, **settings}.items() if value is not None}
+
+
+def _with_rule(chosen: dict[str, Any], preset: str, asked: Any) -> dict[str, Any]:
+    """Where a teacher is named: the label rule that asks it, or the stage that writes its labels and who reads them."""
+    own = _part(chosen, OF_TEACHER)
+    rest = {key: value for key, value in chosen.items() if key not in OF_TEACHER}
+    if 'teacher' not in own:
+        if own or preset == 'distil' and 'label_rule' not in chosen:
+            found = f'got {", ".join(own)}, but no teacher' if own else f'preset={preset!r} and no teacher'
+            raise ValueError(f"{found}; give teacher=dict(config='….py', checkpoint='….pth'), or a list of such")
+        return chosen
+    if asked is not None:
+        raise ValueError(f'teacher={own["teacher"]} and label_rule={asked}: drop one of them')
+    if own.pop('per_step', False):
+        if 'topk' in own:
+            raise ValueError(f'topk={own["topk"]} is of labels that are written; with per_step=True they are not')
+        return rest | dict(label_rule=dict(type='TeacherLabel', **own))
+    if own.get('balanced'):
+        raise ValueError('balanced=True looks at a whole batch of a training: set per_step=True as well')
+    return rest | dict(label_rule=dict(type='GivenLabel'), labels='stored', labelling=own)
 
 
 def _check_base(base: ConfigDict | Config) -> None:

@@ -17,6 +17,7 @@ from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis.from_config import CREATOR
 
 from .global_batch import split_global_batch
+from .labelling_stage import check_labels
 
 CHAIN_KEYS = ('carry_optimizer', 'work_dir')
 """Settings of the warm-up that are no keys of its config."""
@@ -38,9 +39,11 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
         )
     if 'stages' not in cfg:
         raise ValueError('the config has no stages = dict(warmup=…, synthesis=…); see configs/diff2in1/vpd_scenes.py')
-    unknown = set(cfg.stages) - {'warmup', 'synthesis'}
+    unknown = set(cfg.stages) - {'warmup', 'synthesis', 'labelling'}
     if unknown:
-        raise ValueError(f'unknown stages {sorted(unknown)}; known: warmup, synthesis (the config itself is the third)')
+        known = 'warmup, synthesis, labelling (the config itself is the last)'
+        raise ValueError(f'unknown stages {sorted(unknown)}; known: {known}')
+    check_labels(cfg)
     if (cfg.stages.get('synthesis') or {}).get('unet') == CREATOR and not cfg.stages.get('warmup'):
         raise ValueError(
             "stages.synthesis.unet='creator' is the U-Net of the warm-up, but there is no stages.warmup; name a "
@@ -61,7 +64,7 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
             f'stages.synthesis makes samples, but train_dataloader.dataset is a {loader.dataset.get("type")}; wrap it: '
             "dataset = dict(_delete_=True, type='SyntheticSampleDataset', dataset=_base_.train_dataloader.dataset)"
         )
-    untrained = not (cfg.stages.get('warmup') or cfg.get('load_from'))
+    untrained = not (cfg.stages.get('warmup') or cfg.get('load_from') or cfg.stages.get('labelling'))
     if cfg.stages.get('synthesis') and untrained and _reads_creator(cfg.model):
         print_log(
             'neither stages.warmup nor load_from: θ_C labels the created images before it has learned anything; name a '
@@ -78,6 +81,9 @@ def _reads_creator(model: Config) -> bool:
     rule = model.get('label_rule')
     if rule is None:
         return True
+    teachers = rule.get('teacher')
+    if teachers:
+        return 'creator' in (teachers if isinstance(teachers, list | tuple) else [teachers])
     kind = TASK_UTILS.get(rule.type) if isinstance(rule.get('type'), str) else rule.get('type')
     return bool(getattr(kind, 'reads_outputs', True))
 

@@ -225,6 +225,30 @@ class TestDepth:
         test = NYUv2DepthDataset(layout='vpd', part='test', data_root=str(tmp_path))
         assert test.metainfo['classes'][test.get_data_info(0)['category_id']] == 'bathroom'
 
+    @pytest.mark.parametrize('layout', ['mmseg', 'vpd'])
+    def test_the_first_kind_that_occurs_as_vpd_has_it(self, tmp_path, layout):
+        """Of the 27 names, in their order, each tried anywhere in the name of folder and file."""
+        kinds = NYUv2DepthDataset.METAINFO['classes']
+        named = dict(zip([f'{kind}_0004' for kind in kinds], kinds, strict=True)) | {'nyu_office_1': 'office'}
+        for scene in named:
+            if layout == 'vpd':
+                write(tmp_path, f'sync/{scene}/rgb_00045.jpg', f'sync/{scene}/sync_depth_00045.png')
+            else:
+                write(tmp_path, f'images/train/{scene}_00045.jpg', f'annotations/train/{scene}_00045.png')
+        differing = {}
+        for first_kind in (False, True):
+            dataset = NYUv2DepthDataset(layout=layout, first_kind=first_kind, data_root=str(tmp_path))
+            for index in range(len(dataset)):
+                info = dataset.get_data_info(index)
+                path = info['img_path'].split('/')
+                scene = path[-2] if layout == 'vpd' else path[-1].removesuffix('_00045.jpg')
+                theirs = next(kind for kind in kinds if kind in f'{scene}_rgb_00045.jpg')
+                found = kinds[info['category_id']]
+                assert found == (theirs if first_kind else named[scene])
+                if theirs != named[scene]:
+                    differing[named[scene]] = theirs
+        assert differing == {'study_room': 'study', 'office_kitchen': 'kitchen'}
+
     def test_unknown_scene(self, tmp_path):
         write(tmp_path, 'images/train/garage_0001_00001.jpg', 'annotations/train/garage_0001_00001.png')
         with pytest.raises(ValueError, match="found the scene 'garage', expected one of printer_room, bathroom"):

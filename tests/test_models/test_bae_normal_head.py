@@ -19,7 +19,8 @@ from mmdiff2in1.models.decode_heads import bae_normal_head
 from mmdiff2in1.models.decode_heads.bae_normal_head import BaeNormalHead
 from mmdiff2in1.models.decode_heads.uncertainty_sampling import grid_coordinates, nearest_aligned, sample_pixels
 from mmdiff2in1.models.losses.angular_vmf import AngularVMFLoss
-from mmdiff2in1.models.self_improving.losses_by_kind import Kind, losses_by_kind
+from mmdiff2in1.models.self_improving.kinds import Kind, kinds_of
+from mmdiff2in1.models.self_improving.losses_by_kind import losses_by_kind
 from mmdiff2in1.tasks import TaskSet
 
 IN, WIDTHS = (4, 5, 6, 7, 16), (32, 24, 16, 8)
@@ -206,9 +207,10 @@ def nll(pred, n):
     return -math.log(kappa**2 + 1) + kappa * math.acos(cosine) + math.log(1 + math.exp(-kappa * math.pi))
 
 
-def mean_known(values):
-    values = [value for value in values if value is not None]
-    return sum(values) / len(values)
+def mean_known(values, weights):
+    """Of (sample, value) pairs; None is left out."""
+    values = [(weights[b], value) for b, value in values if value is not None]
+    return sum(w * value for w, value in values) / sum(w for w, _ in values)
 
 
 @pytest.mark.parametrize('size', [(32, 32), (20, 28)])
@@ -232,7 +234,7 @@ def test_the_loss_is_the_slow_reference(monkeypatch, size):
     assert [p.shape[1] for p in points] == [int(0.4 * h * w) for h, w in sizes_of(outputs)]
 
 
-def slow_loss(head, outputs, batch, points, size):
+def slow_loss(head, outputs, batch, points, size, weights=(1, 1)):
     target = [sample.gt_normal_map.data.double() for sample in batch]
     height, width = size
     current, losses = list(outputs['coarse']), []
@@ -240,8 +242,8 @@ def slow_loss(head, outputs, batch, points, size):
         for y in range(height):
             for x in range(width):
                 at = interpolated(output, y * ratio(height, output.shape[1]), x * ratio(width, output.shape[2]))
-                losses.append(nll(at, target[b][:, y, x]))
-    total = mean_known(losses)
+                losses.append((b, nll(at, target[b][:, y, x])))
+    total = mean_known(losses, weights)
     for mlp, features, finer, index in zip(head.point_heads, outputs['maps'], sizes_of(outputs), points, strict=True):
         losses = []
         for b, output in enumerate(current):
@@ -255,9 +257,9 @@ def slow_loss(head, outputs, batch, points, size):
                 refined = one_pixel(mlp, features[b], output, finer, (y, x))
                 next_output[:, y, x] = refined
                 n = target[b][:, round(y * ratio(finer[0], height)), round(x * ratio(finer[1], width))]
-                losses.append(nll(refined, n))
+                losses.append((b, nll(refined, n)))
             current[b] = next_output
-        total += mean_known(losses)
+        total += mean_known(losses, weights)
     return total
 
 
@@ -337,6 +339,54 @@ def test_real_and_synthetic_samples_share_a_forward_pass():
     torch.testing.assert_close(found['synthetic/decode.loss_angular_vmf'], 0.5 * synthetic)
     with torch.no_grad():
         assert model.encode_decode(images, [dict(img_shape=(32, 32))] * 3).shape == (3, 4, 32, 32)
+
+
+@pytest.mark.parametrize('weight', [1.0, 0.3])
+def test_a_pool_is_one_mean_per_scale_over_real_and_synthetic_pixels(monkeypatch, weight):
+    """As published: where few synthetic pixels count, they weigh as many pixels do, at every scale."""
+    points, sample = [], sample_pixels
+
+    def recorded(*arguments):
+        points.append(sample(*arguments))
+        return points[-1]
+
+    monkeypatch.setattr(bae_normal_head, 'sample_pixels', recorded)
+    model, size = MODELS.build(segmentor()).double().train(), (32, 32)
+    extract = model.backbone.forward
+    model.backbone.forward = lambda images: (lambda maps: (maps[0], *maps))(extract(images))
+    images, tasks = torch.randn(2, 3, *size).double(), TaskSet(dict(type='SurfaceNormal', kappa=True))
+    batch = [samples(*size, batch=1, known=0.8)[0], samples(*size, batch=1, known=0.05, seed=2)[0]]
+    batch[1].set_metainfo(dict(synthetic=True))
+    kinds = kinds_of(batch, 'pooled', weight, 'loss', tasks, images.device)
+    with torch.no_grad():
+        found = losses_by_kind(model, images, kinds, tasks)
+        outputs = model.decode_head(model.extract_feat(images))
+        expected = slow_loss(model.decode_head, outputs, batch, points, size, (1, weight))
+    assert set(found) == {'decode.loss_angular_vmf'}
+    assert found['decode.loss_angular_vmf'].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize('normalize_by', ['pooled', 'batch'])
+def test_a_synthetic_image_that_says_nothing(normalize_by):
+    """The pool trains as its real part alone; a mean of each kind cuts that gradient by r / (r + s)."""
+    torch.manual_seed(0)
+    model = MODELS.build(segmentor()).double().train()
+    extract = model.backbone.forward
+    model.backbone.forward = lambda images: (lambda maps: (maps[0], *maps))(extract(images))
+    images, tasks = torch.randn(2, 3, 32, 32).double(), TaskSet(dict(type='SurfaceNormal', kappa=True))
+    batch = [samples(32, 32, batch=1)[0], samples(32, 32, batch=1, known=0.0)[0]]
+    batch[1].set_metainfo(dict(synthetic=True))
+    model.decode_head.importance_ratio = 1.0  # no point is drawn at random
+
+    def gradients(kinds):
+        model.zero_grad()
+        sum(losses_by_kind(model, images, kinds, tasks).values()).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    found = gradients(kinds_of(batch, normalize_by, 1.0, 'loss', tasks, images.device))
+    # One forward pass over both, the loss of the real one.
+    kinds = [Kind('real', torch.tensor([0]), batch[:1], 1.0), Kind('synthetic', torch.tensor([1]), batch[1:], 0.0)]
+    torch.testing.assert_close(found, gradients(kinds) * (1.0 if normalize_by == 'pooled' else 0.5))
 
 
 # Published shapes -------------------------------------------------------------------------------------------------

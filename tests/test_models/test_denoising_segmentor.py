@@ -98,6 +98,18 @@ def test_synthetic_samples_have_none(tiny_diffusion_config):
     assert not any('denoising' in name for name in wrapped.loss(*batch([True, True])))
 
 
+def test_in_a_pool_real_samples_alone_are_denoised(tiny_diffusion_config):
+    wrapped = built(dict(type='SelfImprovingSegmentor', segmentor=config(tiny_diffusion_config), normalize_by='pooled'))
+    images, samples = batch([False, True, False])
+    calls, inner = [], wrapped.exploiter.denoising_loss
+    wrapped.exploiter.denoising_loss = lambda frozen, real: calls.append((frozen.latents, real)) or inner(frozen, real)
+    losses = wrapped.loss(images, samples)
+    assert {name for name in losses if 'loss' in name} == {'decode.loss_ce', 'loss_denoising'}
+    ((latents, real),) = calls
+    assert torch.equal(latents, wrapped.exploiter.backbone.frozen_features(images).latents[[0, 2]]) and len(real) == 2
+    assert not any('denoising' in name for name in wrapped.loss(*batch([True, True])))
+
+
 def test_the_drawn_captions(tiny_diffusion_config):
     model = built(config(tiny_diffusion_config, drop_caption=1.0))
     _, samples = batch([False])

@@ -25,7 +25,8 @@ from mmdiff2in1.models.decode_heads.deformable_attention import MultiScaleDeform
 from mmdiff2in1.models.decode_heads.deformable_pixel_decoder import DeformablePixelDecoder, pixel_centres
 from mmdiff2in1.models.decode_heads.internal_structured_discretization import InternalStructuredDiscretization
 from mmdiff2in1.models.decode_heads.sine_position import sine_position
-from mmdiff2in1.models.self_improving.losses_by_kind import Kind, losses_by_kind
+from mmdiff2in1.models.self_improving.kinds import Kind
+from mmdiff2in1.models.self_improving.losses_by_kind import losses_by_kind
 
 NORMAL, DEPTH = dict(type='SurfaceNormal', kappa=True), dict(type='Depth')
 WIDTHS = [4, 8, 16, 32]
@@ -335,6 +336,38 @@ def test_parameters_at_the_published_widths(widths, expected):
     assert sum(p.numel() for p in built.parameters()) == expected == published_count(widths)
 
 
+def cubic(maps, new, dim):
+    """Cubic convolution along one dimension, corners aligned, the border repeated (Keys 1981, a = -0.75)."""
+    maps, old, a = maps.movedim(dim, 0), maps.shape[dim], -0.75
+    rows = []
+    for i in range(new):
+        place = i * (old - 1) / max(1, new - 1)
+        row = 0
+        for near in range(math.floor(place) - 1, math.floor(place) + 3):
+            d = abs(place - near)
+            inner, outer = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
+            row = row + (inner if d <= 1 else outer) * maps[min(max(near, 0), old - 1)]
+        rows.append(row)
+    return torch.stack(rows).movedim(0, dim)
+
+
+def test_normals_are_learned_at_the_size_of_the_image_by_cubic_interpolation():
+    """As published, in training too; the loss gets what overshoots. One channel is bilinear."""
+    built = head().double()
+    batch = samples(2, (36, 44))
+    outputs = torch.randn(2, 4, 9, 11, dtype=torch.float64)
+    outputs[:, 3] = outputs[:, 3].abs() + 0.01
+    wide = cubic(cubic(outputs, 36, 2), 44, 3)
+    assert wide[:, 3].min() < 0
+    target = torch.stack([sample.gt_normal_map.data for sample in batch]).double()
+    expected = built.loss_decode[0](wide, target)
+    torch.testing.assert_close(built.loss_by_feat(outputs, batch)['loss_angular_vmf'], expected)
+    assert built.predict_by_feat(outputs, [dict(img_shape=(36, 44))] * 2)[:, 3].min() == 0
+    depth = head(task=DEPTH).predict_by_feat(outputs[:, :1].float(), [dict(img_shape=(36, 44))] * 2)
+    bilinear_ = F.interpolate(outputs[:, :1].float(), (36, 44), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(depth, bilinear_)
+
+
 def test_the_output_is_the_mean_of_the_activated_resolutions():
     built = head(resolutions=2).eval()
     features = pyramid()
@@ -348,8 +381,8 @@ def test_the_output_is_the_mean_of_the_activated_resolutions():
         total = total + torch.cat([raw[:, :3] / raw[:, :3].norm(dim=1, keepdim=True), kappa], dim=1) / 2
     torch.testing.assert_close(found, total)
     predicted = built.predict_by_feat(found, [dict(img_shape=(33, 41), pad_shape=(36, 44))] * 2)
-    wide = F.interpolate(total, (36, 44), mode='bilinear', align_corners=True)
-    torch.testing.assert_close(predicted[:, 3:], wide[:, 3:])
+    wide = cubic(cubic(total, 36, 2), 44, 3)
+    torch.testing.assert_close(predicted[:, 3:], wide[:, 3:].clamp(min=0))
     torch.testing.assert_close(predicted[:, :3], F.normalize(wide[:, :3], dim=1))
 
 

@@ -498,3 +498,54 @@ def test_under_autocast(dtype):
         losses = model.loss(images(), samples())
     model.parse_losses(losses)[0].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.exploiter.parameters())
+
+
+# The pool: one loss of all samples ----------------------------------------------------------------------------------
+
+
+def own_loss():
+    return encoder_decoder(fcn('HeadWithItsOwnLoss'))
+
+
+def own_loss_in_a_cascade():
+    config = cascade()
+    config.decode_head[1].type = 'CascadedHeadWithItsOwnLoss'
+    return config
+
+
+def own_segmentor():
+    return encoder_decoder(fcn(), type='DepthEstimator')
+
+
+@pytest.mark.parametrize('config', [fpn, uper, segformer, cascade, own_loss, own_loss_in_a_cascade, own_segmentor])
+@pytest.mark.parametrize('rule', ['GivenLabel', 'TeacherLabel'])
+def test_the_pool_is_the_plain_segmentors_loss_bit_for_bit(config, rule):
+    """Of the real samples with their labels and the synthetic ones with the rule's; dropout draws the same numbers."""
+    model = wrap(config(), normalize_by='pooled', label_rule=dict(type=rule))
+    model.tasks = TaskSet(SemanticSegmentation(K))
+    relabelled, synthetic = samples(), torch.tensor(MIXED)
+    if rule == 'TeacherLabel':
+        labels = creators_labels(model, images()[synthetic])[1]
+        for i, label in zip([1, 3], labels, strict=True):
+            relabelled[i].gt_sem_seg = PixelData(data=label[None])
+    plain = copy.deepcopy(model.exploiter)
+    torch.manual_seed(6)
+    expected = plain.loss(images(), relabelled)
+    torch.manual_seed(6)
+    found = model.loss(images(), samples())
+    assert set(found) == {*expected, KEPT}
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize('config', [own_loss, own_loss_in_a_cascade, own_segmentor])
+def test_who_takes_no_weights_has_no_synthetic_weight_in_a_pool(config):
+    model = wrap(config(), normalize_by='pooled', synthetic_weight=0.3, use_stored_labels=True)
+    with pytest.raises(ValueError, match="has a loss of its own.*synthetic_weight=1 where normalize_by='pooled'"):
+        model.loss(images(), samples())
+
+
+def test_a_pool_without_real_samples():
+    model = wrap(fpn(dropout=0), normalize_by='pooled')
+    pool = model.loss(images(), samples([True] * 4))
+    model.normalize_by = 'batch'
+    assert torch.equal(pool['decode.loss_ce'], model.loss(images(), samples([True] * 4))['synthetic/decode.loss_ce'])

@@ -40,7 +40,7 @@ def test_what_is_wrapped_and_what_stays():
     after = made(base(), preset='paper', captions='captions.jsonl', T=400, store='samples').to_dict()
     assert after == before | dict(
         custom_imports=dict(imports=['mmdiff2in1.components'], allow_failed_imports=False),
-        model=dict(type='SelfImprovingSegmentor', segmentor=before['model']),
+        model=dict(type='SelfImprovingSegmentor', segmentor=before['model'], normalize_by='pooled'),
         train_dataloader=before['train_dataloader']
         | dict(
             dataset=dict(
@@ -98,7 +98,7 @@ def test_a_warm_up_is_the_base_as_it_was():
         assert warmup[key] == plain[key], key
 
 
-@pytest.mark.parametrize('preset', PRESETS)
+@pytest.mark.parametrize('preset', [name for name in PRESETS if name != 'distil'])
 def test_presets(preset):
     model, loader, hook = (lambda cfg: (cfg.model, cfg.train_dataloader, cfg.custom_hooks[0]))(
         made(base(), preset=preset)
@@ -107,7 +107,7 @@ def test_presets(preset):
     weights = dict(
         careful=dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE),
         paste=dict(normalize_by='batch', synthetic_weight=1.0, label_rule=dict(type='GivenLabel')),
-    ).get(preset, {})
+    ).get(preset, dict(normalize_by='pooled'))
     assert {key: model[key] for key in model if key not in ('type', 'segmentor')} == weights
     assert loader.dataset.mix == (dict(added='equal') if ours else 'uniform')
     assert loader.dataset.get('labels') == ('stored' if preset == 'paste' else None)
@@ -127,6 +127,28 @@ def test_new_layouts_need_no_generator():
         SynthesisSettings.from_cfg(made(base(), preset='paste', diffusion=None, T=100))
     stored = made(base(), preset='paste', diffusion=None, samples_per_image=None, layout=None, store='there')
     assert 'stages' not in stored and stored.train_dataloader.dataset.labels == 'stored'
+
+
+TEACHER = dict(config='teacher.py', checkpoint='teacher.pth')
+
+
+def test_a_teacher_labels_once_or_in_every_step():
+    once = made(base(), preset='distil', teacher=TEACHER, soft=True, temperature=2.0)
+    assert once.model == dict(
+        type='SelfImprovingSegmentor',
+        segmentor=base().model,
+        normalize_by='batch',
+        synthetic_weight=1.0,
+        label_rule=dict(type='GivenLabel'),
+    )
+    assert once.stages.labelling == dict(teacher=TEACHER, soft=True, temperature=2.0)
+    dataset = once.train_dataloader.dataset
+    assert dataset.labels == 'stored' and dataset.mix == dict(added='equal') and 'warmup' not in once.stages
+    step = made(base(), preset='distil', teacher=[TEACHER, 'creator'], per_step=True, mirrored=True)
+    assert step.model.label_rule == dict(type='TeacherLabel', teacher=[TEACHER, 'creator'], mirrored=True)
+    assert 'labelling' not in step.stages and 'labels' not in step.train_dataloader.dataset
+    # In the place of the rule of a preset.
+    assert made(base(), teacher=TEACHER, per_step=True).model.label_rule == dict(type='TeacherLabel', teacher=TEACHER)
 
 
 def test_settings_replace_those_of_the_preset():
@@ -156,6 +178,11 @@ def test_settings_of_creation_are_those_that_creation_knows():
         ({}, dict(diffusion=None, T=3), 'got samples_per_image, T but no diffusion'),
         ({}, dict(diffusion=None, samples_per_image=None), 'got neither diffusion nor store'),
         ({}, dict(mix='half'), "unknown mix 'half'"),
+        ({}, dict(preset='distil'), "preset='distil' and no teacher; give teacher="),
+        ({}, dict(soft=True), 'got soft, but no teacher'),
+        ({}, dict(teacher=TEACHER, label_rule=SURE), 'drop one of them'),
+        ({}, dict(teacher=TEACHER, balanced=True), 'set per_step=True as well'),
+        ({}, dict(teacher=TEACHER, per_step=True, topk=3), 'topk=3 is of labels that are written'),
         (dict(custom_hooks=[dict(type='mmengine.EMAHook')]), {}, 'θ_C is the moving average here'),
         (dict(model=dict(type='SelfImprovingSegmentor')), {}, 'self-improving already'),
         (

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
+from mmengine.structures import PixelData
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
 from mmdiff2in1.core.label_files import read_map
 from mmdiff2in1.tasks.base import nearest
+from mmdiff2in1.tasks.soft_classes import FIELD, NOWHERE, from_file
 
 
 @TRANSFORMS.register_module()
@@ -59,8 +62,11 @@ class OrBlank:
             results[self.key] = np.full(size, self.blank)
             fields.append(self.key)
         elif self.as_stored and results.get('labels') == 'stored':
-            results[self.key] = _stored(path, size)
+            results[self.key], topk = _stored(path, size, self.blank)
             fields.append(self.key)
+            if topk is not None:
+                results[FIELD] = topk
+                fields.append(FIELD)
         else:
             results = self.loader(results)
         if results.get('labels') == 'source' and results[self.key].shape != size:
@@ -68,11 +74,35 @@ class OrBlank:
         return results
 
 
-def _stored(path: str, size: tuple[int, int]) -> np.ndarray:
+class PackTopk:
+    """Around the last step of a pipeline: the top-k map of a created image goes into its sample, int32 (2k, H, W).
+
+    As one of the `seg_fields` it has been resized (to the nearest neighbour), cut and mirrored by all that mmseg does
+    to class maps. What has been filled in is no class there.
+    """
+
+    def __init__(self, pack: Callable[[dict], dict]) -> None:
+        self.pack = pack
+
+    def __call__(self, results: dict) -> dict:
+        """See mmseg's PackSegInputs."""
+        packed = self.pack(results)
+        if FIELD in results:
+            planes = np.ascontiguousarray(results[FIELD].transpose(2, 0, 1)).astype(np.int32)
+            packed['data_samples'].set_data({FIELD: PixelData(data=torch.from_numpy(planes))})
+        return packed
+
+
+def _stored(path: str, size: tuple[int, int], blank: np.generic) -> tuple[np.ndarray, np.ndarray | None]:
+    """The classes (H, W) in a label file, and the top-k map (H, W, 2k) if it holds one."""
     try:
         array = read_map(path)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
+    topk = from_file(array, size)
+    if topk is not None:
+        likeliest = topk[len(topk) // 2].astype(np.uint8)
+        return np.where(likeliest == NOWHERE, np.uint8(blank), likeliest), topk.transpose(1, 2, 0)
     if array.dtype != np.uint8 or array.shape != size:
         raise ValueError(f'{path}: found a map of {array.dtype} {array.shape}, expected classes, uint8 {size}')
-    return array
+    return array, None

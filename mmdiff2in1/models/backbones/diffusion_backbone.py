@@ -1,10 +1,11 @@
 """DiffusionBackbone: a latent diffusion model as a plain mmseg backbone.
 
-B, 3, H, W: RGB in [-1, 1]; c, h, w: latent; K classes; level l: features at (h / 2^l, w / 2^l), fine to coarse.
+B, 3, H, W: RGB in [-1, 1]; c, h, w: latent; K classes; n timesteps; level l: features at (h / 2^l, w / 2^l), fine to
+coarse.
 """
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -12,16 +13,19 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mmdiff2in1.generators import Creation, Features
+from mmdiff2in1.generators import Creation
 from mmdiff2in1.generators.loading import load_perceiver
 
 from .bf16 import bf16_autocast
 from .class_prompt import shown_prompt, shown_tokens
+from .detail_path import DetailPath, ImageStem
 from .feature_config import feature_config, resolved_taps
 from .frozen_features import FrozenFeatures
 from .input_range import check_range
-from .shown_latents import noised, shown_latents
+from .pyramid import Pyramid
+from .shown_latents import noised, padded, shown_latents
 from .text_adapter import TextAdapter
+from .timesteps import features_at
 
 REGIMES = ('frozen', 'finetune')
 
@@ -47,6 +51,13 @@ class DiffusionBackbone(BaseModule):
             are computed from ``classes`` once, and kept.
         gradient_checkpointing: Compute the denoiser's layers anew in the backward pass instead of keeping their inside:
             less memory, more time, the same gradients. Without effect where it needs none.
+        detail: ``dict(encoder=True, stem=16)``: levels finer than the latent's before the others, see
+            :class:`.DetailPath`. The encoder's are frozen; a stem is trained in both regimes.
+
+    Attributes:
+        out_channels: Channels of the feature maps, fine to coarse: of a level of the denoiser those of its taps, times
+            n, and K where its maps are appended; then those of a stem at the same stride.
+        strides: Their strides in pixels.
 
     Raises:
         ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, or no
@@ -63,6 +74,7 @@ class DiffusionBackbone(BaseModule):
         bf16: bool | str = False,
         class_embeddings: str | None = None,
         gradient_checkpointing: bool = False,
+        detail: dict | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -72,7 +84,6 @@ class DiffusionBackbone(BaseModule):
             raise ValueError(f"bf16 is {bf16!r}, expected True, False or 'auto'")
         self.feature, self.regime, self.bf16 = feature_config(**(feature or {})), regime, bf16
         self.diffusion = load_perceiver(diffusion)
-        self._known_taps = self.diffusion.taps
         self._range_checked = False
         self.taps = resolved_taps(self.feature, self.diffusion)
         if regime == 'finetune':
@@ -86,12 +97,9 @@ class DiffusionBackbone(BaseModule):
         self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
         if text_adapter and regime == 'frozen':
             print_log('the text adapter stands in front of the denoiser: θ_C and θ_E share the VAE only', 'current')
-        taps = [self._known_taps[name] for name in self.taps]
-        self._levels = sorted({*(tap.level for tap in taps), *self.feature.map_levels})
-        maps = dict.fromkeys(self.feature.map_levels, self.tokens.shape[0])
-        self.out_channels = [
-            sum(tap.channels for tap in taps if tap.level == level) + maps.get(level, 0) for level in self._levels
-        ]
+        self.detail = None if detail is None else DetailPath(self.diffusion, **detail)
+        self._pyramid = Pyramid(self.diffusion, self.feature, self.taps, len(self.tokens), self.detail)
+        self.out_channels, self.strides = self._pyramid.channels, self._pyramid.strides
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
         """Trains what is trained; frozen parts are in eval mode from the start and not walked through again."""
@@ -100,6 +108,8 @@ class DiffusionBackbone(BaseModule):
             self.diffusion.denoiser.train(mode)
         if self.text_adapter is not None:
             self.text_adapter.train(mode)
+        if self.detail is not None:
+            self.detail.train(mode)
         return self
 
     def frozen_modules(self) -> list[nn.Module]:
@@ -109,7 +119,7 @@ class DiffusionBackbone(BaseModule):
         return self.diffusion.other_parts
 
     def frozen_features(self, images: Tensor | FrozenFeatures) -> FrozenFeatures:
-        """Everything before the first trainable parameter: the whole pyramid, or the latents.
+        """Everything before the first trainable parameter: the whole pyramid, or the latents; and images for a stem.
 
         What already is that is returned as it is: several models may go on from the same features.
 
@@ -123,10 +133,12 @@ class DiffusionBackbone(BaseModule):
             self._range_checked = True
         size = tuple(images.shape[-2:])
         with torch.no_grad(), bf16_autocast(self.bf16, images.device):
-            frozen = FrozenFeatures(size, latents=shown_latents(self.diffusion, self.feature, images, self.training))
+            images = padded(self.diffusion, self.feature, images)
+            latents, levels = shown_latents(self.diffusion, self.feature, images, self.training, self._reads_encoder)
+            frozen = FrozenFeatures(size, latents=latents, **self._finer(images, levels, size))
             if self._trains or self.feature.tokens == 'category':
                 return frozen
-            return FrozenFeatures(size, pyramid=self._perceive(frozen))
+            return FrozenFeatures(size, pyramid=self._perceive(frozen), images=frozen.images)
 
     def conditioned(self, inputs: Tensor | FrozenFeatures, categories: Sequence[int]) -> FrozenFeatures:
         """Images, or what :meth:`frozen_features` made of them, with the class of each, for ``tokens='category'``.
@@ -137,27 +149,38 @@ class DiffusionBackbone(BaseModule):
         return self.frozen_features(inputs).of_categories(categories, len(self.tokens))
 
     def created_features(self, creation: Creation, size: tuple[int, int], read: str = 'perceive') -> FrozenFeatures:
-        """Of images that have just been created, without going through their pixels.
+        """Of images that have just been created; only levels of a detail path are read from their pixels.
 
         Args:
-            creation: Latents, and for ``released`` the features of the last denoising call.
+            creation: Latents, for a detail path the images, and for ``released`` the features of the last denoising
+                call.
             size: Image height and width.
             read: ``perceive``: one extra perception forward of the final latent under this feature config.
                 ``released``: what the last denoising call showed (another timestep, prompt and latent).
 
         Raises:
-            ValueError: ``released`` without a recorded call, or with class maps: that call knew a caption, no classes.
+            ValueError: ``released`` without a recorded call, with class maps (that call knew a caption, no classes), or
+                with several timesteps.
         """
+        with torch.no_grad(), bf16_autocast(self.bf16, creation.images.device):
+            levels = self.diffusion.encode_with_levels(creation.images)[1] if self._reads_encoder else ()
+            finer = self._finer(creation.images, levels, size)
         if read == 'released':
             if self.feature.map_levels:
                 raise ValueError('the last denoising call attended to a caption, not to classes; set map_levels=()')
+            if len(self.feature.timesteps) > 1:
+                raise ValueError(
+                    f'the last denoising call knew one timestep, this backbone reads {self.feature.timestep}; set one '
+                    "timestep, or created='perceive'"
+                )
             if creation.last is None:
                 raise ValueError('the last denoising call was not recorded; pass record=backbone.wanted() to create()')
-            return FrozenFeatures(size, pyramid=self._pyramid(creation.last, size))
+            pyramid = (*finer['levels'], *self._pyramid.of_denoiser(creation.last, size))
+            return FrozenFeatures(size, pyramid=pyramid, images=finer['images'])
         latents = creation.latents
         if not self.feature.latent_scale:
             latents = self.diffusion.unscaled(latents)
-        return FrozenFeatures(size, latents=noised(self.diffusion, self.feature, latents, self.training))
+        return FrozenFeatures(size, latents=noised(self.diffusion, self.feature, latents, self.training), **finer)
 
     def wanted(self) -> dict:
         """Arguments of :meth:`.Perceiver.features` that this backbone reads."""
@@ -166,12 +189,16 @@ class DiffusionBackbone(BaseModule):
     def forward(self, inputs: Tensor | FrozenFeatures) -> tuple[Tensor, ...]:
         """Images, or what :meth:`frozen_features` made of them, → feature maps, fine to coarse."""
         frozen = self.frozen_features(inputs)
-        if frozen.pyramid is not None:
-            return frozen.pyramid
-        if self._trains:
-            return self._perceive(frozen)
-        with torch.no_grad(), bf16_autocast(self.bf16, frozen.latents.device):
-            return self._perceive(frozen)
+        pyramid = frozen.pyramid
+        if pyramid is None:
+            if self._trains:
+                pyramid = self._perceive(frozen)
+            else:
+                with torch.no_grad(), bf16_autocast(self.bf16, frozen.device):
+                    pyramid = self._perceive(frozen)
+        if self._stem is None:
+            return pyramid
+        return self._pyramid.with_stem(pyramid, self._stem(frozen.images), frozen.size)
 
     def denoising_errors(self, frozen: FrozenFeatures, captions: list[str]) -> Tensor:
         """How well the denoiser still denoises: squared errors (B, c, h, w) at random timesteps and noise.
@@ -191,28 +218,23 @@ class DiffusionBackbone(BaseModule):
         """Whether something behind the latents is trained."""
         return self.regime == 'finetune' or self.text_adapter is not None
 
-    def _timesteps(self, latents: Tensor) -> Tensor:
-        return torch.full((len(latents),), self.feature.timestep, device=latents.device)
+    @property
+    def _stem(self) -> ImageStem | None:
+        return None if self.detail is None else self.detail.stem
+
+    @property
+    def _reads_encoder(self) -> bool:
+        return self.detail is not None and bool(self.detail.encoder)
+
+    def _finer(self, images: Tensor, levels: Sequence[Tensor], size: tuple[int, int]) -> dict[str, Any]:
+        """What the detail path adds to frozen features: of padded images, and what the encoder showed of them."""
+        wanted = () if self.detail is None else self.detail.kept(levels)
+        return dict(levels=self._pyramid.of_encoder(wanted, size), images=None if self._stem is None else images)
 
     def _perceive(self, frozen: FrozenFeatures) -> tuple[Tensor, ...]:
         tokens = self.tokens if self.text_adapter is None else self.text_adapter(self.tokens)
-        context, latents = shown_tokens(tokens, self.feature.tokens, frozen), frozen.latents
+        context = shown_tokens(tokens, self.feature.tokens, frozen)
         pooled = None if self.pooled is None else self.pooled.expand(len(frozen), -1)
-        features = self.diffusion.features(latents, self._timesteps(latents), context, pooled, **self.wanted())
-        return self._pyramid(features, frozen.size)
-
-    def _pyramid(self, features: Features, size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Groups taps and maps by level and crops the padding away, unless it is kept."""
-        if self.feature.padding == 'kept':
-            multiple = self.diffusion.multiple
-            size = size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
-        pyramid = []
-        for level in self._levels:
-            maps = [features.taps[name].float() for name in self.taps if self._known_taps[name].level == level]
-            if level in features.maps:
-                maps.append(features.maps[level])
-            stride = self.diffusion.downscale * 2**level
-            height, width = (math.ceil(side / stride) for side in size)
-            # Contiguous: GroupNorm's backward crashes on channels_last inputs without gradient on CPUs (torch 2.13).
-            pyramid.append(torch.cat(maps, 1)[..., :height, :width].contiguous())
-        return tuple(pyramid)
+        timesteps, latents = self.feature.timesteps, frozen.latents
+        features = features_at(self.diffusion, timesteps, latents, context, pooled, **self.wanted())
+        return *frozen.levels, *self._pyramid.of_denoiser(features, frozen.size)

@@ -15,11 +15,12 @@ class FeatureConfig:
     """One explicit description of a perception forward.
 
     Attributes:
-        timestep: What the denoiser is told, 0 … T_max - 1.
+        timestep: What the denoiser is told, 0 … T_max - 1. Several, [50, 200]: one call at all of them, of each tap the
+            features of all timesteps one behind the other (n times the channels), of attention maps their mean.
         prompt: ``class_embeddings`` (one token per class, pooled and averaged over 80 sentences: VPD),
             ``class_names`` (one token per class, the state at its last word: for text encoders that know words but no
             sentences) or ``empty`` (the empty caption).
-        noise: Whether noise of that timestep is added to the latent.
+        noise: Whether noise of that timestep is added to the latent; the same draw for several timesteps.
         posterior: ``mode`` or ``sample`` of the VAE.
         latent_scale: Whether the latent is brought to the scale that the denoiser was trained on. VPD leaves the factor
             out, which a fine-tuned U-Net learns to live with.
@@ -33,7 +34,7 @@ class FeatureConfig:
             crops later (:class:`.VPDDepthDecodeHead`); other heads would take them for the image.
     """
 
-    timestep: int = 1
+    timestep: int | tuple[int, ...] = 1
     prompt: str = 'class_embeddings'
     noise: bool = False
     posterior: str = 'mode'
@@ -48,12 +49,19 @@ class FeatureConfig:
         for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise ValueError(f'unknown {field} {getattr(self, field)!r}; known: {", ".join(known)}')
+        if not self.timesteps:
+            raise ValueError('timestep=[] names no timestep; expected one, or a list of them')
         if self.prompt == 'empty' and self.tokens == 'category':
             raise ValueError("the empty prompt has no token of a class; set tokens='all', or choose another prompt")
         if self.prompt == 'empty' and self.map_levels:
             raise ValueError('the empty prompt has no class maps; set map_levels=()')
         if self.tokens == 'category' and self.map_levels:
             raise ValueError("with tokens='category' every map is 1: all attend to the one token; set map_levels=()")
+
+    @property
+    def timesteps(self) -> tuple[int, ...]:
+        """All that ``timestep`` names."""
+        return (self.timestep,) if isinstance(self.timestep, int) else self.timestep
 
 
 PRESETS = {
@@ -99,6 +107,7 @@ def resolved_taps(feature: FeatureConfig, perceiver: Perceiver) -> tuple[str, ..
     perceiver.check_wanted(taps, feature.map_levels)
     if not (taps or feature.map_levels):
         raise ValueError('the feature config names neither taps nor map_levels; the backbone would return nothing')
-    if not 0 <= feature.timestep < T_max:
-        raise ValueError(f'feature timestep {feature.timestep} is outside 0 … {T_max - 1}')
+    for timestep in feature.timesteps:
+        if not 0 <= timestep < T_max:
+            raise ValueError(f'feature timestep {timestep} is outside 0 … {T_max - 1}')
     return taps

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,22 +14,33 @@ class FrozenFeatures:
 
     Attributes:
         size: Height and width of the images in pixels.
-        latents: VAE latents (B, c, h, w) as the U-Net is to see them.
+        latents: VAE latents (B, c, h, w) as the U-Net is to see them; (B, n, c, h, w) under noise of n timesteps.
         pyramid: Finished feature maps, fine to coarse.
         category: Class of each image (B,) int64, where the features depend on it.
+        levels: Beside latents: the levels of the VAE's encoder that are to stand before the denoiser's.
+        images: RGB in [-1, 1], (B, 3, H, W), padded as the VAE saw them, where a trained stem goes on from them.
     """
 
     size: tuple[int, int]
     latents: Tensor | None = None
     pyramid: tuple[Tensor, ...] | None = None
     category: Tensor | None = None
+    levels: tuple[Tensor, ...] = ()
+    images: Tensor | None = None
 
     def __getitem__(self, index: Tensor | slice) -> Self:
         """The samples that ``index`` selects (indices, a mask or a slice over B)."""
-        category = None if self.category is None else self.category[index]
-        if self.pyramid is None:
-            return replace(self, latents=self.latents[index], category=category)
-        return replace(self, pyramid=tuple(level[index] for level in self.pyramid), category=category)
+        chosen: dict[str, Any] = {
+            name: value[index]
+            for name in ('latents', 'category', 'images')
+            if (value := getattr(self, name)) is not None
+        }
+        chosen |= {
+            name: tuple(level[index] for level in value)
+            for name in ('pyramid', 'levels')
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **chosen)
 
     def of_categories(self, categories: Sequence[int], classes: int) -> 'FrozenFeatures':
         """The same with the class of each image, one of 0 … `classes` - 1.

@@ -4,6 +4,7 @@ from .bae_normal_head import BaeNormalHead
 from .dense_task_head import DenseTaskHead
 from .generative_decode_head import GenerativeDecodeHead
 from .idisc_head import IDiscHead
+from .u_shaped_head import UShapedHead
 from .vpd_depth_head import VPDDepthDecodeHead
 
-__all__ = ['BaeNormalHead', 'DenseTaskHead', 'GenerativeDecodeHead', 'IDiscHead', 'VPDDepthDecodeHead']
+__all__ = ['BaeNormalHead', 'DenseTaskHead', 'GenerativeDecodeHead', 'IDiscHead', 'UShapedHead', 'VPDDepthDecodeHead']

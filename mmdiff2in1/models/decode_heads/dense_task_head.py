@@ -49,6 +49,7 @@ class DenseTaskHead(BaseDecodeHead):
         self.head.loss_decode = nn.Identity()
         self.loss_decode = build_losses(loss_decode or self.task.loss)
         self.align_corners = self.head.align_corners
+        self.in_channels, self.in_index = self.head.in_channels, self.head.in_index
         self.num_classes = self.out_channels = self.task.channels
 
     def extra_repr(self) -> str:
@@ -117,7 +118,8 @@ def summed_losses(
         if weight is not None and 'weight' not in inspect.signature(loss.forward).parameters:
             raise ValueError(
                 f'{type(loss).__name__} takes no weight per pixel: forward(output, target, weight=None) was expected, '
-                'weight (B, 1, H, W); or choose a label rule without weights'
+                'weight (B, 1, H, W); or choose a label rule without weights, and synthetic_weight=1 where '
+                "normalize_by='pooled'"
             )
         value = loss(output, target) if weight is None else loss(output, target, weight=weight)
         found[loss.loss_name] = found[loss.loss_name] + value if loss.loss_name in found else value

@@ -12,7 +12,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
 
-from mmdiff2in1.tasks import DenseTask
+from mmdiff2in1.tasks import DenseTask, SurfaceNormal
 
 from .adaptive_feature_partitioning import AdaptiveFeaturePartitioning
 from .deformable_pixel_decoder import DeformablePixelDecoder
@@ -25,9 +25,9 @@ class IDiscHead(BaseDecodeHead):
     """Pixel decoder, partitioning and discretisation; the activated outputs of the finest maps are averaged.
 
     The defaults are those of the published normals model. It reads any pyramid, e.g. Swin's at strides 4 to 32 or a
-    U-Net's at 8 to 64: the output has the size of the finest map and is interpolated to that of the image, bilinearly
-    with aligned corners. (The published test code interpolates normals bicubically; its authors put the difference at
-    0.1 points. For depth it takes the exponential of its output where ours follows the task.)
+    U-Net's at 8 to 64: the output has the size of the finest map and is interpolated to that of the image with aligned
+    corners, in training as in prediction: normals bicubically, as published, all else bilinearly. (For depth the
+    published code takes the exponential of its output where ours follows the task.)
 
     Args:
         in_channels: Widths of the L maps, fine to coarse.
@@ -123,9 +123,20 @@ class IDiscHead(BaseDecodeHead):
     def loss_by_feat(self, outputs: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Losses, by their names, of outputs (B, K, h, w) against the targets of the samples, at the targets' size."""
         target, weight = targets(batch_data_samples, self.task)
-        output = self.task.resize_output(outputs, tuple(target.shape[-2:]), self.align_corners)
+        output = self._resized(outputs, tuple(target.shape[-2:]))
         return summed_losses(self.loss_decode, output, target, weight)
 
     def predict_by_feat(self, outputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Output of the task (B, K, H, W) at the size of the input."""
-        return self.task.resize_output(outputs, input_size(batch_img_metas), self.align_corners)
+        output = self._resized(outputs, input_size(batch_img_metas))
+        # A cubic overshoots, and no κ is negative; the published loss takes what it gets.
+        return torch.cat([output[:, :3], output[:, 3:].clamp(min=0)], dim=1) if self._cubic else output
+
+    @property
+    def _cubic(self) -> bool:
+        return isinstance(self.task, SurfaceNormal)
+
+    def _resized(self, outputs: Tensor, size: tuple[int, int]) -> Tensor:
+        if self._cubic and tuple(outputs.shape[-2:]) != size:
+            outputs = F.interpolate(outputs, size, mode='bicubic', align_corners=True)
+        return self.task.resize_output(outputs, size, self.align_corners)

@@ -3,5 +3,6 @@
 from .label_rules import GivenLabel, Label, LabelRule, TeacherLabel
 from .parameter_pairs import EMATensors
 from .segmentor import SelfImprovingSegmentor
+from .teachers import Teachers
 
-__all__ = ['EMATensors', 'GivenLabel', 'Label', 'LabelRule', 'SelfImprovingSegmentor', 'TeacherLabel']
+__all__ = ['EMATensors', 'GivenLabel', 'Label', 'LabelRule', 'SelfImprovingSegmentor', 'TeacherLabel', 'Teachers']

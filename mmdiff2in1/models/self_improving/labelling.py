@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmdiff2in1.tasks import VALID_REGION, DenseTask, TaskSet
+from mmdiff2in1.tasks.soft_classes import FIELD, from_topk
 
 from .label_rules import Label, LabelRule
 
@@ -23,7 +25,7 @@ def labelled(
 
     Args:
         rule: Decides what they are taught with.
-        creator: θ_C, in eval mode.
+        creator: Who looks: θ_C, in eval mode, or teachers in front of these images.
         inputs: What its `encode_decode` takes for these samples: images (S, 3, H, W) or frozen features of them.
         samples: S samples; they are not changed.
         tasks: What is predicted.
@@ -42,7 +44,7 @@ def labelled(
         metas = [dict(sample.metainfo, ori_shape=size, img_shape=size, pad_shape=size) for sample in samples]
         output = rule.look(creator, inputs, metas, tasks)
         outputs, device = tasks.split(output), output.device
-    given = tasks.targets(samples, size, device) if rule.reads_given else {}
+    given = _given(samples, tasks, size, device) if rule.reads_given else {}
     padding = _padding(samples, size, device)
     left_out = padding | _never_labelled(samples, padding)
     labels = {name: _without(tasks[name], label, left_out) for name, label in rule.label(given, outputs, tasks).items()}
@@ -59,6 +61,22 @@ def labelled(
     inside = (~padding).sum()
     shares = {name: (_taught(tasks[name], label) & ~padding).sum() / inside for name, label in labels.items()}
     return copies, shares
+
+
+def _given(samples: list, tasks: TaskSet, size: tuple[int, int], device: torch.device | None) -> dict[str, Tensor]:
+    """By task what the samples brought along (S, c, H, W); probabilities (S, K, H, W) where one has a top-k map."""
+    given = tasks.targets(samples, size, device)
+    for name, task in tasks.items():
+        if task.num_classes and any(FIELD in sample for sample in samples):
+            target = given[name].where(task.valid(given[name]), task.num_classes)[:, 0]
+            soft = F.one_hot(target, task.num_classes + 1).movedim(-1, 1)[:, :-1].float()
+            for own, sample in zip(soft, samples, strict=True):
+                topk = sample.get(FIELD)
+                if topk is not None:
+                    height, width = topk.data.shape[-2:]
+                    own.zero_()[:, :height, :width] = from_topk(topk.data.to(own.device), task.num_classes)
+            given[name] = soft
+    return given
 
 
 def _without(task: DenseTask, label: Label, left_out: Tensor) -> Label:

@@ -5,7 +5,6 @@ processes run over the whole batch, so processes may hold different numbers of s
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
@@ -16,25 +15,15 @@ from torch import Tensor, nn
 from mmdiff2in1.tasks import TaskSet
 
 from ..segmentors import DenoisingEncoderDecoder, DenseEstimator, SceneConditionedEstimator
+from .kinds import Kind, is_synthetic
 from .weighted_losses import losses_of_head
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The samples of one kind: their positions in the batch, their targets and the weight of their losses.
-
-    `divide_by`: see `losses_of_head`.
-    """
-
-    name: str
-    index: Tensor
-    samples: list
-    weight: float
-    divide_by: str = 'loss'
 
 
 def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSet) -> dict[str, Any]:
     """`<kind>/<mmseg's name>` → loss times the kind's weight; entries that are no loss (accuracies) are not weighted.
+
+    In a pool the names are mmseg's, and so are the losses where no pixel has a weight: those of the plain segmentor on
+    these samples, bit for bit, whatever head it has.
 
     Heads that keep mmseg's `loss` (forward, then loss_by_feat) run once on the batch. A head with a `loss` of its own
     (PointRend, Mask2Former) is called once per kind on that kind's features, a segmentor with a `loss` of its own
@@ -67,12 +56,14 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
                     of_head = head.loss(*own_arguments, kind.samples, segmentor.train_cfg)
                 losses.update({f'{prefix}.{name}': value for name, value in of_head.items()})
         for kind, losses in zip(kinds, found, strict=True):
-            if kind.name == 'real' and isinstance(segmentor, DenoisingEncoderDecoder):
-                own_inputs = inputs if len(kind.samples) == batch_size else inputs[kind.index]
-                losses.update(segmentor.denoising_loss(own_inputs, kind.samples))
+            real = [i for i, sample in enumerate(kind.samples) if not is_synthetic(sample)]
+            if real and isinstance(segmentor, DenoisingEncoderDecoder):
+                own_inputs = inputs if len(real) == batch_size else inputs[kind.index[real]]
+                losses.update(segmentor.denoising_loss(own_inputs, [kind.samples[i] for i in real]))
     weighted: dict[str, Any] = {}
     for kind, losses in zip(kinds, found, strict=True):
-        weighted.update({f'{kind.name}/{name}': _weighted(name, value, kind.weight) for name, value in losses.items()})
+        prefix = f'{kind.name}/' if kind.name else ''
+        weighted.update({prefix + name: _weighted(name, value, kind.weight) for name, value in losses.items()})
     return weighted
 
 
@@ -81,7 +72,8 @@ def _refuse_weights(module: Any, kind: Kind, tasks: TaskSet) -> None:
     if kind.divide_by != 'loss' or weighted:
         raise ValueError(
             f'{type(module).__name__} has a loss of its own, so pixels cannot be weighted; choose a label rule without '
-            f"weights and divide_by='loss', found divide_by={kind.divide_by!r}"
+            "weights, synthetic_weight=1 where normalize_by='pooled', and divide_by='loss', found "
+            f'divide_by={kind.divide_by!r}'
         )
 
 

@@ -11,20 +11,21 @@ import torch
 from mmengine.model import initialize
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.registry import MODELS, TASK_UTILS
-from torch import Tensor, nn
+from torch import nn
 
 from .construction import build_tasks, split_config, twin
 from .forwarding import ReadsLikeItsSegmentor
+from .kinds import NORMALIZERS, is_synthetic, kinds_of
 from .label_rules import GivenLabel, LabelRule, TeacherLabel
 from .labelling import labelled
-from .losses_by_kind import Kind, losses_by_kind
+from .losses_by_kind import losses_by_kind
 from .parameter_pairs import EMATensors, copy_exploiter, ema_tensors
 from .state_dicts import complete, drop_second_copies
+from .teachers import Teachers
 from .weighted_losses import DIVISORS
 from .whole_loading import load_whole
 
 EVALUATED = ('creator', 'exploiter')
-NORMALIZERS = ('batch', 'real')
 
 
 @MODELS.register_module()
@@ -46,6 +47,8 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
     A checkpoint fills both models or is refused, whoever loads it; `load_from_may_differ` in the config names what need
     not fit, see `load_whole`.
 
+    A rule may name teachers besides θ_C; they are no part of the model, see `Teachers`.
+
     A segmentor may offer `conditioned(inputs, metas)`: its inputs with what it must know of each image besides.
 
     Args:
@@ -53,11 +56,14 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         task: What is predicted, see `TaskSet`; None: the segmentor's own, or semantic segmentation.
         label_rule: What created images are taught with, a TASK_UTILS config of a `LabelRule`; None: `TeacherLabel`.
         synthetic_weight: w, weight of the synthetic losses, at least 0.
-        normalize_by: 'batch': (r·L_real + w·s·L_synthetic) / (r + s), for w = 1 the mean over the batch where mmseg's
-            losses are means over samples. 'real': L_real + w·(s/r)·L_synthetic, the real part as it is without
-            synthetic samples.
-        divide_by: What the losses of created images are divided by, see `losses_of_head`: `loss`, as each loss does it
-            by itself; `counted`, the pixels that count; `all`, all pixels.
+        normalize_by: 'pooled', as the released code and Bae et al. have it: one loss of all samples, which the head
+            computes once, as if all were real; a w other than 1 is a weight of synthetic pixels in that mean. Where
+            no synthetic pixel counts, the loss is that of the real ones. 'batch': a mean of each kind,
+            (r·L_real + w·s·L_synthetic) / (r + s). It equals the pool where mmseg's losses are means over samples;
+            where fewer pixels of one kind count, they weigh more. 'real': L_real + w·(s/r)·L_synthetic, the real part
+            as it is without synthetic samples.
+        divide_by: What the losses of created images, in a pool those of all, are divided by, see `losses_of_head`:
+            `loss`, as each loss does it by itself; `counted`, the pixels that count; `all`, all pixels.
         evaluate: 'creator' or 'exploiter'.
         data_preprocessor: That of a segmentor without its own; a runner gives the config's top-level one here.
         init_cfg: Only `dict(type='Pretrained', …)`: a checkpoint of this wrapper or of the plain segmentor.
@@ -95,6 +101,8 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.tasks = build_tasks(task, self.exploiter)
         self.label_rule = _rule(label_rule, min_confidence, use_stored_labels)
         self.label_rule.check(self.tasks)
+        asked = self.label_rule.teachers
+        self.teachers = None if asked is None else Teachers(asked, self.tasks)
         self.synthetic_weight = synthetic_weight
         self.normalize_by = normalize_by
         self.divide_by = divide_by
@@ -111,28 +119,31 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
             data_samples: B samples; they are not changed.
 
         Returns:
-            Only real samples: what the plain segmentor returns. Otherwise `real/<name>` and `synthetic/<name>`,
-            weighted, so that their sum is the loss of `normalize_by`, and `kept_share/<task>`: the share of synthetic
-            pixels outside the padding that teach something.
+            Only real samples: what the plain segmentor returns. Otherwise, with `kept_share/<task>`, the share of
+            synthetic pixels outside the padding that teach something: the same names for the pool; `real/<name>` and
+            `synthetic/<name>` for kinds apart, weighted, so that their sum is the loss of `normalize_by`.
 
         Raises:
-            ValueError: normalize_by='real' and no real sample in the batch.
+            ValueError: normalize_by='real' and no real sample in the batch; weights, and a head that takes none.
         """
         size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
-        synthetic = [bool(sample.metainfo.get('synthetic', False)) for sample in data_samples]
-        if not any(synthetic):
+        created = [i for i, sample in enumerate(data_samples) if is_synthetic(sample)]
+        if not created:
             return self.exploiter.loss(inputs, self.tasks.completed(data_samples, size, inputs.device))
-        real_weight, synthetic_weight = self._weights(len(synthetic) - sum(synthetic), sum(synthetic))
-        index, samples = _chosen(data_samples, synthetic, inputs.device)
         seen = self._frozen_features(inputs) if self.label_rule.reads_outputs else inputs
-        seen_by_creator = seen if all(synthetic) else seen[index]
-        samples, kept_shares = labelled(self.label_rule, self.creator, seen_by_creator, samples, self.tasks, size)
+        index = slice(None) if len(created) == len(data_samples) else torch.tensor(created, device=inputs.device)
+        samples, own = list(data_samples), [data_samples[i] for i in created]
+        teacher = self.creator
+        if self.teachers is not None:
+            teacher = self.teachers.before(self.creator, inputs[index], own)
+        taught, kept_shares = labelled(self.label_rule, teacher, seen[index], own, self.tasks, size)
+        for i, sample in zip(created, taught, strict=True):
+            samples[i] = sample
         if hasattr(self.exploiter, 'conditioned'):
             seen = self.exploiter.conditioned(seen, [each.metainfo for each in data_samples])
-        kinds = [Kind('synthetic', index, samples, synthetic_weight, self.divide_by)]
-        if not all(synthetic):
-            index, samples = _chosen(data_samples, [not flag for flag in synthetic], inputs.device)
-            kinds.insert(0, Kind('real', index, self.tasks.completed(samples, size, inputs.device), real_weight))
+        samples = self.tasks.completed(samples, size, inputs.device)
+        weighting = self.normalize_by, self.synthetic_weight, self.divide_by
+        kinds = kinds_of(samples, *weighting, self.tasks, inputs.device)
         shares = {f'kept_share/{name}': share for name, share in kept_shares.items()}
         return {**losses_by_kind(self.exploiter, seen, kinds, self.tasks), **shares}
 
@@ -198,7 +209,10 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         return self
 
     def init_weights(self) -> None:
-        """Initialise θ_E as it would be alone (same random numbers), then θ_C ← θ_E, then load `init_cfg`."""
+        """Initialise θ_E as it would be alone (same random numbers), then θ_C ← θ_E, then load `init_cfg`.
+
+        With it a training begins, so teachers are loaded here; who only predicts needs none of their files.
+        """
         if self.is_init:
             super().init_weights()  # warns that this is the second call
             return
@@ -209,21 +223,12 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.init_cfg = pretrained
         if pretrained is not None:
             initialize(self, pretrained)
+        if self.teachers is not None:
+            self.teachers.load()
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         complete(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _weights(self, real: int, synthetic: int) -> tuple[float, float]:
-        if self.normalize_by == 'batch':
-            total = real + synthetic
-            return real / total, self.synthetic_weight * synthetic / total
-        if real == 0:
-            raise ValueError(
-                f"normalize_by='real' divides by the number of real samples, but all {synthetic} samples of this batch "
-                "are synthetic. Use an exact mix (`MixedBatchSampler`) or normalize_by='batch'."
-            )
-        return 1.0, self.synthetic_weight * synthetic / real
 
     def _frozen_features(self, inputs: Any) -> Any:
         """What both models compute alike, once; the images themselves if the backbone does not offer it."""
@@ -262,8 +267,3 @@ def _rule(rule: dict | LabelRule | None, min_confidence: float | None, use_store
     if rule is None:
         return TeacherLabel(min_confidence)
     return rule if isinstance(rule, LabelRule) else TASK_UTILS.build(rule)
-
-
-def _chosen(samples: list, flags: list[bool], device: torch.device) -> tuple[Tensor, list]:
-    positions = [i for i, flag in enumerate(flags) if flag]
-    return torch.tensor(positions, device=device), [samples[i] for i in positions]

@@ -62,7 +62,7 @@ def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask, div
             f'{type(head).__name__} computes its losses in a way of its own, so pixels cannot be weighted; choose a '
             "label rule without weights and divide_by='loss', or a head that keeps mmseg's loss_by_feat"
         )
-    target = torch.stack([sample.get(task.field).data for sample in samples])  # (S, 1 or K, H, W)
+    target = _targets(task, samples)  # (S, 1 or K, H, W)
     logits = resize(logits, target.shape[2:], mode='bilinear', align_corners=head.align_corners)
     weight = _weights(task, samples, target)
     if head.sampler is not None:
@@ -123,16 +123,26 @@ def _weights(task: DenseTask, samples: list, target: Tensor) -> Tensor:
 
 def _counted_share(task: DenseTask, samples: list) -> Tensor:
     """Σ w over the pixels that count / (S · H · W), 0-dim."""
-    if _is_soft(samples, task):
-        target = torch.stack([sample.get(task.field).data for sample in samples])
-    else:
-        target = stacked_targets(task, samples)
-    return _weights(task, samples, target).mean()
+    return _weights(task, samples, _targets(task, samples)).mean()
+
+
+def _targets(task: DenseTask, samples: list) -> Tensor:
+    """(S, c, H, W), or probabilities (S, K, H, W) if a label rule gave some to any: classes of the others are sure."""
+    if not _is_soft(samples, task):
+        return stacked_targets(task, samples)
+    found = [sample.get(task.field).data for sample in samples]
+    classes = max(len(target) for target in found)
+    for i, target in enumerate(found):
+        if len(target) == task.target_channels:
+            valid = task.valid(target[None])[0]
+            sure = F.one_hot(target[0].where(valid[0], 0), classes).movedim(-1, 0)
+            found[i] = sure.where(valid, 0).float()
+    return torch.stack(found)
 
 
 def _needs_care(task: DenseTask, samples: list) -> bool:
     """Whether a label rule gave weights or probabilities, which no head of mmseg knows."""
-    return task.weight_field in samples[0] or _is_soft(samples, task)
+    return any(task.weight_field in sample for sample in samples) or _is_soft(samples, task)
 
 
 def _teach(head: Any, samples: list) -> bool:
@@ -148,7 +158,7 @@ def _zeros(head: Any, outputs: Tensor) -> dict[str, Tensor]:
 
 
 def _is_soft(samples: list, task: DenseTask) -> bool:
-    return samples[0].get(task.field).data.shape[0] != task.target_channels
+    return any(sample.get(task.field).data.shape[0] != task.target_channels for sample in samples)
 
 
 def _class_task(head: Any, tasks: TaskSet) -> DenseTask:

@@ -1,5 +1,8 @@
 """Label rules that only the measurement has: who labels a created image, and what it is shown.
 
+All arms go on from the same features, so these look at features; the teachers of the package (`TeacherLabel`) look at
+images.
+
 ``view`` is what the rule wants to see besides: an attribute of :class:`.streams.Batch`, as ``Viewed.view``.
 """
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mmdiff2in1.tasks import TaskSet
 
+from .teacher_settings import TeacherSettings
+
 
 @dataclass(frozen=True)
 class Label:
@@ -33,10 +35,13 @@ class LabelRule(ABC):
     Attributes:
         reads_outputs: Whether θ_C must predict; without, its forward pass is saved.
         reads_given: Whether labels that the samples bring along are wanted; see `labels` of `SyntheticSampleDataset`.
+        teachers: Who looks in θ_C's place, and in which views; the model that holds the rule loads them (`Teachers`).
+            None: θ_C, in one view.
     """
 
     reads_outputs: bool = True
     reads_given: bool = False
+    teachers: TeacherSettings | None = None
 
     def check(self, tasks: TaskSet) -> None:  # noqa: B027  most rules fit every task
         """Raises ValueError where the rule cannot label one of these tasks; called when a model is built."""
@@ -47,7 +52,7 @@ class LabelRule(ABC):
         A rule may let another model look, or at other views of the images.
 
         Args:
-            creator: θ_C, in eval mode.
+            creator: θ_C, in eval mode, or what stands in its place: `teachers` in front of these images.
             inputs: Images (S, 3, H, W) or frozen features of them.
             metas: Metainfo of S samples, its shapes those of the crop.
             tasks: What is predicted.
@@ -59,9 +64,9 @@ class LabelRule(ABC):
         """The labels of a batch, without gradient.
 
         Args:
-            given: By task, what the samples brought along (S, c, H, W), invalid where nothing is known; empty unless
-                `reads_given`.
-            outputs: By task, what θ_C puts out (S, C, H, W), float32; empty unless `reads_outputs`.
+            given: By task, what the samples brought along (S, c, H, W), invalid where nothing is known, or for classes
+                probabilities as in `Label.target`; empty unless `reads_given`.
+            outputs: By task, what θ_C or the teachers put out (S, C, H, W), float32; empty unless `reads_outputs`.
             tasks: What is predicted.
 
         Returns:

@@ -1,0 +1,17 @@
+"""The perceiver that is compared with the small CNN (unet_scenes.py): same data, steps, batch and schedule.
+
+    python tools/train.py configs/baselines/vpd_scenes-ushaped.py
+    python tools/train.py configs/baselines/vpd_scenes-ushaped.py --cfg-options train_dataloader.dataset.num_labelled=20
+
+Frozen features of the built-in U-Net, a detail path, a U-shaped decoder. Expected score: not yet measured here.
+"""
+
+_base_ = [
+    '../_base_/models/vpd_scenes-ushaped.py',
+    '../_base_/datasets/scenes.py',
+    '../_base_/schedules/scenes_1500.py',
+    '../_base_/default_runtime.py',
+]
+
+default_hooks = dict(checkpoint=dict(interval=500))
+custom_hooks = [dict(type='ExactResumeHook')]

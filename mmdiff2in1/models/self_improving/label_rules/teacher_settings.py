@@ -1,0 +1,49 @@
+"""Who labels in θ_C's place, and in how many views: settings, checked; the models themselves are `Teachers`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CREATOR = 'creator'
+"""θ_C, as one teacher among others."""
+KEYS = ('config', 'checkpoint', 'classes')
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """What labels is the mean of all teachers in all views.
+
+    Attributes:
+        teachers: 'creator' for θ_C, or dict(config=…, checkpoint=…), see `Teacher`.
+        mirrored: Each scale is seen mirrored as well, and the output mirrored back.
+        scales: Factors of the image size.
+    """
+
+    teachers: tuple[str | Mapping[str, Any], ...] = (CREATOR,)
+    mirrored: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def parse(cls, teacher: Any, mirrored: bool, scales: Sequence[float]) -> 'TeacherSettings | None':
+        """Of the settings of a rule; None: θ_C labels in one view, what it is without any settings.
+
+        Raises:
+            ValueError: No teacher, something else than teachers, or a scale that is not above 0.
+        """
+        listed = [CREATOR] if teacher is None else [teacher] if isinstance(teacher, str | Mapping) else list(teacher)
+        for each in listed:
+            whole = isinstance(each, Mapping) and {'config', 'checkpoint'} <= set(each) <= set(KEYS)
+            if not whole and each != CREATOR:
+                raise ValueError(
+                    f"teacher holds {each!r}; expected dict(config='….py', checkpoint='….pth'), 'creator' for θ_C, or "
+                    'a list of those'
+                )
+        if not listed or not scales or not all(scale > 0 for scale in scales):
+            raise ValueError(f'teacher={teacher}, scales={scales}: expected at least one of each, and scales above 0')
+        settings = cls(tuple(listed), bool(mirrored), tuple(float(scale) for scale in scales))
+        return None if settings == cls() else settings
+
+    @property
+    def asks_creator(self) -> bool:
+        """Whether θ_C is one of them."""
+        return CREATOR in self.teachers

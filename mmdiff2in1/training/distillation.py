@@ -1,0 +1,210 @@
+"""Distillation: a strong teacher labels created images for any student, and what that was worth is measured.
+
+Scores are of the student's validation set. The student that ships is θ_C, the average of θ_E.
+"""
+
+import copy
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.names import type_name
+from mmdiff2in1.core.randomness import kept_randomness
+from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
+from mmdiff2in1.models.self_improving import Teachers
+from mmdiff2in1.models.self_improving.construction import build_tasks
+from mmdiff2in1.models.self_improving.label_rules.teacher_settings import TeacherSettings
+from mmdiff2in1.models.self_improving.trained_teacher import model_config
+from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
+from mmdiff2in1.synthesis import SampleStore, prepare
+from mmdiff2in1.synthesis.upkeep import dry_run
+
+from .chain import train
+from .recipes import make_self_improving
+from .scoring import better_by, chosen_metric, scores
+from .stages import store_of, warmup_config
+
+RESULTS = 'distillation.json'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """What is distilled, from whom.
+
+    Attributes:
+        teachers: dict(config=…, checkpoint=…) of each; several are an ensemble.
+        settings: Further settings of `make_self_improving`: `diffusion`, `num_samples`, `soft`, `per_step`, …
+        changes: To the whole config, by dotted keys, as ``--cfg-options`` gives them.
+        student_score: What the student reaches alone, on its validation set, where it is known.
+        control: Train the student without created images as well, on twice as many real ones per step.
+        metric: Name of the number that is compared; None: mIoU, rmse of depth, mean angle of normals.
+    """
+
+    teachers: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    student_score: float | None = None
+    control: bool = False
+    metric: str | None = None
+
+    def config(self, student: Config) -> Config:
+        """The whole config: the plain student's, by the preset `distil`."""
+        cfg = plain_config(student)
+        make_self_improving(cfg, preset='distil', teacher=[dict(each) for each in self.teachers], **self.settings)
+        cfg.merge_from_dict(dict(self.changes))
+        return cfg
+
+
+def distil(student: Config, asked: Distillation, work_dir: str | Path, resume: bool = False) -> dict[str, Any]:
+    """Scores teacher and student, trains the student on real and created images, and scores it again.
+
+    Under torchrun every process calls this.
+
+    Args:
+        student: Config of a plain segmentor; of a self-improving one its segmentor is taken. Its `load_from`, if any,
+            is the student as it is, from which the training starts.
+        asked: Teachers and settings.
+        work_dir: Gets ``student`` and, where it is asked for, ``control``, each with the stages of a chain, and
+            ``distillation.json``.
+        resume: Unfinished stages go on from their last checkpoint.
+
+    Returns:
+        What the file holds: ``metric``, the scores ``teacher``, ``alone`` (with ``alone_is``, where it comes from) and
+        ``student``, ``share_closed`` of the distance from alone to teacher (None where there is none), ``verdict``.
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: See `train`; a config without a validation set.
+    """
+    work_dir, cfg = Path(work_dir), asked.config(student)
+    judge = Judge(cfg, asked)
+    found = judge.before()
+    for line in judge.advice(found):
+        print_log(line, 'current', logging.WARNING)
+    results = train(copy.deepcopy(cfg), work_dir / 'student', resume)
+    found['student'] = judge.trained(cfg, results, 'student')
+    if asked.control:
+        control = control_config(cfg)
+        results = train(copy.deepcopy(control), work_dir / 'control', resume)
+        found |= dict(alone=judge.trained(control, results, 'control'), alone_is='control of equal batch')
+    found = judge.verdict(found)
+    if is_main_process():
+        write_atomically(work_dir / RESULTS, (json.dumps(found, indent=2) + '\n').encode())
+    return found
+
+
+def plan(student: Config, asked: Distillation, work_dir: str | Path) -> Iterator[str]:
+    """Lines that say what `distil` would do, and whether the teacher is worth it; nothing is written."""
+    cfg = asked.config(student)
+    judge = Judge(cfg, asked)
+    found = judge.before()
+    yield ', '.join(f'{key}: {value:.4g}' for key, value in found.items() if isinstance(value, float))
+    yield from judge.advice(found)
+    yield 'labels: made anew in every step' if asked.settings.get('per_step') else 'labels: written once, in the store'
+    store = store_of(cfg, Path(work_dir) / 'student')
+    if (cfg.get('stages') or {}).get('synthesis') and store is not None:
+        yield from dry_run(prepare(cfg), SampleStore(store))
+
+
+def plain_config(student: Config) -> Config:
+    """The config of the plain student: itself, or what a self-improving one wraps."""
+    cfg = copy.deepcopy(student)
+    if type_name(cfg.model) != 'SelfImprovingSegmentor':
+        return cfg
+    cfg.stages = dict(warmup={})
+    plain = warmup_config(cfg, Path())
+    plain.pop('work_dir')
+    if type_name(plain.train_dataloader.dataset) == 'SyntheticSampleDataset':
+        plain.train_dataloader.dataset = plain.train_dataloader.dataset.dataset
+    return plain
+
+
+def control_config(cfg: Config) -> Config:
+    """The control of equal batch: as many images per step, all of them real ones (twice the batch size)."""
+    control = copy.deepcopy(cfg)
+    control.stages = dict()
+    control.model.pop('label_rule', None)
+    control.train_dataloader.dataset.update(store=None, mix='uniform', labels='none')
+    control.train_dataloader.pop('batch_sampler', None)
+    control.train_dataloader.batch_size *= 2
+    if control.get('global_batch_size'):
+        control.global_batch_size *= 2
+    return control
+
+
+class Judge:
+    """Scores of teacher and student on the validation set of a config, and what they say."""
+
+    def __init__(self, cfg: Config, asked: Distillation) -> None:
+        self.cfg, self.asked = cfg, asked
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        _, model, task = model_config(cfg)
+        with kept_randomness():
+            self.segmentor = MODELS.build(model)
+        self.tasks = build_tasks(task, self.segmentor)
+        self.classes = dataset_meta_of(cfg).get('classes')
+
+    def before(self) -> dict[str, Any]:
+        """``metric``, ``teacher``, and ``alone`` where it is known: given, or of the checkpoint in `load_from`."""
+        views = {key: self.asked.settings[key] for key in ('mirrored', 'scales') if key in self.asked.settings}
+        listed = tuple(dict(each) for each in self.asked.teachers)
+        metrics = self._scores(TeacherSettings(listed, **views), 'scoring the teacher')
+        name = chosen_metric(metrics, self.tasks, self.asked.metric)
+        found: dict[str, Any] = dict(metric=name, teacher=metrics[name], alone=None, alone_is=None)
+        start = self.cfg.get('load_from')
+        if self.asked.student_score is not None:
+            found |= dict(alone=float(self.asked.student_score), alone_is='given')
+        elif start and not self.cfg.get(MAY_DIFFER):
+            as_it_is = TeacherSettings((dict(config=self.cfg, checkpoint=start),))
+            metrics = self._scores(as_it_is, 'scoring the student')
+            found |= dict(alone=metrics[name], alone_is=f'as it is: {start}')
+        return found
+
+    def trained(self, cfg: Config, results: Mapping[str, Any], title: str) -> float:
+        """Score of θ_C after a training."""
+        checkpoint = results['self_improving']['checkpoint']
+        metrics = self._scores(TeacherSettings((dict(config=cfg, checkpoint=checkpoint),)), f'scoring the {title}')
+        return metrics[chosen_metric(metrics, self.tasks, self.asked.metric)]
+
+    def advice(self, found: Mapping[str, Any]) -> list[str]:
+        """What is to be said before the work; nothing where the teacher is better."""
+        name, teacher, alone = (found[key] for key in ('metric', 'teacher', 'alone'))
+        if alone is None:
+            return [
+                f'the teacher has {name} {teacher:.4g} on val; what the student reaches alone is not known: give '
+                '--student-score, a trained student in load_from, or --control, so that the gain can be told'
+            ]
+        if better_by(name, teacher, alone) > 0:
+            return []
+        return [
+            f'THE TEACHER IS NOT BETTER: {name} {teacher:.4g} on val, the student alone {alone:.4g}. Labels of such a '
+            'teacher hold nothing that the student lacks, and created images add none. Take a teacher that was trained '
+            'on more labels or is larger, several of them, or mirrored and larger views; or give the student images '
+            'with true labels (docs/recipes.md)'
+        ]
+
+    def verdict(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """With ``share_closed`` and the ``verdict`` in a line."""
+        name, teacher, alone, after = (found[key] for key in ('metric', 'teacher', 'alone', 'student'))
+        if alone is None:
+            return dict(found, share_closed=None, verdict=f'{name} on val: teacher {teacher:.4g}, student {after:.4g}')
+        distance, gained = better_by(name, teacher, alone), better_by(name, after, alone)
+        share = gained / distance if distance > 0 else None
+        closed = 'the teacher is not better' if share is None else f'{share:.0%} of the distance is closed'
+        text = (
+            f'{name} on val: student alone {alone:.4g} ({found["alone_is"]}), distilled {after:.4g}, teacher '
+            f'{teacher:.4g}: {closed}'
+        )
+        return dict(found, share_closed=share, verdict=text)
+
+    def _scores(self, settings: TeacherSettings, title: str) -> dict[str, float]:
+        return scores(self.cfg, Teachers(settings, self.tasks, self.classes), self.segmentor, title)

@@ -1,0 +1,74 @@
+"""The labelling stage of a chain, between synthesis and training; and teachers that are looked at before all stages."""
+
+import os
+import time
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import barrier, get_rank, is_main_process
+from mmengine.registry import init_default_scope
+
+from mmdiff2in1.core.names import type_name
+from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
+from mmdiff2in1.labelling import LabellingSettings, label_store, labelling_of
+from mmdiff2in1.labelling.label_store import is_labelled
+from mmdiff2in1.labelling.settings import student_tasks
+from mmdiff2in1.models.self_improving import TeacherLabel, Teachers
+from mmdiff2in1.synthesis import SampleStore
+
+SETTINGS_OF_A_RULE = ('teacher', 'mirrored', 'scales')
+
+
+def check_teachers(cfg: Config) -> None:
+    """Loads the teachers of a config once, so that one that does not fit is found before hours of creation.
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: No such files, or a teacher that does not fit the student.
+    """
+    if (cfg.get('stages') or {}).get('labelling'):
+        labelling_of(cfg).teachers.load()
+        return
+    rule = cfg.model.get('label_rule') or {}
+    if not isinstance(rule, dict) or rule.get('teacher') is None:
+        return
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    asked = TeacherLabel(**{key: rule[key] for key in SETTINGS_OF_A_RULE if key in rule}).teachers
+    if asked is not None:
+        Teachers(asked, student_tasks(cfg), dataset_meta_of(cfg).get('classes')).load()
+
+
+def check_labels(cfg: Config) -> None:
+    """Whether labels that a stage is going to write are read.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if not cfg.stages.get('labelling'):
+        return
+    LabellingSettings.from_cfg(cfg)
+    labels, rule = cfg.train_dataloader.dataset.get('labels'), type_name(cfg.model.get('label_rule') or {})
+    if labels != 'stored' or (rule != 'GivenLabel' and not cfg.model.get('use_stored_labels')):
+        raise ValueError(
+            f'stages.labelling writes labels, but train_dataloader.dataset.labels is {labels!r} and model.label_rule '
+            f"{rule or None!r}; expected labels='stored' and dict(type='GivenLabel')"
+        )
+
+
+def label(cfg: Config, store: Path, poll_seconds: float = 15.0) -> None:
+    """Each process labels its share of the samples; none waits inside a collective while others work."""
+    settings, labelling = LabellingSettings.from_cfg(cfg), labelling_of(cfg)
+    samples, world_size = SampleStore(store), int(os.environ.get('WORLD_SIZE', 1))
+    label_store(
+        samples,
+        labelling,
+        batch_size=settings.batch_size,
+        device=settings.device,
+        replace=settings.replace,
+        rank=get_rank(),
+        world_size=world_size,
+        progress=is_main_process(),
+    )
+    names = list(labelling.tasks)
+    while not all(is_labelled(record, names, labelling.mark, samples) for record in samples.records()):
+        time.sleep(poll_seconds)
+    barrier()

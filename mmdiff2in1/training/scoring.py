@@ -1,0 +1,88 @@
+"""Scores of trained models on the validation set of a config, whatever they are: a teacher, several, a student.
+
+S images of a batch; C channels of an output; h, w: an image as the test pipeline gives it.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+from torch import Tensor
+from tqdm import tqdm
+
+from mmdiff2in1.models.self_improving import Teachers
+from mmdiff2in1.tasks import TaskSet
+
+from .runs import numbers
+
+DEFAULT = dict(semantic_segmentation='mIoU', depth='rmse', normal='mean')
+"""The metric of a task that one number is taken from."""
+LOWER_IS_BETTER = ('rmse', 'rmse_log', 'abs_rel', 'sq_rel', 'log10', 'silog', 'mean', 'median', 'rmse_per_image')
+
+
+def scores(cfg: Config, teachers: Teachers, student: Any, title: str) -> dict[str, float]:
+    """Metrics of `val_evaluator` on all images of `val_dataloader`, of the mean of some models in their views.
+
+    Each model sees the images of the student's test pipeline through its own data preprocessor; predictions are written
+    as the student writes them, so the evaluator of the config reads them all.
+
+    Args:
+        cfg: The student's config.
+        teachers: Who predicts.
+        student: The student's segmentor, which is asked for the form of its predictions alone.
+        title: Of the progress bar.
+
+    Raises:
+        ValueError: A config without a validation set.
+    """
+    if not (cfg.get('val_dataloader') and cfg.get('val_evaluator')):
+        raise ValueError(
+            'the config has no val_dataloader and val_evaluator: without a validation set nobody can say whether the '
+            'teacher is better than the student; add them, see configs/_base_/datasets/scenes.py'
+        )
+    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
+    metrics = cfg.val_evaluator
+    evaluator = Evaluator(metrics if isinstance(metrics, Sequence) else [metrics])
+    evaluator.dataset_meta = loader.dataset.metainfo
+    for batch in tqdm(loader, desc=title, unit='batch'):
+        samples = batch['data_samples']
+        for place, output in enumerate(_outputs(teachers, batch['inputs'], samples)):
+            (found,) = student.postprocess_result(output.cpu(), [samples[place]])
+            evaluator.process([found], batch)
+    return numbers(evaluator.evaluate(len(loader.dataset)))
+
+
+@torch.no_grad()
+def _outputs(teachers: Teachers, images: Sequence[Tensor], samples: Sequence) -> list[Tensor]:
+    """Outputs (1, C, h, w); images of one size are seen together."""
+    places = defaultdict(list)
+    for place, image in enumerate(images):
+        places[image.shape].append(place)
+    found: dict[int, Tensor] = {}
+    for own in places.values():
+        pixels = torch.stack([images[place] for place in own]).float().to(get_device())
+        outputs = teachers.outputs(pixels, [samples[place].metainfo for place in own])
+        found |= zip(own, outputs.split(1), strict=True)
+    return [found[place] for place in range(len(images))]
+
+
+def chosen_metric(metrics: dict[str, float], tasks: TaskSet, asked: str | None = None) -> str:
+    """The name of the one number that is compared.
+
+    Raises:
+        ValueError: The evaluator does not give it.
+    """
+    name = asked or DEFAULT.get(next(iter(tasks)), next(iter(metrics), ''))
+    if name not in metrics:
+        raise ValueError(f'val_evaluator gives no {name!r}; found {", ".join(metrics) or "nothing"}: name one of them')
+    return name
+
+
+def better_by(name: str, score: float, other: float) -> float:
+    """By how much a score is better than another: negative where it is worse."""
+    return other - score if name.rsplit('/', 1)[-1] in LOWER_IS_BETTER else score - other

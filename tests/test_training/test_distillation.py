@@ -1,0 +1,178 @@
+"""Distillation end to end on tiny parts: scores, labels once or per step, control, verdict; and what identity sees."""
+
+import json
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmseg.registry import MODELS
+from tiny_chain import ROOT, chain_config
+
+from mmdiff2in1.models.checkpoints import read_checkpoint
+from mmdiff2in1.synthesis import SampleStore
+from mmdiff2in1.training.chain import train
+from mmdiff2in1.training.distillation import Distillation, Judge, control_config, distil, plain_config
+from mmdiff2in1.training.identity import fingerprint
+from mmdiff2in1.training.scoring import better_by, chosen_metric
+from mmdiff2in1.training.stages import self_improving_config
+
+STEPS = ('train_cfg.max_iters=10', 'train_cfg.val_interval=10', 'default_hooks.checkpoint.interval=10')
+
+
+@pytest.fixture(scope='module')
+def parts(chain_folder, tmp_path_factory):
+    """The plain student's config in a file, and a teacher of the same form with other weights."""
+    folder = tmp_path_factory.mktemp('distil')
+    student = plain_config(chain_config(chain_folder))
+    student.dump(folder / 'student.py')
+    init_default_scope('mmseg')
+    torch.manual_seed(11)
+    teacher = MODELS.build(student.model)
+    for tensor in teacher.decode_head.parameters():
+        tensor.data.copy_(torch.randn(tensor.shape))
+    torch.save(dict(state_dict=teacher.state_dict(), meta={}), folder / 'teacher.pth')
+    return folder
+
+
+def teacher(parts):
+    return dict(config=str(parts / 'student.py'), checkpoint=str(parts / 'teacher.pth'))
+
+
+def run(parts, chain_folder, *flags):
+    sys.path.insert(0, str(ROOT / 'tools'))
+    try:
+        from distil import main
+    finally:
+        sys.path.pop(0)
+    captions = chain_folder / 'scenes/train/captions.jsonl'
+    one = ['--teacher', *teacher(parts).values(), '--generator', str(chain_folder / 'weights')]
+    sizes = ('stages.synthesis.num_calls=2', 'stages.synthesis.size=32', 'stages.synthesis.solver=dpm++')
+    return main(
+        [str(parts / 'student.py'), *one, '--captions', str(captions), '--num-images', '5', *flags]
+        + ['--cfg-options', *STEPS, *sizes]
+    )
+
+
+def test_labels_written_once(parts, chain_folder, capsys):
+    work_dir = chain_folder / 'distilled'
+    flags = ('--soft', '--student-score', '0', '--control', '--work-dir', str(work_dir))
+    found = run(parts, chain_folder, *flags)
+    assert json.loads((work_dir / 'distillation.json').read_text()) == found
+    distance, gained = found['teacher'] - found['alone'], found['student'] - found['alone']
+    assert found['metric'] == 'mIoU' and found['alone_is'] == 'control of equal batch'
+    assert found['share_closed'] == (pytest.approx(gained / distance) if distance > 0 else None)
+    assert capsys.readouterr().out.splitlines()[-1] == found['verdict']
+
+    records = SampleStore(work_dir / 'student/synthetic').records()
+    assert len(records) == 5 and all('by' in record['labels']['semantic_segmentation'] for record in records)
+    checkpoint = read_checkpoint(work_dir / 'student/self_improving/iter_10.pth')['state_dict']
+    assert {name.split('.')[0] for name in checkpoint} == {'exploiter', 'creator'}
+    # θ_C of the checkpoint is what is scored: mmengine's own validation said the same.
+    stage = json.loads((work_dir / 'student/self_improving/finished.json').read_text())
+    assert stage['metrics']['mIoU'] == pytest.approx(found['student'], abs=0.02)
+
+    # A second start makes nothing anew.
+    before = {file: file.stat().st_mtime_ns for file in work_dir.rglob('*') if file.suffix in ('.pth', '.jsonl')}
+    assert run(parts, chain_folder, *flags) == found
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_labels_of_every_step(parts, chain_folder):
+    work_dir = chain_folder / 'distilled-per-step'
+    found = run(parts, chain_folder, '--per-step', '--mirrored', '--work-dir', str(work_dir))
+    assert found['alone'] is None and 'teacher' in found['verdict']
+    assert not any('labels' in record for record in SampleStore(work_dir / 'student/synthetic').records())
+
+
+def test_a_dry_run_scores_and_writes_nothing(parts, chain_folder, capsys):
+    work_dir = chain_folder / 'dry'
+    assert run(parts, chain_folder, '--dry-run', '--student-score', '101', '--work-dir', str(work_dir)) is None
+    out = capsys.readouterr().out
+    assert 'THE TEACHER IS NOT BETTER' in out and '5 samples, of which 0 are in' in out and not work_dir.exists()
+
+
+def test_the_teacher_is_scored_as_mmengine_scores_it(parts, chain_folder):
+    cfg = Config.fromfile(parts / 'student.py')
+    judge = Judge(cfg, Distillation(teachers=[teacher(parts)], settings=dict(diffusion='x')))
+    found = judge.before()
+    cfg.work_dir, cfg.load_from = str(chain_folder / 'val'), str(parts / 'teacher.pth')
+    cfg.custom_hooks = []
+    runner = Runner.from_cfg(cfg)
+    assert runner.val()['mIoU'] == pytest.approx(found['teacher'], abs=0.02)
+    assert found['alone'] is None
+
+
+def test_the_student_as_it_is_is_what_training_starts_from(parts):
+    cfg = Config.fromfile(parts / 'student.py')
+    cfg.load_from = str(parts / 'teacher.pth')
+    judge = Judge(cfg, Distillation(teachers=[teacher(parts)]))
+    found = judge.before()
+    assert found['alone'] == found['teacher'] and found['alone_is'].startswith('as it is: ')
+    assert 'THE TEACHER IS NOT BETTER' in judge.advice(found)[0]
+    verdict = judge.verdict(dict(found, student=50.0))
+    assert verdict['share_closed'] is None and 'the teacher is not better' in verdict['verdict']
+
+
+def test_the_share_of_the_distance(parts):
+    judge = Judge(Config.fromfile(parts / 'student.py'), Distillation(teachers=[teacher(parts)]))
+    found = judge.verdict(dict(metric='mIoU', teacher=80.3, alone=53.2, alone_is='given', student=63.0))
+    assert found['share_closed'] == pytest.approx(9.8 / 27.1) and '36% of the distance is closed' in found['verdict']
+    depth = judge.verdict(dict(metric='rmse', teacher=0.4, alone=0.6, alone_is='given', student=0.5))
+    assert depth['share_closed'] == pytest.approx(0.5) and better_by('exploiter/rmse', 0.4, 0.6) > 0
+    with pytest.raises(ValueError, match="gives no 'mDice'; found mIoU"):
+        chosen_metric(dict(mIoU=1.0), judge.tasks, 'mDice')
+
+
+def test_the_control_has_as_many_images_per_step(parts):
+    cfg = Distillation(
+        teachers=[teacher(parts)], settings=dict(diffusion='x', num_samples=5), changes={'global_batch_size': 6}
+    ).config(Config.fromfile(parts / 'student.py'))
+    control = self_improving_config(control_config(cfg), 'x', None, None)
+    assert control.train_dataloader.batch_size == 2 * cfg.train_dataloader.batch_size
+    assert control.global_batch_size == 12 and 'label_rule' not in control.model
+    assert set(control.train_dataloader.dataset) == {'type', 'dataset', 'seed'}
+    assert cfg.model.label_rule == dict(type='GivenLabel') and cfg.stages.labelling.teacher == [teacher(parts)]
+
+
+def test_identity_knows_the_teacher_by_what_it_is(parts, tmp_path):
+    def mark(**teacher):
+        cfg = Distillation(teachers=[teacher], settings=dict(diffusion='x', num_samples=5, per_step=True)).config(
+            Config.fromfile(parts / 'student.py')
+        )
+        cfg.train_dataloader.dataset.store = None
+        return fingerprint(self_improving_config(cfg, tmp_path / 'x', None, None))
+
+    one = mark(**teacher(parts))
+    for name in ('student.py', 'teacher.pth'):
+        (tmp_path / name).write_bytes((parts / name).read_bytes())
+    moved = dict(config=str(tmp_path / 'student.py'), checkpoint=str(tmp_path / 'teacher.pth'))
+    assert mark(**moved) == one
+    (tmp_path / 'over.py').write_text("_base_ = ['student.py']\nwork_dir = 'elsewhere'\n")
+    assert mark(**moved | dict(config=str(tmp_path / 'over.py'))) == one
+    (tmp_path / 'over.py').write_text("_base_ = ['student.py']\nmodel = dict(test_cfg=dict(flip=True))\n")
+    assert mark(**moved | dict(config=str(tmp_path / 'over.py'))) != one
+    state = torch.load(parts / 'teacher.pth', weights_only=True)
+    name = next(name for name in state['state_dict'] if name.endswith('conv_seg.bias'))
+    state['state_dict'][name] += 1
+    torch.save(state, tmp_path / 'teacher.pth')
+    assert mark(**moved) != one
+
+
+def test_a_teacher_that_does_not_fit_is_found_before_the_first_stage(parts, chain_folder, tmp_path):
+    gone = Distillation(
+        teachers=[dict(config=str(parts / 'student.py'), checkpoint='gone.pth')],
+        settings=dict(diffusion=str(chain_folder / 'weights'), num_samples=5),
+    )
+    student = Config.fromfile(parts / 'student.py')
+    with pytest.raises(FileNotFoundError, match='gone.pth does not exist'):
+        distil(student, gone, tmp_path / 'work')
+    with pytest.raises(FileNotFoundError, match='gone.pth does not exist'):
+        train(gone.config(student), tmp_path / 'work')
+    cfg = gone.config(student)
+    cfg.train_dataloader.dataset.labels = 'none'
+    with pytest.raises(ValueError, match="writes labels, but train_dataloader.dataset.labels is 'none'"):
+        train(cfg, tmp_path / 'work')
+    assert not (tmp_path / 'work').exists()
