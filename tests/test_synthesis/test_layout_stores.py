@@ -159,6 +159,18 @@ def test_a_set_is_read_as_its_pipeline_reads_it(root):
     assert other.digest != samples.digest, 'captions count'
 
 
+def test_what_changes_places_in_a_mirror_is_what_the_flip_says(root):
+    cfg = config(root, CLASSES, dict(type='RandomFlip', prob=0.5, swap_seg_labels=[(2, 3)]))
+    samples = LabelledSet(build_real_dataset(cfg, with_pipeline=True), str(root), {})
+    assert samples.areas.flip(np.array([[2, 3, 0]], np.uint8)).tolist() == [[0, 2, 3]]
+
+
+def test_nothing_to_cut_out_is_found_before_the_warm_up(root, tmp_path):
+    cfg = config(root, CLASSES, synthesis=dict(layout=dict(type='ObjectPaste', smallest=0.9)))
+    with pytest.raises(ValueError, match='found no whole thing in 6 labelled images'):
+        SynthesisStage(cfg, tmp_path / 'store').check()
+
+
 def test_a_set_without_class_maps(root):
     with pytest.raises(ValueError, match='cuts things out by the class maps .* no image has one; name their folder'):
         job_of(config(root, DEPTH, folders=dict(depth_map_path='depth')))

@@ -112,7 +112,8 @@ def test_presets(preset):
     assert loader.dataset.mix == (dict(added='equal') if ours else 'uniform')
     assert loader.dataset.get('labels') == ('stored' if preset == 'paste' else None)
     assert loader.get('batch_sampler') == (dict(type='MixedBatchSampler') if ours else None)
-    assert hook.get('alpha') == (None if ours else 0.998) and hook.get('remaining') == (0.05 if ours else None)
+    assert hook.get('alpha') == (None if ours else 0.998)
+    assert hook.get('remaining') == dict(careful=0.05, paste=0.001).get(preset)
     assert hook.samples_per_update == (80 if preset == 'released' else 40)
 
 
