@@ -26,8 +26,9 @@ FLOORS = (
     ('datasets',),
     ('models',),
     ('engine',),
-    ('pretraining', 'converters', 'checks', 'labelling'),
+    ('pretraining', 'converters', 'checks'),
     ('inference',),
+    ('labelling',),
     ('training',),
     ('components',),
 )

@@ -115,9 +115,9 @@ def narrow(name: str, data: Path, weights: Path) -> Config:
     head = segmentor.decode_head.get('head', segmentor.decode_head)
     _narrow_backbone(segmentor.backbone, weights)
     if 'neck' in segmentor:
-        segmentor.neck.update(
-            in_channels=ALL_TAPS, in_strides=[2, 4, 8, 16], out_channels=[8, 8, 8, 16, 16], joins=None
-        )
+        segmentor.neck.update(in_channels=ALL_TAPS, out_channels=[8, 8, 8, 16, 16])
+        if segmentor.neck.type == 'DiffusionPyramidAdapter':
+            segmentor.neck.update(in_strides=[2, 4, 8, 16], joins=None)
         head.in_channels = [8, 8, 8, 16, 16]
     elif depth:
         head.update(in_channels=list(WIDTHS), stride=2, embed_dim=4, feature_dim=32, num_deconv_filters=[8, 8, 8])

@@ -4,8 +4,16 @@
         --captions data/scenes/unlabelled/captions.jsonl --out work_dirs/scenes_diffusion
     torchrun --nproc-per-node 2 tools/pretrain_diffusion.py …      # several processes, CPU or GPU
 
+    python tools/pretrain_diffusion.py --init builtin:scenes --condition semantic_segmentation \
+        --images data/scenes/unlabelled/images --captions data/scenes/unlabelled/captions.jsonl \
+        --labels work_dirs/perceived --out work_dirs/scenes_controlnet
+
 Two stages: the autoencoder, then U-Net and text encoder on its latents. Progress with an ETA is logged; sample grids
 appear in WORK_DIR/unet/samples; killed at any time, --resume goes on. The result is a diffusers folder (fp16).
+
+With --condition a ControlNet alone is trained, which shows the frozen U-Net label maps: LABELS holds a PNG for each
+image, of the same name, such as a perceiver's predictions. Grids in WORK_DIR/controlnet/samples show condition |
+created. The result is the folder of --init with a controlnet/ in it.
 """
 
 import argparse
@@ -35,6 +43,9 @@ HELP = {
     'validation': 'images held out for validation',
     'val_interval': 'iterations between validations; each writes a sample grid',
     'init': 'diffusers folder, one file, or builtin:scenes, to start from; its architecture and vocabulary then count',
+    'condition': 'task whose label maps a ControlNet learns to follow: semantic_segmentation, depth, normal',
+    'labels': 'folder of these label maps, a PNG of the same name for each image',
+    'label_set': 'data set that gives classes their colours',
     'seed': 'seed of weights, order and noise',
     'bf16': 'bfloat16 autocast',
     'resume': 'continue from the last checkpoints in --work-dir',

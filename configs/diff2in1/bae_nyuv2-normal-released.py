@@ -1,13 +1,12 @@
 """bae_nyuv2-normal as the code released with Diff-2-in-1 runs, not as its paper says (preset `released`).
 
 What differs from ``bae_nyuv2-normal.py``: images squeezed to 512 × 512; features under noise at t = 0 from a sampled
-posterior, so that they are drawn anew at every step; Adam at a constant 3.57e-4 without decay, clipping or
-augmentation, batch 8, 50 epochs in each stage (4,950 and 9,900 steps); one synthetic image per real one (795) on the
-released grid (50 calls from t = 589 for T = 600); θ_C's average once per 80 samples, which 10 iterations of 8 are.
+posterior, drawn anew at every step, for θ_C and θ_E apart; the released adapter (``ReleasedAdapter``); Adam at a
+constant 3.57e-4 without decay, clipping or augmentation, batch 8, 50 epochs in each stage (4,950 and 9,900 steps); one
+synthetic image per real one (795) on the released grid (50 calls from t = 589 for T = 600); θ_C's average once per 80
+samples, which 10 iterations of 8 are.
 
-Not rebuilt, as nobody can want them: an average that starts its count anew in every epoch (19 updates where 19.8 are
-due), pseudo labels refined at 40 % of their pixels, pseudo labels on the border that has no ground truth, π = 3.14. Its
-scores are of predictions in 8 bits, ours are not.
+The authors' own files fit in after ``tools/model_converters/released.py``. What is not rebuilt: docs/released.md.
 
 Expected score: not yet measured.
 """

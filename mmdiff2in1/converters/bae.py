@@ -52,7 +52,7 @@ _WITH_EXPANSION = _EXCITE | {
     'conv_pwl': 'projection.project_conv',
     'bn3': 'projection.project_bn',
 }
-_DECODER = (
+DECODER_NAMES = (
     {'conv2': 'bottleneck', 'out_conv_res8': 'coarse_output'}
     | {f'up{i + 1}._net': f'fusions.{i}' for i in range(4)}
     | {f'out_conv_res{scale}': f'point_heads.{i}' for i, scale in enumerate((4, 2, 1))}
@@ -88,7 +88,7 @@ class Bae(TableConverter):
 
     def layout(self, names: Iterable[str]) -> Layout:
         encoder = rules(_STEM_AND_TOP) + _block_rules(self.encoder['depth_coefficient'])
-        return Layout(below(encoder, ENCODER, BACKBONE) + below(rules(_DECODER), DECODER, HEAD), key='model')
+        return Layout(below(encoder, ENCODER, BACKBONE) + below(rules(DECODER_NAMES), DECODER, HEAD), key='model')
 
     def our_model(self, ours: Tensors) -> OurModel:
         shapes = {name: tuple(tensor.shape) for name, tensor in ours.items()}
@@ -110,22 +110,22 @@ class Bae(TableConverter):
         )
 
 
-def head_settings(shapes: Shapes) -> dict[str, Any]:
-    """Arguments of the head that the decoder's tensors describe.
+def head_settings(shapes: Shapes, head: str = HEAD) -> dict[str, Any]:
+    """Arguments of the head that the decoder's tensors, whose names begin with ``head``, describe.
 
     Raises:
         KeyError: A tensor that says how large it is is missing.
     """
-    fusions = [shapes[f'{HEAD}fusions.{i}.0.weight'] for i in range(4)]
+    fusions = [shapes[f'{head}fusions.{i}.0.weight'] for i in range(4)]
     widths = [shape[0] for shape in fusions]
-    coarsest = shapes[f'{HEAD}bottleneck.weight'][0]
+    coarsest = shapes[f'{head}bottleneck.weight'][0]
     skips = [shape[1] - before for shape, before in zip(fusions, [coarsest, *widths[:-1]], strict=True)]
     return dict(
         in_channels=[*skips[::-1], coarsest],
         task=dict(type='SurfaceNormal', kappa=True),
-        norm='BN' if f'{HEAD}fusions.0.1.running_mean' in shapes else 'GN',
+        norm='BN' if f'{head}fusions.0.1.running_mean' in shapes else 'GN',
         widths=widths,
-        point_channels=shapes[f'{HEAD}point_heads.2.0.weight'][0],
+        point_channels=shapes[f'{head}point_heads.2.0.weight'][0],
     )
 
 

@@ -9,11 +9,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .controlnet import check_conditions, residuals
 from .interfaces import Creation, Features
 from .sample_noise import generators_of, sample_noise
 from .schedule import NoiseSchedule
 from .solvers import SOLVERS
 from .timesteps import Grid, timestep_grid
+
+NO_BRANCH = (
+    '{}, so it cannot be shown conditions; name one with stages.synthesis.controlnet (a folder with config.json and '
+    'weights), use a pipeline that has one in controlnet/, or create without condition'
+)
 
 
 class Denoising(Protocol):
@@ -21,6 +27,7 @@ class Denoising(Protocol):
 
     schedule: NoiseSchedule
     unet: Any
+    controlnet: Any
     multiple: int
     downscale: int
     latent_channels: int
@@ -52,6 +59,7 @@ def create(
     guidance_scale: float = 1.0,
     size: tuple[int, int] | None = None,
     record: dict | None = None,
+    conditions: Tensor | None = None,
 ) -> Creation:
     """Creates one image per caption and seed.
 
@@ -67,16 +75,24 @@ def create(
         guidance_scale: Classifier-free guidance; 1 switches it off (and halves the work of any other value).
         size: Image size (H, W) where there is no source.
         record: Arguments of :meth:`LatentDiffusion.features` for the last call; its features go to ``Creation.last``.
+        conditions: What the ControlNet shows the U-Net in every call, a label map in colours say: RGB in [0, 1],
+            (B, 3, H, W); None: nothing. Under guidance both halves see it.
 
     Raises:
         ValueError: Numbers of images, captions and seeds differ; no source and T < T_max; unknown solver; a size that
-            is no multiple of ``diffusion.multiple``; see also ``timestep_grid``.
+            is no multiple of ``diffusion.multiple``; conditions for a model without a ControlNet, or of another number,
+            size or range; see also ``timestep_grid``.
     """
     schedule = diffusion.schedule
     walked = planned_grid(T, num_calls, grid, solver, schedule.T_max)
     check_request(schedule.T_max, diffusion.multiple, images, captions, seeds, T, size)
     device, dtype = diffusion.device, diffusion.unet.dtype
     height, width = size if images is None else images.shape[-2:]
+    if conditions is not None:
+        if diffusion.controlnet is None:
+            raise ValueError(NO_BRANCH.format('this model has no ControlNet'))
+        check_conditions(conditions, len(captions), (height, width))
+        conditions = conditions.to(device, dtype)
     shape = (diffusion.latent_channels, height // diffusion.downscale, width // diffusion.downscale)
     generators = generators_of(seeds)
     z = sample_noise(generators, shape).to(device)
@@ -93,12 +109,14 @@ def create(
     def denoise(z_t: Tensor, t: Tensor, is_last: bool) -> Tensor:
         copies = 2 if guided else 1
         z_t, t = z_t.repeat(copies, 1, 1, 1), t.repeat(copies)
+        shown = None if conditions is None else conditions.repeat(copies, 1, 1, 1)
+        added = residuals(diffusion.controlnet, z_t.to(dtype), t, context.to(dtype), shown)
         if is_last and record is not None:
-            seen = diffusion.features(z_t, t, context, need_output=True, **record)
+            seen = diffusion.features(z_t, t, context, need_output=True, **record, **added)
             last.append(seen[-len(captions) :])
             output = seen.output.float()
         else:
-            output = diffusion.unet(z_t.to(dtype), t, context.to(dtype)).sample.float()
+            output = diffusion.unet(z_t.to(dtype), t, context.to(dtype), **added).sample.float()
         if guided:
             free, conditioned = output.chunk(2)
             output = free + guidance_scale * (conditioned - free)

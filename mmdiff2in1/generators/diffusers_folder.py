@@ -1,4 +1,4 @@
-"""A model in diffusers' layout: ``vae/ unet/ text_encoder/ tokenizer/ scheduler/``."""
+"""A model in diffusers' layout: ``vae/ unet/ text_encoder/ tokenizer/ scheduler/``, perhaps ``controlnet/``."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,10 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> A
 
 def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Writes the parts, their parameters as ``dtype`` (default: their own)."""
-    for name, model in (('vae', parts.vae), ('unet', parts.unet), ('text_encoder', parts.text_encoder)):
+    models = dict(vae=parts.vae, unet=parts.unet, text_encoder=parts.text_encoder, controlnet=parts.controlnet)
+    for name, model in models.items():
+        if model is None:
+            continue
         state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in model.state_dict().items()}
         model.save_pretrained(folder / name, state_dict=state) if name == 'text_encoder' else _save(
             model, folder / name, state
@@ -60,7 +63,7 @@ def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -
     scheduler = {'_class_name': 'DDIMScheduler', **parts.scheduler}
     (folder / 'scheduler' / 'scheduler_config.json').write_text(json.dumps(scheduler, indent=2) + '\n')
     index = {
-        '_class_name': 'StableDiffusionPipeline',
+        '_class_name': 'StableDiffusionPipeline' if parts.controlnet is None else 'StableDiffusionControlNetPipeline',
         'vae': ['diffusers', 'AutoencoderKL'],
         'unet': ['diffusers', 'UNet2DConditionModel'],
         'text_encoder': ['transformers', 'CLIPTextModel'],
@@ -71,6 +74,8 @@ def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -
         'image_encoder': [None, None],
         'requires_safety_checker': False,
     }
+    if parts.controlnet is not None:
+        index['controlnet'] = ['diffusers', 'ControlNetModel']
     (folder / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
 
 

@@ -3,7 +3,7 @@
 z: latents (B, c, h, w); context (B, L, D) tokens; level l has spatial size (h / 2^l, w / 2^l), level 0 the finest.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -22,6 +22,8 @@ def unet_features(
     taps: Collection[str] = (),
     map_levels: Collection[int] = (),
     need_output: bool = False,
+    down_block_additional_residuals: Sequence[Tensor] | None = None,
+    mid_block_additional_residual: Tensor | None = None,
 ) -> Features:
     """Runs ``unet`` layer by layer and keeps what was asked for.
 
@@ -37,6 +39,8 @@ def unet_features(
         taps: LDM block names, see :func:`ldm_blocks`.
         map_levels: Levels of which the attention maps are wanted.
         need_output: Whether the pass goes on to the U-Net's output.
+        down_block_additional_residuals, mid_block_additional_residual: What a ControlNet adds to the skips and to the
+            middle block, see :func:`.controlnet.residuals`; taps of the encoder are read before.
 
     Raises:
         ValueError: A tap that this U-Net does not have, a level without cross-attention, nothing to return, or a
@@ -94,7 +98,11 @@ def unet_features(
         mid = unet.mid_block
         for resnet, attention in zip(mid.resnets, [*mid.attentions, None], strict=True):
             x = layer(resnet, attention, (x,), None)
+        if mid_block_additional_residual is not None:
+            x = x + mid_block_additional_residual
         x = visit(x)
+    if down_block_additional_residuals is not None:
+        skips = [skip + added for skip, added in zip(skips, down_block_additional_residuals, strict=True)]
     for i, up in enumerate(unet.up_blocks):
         for j, (resnet, attention) in enumerate(layer_pairs(up)):
             if not remaining:

@@ -86,6 +86,10 @@ class Generator(Protocol):
     def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
         """Number of training timesteps; T = T_max is pure noise, whatever the source."""
 
+    @property
+    def takes_conditions(self) -> bool:
+        """Whether :meth:`create` can be shown conditions."""
+
     def planned_timesteps(self, T: int, num_calls: int, grid: str, solver: str) -> list[int]:
         """The timesteps that :meth:`create` is going to walk, one denoising call each; ValueError if it cannot."""
 
@@ -101,8 +105,13 @@ class Generator(Protocol):
         solver: str,
         guidance_scale: float,
         size: tuple[int, int] | None,
+        conditions: Tensor | None = None,
     ) -> Creation:
-        """One image per caption and seed, from ``images`` (B, 3, H, W), or from pure noise of ``size`` (H, W)."""
+        """One image per caption and seed, from ``images`` (B, 3, H, W), or from pure noise of ``size`` (H, W).
+
+        ``conditions``: pictures (B, 3, H, W) in [0, 1] that the images are to follow, such as label maps in colours;
+        ValueError unless :attr:`takes_conditions`.
+        """
 
     def weights_hash(self) -> str:
         """Of all that decides the images besides the arguments of :meth:`create`."""

@@ -9,12 +9,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .architectures import ARCHITECTURES
 from .attention import install_collecting_attention
+from .controlnet import check_controlnet, read_controlnet
 from .creation import create, planned_grid
 from .denoising import denoising_errors
 from .diffusers_folder import read_folder, write_folder
@@ -31,6 +32,8 @@ from .tokenizer import tokenizer_of
 from .weights import resolve_weights
 
 CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length')
+BRANCH = 'controlnet'
+BRANCH_FIELDS = ('controlnet_conditioning_channel_order', 'global_pool_conditions')
 
 
 class LatentDiffusion(LatentModel):
@@ -43,18 +46,35 @@ class LatentDiffusion(LatentModel):
         unet: Denoiser; its attention is replaced by a collecting one.
         text: Text encoder with tokenizer.
         schedule: Noise schedule.
+        controlnet: Shows the U-Net pictures, see :func:`.creation.create`; None: it cannot be shown any.
 
     Raises:
         ValueError: The parts do not fit each other, or the U-Net is of another layout.
     """
 
-    def __init__(self, vae: AutoencoderKL, unet: UNet2DConditionModel, text: CaptionEncoder, schedule: NoiseSchedule):
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        text: CaptionEncoder,
+        schedule: NoiseSchedule,
+        controlnet: ControlNetModel | None = None,
+    ):
         super().__init__()
         _check_fit(vae, unet, text)
         check_layout(unet)
         install_collecting_attention(unet)
         self.vae, self.unet, self.text, self.schedule = vae, unet, text, schedule
+        self.controlnet: ControlNetModel | None = None
+        if controlnet is not None:
+            self.add_controlnet(controlnet)
         self.eval()
+
+    def add_controlnet(self, controlnet: ControlNetModel) -> None:
+        """From now on :meth:`create` takes conditions; raises ValueError for a ControlNet of another model."""
+        check_controlnet(controlnet, self.unet, self.vae)
+        install_collecting_attention(controlnet)
+        self.controlnet = controlnet.eval()
 
     @staticmethod
     def check(path: str | Path) -> Path:
@@ -62,13 +82,17 @@ class LatentDiffusion(LatentModel):
         return resolve_weights(path)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> 'LatentDiffusion':
+    def from_pretrained(
+        cls, path: str | Path, dtype: torch.dtype = torch.float32, controlnet: str | Path | None = None
+    ) -> 'LatentDiffusion':
         """Loads weights from disk; nothing is downloaded.
 
         Args:
-            path: A diffusers folder (``vae/ unet/ text_encoder/ tokenizer/ scheduler/``), one ``.safetensors`` or
-                ``.ckpt`` file of Stable Diffusion 1.x or 2.x in its original layout, or ``builtin:scenes``.
+            path: A diffusers folder (``vae/ unet/ text_encoder/ tokenizer/ scheduler/``, ``controlnet/`` if it has
+                one), one ``.safetensors`` or ``.ckpt`` file of Stable Diffusion 1.x or 2.x in its original layout, or
+                ``builtin:scenes``.
             dtype: Type of the parameters.
+            controlnet: Folder of another ControlNet, see :func:`.read_controlnet`; None: the one in ``controlnet/``.
 
         Raises:
             FileNotFoundError: The path, or a part of the folder, does not exist.
@@ -78,7 +102,15 @@ class LatentDiffusion(LatentModel):
         place = cls.check(path)
         parts = (read_folder if place.is_dir() else read_ldm_file)(place, dtype)
         text = CaptionEncoder(parts.text_encoder, parts.tokenizer)
-        return cls(parts.vae, parts.unet, text, NoiseSchedule(parts.scheduler))
+        own = place / BRANCH if (place / BRANCH).is_dir() else None
+        branch = controlnet or own
+        return cls(
+            parts.vae,
+            parts.unet,
+            text,
+            NoiseSchedule(parts.scheduler),
+            None if branch is None else read_controlnet(branch, dtype),
+        )
 
     @classmethod
     def from_config(cls, config: dict) -> 'LatentDiffusion':
@@ -87,6 +119,7 @@ class LatentDiffusion(LatentModel):
         The first four are constructor arguments of AutoencoderKL, UNet2DConditionModel, CLIPTextConfig and of a
         diffusers scheduler; the tokenizer is made from ``words``, or is the one of Stable Diffusion 1.x (``clip``) or
         2.x (``open_clip``). The text width follows from the U-Net's ``cross_attention_dim``.
+        A ``controlnet`` may be added, a dict of arguments of ControlNetModel.from_unet.
         ``dict(architecture='stable-diffusion-1.5')`` stands for a published one, see :mod:`.architectures`.
 
         Raises:
@@ -103,25 +136,29 @@ class LatentDiffusion(LatentModel):
             pad_token_id=tokenizer.pad_token_id,
             **config['text_encoder'],
         )
-        return cls(
-            AutoencoderKL(**config['vae']),
-            UNet2DConditionModel(**config['unet']),
-            CaptionEncoder(CLIPTextModel(text), tokenizer),
-            NoiseSchedule(config['scheduler']),
-        )
+        vae, unet = AutoencoderKL(**config['vae']), UNet2DConditionModel(**config['unet'])
+        encoder = CaptionEncoder(CLIPTextModel(text), tokenizer)
+        branch = None if BRANCH not in config else ControlNetModel.from_unet(unet, **config[BRANCH])
+        return cls(vae, unet, encoder, NoiseSchedule(config['scheduler']), branch)
 
     def save_folder(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Writes a diffusers folder (safetensors), readable by :meth:`from_pretrained` and by diffusers' pipelines.
 
         The parameters are stored as ``dtype`` (default: their own); the module itself keeps its type.
         """
-        parts = Parts(self.vae, self.unet, self.text.encoder, self.text.tokenizer, self.schedule.config)
+        encoder, tokenizer = self.text.encoder, self.text.tokenizer
+        parts = Parts(self.vae, self.unet, encoder, tokenizer, self.schedule.config, self.controlnet)
         write_folder(parts, Path(path), dtype)
 
     @property
     def multiple(self) -> int:
         """Image height and width must be multiples of this."""
         return self.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @property
+    def takes_conditions(self) -> bool:
+        """Whether there is a ControlNet."""
+        return self.controlnet is not None
 
     @property
     def taps(self) -> dict[str, Block]:
@@ -205,6 +242,8 @@ class LatentDiffusion(LatentModel):
         """
         meaning = {name: self.schedule.config[name] for name in SCHEDULE_FIELDS}
         meaning['scaling_factor'] = self.vae.config.scaling_factor
+        if self.controlnet is not None:
+            meaning |= {name: self.controlnet.config[name] for name in BRANCH_FIELDS}
         digest = hashlib.sha256(json.dumps(meaning).encode())
         add_tensors(digest, self.state_dict())
         return digest.hexdigest()
@@ -215,7 +254,7 @@ def _component_configs(config: dict) -> dict:
         if config['architecture'] not in ARCHITECTURES:
             raise ValueError(f'unknown architecture {config["architecture"]!r}; known: {", ".join(ARCHITECTURES)}')
         return ARCHITECTURES[config['architecture']]
-    if set(config) != set(CONFIG_PARTS):
+    if set(config) - {BRANCH} != set(CONFIG_PARTS):
         raise ValueError(
             f'a diffusion config has the parts {", ".join(CONFIG_PARTS)}, or the key architecture alone; found '
             f'{", ".join(config)}'

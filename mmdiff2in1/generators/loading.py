@@ -41,6 +41,8 @@ def load_perceiver(weights: str | Path | dict) -> Perceiver:
         perceiver = LatentDiffusion.from_config(weights)
     else:
         perceiver = _perceiver_of(weights).from_pretrained(weights)
+    if isinstance(perceiver, LatentDiffusion):
+        perceiver.controlnet = None  # it shows a picture to what creates; a checkpoint of a perceiver holds none
     return perceiver.requires_grad_(False)
 
 
@@ -49,7 +51,9 @@ def _perceiver_of(path: str | Path) -> Any:
     return next((kind for kind in PERCEIVERS if kind.reads(place)), LatentDiffusion)
 
 
-def load_generator(path: str | Path, dtype: torch.dtype = torch.float32) -> Generator:
+def load_generator(
+    path: str | Path, dtype: torch.dtype = torch.float32, controlnet: str | Path | None = None
+) -> Generator:
     """Opens weights of any kind that can create; nothing is downloaded.
 
     Args:
@@ -57,10 +61,13 @@ def load_generator(path: str | Path, dtype: torch.dtype = torch.float32) -> Gene
             an image-to-image form (SDXL, Stable Diffusion 3, FLUX, …); or one ``.safetensors`` or ``.ckpt`` file of
             SDXL in its original layout.
         dtype: Type of the parameters.
+        controlnet: Folder of a ControlNet for Stable Diffusion 1.x or 2.x, or None, see
+            :meth:`.LatentDiffusion.from_pretrained`.
 
     Raises:
         FileNotFoundError: The path, or a part of the folder, does not exist.
-        ValueError: A file is damaged or does not fit the others, or there is no image-to-image form.
+        ValueError: A file is damaged or does not fit the others, there is no image-to-image form, or a ControlNet for
+            another pipeline.
     """
     place = find_weights(path)
     if place.is_file() and is_sdxl(WeightFile(place)):
@@ -72,7 +79,12 @@ def load_generator(path: str | Path, dtype: torch.dtype = torch.float32) -> Gene
 
         pipeline = read_pipeline(place, dtype)
     else:
-        return LatentDiffusion.from_pretrained(path, dtype)
+        return LatentDiffusion.from_pretrained(path, dtype, controlnet)
+    if controlnet is not None:
+        raise ValueError(
+            f'controlnet={str(controlnet)!r}, but {type(pipeline).__name__} is stepped by its own code, which cannot '
+            'be told the timesteps together with a ControlNet; expected Stable Diffusion 1.x or 2.x'
+        )
     from .pipeline_generator import PipelineGenerator
 
     return PipelineGenerator(pipeline)

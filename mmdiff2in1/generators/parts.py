@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 
@@ -16,3 +16,4 @@ class Parts:
     text_encoder: CLIPTextModel
     tokenizer: Any
     scheduler: dict
+    controlnet: ControlNetModel | None = None

@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 from torch import Tensor, nn
 
-from .creation import check_request
+from .creation import NO_BRANCH, check_request
 from .digest import add_tensors
 from .interfaces import Creation
 from .sample_noise import generators_of
@@ -67,6 +67,11 @@ class PipelineGenerator:
         return lcm(self.pipeline.vae_scale_factor * cells, self.pipeline.image_processor.config.vae_scale_factor)
 
     @property
+    def takes_conditions(self) -> bool:
+        """No: their ControlNet forms cannot be told the timesteps."""
+        return False
+
+    @property
     def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
         """Number of training timesteps; T = T_max is pure noise, whatever the source."""
         return self.pipeline.scheduler.config.num_train_timesteps
@@ -111,6 +116,7 @@ class PipelineGenerator:
         solver: str = SOLVER,
         guidance_scale: float = 1.0,
         size: tuple[int, int] | None = None,
+        conditions: Tensor | None = None,
     ) -> Creation:
         """Creates one image per caption and seed.
 
@@ -133,15 +139,18 @@ class PipelineGenerator:
             guidance_scale: As the pipeline understands it: for most 1 or less switches guidance off; FLUX.1-dev was
                 trained with the number as an input.
             size: Image size (H, W) where there is no source.
+            conditions: None.
 
         Returns:
             Images, the timesteps that were really walked, and the last latents as the pipeline has them.
 
         Raises:
-            ValueError: As :meth:`planned_timesteps`; images, captions and seeds do not fit each other.
+            ValueError: As :meth:`planned_timesteps`; images, captions and seeds do not fit each other; conditions.
             RuntimeError: The pipeline made another number of calls, or drew noise that belongs to no seed.
         """
         self.planned_timesteps(T, num_calls, grid, solver)
+        if conditions is not None:
+            raise ValueError(NO_BRANCH.format(f'{self.name} is used without a ControlNet'))
         check_request(self.T_max, self.multiple, images, captions, seeds, T, size)
         height, width = size if images is None else images.shape[-2:]
         pipeline = self._from_noise if T == self.T_max else self.pipeline

@@ -17,6 +17,7 @@ PARTS = {
     'tokenizer': 'tokenizer_config.json',
     'scheduler': 'scheduler_config.json',
 }
+OPTIONAL = {'controlnet': 'config.json'}
 
 PERCEIVES = {'unet': 'UNet2DConditionModel', 'text_encoder': 'CLIPTextModel', 'text_encoder_2': None}
 """Classes of the parts of Stable Diffusion 1.x and 2.x; SDXL has a second text encoder."""
@@ -42,7 +43,8 @@ def resolve_weights(path: str | Path) -> Path:
             f'{place} holds a {other}: it creates images (stages.synthesis.diffusion) but does not perceive here; '
             'expected a diffusers folder of Stable Diffusion 1.x or 2.x, or for a DiffusionBackbone also 3'
         )
-    missing = [f'{part}/{name}' for part, name in PARTS.items() if not (place / part / name).is_file()]
+    needed = PARTS | (OPTIONAL if pipeline_parts(place).get('controlnet') else {})
+    missing = [f'{part}/{name}' for part, name in needed.items() if not (place / part / name).is_file()]
     if missing:
         found = ', '.join(sorted(p.name for p in place.iterdir())) or 'nothing'
         raise FileNotFoundError(

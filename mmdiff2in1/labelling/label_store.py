@@ -143,7 +143,7 @@ def label_store(
             for record, maps in zip(batch, labelling.maps(pixels), strict=True):
                 writer.label(record, {name: maps[name] for name in names if not _own(record, name)}, mark)
                 bar.update()
-    if all(is_labelled(record, names, mark, store) for record in store.records()):
+    if todo and all(is_labelled(record, names, mark, store) for record in store.records()):
         store.merge([record['sample_id'] for record in records])
     return store
 

@@ -5,7 +5,7 @@ from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, UShapedHead, VPDDepthDecodeHead
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
 from .multitask import TaskHeads
-from .necks import DiffusionPyramidAdapter
+from .necks import DiffusionPyramidAdapter, ReleasedAdapter
 from .segmentors import (
     DenoisingEncoderDecoder,
     DenseEstimator,
@@ -32,6 +32,7 @@ __all__ = [
     'HFBackbone',
     'IDiscHead',
     'LabelRule',
+    'ReleasedAdapter',
     'ScaleInvariantLogLoss',
     'SceneConditionedEstimator',
     'SelfImprovingSegmentor',

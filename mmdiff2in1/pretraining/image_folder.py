@@ -55,11 +55,8 @@ class ImageCaptionFolder(Dataset):
             image = Image.open(self.folder / name).convert('RGB')
         except OSError as error:
             raise ValueError(f'{self.folder / name} cannot be read as an image: {error}') from error
-        scale = max(height / image.height, width / image.width)
-        if scale != 1:
-            resized = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-            image = image.resize(resized, Image.Resampling.LANCZOS)
-        left, top = (image.width - width) // 2, (image.height - height) // 2
+        resized, top, left = framed((image.height, image.width), self.size)
+        image = image.resize(resized[::-1], Image.Resampling.LANCZOS)
         return np.asarray(image.crop((left, top, left + width, top + height))).transpose(2, 0, 1)
 
     def digest(self) -> str:
@@ -78,6 +75,13 @@ class ImageCaptionFolder(Dataset):
         return {'images': image.flip(-1) if flipped else image, 'captions': self.captions[number]}
 
 
+def framed(native: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+    """How an image of (H, W) `native` comes to `size`: the (H, W) it is resized to, and the corner of the crop."""
+    scale = max(wanted / side for wanted, side in zip(size, native, strict=True))
+    height, width = (max(wanted, round(side * scale)) for wanted, side in zip(size, native, strict=True))
+    return (height, width), (height - size[0]) // 2, (width - size[1]) // 2
+
+
 class LatentCaptions(Dataset):
     """Latents and token ids of an :class:`ImageCaptionFolder`, encoded once (both flips): the VAE is frozen.
 
@@ -88,9 +92,12 @@ class LatentCaptions(Dataset):
         folder: The images.
         diffusion: Encodes them; its scaling factor is replaced.
         batch_size: Images encoded at a time.
+        keep_scale: The scaling factor stays: the denoiser has been trained on it.
     """
 
-    def __init__(self, folder: ImageCaptionFolder, diffusion: LatentDiffusion, batch_size: int = 64):
+    def __init__(
+        self, folder: ImageCaptionFolder, diffusion: LatentDiffusion, batch_size: int = 64, keep_scale: bool = False
+    ):
         rank, world_size = get_rank(), get_world_size()
         share = -(-len(folder) // world_size)
         # The last shares wrap around, so that all are of one length and can be gathered.
@@ -107,9 +114,9 @@ class LatentCaptions(Dataset):
             )
             self.token_ids = diffusion.text.token_ids(folder.captions).cpu()
         self.latents = torch.cat(all_gather(encoded))[: len(folder)].cpu()
-        scaling = round(1 / float(self.latents.float().std()), 5)
-        diffusion.vae.register_to_config(scaling_factor=scaling)
-        self.latents *= scaling
+        if not keep_scale:
+            diffusion.vae.register_to_config(scaling_factor=round(1 / float(self.latents.float().std()), 5))
+        self.latents = diffusion.scaled(self.latents)
 
     def __len__(self) -> int:
         return len(self.latents)

@@ -42,10 +42,11 @@ class AutoencoderObjective(BaseModel):
 class DenoisingObjective(BaseModel):
     """The noise-prediction loss of latent diffusion (Rombach et al. 2022, eq. 2), text encoder trained along.
 
-    Works on latents that were encoded beforehand: the autoencoder is frozen, so it does not run here.
+    Works on latents that were encoded beforehand: the autoencoder is frozen, so it does not run here. With conditions
+    the ControlNet takes part (Zhang et al. 2023, eq. 5).
 
     Args:
-        diffusion: The model whose U-Net and text encoder are trained.
+        diffusion: The model whose U-Net and text encoder, or ControlNet, are trained.
         drop_caption: Share of captions that are emptied, which classifier-free guidance needs.
         bf16: Run the networks under bfloat16 autocast.
     """
@@ -53,16 +54,20 @@ class DenoisingObjective(BaseModel):
     def __init__(self, diffusion: LatentDiffusion, drop_caption: float = 0.1, bf16: bool = False):
         super().__init__()
         self.unet, self.text, self.schedule = diffusion.unet, diffusion.text, diffusion.schedule
+        self.controlnet = diffusion.controlnet
         self.drop_caption, self.bf16 = drop_caption, bf16
         self.register_buffer('empty', self.text.token_ids([''])[0], persistent=False)
 
-    def forward(self, latents: Tensor, token_ids: Tensor, mode: str = 'loss') -> dict | list[dict]:
+    def forward(
+        self, latents: Tensor, token_ids: Tensor, mode: str = 'loss', conditions: Tensor | None = None
+    ) -> dict | list[dict]:
         """Losses, or (``'predict'``) ``mse`` of each sample at timesteps spread evenly over the batch, fixed noise.
 
         Args:
             latents: Scaled, (B, c, h, w).
             token_ids: (B, L) int64.
             mode: ``loss`` or ``predict``.
+            conditions: (B, 3, H, W) in [0, 1], at the size of the images; None: without the ControlNet.
         """
         batch, device = len(latents), latents.device
         if mode == 'loss':
@@ -75,5 +80,6 @@ class DenoisingObjective(BaseModel):
             noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             context = self.text(token_ids)
-            error = denoising_errors(self.unet, self.schedule, latents, noise, t, context).mean((1, 2, 3))
+            shown = (self.controlnet, conditions)
+            error = denoising_errors(self.unet, self.schedule, latents, noise, t, context, *shown).mean((1, 2, 3))
         return {'loss_denoising': error.mean()} if mode == 'loss' else [{'mse': each} for each in error]

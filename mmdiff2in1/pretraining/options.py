@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-PLACES = ('images', 'captions', 'out', 'work_dir', 'resume')
-"""Options that say where things are; the others decide the result, and so do the images and captions themselves."""
+PLACES = ('images', 'captions', 'labels', 'out', 'work_dir', 'resume')
+"""Options that say where things are; the others decide the result, and so does what lies in these places."""
+OF_BRANCH = ('condition', 'label_set')
+"""Options of a training of the ControlNet; they came later, and decide nothing without it."""
 
 
 @dataclass
@@ -28,6 +30,10 @@ class PretrainingOptions:
             its peak, so that a run that stops early is of use.
         validation: Images held out for validation.
         val_interval: Iterations between validations, each with a sample grid.
+        condition: Task whose label maps a ControlNet learns to follow; then it alone is trained, for ``iters``, and
+            the rest of ``init`` stays as it is.
+        labels: Folder of these label maps, a PNG of the same name for each image.
+        label_set: Data set that gives classes their colours, see ``stages.synthesis.condition``.
         init: Diffusers folder, or ``builtin:scenes``, to start from; its architecture and vocabulary then count.
         seed: Of weights, order and noise.
         bf16: bfloat16 autocast.
@@ -53,6 +59,9 @@ class PretrainingOptions:
     validation: int = 256
     val_interval: int = 1000
     init: str | None = None
+    condition: str | None = None
+    labels: str | None = None
+    label_set: str = 'ScenesDataset'
     seed: int = 0
     bf16: bool = True
     resume: bool = False

@@ -25,18 +25,22 @@ from mmdiff2in1.engine import AtomicCheckpointHook, ExactResumeHook
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.generators import LatentDiffusion
+from mmdiff2in1.generators.controlnet import branch_for
 from mmdiff2in1.generators.tokenizer import split_words, words_of
 from mmdiff2in1.pretraining.mean_squared_error import MeanSquaredError
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .image_folder import ImageCaptionFolder, LatentCaptions
+from .label_folder import ConditionedLatents, LabelFolder, label_task
 from .objectives import AutoencoderObjective, DenoisingObjective
-from .options import PLACES, PretrainingOptions, diffusion_config
+from .options import OF_BRANCH, PLACES, PretrainingOptions, diffusion_config
 from .sample_grid_hook import SampleGridHook
+
+AVERAGE = dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500)
 
 
 def pretrain(options: PretrainingOptions) -> Path:
-    """Trains the autoencoder, then U-Net and text encoder, and writes a diffusers folder.
+    """Trains the autoencoder, then U-Net and text encoder, or a ControlNet alone, and writes a diffusers folder.
 
     Under torchrun every process calls this. A finished stage is skipped.
 
@@ -44,11 +48,17 @@ def pretrain(options: PretrainingOptions) -> Path:
         The folder; beside the weights it holds ``training.json`` with the options.
 
     Raises:
-        FileNotFoundError: No images, or no weights to start from.
-        ValueError: Unreadable images or captions, sizes that do not fit the widths, or a work dir of other options.
+        FileNotFoundError: No images, images without label maps, or no weights to start from.
+        ValueError: Unreadable images, captions or labels, a condition without labels or weights, sizes that do not fit
+            the widths, or a work dir of other options.
     """
     if options.vae_iters == 0 and options.init is None:
         raise ValueError('vae_iters is 0 and init is None: an untrained autoencoder has no use; name init or train it')
+    if options.condition and (options.labels is None or options.init is None):
+        raise ValueError(
+            f'condition={options.condition!r} with labels={options.labels} and init={options.init}: a ControlNet needs '
+            'a folder of label maps to learn from, and a trained model to add to'
+        )
     launcher_of_environment()
     captions = read_captions(options.captions) if options.captions else None
     images = ImageCaptionFolder(options.images, options.size, captions)
@@ -63,23 +73,47 @@ def pretrain(options: PretrainingOptions) -> Path:
     diffusion = initial_diffusion(options, images.captions).to(get_device())
     if any(side % diffusion.multiple for side in options.size):
         raise ValueError(f'size {options.size}: height and width must be multiples of {diffusion.multiple}')
+    if options.condition:
+        _train_branch(options, images, digest, diffusion)
+    else:
+        _train_all(options, images, digest, diffusion)
+    if is_main_process():
+        diffusion.save_folder(options.out, torch.float16)
+        settings = {k: v for k, v in asdict(options).items() if k not in PLACES}
+        Path(options.out, 'training.json').write_text(json.dumps(settings, indent=2) + '\n')
+    return Path(options.out)
+
+
+def _train_all(
+    options: PretrainingOptions, images: ImageCaptionFolder, digest: str, diffusion: LatentDiffusion
+) -> None:
+    """The autoencoder, then U-Net and text encoder."""
+    diffusion.controlnet = None  # it belongs to the U-Net of before
     if options.vae_iters:
         autoencoder = AutoencoderObjective(diffusion.vae.requires_grad_(True), bf16=options.bf16)
         _train_stage('vae', autoencoder, images, digest, options, options.vae_iters, options.vae_lr)
 
     diffusion.requires_grad_(True).vae.requires_grad_(False).eval()
     latents = LatentCaptions(images, diffusion)
-    hooks = [
-        dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500),
-        SampleGridHook(diffusion, images.captions[:16], options.size),
-    ]
+    hooks = [AVERAGE, SampleGridHook(diffusion, images.captions[:16], options.size)]
     denoising = DenoisingObjective(diffusion, bf16=options.bf16)
     _train_stage('unet', denoising, latents, digest, options, options.iters, options.lr, hooks)
-    if is_main_process():
-        diffusion.save_folder(options.out, torch.float16)
-        settings = {k: v for k, v in asdict(options).items() if k not in PLACES}
-        Path(options.out, 'training.json').write_text(json.dumps(settings, indent=2) + '\n')
-    return Path(options.out)
+
+
+def _train_branch(
+    options: PretrainingOptions, images: ImageCaptionFolder, digest: str, diffusion: LatentDiffusion
+) -> None:
+    """The ControlNet, a new one unless the model has one, under frozen U-Net and text encoder."""
+    labels = LabelFolder(options.labels, images, label_task(options.condition, options.label_set))
+    if diffusion.controlnet is None:
+        diffusion.add_controlnet(branch_for(diffusion.unet, diffusion.downscale).to(diffusion.device))
+    diffusion.requires_grad_(False).controlnet.requires_grad_(True)
+    data = ConditionedLatents(LatentCaptions(images, diffusion, keep_scale=True), labels)
+    shown = torch.stack([data[index]['conditions'] for index in range(min(16, len(labels.maps)))])
+    hooks = [AVERAGE, SampleGridHook(diffusion, images.captions[:16], options.size, conditions=shown)]
+    denoising = DenoisingObjective(diffusion, bf16=options.bf16)
+    found = hashlib.sha256(f'{digest} {labels.digest()}'.encode()).hexdigest()
+    _train_stage('controlnet', denoising, data, found, options, options.iters, options.lr, hooks)
 
 
 def initial_diffusion(options: PretrainingOptions, captions: list[str]) -> LatentDiffusion:
@@ -109,7 +143,8 @@ def _train_stage(
 
     ``digest`` is that of the images and captions that ``data`` was made from.
     """
-    deciding = {k: v for k, v in asdict(options).items() if k not in (*PLACES, 'val_interval')} | dict(data=digest)
+    passed = (*PLACES, 'val_interval', *(() if options.condition else OF_BRANCH))
+    deciding = {k: v for k, v in asdict(options).items() if k not in passed} | dict(data=digest)
     if name == 'vae':
         deciding = {k: v for k, v in deciding.items() if k not in ('iters', 'lr')}
     fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
+from torch import Tensor
 
 from mmdiff2in1.generators import LatentDiffusion
 
@@ -19,13 +21,22 @@ class SampleGridHook(Hook):
         captions: One per image; 16 make a 4 × 4 grid.
         size: Image height and width.
         columns: Images per row.
+        conditions: What each image is to follow, (B, 3, H, W) in [0, 1], drawn on its left; None: nothing.
     """
 
     # Above EMAHook, which puts the trained weights back in its own after_val_epoch.
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, diffusion: LatentDiffusion, captions: list[str], size: tuple[int, int], columns: int = 4):
+    def __init__(
+        self,
+        diffusion: LatentDiffusion,
+        captions: list[str],
+        size: tuple[int, int],
+        columns: int = 4,
+        conditions: Tensor | None = None,
+    ):
         self.diffusion, self.captions, self.size, self.columns = diffusion, captions, size, columns
+        self.conditions = conditions
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Draws the grid; the seeds are the same each time, so grids show the progress of the same images."""
@@ -39,11 +50,15 @@ class SampleGridHook(Hook):
             solver='dpm++',
             guidance_scale=2.0,
             size=self.size,
+            conditions=self.conditions,
         ).images
-        images = created.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        levels, columns = created.add(1).mul(127.5).cpu(), self.columns
+        if self.conditions is not None:
+            levels, columns = torch.stack([self.conditions * 255, levels], 1).flatten(0, 1), 2 * columns
+        images = levels.round().byte().permute(0, 2, 3, 1).numpy()
         folder = Path(runner.work_dir, 'samples')
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grid(images, self.columns)).save(folder / f'iter_{runner.iter}.png')
+        Image.fromarray(grid(images, columns)).save(folder / f'iter_{runner.iter}.png')
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.config import Config
@@ -18,10 +18,12 @@ from mmdiff2in1.core.dataset_images import list_images, source_name
 from mmdiff2in1.core.images import image_size
 
 from .composing import Composing, NoGenerator, layout_of
+from .conditions import ConditionPictures
 from .filters import check_thresholds
 from .labelled_set import LabelledSet
 from .plan import Source, make_plan, timestep_choices
 from .recipe import SampleRecipe
+from .resampling import source_weights
 from .run import synthesize
 from .sources import build_real_dataset, label_files
 from .store import SampleStore
@@ -52,9 +54,11 @@ class SynthesisSettings:
     `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineGenerator.create`
     for SDXL and beyond (solver 'pipeline'); `T` may be a list or a range, see `make_plan`, as are `samples_per_image`,
     `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
-    `filters`: {score: (lowest,
-    highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None takes the GPU of this
-    process if there is one. `dtype`: of the diffusion weights.
+    `controlnet`: folder of a ControlNet for `diffusion`; None: the one that it has in `controlnet/`, if any.
+    `condition`: created images follow this label of their source, see `ConditionSettings`; then `T` may be T_max.
+    `resample`: some sources are created from more often, see `resample_settings`.
+    `filters`: {score: (lowest, highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None
+    takes the GPU of this process if there is one. `dtype`: of the diffusion weights.
     """
 
     diffusion: str | Mapping | None = None
@@ -76,6 +80,9 @@ class SynthesisSettings:
     keep_others: bool = False
     device: str | None = None
     dtype: str = 'float32'
+    controlnet: str | None = None
+    condition: str | Mapping[str, Any] | None = None
+    resample: Mapping[str, Any] | None = None
     layout: Mapping | None = None
 
     @property
@@ -106,6 +113,11 @@ class SynthesisSettings:
             raise ValueError(
                 "stages.synthesis lacks diffusion; expected a diffusers folder, a file of weights, or 'builtin:scenes'"
             )
+        if settings.layout is not None and settings.condition is not None:
+            raise ValueError(
+                'stages.synthesis has both layout and condition: what a layout composes has labels of its own, and the '
+                'condition would follow those of the source; leave one of them out'
+            )
         if settings.dtype not in DTYPES:
             raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
         check_thresholds(settings.filters)
@@ -117,7 +129,7 @@ class Job:
     """All that a synthesis run needs, checked as far as it can be without creating anything.
 
     `rank` is the number of the GPU on this machine if the settings name no device. `composing`: of a layout, if one is
-    asked for.
+    asked for. `pictures` draws the conditions; `weights` of sources, None: all count alike.
     """
 
     settings: SynthesisSettings
@@ -126,6 +138,8 @@ class Job:
     source_labels: Mapping[str, Mapping[str, str]]
     rank: int = 0
     composing: Composing | None = None
+    pictures: ConditionPictures | None = None
+    weights: Mapping[str, float] | None = None
 
     @cached_property
     def diffusion(self) -> 'Generator':
@@ -162,7 +176,14 @@ class Job:
             options['weights_hash'] = self.weights_hash
         if self.composing is not None:
             options['layout'] = self.composing.identity
+        if self.pictures is not None:
+            options['condition_of'] = self.pictures.condition
+        options['weights'] = self.weights
         return make_plan(self.sources, multiple=self.diffusion.multiple, **options)
+
+    def marks(self) -> list:
+        """What decides the samples besides settings, sources, captions and weights: label maps and shares."""
+        return [*([self.pictures.digest] if self.pictures else []), *([dict(self.weights)] if self.weights else [])]
 
 
 def prepare(cfg: Config, rank: int = 0) -> Job:
@@ -192,11 +213,18 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     sources = [
         Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
     ]
-    if settings.layout is None:
-        return Job(settings, sources, data_root, labels, rank)
-    samples = LabelledSet(dataset, data_root, {source.image: source.caption for source in sources if source.image})
-    sources = [source for source in sources if source.image in samples]
-    return Job(settings, sources, data_root, labels, rank, Composing(layout_of(settings.layout), samples))
+    composing = pictures = weights = None
+    if settings.layout is not None:
+        samples = LabelledSet(dataset, data_root, {source.image: source.caption for source in sources if source.image})
+        sources = [source for source in sources if source.image in samples]
+        composing = Composing(layout_of(settings.layout), samples)
+    names = [str(source.image) for source in sources]
+    if settings.condition is not None:
+        pictures = ConditionPictures.from_cfg(cfg, settings.condition)
+        pictures.maps.check(names)
+    if settings.resample is not None:
+        weights = source_weights(cfg, settings.resample, names)
+    return Job(settings, sources, data_root, labels, rank, composing, pictures, weights)
 
 
 def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
@@ -208,13 +236,16 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
 
     dtype = DTYPES[settings.dtype]
     if isinstance(settings.diffusion, str):
-        generator = load_generator(settings.diffusion, dtype)
+        generator = load_generator(settings.diffusion, dtype, settings.controlnet)
+    elif settings.controlnet is not None:
+        raise ValueError('controlnet names weights on disk and diffusion random ones; give that dict a controlnet=…')
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             generator = LatentDiffusion.from_config(dict(settings.diffusion))
-        for part in (generator.vae, generator.unet, generator.text):  # not the schedule, which needs float32
-            part.to(dtype)
+        for part in (generator.vae, generator.unet, generator.text, generator.controlnet):
+            if part is not None:  # not the schedule, which needs float32
+                part.to(dtype)
     if settings.unet != PRETRAINED:
         _take_trained_unet(generator, settings.unet)
     return generator.to(device_of(settings, rank))
@@ -276,6 +307,7 @@ def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, pr
         keep_others=settings.keep_others,
         weights_hash=job.weights_hash,
         composing=job.composing,
+        pictures=job.pictures,
         rank=rank,
         world_size=world_size,
         progress=progress,

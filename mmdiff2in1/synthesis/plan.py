@@ -3,11 +3,16 @@
 H, W image size. A plan depends on its arguments only: not on the order of the sources, the rank, or what is finished.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from .recipe import SampleRecipe, stable_hash
+from .recipe import Condition, SampleRecipe, stable_hash
+from .resampling import weighted_order
+
+ConditionOf = Callable[[str, tuple[int, int]], Condition]
+"""(source, size of creation) → what its layout follows."""
 
 PLAIN: dict[str, Any] = dict(grid='', num_calls=0, solver='', guidance_scale=1.0, weights_hash='')
 """Of a sample that no generator redraws."""
@@ -40,6 +45,8 @@ def make_plan(
     guidance_scale: float = 1.0,
     size: int | Sequence[int] | None = None,
     layout: Mapping[str, Any] | None = None,
+    weights: Mapping[str, float] | None = None,
+    condition_of: ConditionOf | None = None,
 ) -> list[SampleRecipe]:
     """List the samples to make: `num_samples` in all, or `samples_per_image` for each source.
 
@@ -49,10 +56,14 @@ def make_plan(
     or dict(low=…, high=…) with both ends included in the latter. `size` and `multiple`: see `creation_size`. With a
     `layout`, T = 0 is what it composes, of the source's size, whatever would redraw it.
 
+    With `weights`, by the image of a source, there are no rounds: sources come in proportion to their weights, see
+    `weighted_order`; a smaller plan is the beginning of a larger one as well. `condition_of` gives each recipe what its
+    layout follows.
+
     Raises ValueError for no sources, zero samples, both or neither of the two counts, a source listed twice, and
     whatever `SampleRecipe` refuses.
     """
-    rounds = _rounds(sources, num_samples, samples_per_image, seed)
+    rounds = _rounds(sources, num_samples, samples_per_image, seed, weights)
     choices = timestep_choices(T)
     walk = dict(
         grid=grid, num_calls=num_calls, solver=solver, guidance_scale=guidance_scale, weights_hash=weights_hash
@@ -63,14 +74,16 @@ def make_plan(
             level = choices[stable_hash('T', _name(source), sample_seed) % len(choices)]
             plain = layout is not None and level == 0
             native = source.native_size
+            created = native if plain else creation_size(native, size, multiple)
             plan.append(
                 SampleRecipe(
                     source=source.image,
                     caption=source.caption,
                     seed=sample_seed,
                     T=level,
-                    size=native if plain else creation_size(native, size, multiple),
+                    size=created,
                     layout=layout,
+                    condition=condition_of(source.image, created) if condition_of and source.image else None,
                     **(PLAIN if plain else walk),
                 )
             )
@@ -113,7 +126,11 @@ def creation_size(native_size: tuple[int, int], size: int | Sequence[int] | None
 
 
 def _rounds(
-    sources: Sequence[Source], num_samples: int | None, samples_per_image: int | None, seed: int
+    sources: Sequence[Source],
+    num_samples: int | None,
+    samples_per_image: int | None,
+    seed: int,
+    weights: Mapping[str, float] | None,
 ) -> list[tuple[int, Sequence[Source]]]:
     """[(seed of the round, its sources)]."""
     if not sources:
@@ -131,6 +148,10 @@ def _rounds(
             raise ValueError(f'source {name} is listed twice; ask for more samples_per_image instead')
         names.add(name)
 
+    if weights is not None:
+        by_name = {_name(source): source for source in sources}
+        order = islice(weighted_order(list(by_name), weights, seed), asked)
+        return [(sample_seed, [by_name[name]]) for name, sample_seed in order]
     rounds: list[tuple[int, Sequence[Source]]] = []
     for start in range(0, asked, len(sources)):
         round_seed = seed + start // len(sources)

@@ -12,6 +12,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 MAX_STEM = 80
+LATER = ('layout', 'condition')
+"""Fields that came later: without them a recipe keeps its name."""
 
 
 def stable_hash(*parts: object) -> int:
@@ -23,6 +25,14 @@ def stable_hash(*parts: object) -> int:
     return int(hashlib.sha256(json.dumps(parts).encode()).hexdigest(), 16)
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What a ControlNet is shown: the `task` whose label map is drawn, and the SHA-256 of that `picture`."""
+
+    task: str
+    picture: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleRecipe:
     """What makes one synthetic image; two equal recipes make the same image.
@@ -32,6 +42,7 @@ class SampleRecipe:
     `T` is the timestep to which the source is noised; `grid`, `num_calls`, `solver`, `guidance_scale` are those of
     `LatentDiffusion.create`; `size` is the (H, W) of creation; `weights_hash` is `LatentDiffusion.weights_hash()`.
     `layout` is what composes the image first, see `Composing.identity`; then T may be 0: no generator looks at it.
+    `condition` is what its layout follows, or None.
 
     Raises ValueError for a field that no diffusion model could serve: T < 1, no calls, more calls than T, empty size.
     """
@@ -47,6 +58,7 @@ class SampleRecipe:
     size: tuple[int, int]
     weights_hash: str
     layout: Mapping[str, Any] | None = field(default=None, hash=False)
+    condition: Condition | None = None
 
     def __post_init__(self) -> None:
         # 1 and 1.0, or a list and a tuple, are the same recipe and must get the same name.
@@ -75,8 +87,8 @@ class SampleRecipe:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """All fields by name; without a layout there is no field of that name, as before there were layouts."""
-        return {name: value for name, value in asdict(self).items() if name != 'layout' or value is not None}
+        """All fields by name; what did not exist in older recipes is left out where it is None."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
 
     @property
     def canonical(self) -> str:
@@ -103,4 +115,5 @@ class SampleRecipe:
     @property
     def batch_key(self) -> tuple:
         """Samples with an equal key can be created in one call."""
-        return (self.source is None, self.T, self.grid, self.num_calls, self.solver, self.guidance_scale, self.size)
+        solving = (self.T, self.grid, self.num_calls, self.solver, self.guidance_scale, self.size)
+        return (self.source is None, self.condition is None, *solving)

@@ -24,7 +24,11 @@ from .store import SampleStore
 
 if TYPE_CHECKING:
     # Only when something is created: reading a store in a data loader worker needs no diffusers.
+    from torch import Tensor
+
     from mmdiff2in1.generators import Generator
+
+    from .conditions import ConditionPictures
 
 
 def synthesize(
@@ -40,6 +44,7 @@ def synthesize(
     keep_others: bool = False,
     weights_hash: str | None = None,
     composing: Composing | None = None,
+    pictures: 'ConditionPictures | None' = None,
     rank: int = 0,
     world_size: int = 1,
     progress: bool = True,
@@ -54,6 +59,7 @@ def synthesize(
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
     be trained on as well, so they are an error unless `keep_others`. `weights_hash`: of `diffusion`, if known.
     `composing`: where the recipes ask for a layout, what composes it; image and labels then have the source's size.
+    `pictures` draws what recipes with a condition follow.
 
     Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
     store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
@@ -86,7 +92,7 @@ def synthesize(
     with bar:
         for batch in batches:
             composed = composing.compose(batch) if composing is not None else None
-            images, sources, walked = create_batch(diffusion, batch, data_root, composed)
+            images, sources, walked = create_batch(diffusion, batch, data_root, composed, pictures)
             calls += len(walked) * len(batch)
             for number, (recipe, image, source) in enumerate(zip(batch, images, sources, strict=True)):
                 if recipe.sample_id in finished:
@@ -141,6 +147,11 @@ def check_plan(
             raise ValueError(f'the plan is for weights {recipe.weights_hash[:12]}…, the model has {weights[:12]}…')
         if any(side % diffusion.multiple for side in recipe.size):
             raise ValueError(f'{recipe.sample_id}: size {recipe.size} is no multiple of {diffusion.multiple}')
+        if recipe.condition is not None and not diffusion.takes_conditions:
+            raise ValueError(
+                f'{recipe.sample_id} is to follow its {recipe.condition.task} label, but this model has no ControlNet; '
+                'name one with stages.synthesis.controlnet, or use a pipeline that has one in controlnet/'
+            )
         if recipe.source is None and recipe.T < T_max:
             raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
     kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in asked}
@@ -183,6 +194,7 @@ def create_batch(
     batch: Sequence[SampleRecipe],
     data_root: str | Path | None,
     composed: Sequence[Composed] | None = None,
+    pictures: 'ConditionPictures | None' = None,
 ) -> tuple[Sequence[np.ndarray], list[np.ndarray | None], list[int]]:
     """Create the samples of one batch (equal `batch_key`), of layouts if they are `composed`, see `redrawn`.
 
@@ -195,6 +207,7 @@ def create_batch(
         originals: list[np.ndarray | None] = [each.source for each in composed]
         return images, originals, walked
     sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
+    shown = None if first.condition is None else _shown(batch, pictures)
     creation = diffusion.create(
         to_model(sources) if first.source else None,
         captions=[recipe.caption for recipe in batch],
@@ -205,8 +218,17 @@ def create_batch(
         solver=first.solver,
         guidance_scale=first.guidance_scale,
         size=first.size,
+        conditions=shown,
     )
     return list(from_model(creation.images)), sources, creation.timesteps
+
+
+def _shown(batch: Sequence[SampleRecipe], pictures: 'ConditionPictures | None') -> 'Tensor':
+    """The conditions of a batch, (B, 3, H, W) in [0, 1]."""
+    if pictures is None:
+        raise ValueError(f'{batch[0].sample_id} follows a label map; expected `pictures` that draw it')
+    drawn = [pictures.checked(str(r.source), r.size, r.condition) for r in batch if r.condition is not None]
+    return (to_model(drawn) + 1) / 2
 
 
 def _record(recipe: SampleRecipe, timesteps: list[int], source_labels: Mapping[str, Mapping[str, str]]) -> dict:

@@ -42,7 +42,7 @@ def preview_sheet(job: Job, count: int) -> np.ndarray:
         created: dict[str | None, np.ndarray] = {}
         for batch in batches_of(plan, job.settings.batch_size):
             composed = job.composing.compose(batch) if job.composing is not None else None
-            images, _, _ = create_batch(job.diffusion, batch, job.data_root, composed)
+            images, _, _ = create_batch(job.diffusion, batch, job.data_root, composed, job.pictures)
             created |= {recipe.source: image for recipe, image in zip(batch, images, strict=True)}
             for recipe, each in zip(batch, composed or [], strict=composed is not None):
                 captions[recipe.source] = each.caption

@@ -3,7 +3,7 @@
 Everything is asked of the data set that the config names, built through mmseg's registry, so any data set will do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.config import Config
 from mmseg.registry import DATASETS
@@ -32,8 +32,8 @@ def real_dataset_cfg(cfg: Config) -> dict:
 def build_real_dataset(cfg: Config, with_pipeline: bool = False):
     """Build the real training set; without its pipeline only the list of images is wanted."""
     # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
-    leaves: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
-    return DATASETS.build(_with(real_dataset_cfg(cfg), everywhere={}, leaves=leaves))
+    changed: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
+    return DATASETS.build(map_leaves(real_dataset_cfg(cfg), lambda leaf: dict(leaf, **changed)))
 
 
 def label_files(dataset) -> dict[str, dict[str, str]]:
@@ -50,11 +50,10 @@ def label_files(dataset) -> dict[str, dict[str, str]]:
     return found
 
 
-def _with(dataset: Mapping, everywhere: dict, leaves: dict) -> dict:
-    """A copy of a data set config with some entries replaced in wrappers and leaves, and others in leaves only."""
-    changed = dict(dataset, **everywhere)
+def map_leaves(dataset: Mapping, change: Callable[[Mapping], dict]) -> dict:
+    """A copy of a data set config with `change` applied to the data sets inside its wrappers."""
     if isinstance(dataset.get('dataset'), Mapping):
-        return changed | dict(dataset=_with(dataset['dataset'], everywhere, leaves))
+        return dict(dataset, dataset=map_leaves(dataset['dataset'], change))
     if isinstance(dataset.get('datasets'), Sequence):
-        return changed | dict(datasets=[_with(each, everywhere, leaves) for each in dataset['datasets']])
-    return changed | leaves
+        return dict(dataset, datasets=[map_leaves(each, change) for each in dataset['datasets']])
+    return change(dataset)

@@ -28,7 +28,7 @@ def dry_run(job: Job, store: SampleStore, timed: bool = False) -> Iterator[str]:
         batch = max(batches_of(todo, job.settings.batch_size), key=len)
         started = time.perf_counter()
         composed = job.composing.compose(batch) if job.composing is not None else None
-        create_batch(job.diffusion, batch, job.data_root, composed)
+        create_batch(job.diffusion, batch, job.data_root, composed, job.pictures)
         seconds = (time.perf_counter() - started) / len(batch)
         yield f'{seconds:.2f} s per sample on one process: about {seconds * len(todo) / 60:.1f} min for {len(todo)}'
 

@@ -190,6 +190,10 @@ class DenseTask(ABC):
     def colours(self, array: np.ndarray) -> np.ndarray:
         """A map as a picture: (H, W, 3) uint8 RGB, black where invalid."""
 
+    def condition(self, array: np.ndarray) -> np.ndarray:
+        """A map as published ControlNets are shown it: (H, W, 3) uint8 RGB, black where nothing is known."""
+        return self.colours(array)
+
     def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
         """What the colours of a map mean: text and RGB, what matters most first."""
         return [(f'{self.name}: {self.known(array).mean():.1%} of the pixels', (60, 60, 60))]

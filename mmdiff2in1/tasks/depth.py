@@ -103,6 +103,18 @@ class Depth(DenseTask):
         picture = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
         return np.where(array[..., None] > 0, picture, np.uint8(0))
 
+    def condition(self, array: np.ndarray) -> np.ndarray:
+        """Inverse depth in grey, from 0, the farthest known point of the map, to 255, its nearest.
+
+        What MiDaS puts out, on whose maps the published ControlNets for depth were trained. One depth alone is 255.
+        """
+        known = array > 0
+        inverse = 1 / np.where(known, array, 1).astype(np.float64)
+        low, high = (inverse[known].min(), inverse[known].max()) if known.any() else (0.0, 1.0)
+        level = (inverse - low) / (high - low) if high > low else np.ones_like(inverse)
+        grey = np.round(255 * np.where(known, level, 0)).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+
     def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
         """The share that is known, and the colours of four depths."""
         scale = []

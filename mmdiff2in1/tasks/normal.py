@@ -175,6 +175,15 @@ class SurfaceNormal(DenseTask):
         picture = np.round((array + 1) / 2 * 255).astype(np.uint8)
         return np.where(array.any(axis=-1, keepdims=True), picture, np.uint8(0))
 
+    def condition(self, array: np.ndarray) -> np.ndarray:
+        """The same as `colours`: the published ControlNets for normals have this frame.
+
+        Red is left, green up, blue towards the viewer, in control_v11p_sd15_normalbae (Bae et al.'s normals, ScanNet's
+        protocol). In sd-controlnet-normal, whose maps are gradients of inverse depth, as well: it takes BGR, which its
+        config.json says (`controlnet_conditioning_channel_order`) and diffusers obeys.
+        """
+        return self.colours(array)
+
     def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
         """The share that is known, and where five colours face."""
         facing = dict(

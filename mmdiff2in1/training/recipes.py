@@ -29,10 +29,12 @@ PRESETS: dict[str, dict[str, Any]] = dict(
     # The paper (arXiv 2411.05005): one shuffled list, one loss of all samples alike, α = 0.998 per 40 samples. How
     # images are created is not in its sources: T and the number of calls are those of the released code on NYUv2.
     paper=dict(mix='uniform', normalize_by='pooled', alpha=0.998, samples_per_update=40, **CREATION),
-    # The released code: an update per ten steps of 8, its own grid of timesteps; images keep the size of creation.
+    # The released code: θ_C sees draws of its own, an update per ten steps of 8, its own grid of timesteps; images keep
+    # the size of creation. What it does otherwise still: docs/released.md.
     released=dict(
         mix='uniform',
         normalize_by='pooled',
+        share_draws=False,
         alpha=0.998,
         samples_per_update=80,
         **CREATION | dict(grid='released', restore_size=False),
@@ -68,7 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = dict(
     ),
 )
 
-OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule')
+OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule', 'share_draws')
 OF_DATASET = ('mix', 'store', 'labels')
 OF_TEACHER = ('teacher', 'per_step', 'soft', 'temperature', 'min_confidence', 'mirrored', 'scales', 'balanced', 'topk')
 OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
@@ -83,6 +85,9 @@ OF_CREATION = (
         'num_samples',
         'size',
         'restore_size',
+        'controlnet',
+        'condition',
+        'resample',
     ),
     *CREATION,
 )
@@ -107,12 +112,12 @@ def make_self_improving(
         warmup: Length, schedule and default hooks of the base become ``stages.warmup``. Without it the base's own
             ``stages`` stay, if it has any; otherwise `load_from` brings what θ_C has learned.
         **settings: Replace those of the preset; None takes one away. `normalize_by`, `synthetic_weight`,
-            `label_rule`: see `SelfImprovingSegmentor`. `teacher`, `soft`, `temperature`, `min_confidence`, `mirrored`,
-            `scales`, `balanced`, `topk`: see `TeacherLabel`; the labels are written once (``stages.labelling``), or
-            with `per_step` made anew for every crop. `store`, `mix`, `labels`: see `SyntheticSampleDataset`; `alpha`
-            or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``,
-            see `SynthesisSettings`. Without `diffusion` and `layout` nothing is created, and `store` must name samples
-            that are there.
+            `label_rule`, `share_draws`: see `SelfImprovingSegmentor`. `teacher`, `soft`, `temperature`,
+            `min_confidence`, `mirrored`, `scales`, `balanced`, `topk`: see `TeacherLabel`; the labels are written once
+            (``stages.labelling``), or with `per_step` made anew for every crop. `store`, `mix`, `labels`: see
+            `SyntheticSampleDataset`; `alpha` or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others
+            are keys of ``stages.synthesis``, see `SynthesisSettings`. Without `diffusion` and `layout` nothing is
+            created, and `store` must name samples that are there.
 
     Raises:
         ValueError: Unknown preset or setting, neither of `diffusion`, `layout` and `store`, a teacher beside another

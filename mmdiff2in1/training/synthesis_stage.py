@@ -20,7 +20,17 @@ from .identity import weights_mark
 
 LATER = 'still to be trained'
 """Stands for the hash of weights that a warm-up is going to give."""
-UNDECIDED = ('diffusion', 'unet', 'captions', 'caption_fallback', 'batch_size', 'device', 'keep_others')
+UNDECIDED = (
+    'diffusion',
+    'controlnet',
+    'resample',
+    'unet',
+    'captions',
+    'caption_fallback',
+    'batch_size',
+    'device',
+    'keep_others',
+)
 """Settings that change no sample, or count by their content."""
 
 
@@ -120,14 +130,18 @@ class SynthesisStage:
             del own['layout']  # as before there were layouts
         else:
             own['read'] = self._read_by_the_layout()
+        if settings.condition is None:
+            del own['condition']  # as before there were conditions
         diffusion = settings.diffusion if settings.draws else None
         weights = [weights_mark(diffusion) if isinstance(diffusion, str) else diffusion]
+        if settings.controlnet is not None:
+            weights.append(weights_mark(settings.controlnet))
         if self.later:
             weights.append(weights_mark(warmup))
         elif settings.unet != PRETRAINED:
             weights.append(weights_mark(settings.unet))
         sources = [asdict(source) for source in self.job.sources]
-        text = json.dumps([own, weights, sources], sort_keys=True, default=list)
+        text = json.dumps([own, weights, sources, *self.job.marks()], sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _read_by_the_layout(self) -> list[str]:

@@ -14,12 +14,10 @@ from mmdiff2in1.models.self_improving.label_rules import GivenLabel, TeacherLabe
 from mmdiff2in1.models.self_improving.parameter_pairs import named_tensors
 
 
-@pytest.fixture(params=[('frozen', False), ('finetune', False), ('frozen', True), ('finetune', True)])
-def model(request, tiny_diffusion_config):
-    """A self-improving model; the parameter is (regime, text adapter)."""
+def _built(diffusion, feature, channels, regime='frozen', text_adapter=False, **settings):
+    """Self-improving segmentation of 3 classes; `channels` of the backbone's levels."""
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    regime, text_adapter = request.param
     head = dict(
         type='FPNHead', in_channels=[8] * 3, in_index=[0, 1, 2], feature_strides=[2, 4, 8], channels=8, num_classes=3,
         dropout_ratio=0, norm_cfg=dict(type='BN'), align_corners=False,
@@ -28,16 +26,22 @@ def model(request, tiny_diffusion_config):
         type='EncoderDecoder',
         data_preprocessor=dict(type='SegDataPreProcessor', size=(16, 16)),
         backbone=dict(
-            type='DiffusionBackbone', diffusion=tiny_diffusion_config, classes=['ball', 'floor', 'wall'],
-            feature=dict(latent_scale=True), regime=regime, text_adapter=text_adapter,
+            type='DiffusionBackbone', diffusion=diffusion, classes=['ball', 'floor', 'wall'],
+            feature=feature, regime=regime, text_adapter=text_adapter,
         ),
-        neck=dict(type='FPN', in_channels=[8, 19, 19], out_channels=8, num_outs=3),
+        neck=dict(type='FPN', in_channels=channels, out_channels=8, num_outs=3),
         decode_head=dict(type='GenerativeDecodeHead', head=head),
         test_cfg=dict(mode='whole'),
     )  # fmt: skip
-    built = MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=segmentor))
-    built.regime, built.text_adapter = regime, text_adapter
-    return built.train()
+    return MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=segmentor, **settings)).train()
+
+
+@pytest.fixture(params=[('frozen', False), ('finetune', False), ('frozen', True), ('finetune', True)])
+def model(request, tiny_diffusion_config):
+    """A self-improving model; the parameter is (regime, text adapter)."""
+    built = _built(tiny_diffusion_config, dict(latent_scale=True), [8, 19, 19], *request.param)
+    built.regime, built.text_adapter = request.param
+    return built
 
 
 def _batch(kinds: list[bool]) -> tuple[torch.Tensor, list[SegDataSample]]:
@@ -118,6 +122,20 @@ def test_features_in_the_place_of_images(model):
         expected, found = (model.loss(seen, samples[chosen]) for seen in (images[chosen], frozen))
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize('share_draws', [True, False])
+def test_the_creator_sees_the_draws_of_the_exploiter_or_its_own(tiny_diffusion_config, share_draws):
+    """With noise and a sampled posterior one image has many features."""
+    feature = dict(preset='released', taps='vpd')
+    model = _built(tiny_diffusion_config, feature, [8, 16, 16], share_draws=share_draws)
+    seen, inner = {}, model.creator.encode_decode
+    model.creator.encode_decode = lambda inputs, metas: seen.update(creator=inputs) or inner(inputs, metas)
+    extract = model.exploiter.extract_feat
+    model.exploiter.extract_feat = lambda inputs: seen.update(exploiter=inputs) or extract(inputs)
+    _total(model.loss(*_batch([False, True]))).backward()
+    pairs = zip(seen['creator'].pyramid, seen['exploiter'].pyramid, strict=True)
+    assert [torch.equal(own, shared[1:]) for own, shared in pairs] == [share_draws] * 3
 
 
 def test_a_rule_may_look_in_its_own_way(model):

@@ -121,6 +121,11 @@ def test_steps_are_made_of_their_parts():
     assert flops('features', batch=3) == 3 * flops('features')
     assert flops('features', precision='bf16', options=('compile',), memory=8) == flops('features')
     assert flops('frozen') > flops('features') and flops('ema') == flops('matmul') == 0
+    # The encoder's levels are free; a stem has two convolutions of 16 channels at stride 1 and two at stride 2.
+    stem = 2 * (64 * 64 * 9 * (3 * 16 + 16 * 16) + 32 * 32 * 9 * (16 * 16 + 16 * 16))
+    assert flops('features-detail') == flops('features') + stem
+    # The U-Net runs twice, the encoder once.
+    assert flops('features-timesteps') == 2 * flops('features') - encode
     # Backward through the U-Net costs twice its forward pass, less the gradient of what it is given.
     backward = flops('finetune') - flops('frozen')
     assert 1.8 * (flops('features') - encode) < backward < 2.1 * (flops('features') - encode)
@@ -294,7 +299,9 @@ def test_a_line_of_somebody_else_is_named(tmp_path):
         finished(tmp_path / 'out.jsonl')
 
 
-@pytest.mark.parametrize('case', ['features', 'frozen', 'mixed', 'create', 'ema', 'idisc', 'vpd-depth-predict'])
+@pytest.mark.parametrize(
+    'case', ['features', 'features-detail', 'frozen', 'mixed', 'create', 'ema', 'idisc', 'vpd-depth-predict']
+)
 def test_every_case_can_be_measured(case, monkeypatch):
     # In this process: neither is its memory to be limited, nor is it to be ended first.
     monkeypatch.setattr('benchmarks.worker._dies_first', lambda: None)

@@ -19,7 +19,11 @@ from mmdiff2in1.training.identity import fingerprint
 from mmdiff2in1.training.scoring import better_by, chosen_metric
 from mmdiff2in1.training.stages import self_improving_config
 
-STEPS = ('train_cfg.max_iters=10', 'train_cfg.val_interval=10', 'default_hooks.checkpoint.interval=10')
+# Two images of val say as much here as four.
+STEPS = (
+    *('val_dataloader.dataset.indices=2', 'test_dataloader.dataset.indices=1'),
+    *('train_cfg.max_iters=10', 'train_cfg.val_interval=10', 'default_hooks.checkpoint.interval=10'),
+)
 
 
 @pytest.fixture(scope='module')

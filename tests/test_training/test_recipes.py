@@ -107,7 +107,9 @@ def test_presets(preset):
     weights = dict(
         careful=dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE),
         paste=dict(normalize_by='batch', synthetic_weight=1.0, label_rule=dict(type='GivenLabel')),
-    ).get(preset, dict(normalize_by='pooled'))
+        paper=dict(normalize_by='pooled'),
+        released=dict(normalize_by='pooled', share_draws=False),
+    )[preset]
     assert {key: model[key] for key in model if key not in ('type', 'segmentor')} == weights
     assert loader.dataset.mix == (dict(added='equal') if ours else 'uniform')
     assert loader.dataset.get('labels') == ('stored' if preset == 'paste' else None)

@@ -37,9 +37,9 @@ def make_job(cell: Cell) -> Job:
     """Builds model and data of a cell on its device."""
     if cell.head:
         return _head(cell)
-    return dict(
-        features=_features, frozen=_training, finetune=_training, mixed=_training, create=_creation, ema=_average
-    )[cell.case](cell)
+    if cell.case.startswith('features'):
+        return _features(cell)
+    return dict(frozen=_training, finetune=_training, mixed=_training, create=_creation, ema=_average)[cell.case](cell)
 
 
 def _features(cell: Cell) -> Job:

@@ -7,6 +7,8 @@ from typing import Any
 CASES = {
     'matmul': 'the largest rate of square matrix products, the peak that the others are compared with',
     'features': 'perception forward: VAE encode and the U-Net with class maps',
+    'features-detail': 'the same with a detail path: levels of the VAE encoder, and a stem of 16 channels',
+    'features-timesteps': 'features of two timesteps in one call of the U-Net',
     'frozen': 'training step of FPN and head on a frozen U-Net',
     'finetune': 'training step that changes the U-Net, too (VPD)',
     'mixed': 'training step of the self-improving stage, half of the batch labelled by θ_C; U-Net fine-tuned',

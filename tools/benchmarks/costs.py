@@ -14,8 +14,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmdiff2in1.models import FrozenFeatures
-
 from .cells import Cell
 from .heads import build_head, features_of, samples_of
 from .model import build_diffusion, build_segmentor, tokens_of
@@ -70,7 +68,7 @@ def _per_image(cell: Cell) -> int:
         # Half of the images are also labelled by θ_C, which sees the latents that θ_E has encoded.
         step, latents = replace(cell, case='finetune'), known_costs(cell.model, cell.size)['VAE encode']
         return _per_image(step) + (_forward(step) - latents) // 2
-    if cell.case == 'features':
+    if cell.case.startswith('features'):
         return _segmentor(cell, whole=False, backward=False)
     return _segmentor(cell, whole=True, backward=True)
 
@@ -83,12 +81,11 @@ def _forward(cell: Cell) -> int:
 def _segmentor(cell: Cell, whole: bool, backward: bool) -> int:
     """Of the backbone or the whole segmentor, the backward pass counted for real."""
     model = build_segmentor(cell, 'meta')
+    model.backbone._range_checked = True  # needs values
     images = _meta_inputs(model.backbone.diffusion, cell.size)[0]
 
     def run() -> None:
-        with torch.no_grad():
-            latents = model.backbone.diffusion.encode(images)
-        pyramid = model.backbone(FrozenFeatures((cell.size, cell.size), latents=latents))
+        pyramid = model.backbone(images)
         if whole:
             logits = model.decode_head(model.neck(pyramid))
             if backward:

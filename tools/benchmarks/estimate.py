@@ -16,8 +16,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmdiff2in1.models import FrozenFeatures
-
 from .cells import Cell
 from .memory import GB
 from .model import build_diffusion, build_segmentor, tokens_of
@@ -52,7 +50,7 @@ def _memory(cell: Cell) -> float:
         model.to(torch.bfloat16)
     alive.add([*model.parameters(), *model.buffers()])
     with LikeGPU(cell.precision == 'bf16', 'math-attention' not in cell.options) as gpu, alive:
-        if cell.case in ('create', 'features'):
+        if cell.case == 'create' or cell.case.startswith('features'):
             with torch.no_grad():
                 (_create if cell.case == 'create' else _features)(model, cell)
         elif cell.case != 'ema':
@@ -70,9 +68,8 @@ def _create(diffusion: Any, cell: Cell) -> None:
 
 
 def _features(segmentor: Any, cell: Cell) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        latents = segmentor.backbone.diffusion.encode(_images(cell))
-    return segmentor.backbone(FrozenFeatures((cell.size, cell.size), latents=latents))
+    segmentor.backbone._range_checked = True  # needs values
+    return segmentor.backbone(_images(cell))
 
 
 def _train(model: Any, cell: Cell, gpu: 'LikeGPU') -> None:

@@ -88,10 +88,11 @@ def _backbone(cell: Cell, embeddings: str) -> dict:
     return dict(
         type='DiffusionBackbone',
         diffusion=_components(cell),
-        feature=dict(preset='vpd'),
+        feature=dict(preset='vpd') | (dict(timestep=[50, 200]) if cell.case == 'features-timesteps' else {}),
         regime=cell.regime,
         class_embeddings=embeddings,
         gradient_checkpointing='checkpointing' in cell.options,
+        detail=dict(encoder=True, stem=16) if cell.case == 'features-detail' else None,
     )
 
 
@@ -101,7 +102,7 @@ def _segmentor(cell: Cell, embeddings: str, backbone: Any) -> dict:
         type='FPNHead',
         in_channels=[width] * levels,
         in_index=list(range(levels)),
-        feature_strides=[backbone.diffusion.downscale * 2**level for level in range(levels)],
+        feature_strides=backbone.strides,
         channels=width,
         dropout_ratio=0.1,
         num_classes=CLASSES[cell.model],

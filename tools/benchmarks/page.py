@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import complete_lines, write_atomically
 
-from .cells import HEAD_CASES, Cell, sensible
+from .cells import CASES, HEAD_CASES, Cell, sensible
 from .costs import known_costs, model_flops
 from .queue import read_records
 from .tables import NONE, Record, cell_table, goal_table, markdown, peak_table
@@ -70,9 +70,12 @@ def write_page(folder: Path) -> Path:
 
 def _costs(model: str, size: int) -> str:
     heads = [Cell(case, model=model, size=size) for case in HEAD_CASES]
-    costs = known_costs(model, size) | {
-        f'head alone: {cell.case}': model_flops(cell) for cell in heads if sensible(cell)
-    }
+    features = {case: model_flops(Cell(case, model=model, size=size)) for case in CASES if case.startswith('features')}
+    costs = (
+        known_costs(model, size)
+        | features
+        | {f'head alone: {cell.case}': model_flops(cell) for cell in heads if sensible(cell)}
+    )
     rows = [[name, f'{flops / 1e12:.3f}'] for name, flops in costs.items()]
     return f'## Costs per image\n\n{markdown([f"{model}, {size} × {size}", "TFLOP"], rows)}\n'
 

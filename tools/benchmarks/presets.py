@@ -17,6 +17,7 @@ def cpu(**common: Any) -> list[Cell]:
         *make(['features'], ['fp32'], options=[('channels_last',), ('math-attention',)]),
         *make(['finetune'], ['fp32']),
         *make(HEAD_CASES, ['fp32', 'bf16']),
+        *make(['features-detail', 'features-timesteps'], ['fp32', 'bf16']),
     ]
 
 
@@ -45,6 +46,7 @@ def gpu(**common: Any) -> list[Cell]:
         *make(['finetune'], ['bf16'], [4], options=[('fused-adamw',), ('checkpointing', *best[0])]),
     ]
     cells += make(HEAD_CASES, ['bf16'], [1, 4])
+    cells += make(['features-detail', 'features-timesteps'], ['bf16'], [1, 4])
     lean = [('checkpointing', 'fused-adamw')]
     for memory in (24.0, 16.0):
         cells += make(['finetune'], ['bf16'], [1, 2, 4], options=lean, memory=[memory])
@@ -60,6 +62,7 @@ def tiny(**common: Any) -> list[Cell]:
     common = dict(device='cpu') | common | dict(model='tiny', size=64)
     make = _maker(common)
     return [
+        *make(['features-detail', 'features-timesteps'], ['fp32'], [2]),
         *make(['matmul', 'features', 'frozen', 'finetune', 'mixed', 'ema'], ['fp32', 'bf16'], [2]),
         *make(['create'], ['fp32', 'bf16', 'bf16-weights'], [2], calls=[4]),
         *make(['finetune'], ['fp32'], [2], options=[('checkpointing',), ('channels_last',), ('math-attention',)]),

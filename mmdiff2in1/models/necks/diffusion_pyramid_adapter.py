@@ -23,8 +23,9 @@ class DiffusionPyramidAdapter(BaseModule):
     from convolutions of stride 2.
 
     The code released with Diff-2-in-1 has the same plan (Stable Diffusion at 512 × 512: strides 8, 16, 32, 64 join 8,
-    8, 16, 32). What is ours: the residual blocks (bottlenecks with group normalisation; there, spectral normalisation),
-    top-down sums through a 1 × 1 convolution, any input size, and no parameter that the outputs do not depend on.
+    8, 16, 32). What is ours: the residual blocks (bottlenecks with group normalisation; there, batch and spectral
+    normalisation), top-down sums through a 1 × 1 convolution (there, concatenation), any strides and widths, and no
+    parameter that the outputs do not depend on. `ReleasedAdapter` is the released one.
 
     Args:
         in_channels: Widths of the inputs, fine to coarse.

@@ -1,4 +1,4 @@
-"""From the config of a segmentor to θ_E, θ_C and their tasks; what a config may get wrong is refused here."""
+"""From the config of a segmentor to θ_E, θ_C, tasks and label rule; what a config may get wrong is refused here."""
 
 import copy
 import logging
@@ -7,10 +7,12 @@ from typing import Any
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from mmseg.models.segmentors import DepthEstimator
+from mmseg.registry import TASK_UTILS
 from torch import nn
 
 from mmdiff2in1.tasks import Depth, SemanticSegmentation, TaskSet
 
+from .label_rules import GivenLabel, LabelRule, TeacherLabel
 from .parameter_pairs import shared_names
 
 
@@ -119,6 +121,24 @@ def build_tasks(tasks: Any, exploiter: Any) -> TaskSet:
             'same; for several tasks use a DenseEstimator with TaskHeads.'
         )
     return built
+
+
+def build_rule(rule: dict | LabelRule | None, min_confidence: float | None, use_stored_labels: bool) -> LabelRule:
+    """The rule of a config, or the one that the two short forms stand for.
+
+    Raises:
+        ValueError: More than one of them.
+    """
+    if (rule is not None) + (min_confidence is not None) + use_stored_labels > 1:
+        raise ValueError(
+            f'label_rule={rule}, min_confidence={min_confidence}, use_stored_labels={use_stored_labels}: each names a '
+            'label rule (min_confidence filters pseudo labels, use_stored_labels=True asks for none); drop all but one.'
+        )
+    if use_stored_labels:
+        return GivenLabel()
+    if rule is None:
+        return TeacherLabel(min_confidence)
+    return rule if isinstance(rule, LabelRule) else TASK_UTILS.build(rule)
 
 
 def last_head(segmentor: Any) -> Any:

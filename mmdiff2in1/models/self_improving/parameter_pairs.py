@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from ..necks.spectral_convolution import SpectralConv2d
+
 
 class EMATensors(NamedTuple):
     """Tensors that θ_C does not share with θ_E, in one stable order; the two lists of a pair are aligned.
@@ -78,7 +80,9 @@ def _names_to_copy(model: nn.Module) -> set[str]:
 
 
 def _is_singular_vector(module: nn.Module, name: str) -> bool:
-    """Power-iteration vectors of torch's two spectral normalisations: parametrization and the older forward hook."""
+    """Power-iteration vectors of torch's two spectral normalisations, parametrization and older hook, and of ours."""
+    if isinstance(module, SpectralConv2d):
+        return name == 'u'
     if isinstance(module, _SpectralNorm):
         return name in ('_u', '_v')
     return name[-2:] in ('_u', '_v') and f'{name[:-2]}_orig' in module._parameters

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from mmengine.model import initialize
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import MODELS, TASK_UTILS
+from mmseg.registry import MODELS
 from torch import nn
 
-from .construction import build_tasks, split_config, twin
+from .construction import build_rule, build_tasks, split_config, twin
 from .forwarding import ReadsLikeItsSegmentor
 from .kinds import NORMALIZERS, is_synthetic, kinds_of
-from .label_rules import GivenLabel, LabelRule, TeacherLabel
+from .label_rules import LabelRule
 from .labelling import labelled
 from .losses_by_kind import losses_by_kind
 from .parameter_pairs import EMATensors, copy_exploiter, ema_tensors
@@ -69,6 +69,9 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         init_cfg: Only `dict(type='Pretrained', …)`: a checkpoint of this wrapper or of the plain segmentor.
         min_confidence: Short for `label_rule=dict(type='TeacherLabel', min_confidence=…)`.
         use_stored_labels: Short for `label_rule=dict(type='GivenLabel')`.
+        share_draws: Whether θ_C labels from the very features that θ_E learns from, noise and posterior included.
+            False, as released: drawn and computed anew for θ_C; it costs time, and changes nothing where a backbone
+            draws nothing.
         **merged: Refused; there to explain what went wrong.
 
     Raises:
@@ -91,6 +94,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         init_cfg: dict | None = None,
         min_confidence: float | None = None,
         use_stored_labels: bool = False,
+        share_draws: bool = True,
         **merged: Any,
     ) -> None:
         config, data_preprocessor = split_config(segmentor, data_preprocessor, merged)
@@ -99,13 +103,14 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         self.exploiter.data_preprocessor = self.data_preprocessor
         self.creator = twin(self.exploiter)
         self.tasks = build_tasks(task, self.exploiter)
-        self.label_rule = _rule(label_rule, min_confidence, use_stored_labels)
+        self.label_rule = build_rule(label_rule, min_confidence, use_stored_labels)
         self.label_rule.check(self.tasks)
         asked = self.label_rule.teachers
         self.teachers = None if asked is None else Teachers(asked, self.tasks)
         self.synthetic_weight = synthetic_weight
         self.normalize_by = normalize_by
         self.divide_by = divide_by
+        self.share_draws = share_draws
         self.evaluate = evaluate
         self._check_settings()
         self.register_state_dict_post_hook(drop_second_copies)
@@ -130,13 +135,11 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         created = [i for i, sample in enumerate(data_samples) if is_synthetic(sample)]
         if not created:
             return self.exploiter.loss(inputs, self.tasks.completed(data_samples, size, inputs.device))
-        seen = self._frozen_features(inputs) if self.label_rule.reads_outputs else inputs
-        index = slice(None) if len(created) == len(data_samples) else torch.tensor(created, device=inputs.device)
+        images = inputs if len(created) == len(inputs) else inputs[torch.tensor(created, device=inputs.device)]
+        seen, seen_by_creator = self._seen(inputs, images, created)
         samples, own = list(data_samples), [data_samples[i] for i in created]
-        teacher = self.creator
-        if self.teachers is not None:
-            teacher = self.teachers.before(self.creator, inputs[index], own)
-        taught, kept_shares = labelled(self.label_rule, teacher, seen[index], own, self.tasks, size)
+        teacher = self.creator if self.teachers is None else self.teachers.before(self.creator, images, own)
+        taught, kept_shares = labelled(self.label_rule, teacher, seen_by_creator, own, self.tasks, size)
         for i, sample in zip(created, taught, strict=True):
             samples[i] = sample
         if hasattr(self.exploiter, 'conditioned'):
@@ -230,6 +233,15 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         complete(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def _seen(self, inputs: Any, images: Any, created: list[int]) -> tuple[Any, Any]:
+        """What θ_E sees of all, and θ_C of the `images` at `created`: frozen features where θ_C must predict."""
+        if not self.label_rule.reads_outputs:
+            return inputs, images
+        seen = self._frozen_features(inputs)
+        if not self.share_draws:
+            return seen, self._frozen_features(images)
+        return seen, seen if images is inputs else seen[torch.tensor(created, device=inputs.device)]
+
     def _frozen_features(self, inputs: Any) -> Any:
         """What both models compute alike, once; the images themselves if the backbone does not offer it."""
         backbone = getattr(self.exploiter, 'backbone', None)
@@ -249,21 +261,3 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
                 f"init_cfg={self.init_cfg}: expected None or dict(type='Pretrained', checkpoint=…). Initialise layers "
                 'by the init_cfg of `segmentor`, so that θ_C starts as a copy of θ_E.'
             )
-
-
-def _rule(rule: dict | LabelRule | None, min_confidence: float | None, use_stored_labels: bool) -> LabelRule:
-    """The rule of a config, or the one that the two short forms stand for.
-
-    Raises:
-        ValueError: More than one of them.
-    """
-    if (rule is not None) + (min_confidence is not None) + use_stored_labels > 1:
-        raise ValueError(
-            f'label_rule={rule}, min_confidence={min_confidence}, use_stored_labels={use_stored_labels}: each names a '
-            'label rule (min_confidence filters pseudo labels, use_stored_labels=True asks for none); drop all but one.'
-        )
-    if use_stored_labels:
-        return GivenLabel()
-    if rule is None:
-        return TeacherLabel(min_confidence)
-    return rule if isinstance(rule, LabelRule) else TASK_UTILS.build(rule)
