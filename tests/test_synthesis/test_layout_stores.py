@@ -189,7 +189,7 @@ def test_records_say_everything_and_remake_their_sample(root, tmp_path):
         assert record['caption'] == ', '.join([record['source_caption'], *names])
         assert record['layout'] == dict(job.composing.layout.settings, samples=job.composing.samples.digest)
         assert all(facts['source'] != record['source'] for facts in record['pasted'])
-        fields = {key: record[key] for key in SampleRecipe.__dataclass_fields__} | dict(
+        fields = {key: record[key] for key in SampleRecipe.__dataclass_fields__ if key in record} | dict(
             caption=record['source_caption']
         )
         recipe = SampleRecipe(**fields)

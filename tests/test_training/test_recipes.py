@@ -166,6 +166,7 @@ def test_settings_replace_those_of_the_preset():
 def test_settings_of_creation_are_those_that_creation_knows():
     cfg = made(base(), **{key: 1 for key in OF_CREATION} | dict(diffusion='weights'))
     assert set(cfg.stages.synthesis) == set(OF_CREATION)
+    cfg.stages.synthesis.layout = None  # with a condition beside it, it would be refused
     SynthesisSettings.from_cfg(cfg)
 
 
