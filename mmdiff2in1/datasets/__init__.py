@@ -18,6 +18,7 @@ from .transforms import (
     LoadClassAnnotation,
     LoadDenseAnnotation,
     PackDenseInputs,
+    StrongColour,
 )
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     'ScenesDataset',
     'StreamKey',
     'StreamSampler',
+    'StrongColour',
     'SyntheticSampleDataset',
 ]

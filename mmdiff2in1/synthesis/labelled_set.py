@@ -128,13 +128,15 @@ class LabelledSet(LabelledSamples):
 
 
 def _areas_of(leaf: Any) -> SemanticSegmentation:
-    """The class maps of a data set, as they are in memory."""
+    """The class maps of a data set, as they are in memory; what changes places in a mirror, its RandomFlip says."""
     ignored = 255 if getattr(leaf, 'reduce_zero_label', False) else getattr(leaf, 'ignore_index', 255)
     names = leaf.metainfo.get('classes') or None
     palette = leaf.metainfo.get('palette') or None
     count = len(names) if names else ignored
     fits = palette is not None and len(palette) == count
-    return SemanticSegmentation(count, ignored, palette if fits else None, classes=names)
+    steps = getattr(leaf.pipeline, 'transforms', [])
+    pairs = next((pairs for step in steps if (pairs := getattr(step, 'swap_seg_labels', None))), ())
+    return SemanticSegmentation(count, ignored, palette if fits else None, mirrored_pairs=pairs, classes=names)
 
 
 def _loaders_of(steps: Sequence[Any], areas: SemanticSegmentation) -> Iterator[_Loader]:

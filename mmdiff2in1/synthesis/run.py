@@ -69,7 +69,7 @@ def synthesize(
     check_thresholds(thresholds)
     timesteps = check_plan(diffusion, plan, weights_hash)
     finished = store.finished()
-    settings = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
+    settings: dict[str, set] = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
     _check_store(store, finished, settings)
     if not keep_others:
         _check_others(store, others_of(plan, finished))
@@ -204,7 +204,8 @@ def create_batch(
     first = batch[0]
     if composed is not None:
         images, walked = redrawn(diffusion, batch, composed)
-        return images, [each.source for each in composed], walked
+        originals: list[np.ndarray | None] = [each.source for each in composed]
+        return images, originals, walked
     sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
     shown = None if first.condition is None else _shown(batch, pictures)
     creation = diffusion.create(
@@ -219,7 +220,7 @@ def create_batch(
         size=first.size,
         conditions=shown,
     )
-    return from_model(creation.images), sources, creation.timesteps
+    return list(from_model(creation.images)), sources, creation.timesteps
 
 
 def _shown(batch: Sequence[SampleRecipe], pictures: 'ConditionPictures | None') -> 'Tensor':

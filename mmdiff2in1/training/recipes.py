@@ -55,14 +55,14 @@ PRESETS: dict[str, dict[str, Any]] = dict(
     distil=dict(
         mix=EQUAL, normalize_by='batch', synthetic_weight=1.0, remaining=0.001, samples_per_update=40, **CREATION
     ),
-    # New layouts with true labels (ObjectPaste): no generator, θ_C is the average and labels nothing.
+    # New layouts with true labels (ObjectPaste): no generator, θ_C is the average and labels nothing; see `distil`.
     paste=dict(
         mix=EQUAL,
         normalize_by='batch',
         synthetic_weight=1.0,
         label_rule=dict(type='GivenLabel'),
         labels='stored',
-        remaining=0.05,
+        remaining=0.001,
         samples_per_update=40,
         layout=dict(type='ObjectPaste'),
         T=0,

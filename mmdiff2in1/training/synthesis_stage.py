@@ -63,6 +63,8 @@ class SynthesisStage:
         if self._is_complete(warmup):
             check_store(self.cfg, self.store)
             return
+        if self.job.composing is not None:
+            self.job.composing.composer  # noqa: B018  finds out whether anything can be composed
         # Samples carry the hash of their weights; where these are still to be trained, all else can be looked at.
         job = self.job.with_unet(PRETRAINED) if self.later else self.job
         weights_hash = LATER if self.later else job.weights_hash

@@ -341,3 +341,11 @@ def test_generation_keeps_to_the_model_that_perceives(folders):
 
 def edit(file, **changes) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_config_of_plain_layouts_generates_as_one_without():
+    """T = 0 asks for no generator: an image made by hand takes the default, and weights are to be named."""
+    cfg = Config(dict(stages=dict(synthesis=dict(layout=dict(type='ObjectPaste'), T=0, samples_per_image=1))))
+    assert settings_for(cfg, from_images=True, T_max=1000).T == 600
+    with pytest.raises(ValueError, match='has no diffusion model to create with; name weights by diffusion='):
+        diffusion_for(torch.nn.Linear(1, 1), cfg, None)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmseg.registry import METRICS, MODELS, TASK_UTILS
 
-from mmdiff2in1.tasks import Depth
+from mmdiff2in1.tasks import Depth, SurfaceNormal
 
 
 @pytest.fixture
@@ -91,3 +91,8 @@ def test_refusals(task):
         task.pseudo_label(torch.zeros(1, 2, 2, 2))
     with pytest.raises(ValueError, match='max_depth=0'):
         Depth(0)
+
+
+def test_distance_is_infinite_where_nothing_is_known():
+    assert Depth().distance(np.float32([[1.5, 0.0]])).tolist() == [[1.5, np.inf]]
+    assert SurfaceNormal().distance(np.zeros((1, 1, 3))) is None

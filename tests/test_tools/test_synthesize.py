@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_rooms import NAMES, Rooms
 
+from mmdiff2in1.core.label_files import read_png, write_png
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import sheet_layout
 
@@ -131,6 +133,52 @@ def test_what_was_created_is_shown_beside_its_source(run, tmp_path):
         y, x = layout.origin(0, column)
         shown = sheet[y : y + layout.cell[0] : layout.scale, x : x + layout.cell[1] : layout.scale]
         np.testing.assert_array_equal(shown, np.asarray(Image.open(picture)))
+
+
+def test_layouts_are_shown_with_their_labels(tool, tmp_path, capsys):
+    """Plain, they need neither a generator nor captions."""
+    palette = [[0, 0, 0], [90, 60, 30], [200, 0, 200], [0, 200, 0]]
+    for name, room in Rooms(4).items():
+        write_png(tmp_path / 'images' / name, room.image)
+        write_png(tmp_path / 'classes' / name, room.classes)
+    (tmp_path / 'layouts.py').write_text(
+        f"""
+custom_imports = dict(imports=['mmdiff2in1.components'], allow_failed_imports=False)
+work_dir = {str(tmp_path / 'work')!r}
+train_dataloader = dict(dataset=dict(type='BaseSegDataset', data_root={str(tmp_path)!r}, img_suffix='.png',
+    data_prefix=dict(img_path='images', seg_map_path='classes'),
+    metainfo=dict(classes={NAMES!r}, palette={palette!r}),
+    pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))
+stages = dict(synthesis=dict(layout=dict(type='ObjectPaste'), samples_per_image=1))
+"""
+    )
+
+    def run(*flags):
+        tool.main([str(tmp_path / 'layouts.py'), *map(str, flags)])
+        return capsys.readouterr().out
+
+    out = run('--dry-run', '--time')
+    assert 'created at 48x64 (HxW)' in out and 'T=0: 4 samples, composed and not redrawn' in out
+    assert 'preview.png' in run('--preview', 2)
+    store = SampleStore(tmp_path / 'store')
+    run('--out', store.folder)
+    run('--out', store.folder, '--show', 4)
+    assert '4 samples, all whole' in run('--out', store.folder, '--verify')
+    sheets = [np.asarray(Image.open(file)) for file in (tmp_path / 'work/preview.png', store.folder / 'samples.png')]
+    records = store.records()
+    captions = [record['caption'] for record in records]
+    layout = sheet_layout(
+        [[np.zeros((48, 64, 3), np.uint8)] * 3] * 4, row_captions=captions, column_captions=['', '', ''],
+        title='4 samples of 4 sources',
+    )  # fmt: skip
+    assert sheets[1].shape[:2] == layout.size and sheets[0].shape[1] == sheets[1].shape[1]
+    for row, record in enumerate(records):
+        image, label = (read_png(file) for file in (store.image(record), store.labels(record)['semantic_segmentation']))
+        over = np.round(image * 0.45 + np.array(palette)[label] * 0.55)
+        for column, picture in ((1, image), (2, over)):
+            y, x = layout.origin(row, column)
+            shown = sheets[1][y : y + layout.cell[0] : layout.scale, x : x + layout.cell[1] : layout.scale]
+            assert np.abs(shown.astype(int) - picture).max() <= 1
 
 
 def test_another_plan_in_the_same_folder(run, tmp_path):

@@ -98,20 +98,38 @@ def test_a_warm_up_is_the_base_as_it_was():
         assert warmup[key] == plain[key], key
 
 
-@pytest.mark.parametrize('preset', [name for name in PRESETS if name not in ('distil', 'paste')])
+@pytest.mark.parametrize('preset', [name for name in PRESETS if name != 'distil'])
 def test_presets(preset):
     model, loader, hook = (lambda cfg: (cfg.model, cfg.train_dataloader, cfg.custom_hooks[0]))(
         made(base(), preset=preset)
     )
-    careful = preset == 'careful'
-    weights = dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE)
-    if not careful:
-        weights = dict(normalize_by='pooled') | (dict(share_draws=False) if preset == 'released' else {})
+    ours = preset in ('careful', 'paste')
+    weights = dict(
+        careful=dict(normalize_by='real', synthetic_weight=0.3, label_rule=SURE),
+        paste=dict(normalize_by='batch', synthetic_weight=1.0, label_rule=dict(type='GivenLabel')),
+        paper=dict(normalize_by='pooled'),
+        released=dict(normalize_by='pooled', share_draws=False),
+    )[preset]
     assert {key: model[key] for key in model if key not in ('type', 'segmentor')} == weights
-    assert loader.dataset.mix == (dict(added='equal') if careful else 'uniform')
-    assert loader.get('batch_sampler') == (dict(type='MixedBatchSampler') if careful else None)
-    assert hook.get('alpha') == (None if careful else 0.998) and hook.get('remaining') == (0.05 if careful else None)
+    assert loader.dataset.mix == (dict(added='equal') if ours else 'uniform')
+    assert loader.dataset.get('labels') == ('stored' if preset == 'paste' else None)
+    assert loader.get('batch_sampler') == (dict(type='MixedBatchSampler') if ours else None)
+    assert hook.get('alpha') == (None if ours else 0.998)
+    assert hook.get('remaining') == dict(careful=0.05, paste=0.001).get(preset)
     assert hook.samples_per_update == (80 if preset == 'released' else 40)
+
+
+def test_new_layouts_need_no_generator():
+    cfg = made(base(), preset='paste', diffusion=None, samples_per_image=30)
+    assert cfg.stages.synthesis == dict(layout=dict(type='ObjectPaste'), T=0, seed=0, samples_per_image=30)
+    assert not SynthesisSettings.from_cfg(cfg).draws
+    redrawn = made(base(), preset='paste', T=100, layout=dict(type='ObjectPaste', redraw='all'))
+    settings = SynthesisSettings.from_cfg(redrawn)
+    assert settings.draws and settings.layout.redraw == 'all' and settings.diffusion == 'weights'
+    with pytest.raises(ValueError, match='T=100 redraws what the layout composes, but there is no diffusion'):
+        SynthesisSettings.from_cfg(made(base(), preset='paste', diffusion=None, T=100))
+    stored = made(base(), preset='paste', diffusion=None, samples_per_image=None, layout=None, store='there')
+    assert 'stages' not in stored and stored.train_dataloader.dataset.labels == 'stored'
 
 
 TEACHER = dict(config='teacher.py', checkpoint='teacher.pth')
@@ -148,6 +166,7 @@ def test_settings_replace_those_of_the_preset():
 def test_settings_of_creation_are_those_that_creation_knows():
     cfg = made(base(), **{key: 1 for key in OF_CREATION} | dict(diffusion='weights'))
     assert set(cfg.stages.synthesis) == set(OF_CREATION)
+    cfg.stages.synthesis.layout = None  # with a condition beside it, it would be refused
     SynthesisSettings.from_cfg(cfg)
 
 

@@ -7,6 +7,7 @@ from .load_caption import LoadCaption
 from .load_dense_annotation import LoadDenseAnnotation
 from .missing_maps import LoadClassAnnotation
 from .pack_dense_inputs import PackDenseInputs
+from .strong_colour import StrongColour
 
 __all__ = [
     'ColourAugmentation',
@@ -17,4 +18,5 @@ __all__ = [
     'LoadClassAnnotation',
     'LoadDenseAnnotation',
     'PackDenseInputs',
+    'StrongColour',
 ]

@@ -1,9 +1,11 @@
 """Random numbers of one sample, read off a hash: the same for ever, whatever the version of NumPy."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ..recipe import stable_hash
+import numpy as np
 
 T = TypeVar('T')
 
@@ -16,12 +18,14 @@ class Draws:
 
     def share(self) -> float:
         """Uniform in [0, 1)."""
-        self._count += 1
-        return (stable_hash(*self._key, self._count) >> (256 - 53)) / 2**53
+        return float(self.shares(1)[0])
 
-    def between(self, low: float, high: float) -> float:
-        """Uniform in [low, high)."""
-        return low + (high - low) * self.share()
+    def shares(self, *size: int) -> np.ndarray:
+        """So many, uniform in [0, 1), float64."""
+        self._count += 1
+        text = json.dumps([*self._key, self._count]).encode()
+        digest = hashlib.shake_256(text).digest(8 * int(np.prod(size)))
+        return (np.frombuffer(digest, '<u8') >> np.uint64(11)).reshape(size) / 2.0**53
 
     def integer(self, low: int, high: int) -> int:
         """Uniform in low … high, both included."""

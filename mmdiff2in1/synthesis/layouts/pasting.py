@@ -100,7 +100,8 @@ def paste(canvas: Canvas, cut: Cut, seen: np.ndarray, top: int, left: int, feath
     labels = {}
     for name, array in canvas.labels.items():
         labels[name] = _set(array, window, seen, cut.labels[name])
-    share = (faded(seen, feather) * seen)[..., None]
+    everywhere = _set(np.zeros_like(canvas.pasted), window, seen, seen)
+    share = (faded(everywhere, feather)[window] * seen)[..., None]
     blended = np.round(canvas.image[window] * (1 - share) + cut.image * share).astype(np.uint8)
     rows = np.full(seen.shape, top + len(seen) - 1)
     return replace(
@@ -114,12 +115,12 @@ def paste(canvas: Canvas, cut: Cut, seen: np.ndarray, top: int, left: int, feath
 
 
 def faded(mask: np.ndarray, pixels: float) -> np.ndarray:
-    """A mask, bool (h, w), as shares in [0, 1], float32, that fall over so many pixels at each side of its edge."""
-    if pixels <= 0:
-        return mask.astype(np.float32)
-    margin = int(np.ceil(3 * pixels)) + 1
-    wide = cv2.copyMakeBorder(mask.astype(np.float32), *[margin] * 4, cv2.BORDER_CONSTANT, value=0)
-    return cv2.GaussianBlur(wide, (0, 0), pixels / 2)[margin:-margin, margin:-margin]
+    """A mask, bool (H, W), as shares in [0, 1], float32, that fall over so many pixels at each side of its edge.
+
+    At the border of the image there is no edge.
+    """
+    share = mask.astype(np.float32)
+    return cv2.GaussianBlur(share, (0, 0), pixels / 2, borderType=cv2.BORDER_REPLICATE) if pixels > 0 else share
 
 
 def feet_of(classes: np.ndarray, things: frozenset[int]) -> np.ndarray:
