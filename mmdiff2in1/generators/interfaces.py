@@ -11,6 +11,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from .caption_flaws import CaptionFlaws
 from .text import CaptionEncoder
 
 
@@ -103,6 +104,9 @@ class Generator(Protocol):
         size: tuple[int, int] | None,
     ) -> Creation:
         """One image per caption and seed, from ``images`` (B, 3, H, W), or from pure noise of ``size`` (H, W)."""
+
+    def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
+        """What of the captions never reaches a text encoder."""
 
     def weights_hash(self) -> str:
         """Of all that decides the images besides the arguments of :meth:`create`."""

@@ -88,7 +88,7 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
     own = getattr(backbone, 'diffusion', None)
     if isinstance(own, LatentDiffusion):
         return own
-    if not _of_config(cfg):
+    if not _of_config(cfg).get('diffusion'):
         raise ValueError(
             f'{type(backbone).__name__} has no diffusion model to create with; name weights by diffusion=… '
             "('builtin:scenes' comes with the package), or in stages.synthesis.diffusion"
@@ -111,7 +111,7 @@ def settings_for(cfg: Config, from_images: bool, T_max: int, **given: Any) -> Ge
     chosen = {name: value for name, value in _of_config(cfg).items() if name in GenerationSettings.__dataclass_fields__}
     if chosen.get('solver') == 'pipeline':  # what creates training images is another model, see PipelineGenerator
         del chosen['solver']
-    choices = timestep_choices(chosen.get('T', 600))
+    choices = timestep_choices(chosen.get('T', 600), T_max)
     chosen['T'] = choices[len(choices) // 2]
     if not from_images:
         chosen |= dict(T=T_max, guidance_scale=2.0)

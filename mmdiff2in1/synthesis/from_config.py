@@ -14,15 +14,18 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmdiff2in1.captions.lookup import captions_of, read_captions
+from mmdiff2in1.captions.new_scenes import SceneCaptions, needs_captions, scene_captions
 from mmdiff2in1.core.dataset_images import list_images, source_name
 from mmdiff2in1.core.images import image_size
 
 from .filters import check_thresholds
-from .plan import Source, make_plan
+from .plan import Source, make_plan, timestep_choices
 from .recipe import SampleRecipe
-from .run import synthesize
-from .sources import build_real_dataset, label_files
+from .run import check_others, others_of, synthesize
+from .scene_plan import scene_plan
+from .sources import build_real_dataset, label_files, scored_images
 from .store import SampleStore
+from .unlabelled import UnlabelledPool
 
 if TYPE_CHECKING:
     from mmdiff2in1.generators import Generator
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 GONE = ('ignore_label',)
 """Keys of older configs that have nothing left to say: a sample has no label file any more."""
 
+OF_CREATED = ('scenes', 'num_samples', 'samples_per_image')
+"""Settings that ask for created images."""
 PRETRAINED, CREATOR = 'pretrained', 'creator'
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -40,23 +45,29 @@ class SynthesisSettings:
 
     `diffusion`: what creates, see `load_generator`: a diffusers folder (Stable Diffusion, or any pipeline with an
     image-to-image form), one file of weights, 'builtin:scenes', or a dict of component configs (random weights, for
-    trials).
+    trials). None: nothing is created, there are `unlabelled` images alone.
     `unet`: which U-Net denoises. 'pretrained': that of `diffusion`; 'creator': that of the warm-up's result, in a chain
     (a U-Net that was tuned for perception alone forgets to denoise: see `DenoisingEncoderDecoder`); or a checkpoint.
+    `scenes`: captions of new scenes in the place of the images' own, see `scene_captions` and `scene_plan`; None: each
+    image under its own caption.
+    `unlabelled`: folders, files or patterns of the user's own images without labels; with `copy_unlabelled` they are
+    copied into the store. See `UnlabelledPool`.
     `captions`: JSONL file; `caption_fallback` stands in where it has none ('' = create without a caption).
     `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineGenerator.create`
-    for SDXL and beyond (solver 'pipeline'); `T` may be a list or a range, see `make_plan`, as are `samples_per_image`,
-    `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
-    `filters`: {score: (lowest,
-    highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None takes the GPU of this
-    process if there is one. `dtype`: of the diffusion weights.
+    for SDXL and beyond (solver 'pipeline'); `T` may be 'noise' (T_max), a list or a range, see `make_plan`, as are
+    `samples_per_image`, `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
+    `filters`: {score: (lowest, highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`.
+    `device`: None takes the GPU of this process if there is one. `dtype`: of the diffusion weights.
     """
 
-    diffusion: str | Mapping
+    diffusion: str | Mapping | None = None
     unet: str = 'pretrained'
     captions: str | None = None
     caption_fallback: str | None = None
-    T: int | Sequence[int] | Mapping[str, int] = 600
+    scenes: Mapping | None = None
+    unlabelled: str | Sequence[str] | None = None
+    copy_unlabelled: bool = False
+    T: int | str | Sequence[int] | Mapping[str, int] = 600
     num_calls: int = 20
     grid: str = 'even'
     solver: str = 'ddim'
@@ -74,7 +85,10 @@ class SynthesisSettings:
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'SynthesisSettings':
-        """Read `cfg.stages.synthesis`; ValueError if it is absent, lacks `diffusion` or holds unknown keys."""
+        """Read `cfg.stages.synthesis`.
+
+        Raises ValueError if it is absent, holds unknown keys, or asks for created images without `diffusion`.
+        """
         given = (cfg.get('stages') or {}).get('synthesis')
         if given is None:
             raise ValueError('the config has no stages.synthesis; expected dict(diffusion=…, captions=…, T=…, …) there')
@@ -83,11 +97,14 @@ class SynthesisSettings:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise ValueError(f'unknown keys in stages.synthesis: {", ".join(unknown)}; known: {", ".join(known)}')
-        if 'diffusion' not in given:
-            raise ValueError(
-                "stages.synthesis lacks diffusion; expected a diffusers folder, a file of weights, or 'builtin:scenes'"
-            )
         settings = cls(**given)
+        creating = [name for name in OF_CREATED if given.get(name) is not None]
+        if settings.diffusion is None and (creating or settings.unlabelled is None or settings.unet != PRETRAINED):
+            found = f' and asks for created images by {", ".join(creating)}' if creating else ''
+            raise ValueError(
+                f'stages.synthesis lacks diffusion{found}; expected a diffusers folder, a file of weights, or '
+                "'builtin:scenes'; without one unlabelled=FOLDER alone"
+            )
         if settings.dtype not in DTYPES:
             raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
         check_thresholds(settings.filters)
@@ -98,7 +115,8 @@ class SynthesisSettings:
 class Job:
     """All that a synthesis run needs, checked as far as it can be without creating anything.
 
-    `rank` is the number of the GPU on this machine if the settings name no device.
+    `scenes` gives the captions of new scenes, `pool` holds unlabelled images. `rank` is the number of the GPU on this
+    machine if the settings name no device.
     """
 
     settings: SynthesisSettings
@@ -106,6 +124,13 @@ class Job:
     data_root: str | None
     source_labels: Mapping[str, Mapping[str, str]]
     rank: int = 0
+    scenes: SceneCaptions | None = None
+    pool: UnlabelledPool | None = None
+
+    @property
+    def creates(self) -> bool:
+        """Whether images are created."""
+        return self.settings.diffusion is not None
 
     @cached_property
     def diffusion(self) -> 'Generator':
@@ -136,31 +161,60 @@ class Job:
 
     def plan(self, **changes) -> list[SampleRecipe]:
         """The recipes of this job; `changes` replace arguments of `make_plan`, e.g. T for a preview."""
+        if not self.creates:
+            return []
         names = ('num_samples', 'samples_per_image', 'seed', 'T', 'num_calls', 'grid', 'solver', 'guidance_scale')
         options = {name: getattr(self.settings, name) for name in (*names, 'size')} | changes
         if 'weights_hash' not in options:
             options['weights_hash'] = self.weights_hash
-        return make_plan(self.sources, multiple=self.diffusion.multiple, **options)
+        options['multiple'] = self.diffusion.multiple
+        if self.scenes is not None:
+            return scene_plan(self.scenes, self.sources, T_max=self.diffusion.T_max, **options)
+        return make_plan(self.sources, **options | dict(T=timestep_choices(options['T'], self.diffusion.T_max)))
+
+    def new_captions(self) -> list[str]:
+        """As many captions of new scenes as there are samples; none without `scenes`."""
+        per_image = self.settings.samples_per_image or 0
+        count = self.settings.num_samples or per_image * len(self.sources)
+        return [] if self.scenes is None else self.scenes.captions(count)
+
+    def unlabelled(self, store: SampleStore) -> dict[str, dict]:
+        """{sample_id: record} of the unlabelled images; raises what `UnlabelledPool.records` raises."""
+        return {} if self.pool is None else self.pool.records(store)
+
+    def others(self, store: SampleStore) -> list[str]:
+        """The samples in a store that this job does not ask for."""
+        return others_of(self.plan(), store.finished(), self.unlabelled(store))
 
 
 def prepare(cfg: Config, rank: int = 0) -> Job:
     """`job_of` the config, with the generator loaded; wrong input is found in that order."""
     job = job_of(cfg, rank)
-    job.diffusion  # noqa: B018  loads it
+    if job.creates:
+        job.diffusion  # noqa: B018  loads it
     return job
 
 
 def job_of(cfg: Config, rank: int = 0) -> Job:
-    """Read the config, find sources and captions; the generator is loaded when it is first asked for.
+    """Read the config, find sources, captions and unlabelled images; the generator is loaded when it is asked for.
 
-    Raises FileNotFoundError or ValueError for wrong settings, images or captions.
+    Raises FileNotFoundError or ValueError for wrong settings, images or captions, and for unlabelled images that are
+    images of the validation or test set.
     """
     settings = SynthesisSettings.from_cfg(cfg)
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     dataset = build_real_dataset(cfg)
     data_root, paths = list_images(dataset)
     captions = read_captions(settings.captions) if settings.captions else {}
-    texts = captions_of([Path(path).as_posix() for path in paths], captions, settings.caption_fallback)
+    needed = settings.diffusion is not None and needs_captions(settings.scenes)
+    fallback = settings.caption_fallback if needed else settings.caption_fallback or ''
+    texts = captions_of([Path(path).as_posix() for path in paths], captions, fallback)
+    scenes = pool = None
+    if settings.scenes is not None:
+        scenes = scene_captions(settings.scenes, texts, dataset, settings.seed)
+    if settings.unlabelled is not None:
+        pool = UnlabelledPool.of(settings.unlabelled, settings.copy_unlabelled)
+        pool = pool.without_leaks(paths, scored_images(cfg))
     labels = {
         source_name(path, data_root): {key: source_name(file, data_root) for key, file in files.items()}
         for path, files in label_files(dataset).items()
@@ -168,7 +222,7 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     sources = [
         Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
     ]
-    return Job(settings, sources, data_root, labels, rank)
+    return Job(settings, sources, data_root, labels, rank, scenes, pool)
 
 
 def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
@@ -177,6 +231,8 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
     from mmdiff2in1.generators.loading import load_generator
 
     dtype = DTYPES[settings.dtype]
+    if settings.diffusion is None:
+        raise ValueError('stages.synthesis.diffusion is None: nothing is created; name what creates')
     if isinstance(settings.diffusion, str):
         generator = load_generator(settings.diffusion, dtype)
     else:
@@ -232,8 +288,15 @@ def synthesize_from_config(
 
 
 def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, progress: bool = True) -> SampleStore:
-    """`synthesize` with the settings of a job."""
+    """The unlabelled images of a job, and `synthesize` with its settings."""
     settings = job.settings
+    beside = [] if job.pool is None else job.pool.add(store, rank, world_size)
+    if not job.creates:
+        if not settings.keep_others:
+            check_others(store, others_of([], store.finished(), beside))
+        if store.whole(beside) == set(beside):
+            store.merge(beside)
+        return store
     return synthesize(
         job.diffusion,
         job.plan(),
@@ -244,6 +307,7 @@ def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, pr
         thresholds=settings.filters,
         restore_size=settings.restore_size,
         keep_others=settings.keep_others,
+        beside=beside,
         weights_hash=job.weights_hash,
         rank=rank,
         world_size=world_size,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from .recipe import SampleRecipe, stable_hash
 
+NOISE = 'noise'
+
 
 @dataclass(frozen=True)
 class Source:
@@ -66,8 +68,13 @@ def make_plan(
     ]
 
 
-def timestep_choices(T: int | Sequence[int] | Mapping[str, int]) -> Sequence[int]:
-    """The timesteps that `T` of `make_plan` allows; ValueError if there are none or they are not integers."""
+def timestep_choices(T: int | str | Sequence[int] | Mapping[str, int], T_max: int | None = None) -> Sequence[int]:
+    """The timesteps that `T` of `make_plan` allows; ValueError if there are none or they are not integers.
+
+    With the `T_max` of a model, 'noise' stands for it.
+    """
+    if T == NOISE and T_max is not None:
+        return [T_max]
     if isinstance(T, Mapping):
         if set(T) != {'low', 'high'}:
             raise ValueError(f'T is {dict(T)}, expected an integer, a list of integers or dict(low=…, high=…)')

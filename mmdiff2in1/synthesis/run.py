@@ -6,7 +6,7 @@ B, 3, H, W images. Several processes share the work by index and never wait for 
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ def synthesize(
     thresholds: Thresholds | None = None,
     restore_size: bool = False,
     keep_others: bool = False,
+    beside: Collection[str] = (),
     weights_hash: str | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -50,7 +51,8 @@ def synthesize(
     source where its labels are, below `data_root` too, and goes into the records. With `restore_size` the created image
     is resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
-    be trained on as well, so they are an error unless `keep_others`. `weights_hash`: of `diffusion`, if known.
+    be trained on as well, so they are an error unless `keep_others` or listed in `beside`. `weights_hash`: of
+    `diffusion`, if known.
 
     Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
     store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
@@ -63,7 +65,7 @@ def synthesize(
     settings = dict(weights_hash=plan[0].weights_hash, restore_size=restore_size)
     _check_store(store, finished, settings)
     if not keep_others:
-        _check_others(store, others_of(plan, finished))
+        check_others(store, others_of(plan, finished, beside))
     finished = {name: record for name, record in finished.items() if store.is_whole(record)}
     _warn_of_changed_thresholds([finished[r.sample_id] for r in plan if r.sample_id in finished], thresholds)
 
@@ -103,7 +105,7 @@ def synthesize(
         f'{made["kept"]} samples stored, {made["rejected"]} rejected, {calls} U-Net calls in {seconds:.1f} s',
         logger='current',
     )
-    asked = {recipe.sample_id for recipe in plan}
+    asked = {*beside, *(recipe.sample_id for recipe in plan)}
     if store.whole(asked) == asked:
         store.merge(asked)
     return SampleStore(store.folder)
@@ -133,8 +135,28 @@ def check_plan(
             raise ValueError(f'{recipe.sample_id}: size {recipe.size} is no multiple of {diffusion.multiple}')
         if recipe.source is None and recipe.T < T_max:
             raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
+    warn_of_captions(diffusion, [recipe.caption for recipe in plan])
     kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in plan}
     return {kind[:3]: diffusion.planned_timesteps(*kind) for kind in sorted(kinds)}
+
+
+def warn_of_captions(diffusion: 'Generator', captions: Iterable[str]) -> None:
+    """Say, once for each set of captions, which words the text encoder does not know and how many captions are cut."""
+    texts = tuple(sorted(set(captions)))
+    flaws = diffusion.caption_flaws(texts)
+    lines = []
+    if flaws.unknown:
+        shown = ', '.join(flaws.unknown[:20]) + (' …' if flaws.unknown[20:] else '')
+        lines.append(f'{len(flaws.unknown)} words of the captions are unknown to the text encoder: {shown}')
+    if flaws.cut:
+        lines.append(f'{len(flaws.cut)} of {len(texts)} captions are too long and are cut, e.g. {flaws.cut[0]!r}')
+    for line in lines:
+        if line not in _told:
+            _told.add(line)
+            print_log(line, 'current', logging.WARNING)
+
+
+_told: set[str] = set()
 
 
 def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
@@ -149,9 +171,9 @@ def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str],
     return [*lines, f'{len(plan)} samples, {total} U-Net calls in all']
 
 
-def others_of(plan: Sequence[SampleRecipe], finished: Iterable[str]) -> list[str]:
-    """The sample ids in `finished` that `plan` does not ask for."""
-    wanted = {recipe.sample_id for recipe in plan}
+def others_of(plan: Sequence[SampleRecipe], finished: Iterable[str], beside: Collection[str] = ()) -> list[str]:
+    """The sample ids in `finished` that `plan` does not ask for and that are not `beside` it."""
+    wanted = {*beside, *(recipe.sample_id for recipe in plan)}
     return [sample_id for sample_id in finished if sample_id not in wanted]
 
 
@@ -207,18 +229,20 @@ def _check_store(store: SampleStore, finished: dict[str, dict], settings: dict) 
     """A store holds samples of one model and one way of sizing: what trains on it cannot tell them apart."""
     for record in finished.values():
         for name, value in settings.items():
-            if record[name] != value:
+            if record.get(name, value) != value:  # an unlabelled image was not made
                 raise ValueError(
                     f'{store.folder} holds {len(finished)} samples made with {name} {record[name]}, now it is {value}; '
                     f'go back to the old {name}, choose another folder (--out), or delete this one'
                 )
 
 
-def _check_others(store: SampleStore, others: list[str]) -> None:
+def check_others(store: SampleStore, others: list[str]) -> None:
+    """ValueError if the store holds samples that nobody asks for."""
     if others:
         raise ValueError(
             f'{store.folder} holds {len(others)} samples that are not in this plan ({others[0]} …): other T, seed, '
-            'size, captions or sources. Choose another folder (--out), remove them (--prune), or set keep_others=True'
+            'size, captions, sources or unlabelled images. Choose another folder (--out), remove them (--prune), or '
+            'set keep_others=True'
         )
 
 

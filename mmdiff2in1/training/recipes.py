@@ -50,10 +50,12 @@ OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule')
 OF_DATASET = ('mix', 'store')
 OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
 OF_CREATION = (
-    *('diffusion', 'unet', 'captions', 'caption_fallback', 'samples_per_image', 'num_samples', 'size', 'restore_size'),
+    *('diffusion', 'unet', 'captions', 'caption_fallback', 'scenes'),
+    *('samples_per_image', 'num_samples', 'size', 'restore_size'),
     *CREATION,
 )
-SETTINGS = (*OF_MODEL, *OF_DATASET, *OF_HOOK, *OF_CREATION)
+OF_UNLABELLED = ('unlabelled', 'copy_unlabelled')
+SETTINGS = (*OF_MODEL, *OF_DATASET, *OF_HOOK, *OF_CREATION, *OF_UNLABELLED)
 OF_WARMUP = ('train_cfg', 'param_scheduler', 'default_hooks')
 LOOPS: dict[str, dict[str, Any]] = dict(
     ValLoop=dict(type='SelfImprovingValLoop'), TestLoop=dict(type='SelfImprovingTestLoop', exploiter=True)
@@ -76,11 +78,13 @@ def make_self_improving(
         **settings: Replace those of the preset; None takes one away. `normalize_by`, `synthetic_weight`,
             `label_rule`: see `SelfImprovingSegmentor`. `store`, `mix`: see `SyntheticSampleDataset`; `alpha` or
             `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others are keys of ``stages.synthesis``, see
-            `SynthesisSettings`. Without `diffusion` nothing is created, and `store` must name samples that are there.
+            `SynthesisSettings`. Without `diffusion` nothing is created: the samples are the `unlabelled` images alone,
+            or `store` must name some that are there.
 
     Raises:
-        ValueError: Unknown preset or setting, neither `diffusion` nor `store`, or a base that is self-improving
-            already, averages weights in another way, or has a batch sampler where an exact mix needs its own.
+        ValueError: Unknown preset or setting, neither `diffusion` nor `unlabelled` nor `store`, or a base that is
+            self-improving already, averages weights in another way, or has a batch sampler where an exact mix needs its
+            own.
     """
     chosen = _chosen(preset, settings)
     _check_base(base)
@@ -88,7 +92,9 @@ def make_self_improving(
     if warmup:
         stages['warmup'] = {key: copy.deepcopy(base[key]) for key in OF_WARMUP if key in base}
     if 'diffusion' in chosen:
-        stages['synthesis'] = _part(chosen, OF_CREATION)
+        stages['synthesis'] = _part(chosen, (*OF_CREATION, *OF_UNLABELLED))
+    elif 'unlabelled' in chosen:
+        stages['synthesis'] = _part(chosen, OF_UNLABELLED)
     if stages:
         base.stages = stages
     base.custom_imports = _imports(base.get('custom_imports') or {})
@@ -118,11 +124,13 @@ def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         )
     if settings.get('diffusion') is None:
         useless = [key for key in OF_CREATION if settings.get(key) is not None]
-        if useless or settings.get('store') is None:
-            found = f'{", ".join(useless)} but no diffusion' if useless else 'neither diffusion nor store'
+        if useless or (settings.get('store') is None and settings.get('unlabelled') is None):
+            found = (
+                f'{", ".join(useless)} but no diffusion' if useless else 'neither diffusion nor unlabelled nor store'
+            )
             raise ValueError(
-                f'got {found}; give diffusion=… (what creates: a folder or file of weights), or only store=… (a folder '
-                'of samples that are there)'
+                f'got {found}; give diffusion=… (what creates: a folder or file of weights), only unlabelled=… (a '
+                'folder of your own images), or only store=… (a folder of samples that are there)'
             )
     inherited = dict(PRESETS[preset])
     if 'alpha' in settings or 'remaining' in settings:  # two ways to say one thing

@@ -162,7 +162,7 @@ def test_config_options_reach_the_settings(run):
 def test_wrong_noise_level(run, capsys):
     with pytest.raises(SystemExit):
         run('--dry-run', '--T', '0.5')
-    assert "'0.5' is neither a timestep nor a list like 200,400,600" in capsys.readouterr().err
+    assert "'0.5' is neither a timestep nor a list like 200,400,600, nor noise" in capsys.readouterr().err
 
 
 def test_verify_without_a_store(run):

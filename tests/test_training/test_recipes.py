@@ -137,7 +137,7 @@ def test_settings_of_creation_are_those_that_creation_knows():
             r'unknown settings Tt, batch_size; known: normalize_by, .*stages = dict\(synthesis',
         ),
         ({}, dict(diffusion=None, T=3), 'got samples_per_image, T but no diffusion'),
-        ({}, dict(diffusion=None, samples_per_image=None), 'got neither diffusion nor store'),
+        ({}, dict(diffusion=None, samples_per_image=None), 'got neither diffusion nor unlabelled nor store'),
         ({}, dict(mix='half'), "unknown mix 'half'"),
         (dict(custom_hooks=[dict(type='mmengine.EMAHook')]), {}, 'θ_C is the moving average here'),
         (dict(model=dict(type='SelfImprovingSegmentor')), {}, 'self-improving already'),
