@@ -1,7 +1,7 @@
 """Where the captions of new scenes come from: `stages.synthesis.scenes=dict(type=…)`."""
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
@@ -47,7 +47,7 @@ def scene_captions(settings: Mapping[str, Any], captions: Sequence[str], dataset
     """
     options = {name: value for name, value in settings.items() if name != 'type'}
     own = [caption for caption in captions if caption]
-    makers = {
+    makers: dict[str, Callable[..., SceneCaptions]] = {
         'recombined': partial(RecombinedCaptions, own, seed),
         'classes': partial(_classes, own, dataset, seed),
         'file': ListedCaptions,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from mmdiff2in1.core.randomness import derived_seed
@@ -114,7 +115,7 @@ class RecombinedCaptions:
         """For each caption in turn, the things of another one in its place; where that gives nothing new, any other."""
         others, turns = _endless(self._all), {}
         for caption in set(own) & self._index.keys():
-            turns[caption] = _endless(lambda place=self._index[caption]: self._at(place))
+            turns[caption] = _endless(partial(self._at, self._index[caption]))
         return [next(turns.get(caption, others), None) or next(others) for caption in own]
 
     def _all(self) -> Iterator[str]:

@@ -139,7 +139,9 @@ class SourceIndex:
 
 
 def _equal(a: object, b: object) -> bool:
-    return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return type(a) is type(b) and bool(a == b)
 
 
 def _parts(path: str) -> tuple[str, ...]:

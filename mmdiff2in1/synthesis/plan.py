@@ -5,6 +5,7 @@ H, W image size. A plan depends on its arguments only: not on the order of the s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .recipe import SampleRecipe, stable_hash
 
@@ -79,7 +80,7 @@ def timestep_choices(T: int | str | Sequence[int] | Mapping[str, int], T_max: in
         if set(T) != {'low', 'high'}:
             raise ValueError(f'T is {dict(T)}, expected an integer, a list of integers or dict(low=…, high=…)')
         T = range(T['low'], T['high'] + 1)
-    choices = T if isinstance(T, Sequence) and not isinstance(T, str) else [T]
+    choices: Sequence[Any] = T if isinstance(T, Sequence) and not isinstance(T, str) else [T]
     if not choices or any(isinstance(t, bool) or not isinstance(t, int) for t in choices):
         raise ValueError(f'T is {T!r}, expected an integer, a list of integers or dict(low=…, high=…), low <= high')
     return choices

@@ -35,8 +35,8 @@ def scene_plan(
     """
     levels = timestep_choices(T, T_max)
     if set(levels) != {T_max}:
-        counts = dict(num_samples=num_samples, samples_per_image=samples_per_image)
-        plan = make_plan(sources, T=levels, seed=seed, size=size, multiple=multiple, **counts, **options)
+        options |= dict(num_samples=num_samples, samples_per_image=samples_per_image, seed=seed)
+        plan = make_plan(sources, T=levels, size=size, multiple=multiple, **options)
         captions = scenes.around([recipe.caption for recipe in plan])
         return [replace(recipe, caption=caption) for recipe, caption in zip(plan, captions, strict=True)]
     if num_samples is None or samples_per_image is not None or num_samples < 1:

@@ -3,6 +3,7 @@
 H, W size of a sheet; sheets are uint8 RGB (H, W, 3).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from mmdiff2in1.visualization import contact_sheet
 
 from .from_config import Job
 from .plan import timestep_choices
-from .recipe import SampleRecipe
 from .run import batches_of, check_plan, create_batch
 from .store import UNLABELLED, SampleStore
 
@@ -33,33 +33,27 @@ def preview_sheet(job: Job, count: int) -> np.ndarray:
     levels = timestep_choices(job.settings.T, job.diffusion.T_max)
     if len(levels) > MAX_COLUMNS:
         raise ValueError(f'T has {len(levels)} values, one column each; choose a few with --T 200,400,600')
-    plans = [job.plan(T=T, num_samples=min(count, len(job.sources)), samples_per_image=None) for T in levels]
+    # At the lowest T, because at T_max alone new scenes have no source.
+    rows = job.plan(T=min(levels), num_samples=min(count, len(job.sources)), samples_per_image=None)
+    plans = [[replace(recipe, T=T) for recipe in rows] for T in levels]
     check_plan(job.diffusion, [recipe for plan in plans for recipe in plan], job.weights_hash)
     columns = []
     for plan in plans:
-        created: dict[tuple, np.ndarray] = {}
+        created: dict[int, np.ndarray] = {}
         for batch in batches_of(plan, job.settings.batch_size):
             images, _, _ = create_batch(job.diffusion, batch, job.data_root)
-            created |= {_row(recipe): image for recipe, image in zip(batch, images, strict=True)}
-        columns.append(created)
-    first = plans[0][0]
+            created |= {plan.index(recipe): image for recipe, image in zip(batch, images, strict=True)}
+        columns.append([created[row] for row in range(len(rows))])
+    sources = [
+        [load_image(Path(job.data_root or '.') / each.source, each.size)] if each.source else [] for each in rows
+    ]
+    first = rows[0]
     return contact_sheet(
-        [
-            [
-                load_image(Path(job.data_root or '.') / recipe.source, recipe.size) if recipe.source else None,
-                *(made[_row(recipe)] for made in columns),
-            ]
-            for recipe in plans[0]
-        ],
-        row_captions=[recipe.caption or '(no caption)' for recipe in plans[0]],
-        column_captions=['source', *(f'T={T}' for T in levels)],
+        [[*source, *made] for source, *made in zip(sources, *columns, strict=True)],
+        row_captions=[recipe.caption or '(no caption)' for recipe in rows],
+        column_captions=[*['source'] * bool(first.source), *(f'T={T}' for T in levels)],
         title=f'{first.num_calls} U-Net calls, {first.solver}, guidance {first.guidance_scale:g}',
     )
-
-
-def _row(recipe: SampleRecipe) -> tuple:
-    """What the samples of a row have in common."""
-    return (recipe.source,) if recipe.source else (None, recipe.caption, recipe.seed)
 
 
 def store_sheet(store: SampleStore, data_root: str | Path | None, count: int) -> np.ndarray:
@@ -82,10 +76,11 @@ def store_sheet(store: SampleStore, data_root: str | Path | None, count: int) ->
         first = load_image(file, tuple(made[0]['size'])) if file and file.is_file() else None
         pictures = [_shown(store.image(record)) for record in made]
         rows.append([first, *pictures, *[None] * (columns - len(pictures))])
+    with_source = any(group[0]['source'] for group in chosen)
     return contact_sheet(
-        rows,
+        rows if with_source else [row[1:] for row in rows],
         row_captions=[_name(group[0]) for group in chosen],
-        column_captions=['source', *(f'sample {number + 1}' for number in range(columns))],
+        column_captions=[*['source'] * with_source, *(f'sample {number + 1}' for number in range(columns))],
         title=', '.join(_count(kind, found) for kind, found in groups.items()),
     )
 

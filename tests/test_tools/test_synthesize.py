@@ -167,6 +167,10 @@ def test_new_scenes_from_noise(run, tmp_path):
     assert "new scenes from noise under 2 captions (file), e.g. 'a red ball'" in out
     assert 'T=1000: 3 samples' in out
     run('--preview', 2, *flags)
+    sheets = [np.asarray(Image.open(tmp_path / 'work/preview.png')).shape]
+    run('--preview', 2, '--T', '400,1000', *flags[2:])
+    sheets.append(np.asarray(Image.open(tmp_path / 'work/preview.png')).shape)
+    assert sheets[0][1] < sheets[1][1]  # one column; source and two levels
     store = SampleStore(tmp_path / 'store')
     assert 'written' in run('--out', store.folder, *flags)
     assert [(record['source'], record['size']) for record in store.records()] == [(None, [8, 16])] * 3
