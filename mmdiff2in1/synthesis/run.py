@@ -6,7 +6,7 @@ B, 3, H, W images. Several processes share the work by index and never wait for 
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from .composing import Composing, facts_of, redrawn
 from .filters import Thresholds, check_thresholds, rejection, score
 from .layouts import Composed
 from .recipe import SampleRecipe
-from .store import SampleStore
+from .store import UNLABELLED, SampleStore
 
 if TYPE_CHECKING:
     # Only when something is created: reading a store in a data loader worker needs no diffusers.
@@ -42,6 +42,7 @@ def synthesize(
     thresholds: Thresholds | None = None,
     restore_size: bool = False,
     keep_others: bool = False,
+    beside: Collection[str] = (),
     weights_hash: str | None = None,
     composing: Composing | None = None,
     pictures: 'ConditionPictures | None' = None,
@@ -57,9 +58,9 @@ def synthesize(
     source where its labels are, below `data_root` too, and goes into the records. With `restore_size` the created image
     is resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
-    be trained on as well, so they are an error unless `keep_others`. `weights_hash`: of `diffusion`, if known.
-    `composing`: where the recipes ask for a layout, what composes it; image and labels then have the source's size.
-    `pictures` draws what recipes with a condition follow.
+    be trained on as well, so they are an error unless `keep_others` or listed in `beside`. `weights_hash`: of
+    `diffusion`, if known. `composing`: where the recipes ask for a layout, what composes it; image and labels then have
+    the source's size. `pictures` draws what recipes with a condition follow.
 
     Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
     store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
@@ -72,7 +73,7 @@ def synthesize(
     settings = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
     _check_store(store, finished, settings)
     if not keep_others:
-        _check_others(store, others_of(plan, finished))
+        check_others(store, others_of(plan, finished, beside))
     finished = {name: record for name, record in finished.items() if store.is_whole(record)}
     _warn_of_changed_thresholds([finished[r.sample_id] for r in plan if r.sample_id in finished], thresholds)
 
@@ -117,7 +118,7 @@ def synthesize(
         f'{made["kept"]} samples stored, {made["rejected"]} rejected, {calls} U-Net calls in {seconds:.1f} s',
         logger='current',
     )
-    asked = {recipe.sample_id for recipe in plan}
+    asked = {*beside, *(recipe.sample_id for recipe in plan)}
     if store.whole(asked) == asked:
         store.merge(asked)
     return SampleStore(store.folder)
@@ -154,8 +155,29 @@ def check_plan(
             )
         if recipe.source is None and recipe.T < T_max:
             raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
+    if asked:
+        warn_of_captions(diffusion, [recipe.caption for recipe in asked])
     kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in asked}
     return {kind[:3]: diffusion.planned_timesteps(*kind) for kind in sorted(kinds)}
+
+
+def warn_of_captions(diffusion: 'Generator', captions: Iterable[str]) -> None:
+    """Say, once for each set of captions, which words the text encoder does not know and how many captions are cut."""
+    texts = tuple(sorted(set(captions)))
+    flaws = diffusion.caption_flaws(texts)
+    lines = []
+    if flaws.unknown:
+        shown = ', '.join(flaws.unknown[:20]) + (' …' if flaws.unknown[20:] else '')
+        lines.append(f'{len(flaws.unknown)} words of the captions are unknown to the text encoder: {shown}')
+    if flaws.cut:
+        lines.append(f'{len(flaws.cut)} of {len(texts)} captions are too long and are cut, e.g. {flaws.cut[0]!r}')
+    for line in lines:
+        if line not in _told:
+            _told.add(line)
+            print_log(line, 'current', logging.WARNING)
+
+
+_told: set[str] = set()
 
 
 def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
@@ -173,9 +195,9 @@ def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str],
     return [*lines, f'{len(plan)} samples, {total} U-Net calls in all']
 
 
-def others_of(plan: Sequence[SampleRecipe], finished: Iterable[str]) -> list[str]:
-    """The sample ids in `finished` that `plan` does not ask for."""
-    wanted = {recipe.sample_id for recipe in plan}
+def others_of(plan: Sequence[SampleRecipe], finished: Iterable[str], beside: Collection[str] = ()) -> list[str]:
+    """The sample ids in `finished` that `plan` does not ask for and that are not `beside` it."""
+    wanted = {*beside, *(recipe.sample_id for recipe in plan)}
     return [sample_id for sample_id in finished if sample_id not in wanted]
 
 
@@ -250,6 +272,8 @@ def _check_store(store: SampleStore, finished: dict[str, dict], settings: Mappin
     What no model has redrawn (its hash is empty) goes with every model.
     """
     for record in finished.values():
+        if record.get('kind') == UNLABELLED:  # was not made
+            continue
         for name, values in settings.items():
             if record[name] not in values and '' not in {record[name], *values}:
                 now = ' or '.join(sorted(map(str, values)))
@@ -259,11 +283,13 @@ def _check_store(store: SampleStore, finished: dict[str, dict], settings: Mappin
                 )
 
 
-def _check_others(store: SampleStore, others: list[str]) -> None:
+def check_others(store: SampleStore, others: list[str]) -> None:
+    """ValueError if the store holds samples that nobody asks for."""
     if others:
         raise ValueError(
             f'{store.folder} holds {len(others)} samples that are not in this plan ({others[0]} …): other T, seed, '
-            'size, captions or sources. Choose another folder (--out), remove them (--prune), or set keep_others=True'
+            'size, captions, sources or unlabelled images. Choose another folder (--out), remove them (--prune), or '
+            'set keep_others=True'
         )
 
 

@@ -2,7 +2,8 @@
 
     store/manifest.jsonl            one JSON record per finished sample
     store/manifest.rank<r>.jsonl    the same, while several processes write; read transparently, folded in by `merge`
-    store/images/<sample_id>.png    uint8 RGB (H, W, 3)
+    store/images/<sample_id>.png    uint8 RGB (H, W, 3); unlabelled images of the user stay where they lie, and the
+                                    record has their absolute path
     store/labels/<task>/<sample_id>.png   where a sample has labels: uint8 or uint16, (H, W) or (H, W, 3), as the task
                                           encodes them, or a top-k map of classes, uint16 (2k · H, W)
 
@@ -29,6 +30,8 @@ from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atom
 
 MANIFEST = 'manifest.jsonl'
 IMAGES, LABELS = 'images', 'labels'
+UNLABELLED = 'unlabelled'
+"""`kind` in the record of an image that was not created: the user's own, without a label."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,16 @@ class SampleStore:
         self._append(record)
         return record
 
+    def add_file(self, record: dict, file: str | Path) -> None:
+        """Write a record whose `image` and `image_sha256` are known.
+
+        An `image` with an absolute path stays where it is; below the store, it becomes a copy of `file`, byte by byte.
+        """
+        if not os.path.isabs(record['image']):
+            with self._explaining_full_disk():
+                write_atomically(self.folder / record['image'], Path(file).read_bytes())
+        self._append(record)
+
     def label(self, record: dict, labels: Mapping[str, np.ndarray], by: str) -> dict:
         """Write a teacher's labels of a finished sample, then its record anew; returns that record.
 
@@ -182,6 +195,7 @@ class SampleStore:
     def remove(self, sample_ids: Iterable[str]) -> None:
         """Forget these samples and delete their files, so that the next run makes them again.
 
+        Files outside of the store, which are the user's, stay.
         Broken lines of the manifest go as well. Not to be called while another process writes.
         """
         shards = self._shard_sizes()
@@ -190,7 +204,8 @@ class SampleStore:
         self._replace(records, shards)
         for record in gone:
             for name, _ in _files(record):
-                (self.folder / name).unlink(missing_ok=True)
+                if not os.path.isabs(name):
+                    (self.folder / name).unlink(missing_ok=True)
 
     @property
     def _manifest(self) -> Path:

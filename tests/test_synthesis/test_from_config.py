@@ -9,7 +9,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmdiff2in1.synthesis import SynthesisSettings, prepare, synthesize_from_config
-from mmdiff2in1.synthesis.from_config import build_diffusion
+from mmdiff2in1.synthesis.generator import build_diffusion
 
 
 @pytest.fixture
