@@ -17,6 +17,7 @@ from mmdiff2in1.captions.new_scenes import SceneCaptions, needs_captions, scene_
 from mmdiff2in1.core.dataset_images import list_images, source_name
 from mmdiff2in1.core.images import image_size
 
+from .checks import check_others, others_of
 from .composing import Composing, layout_of
 from .conditions import ConditionPictures
 from .generator import build_diffusion, device_of, take_trained_unet
@@ -24,7 +25,7 @@ from .labelled_set import LabelledSet
 from .plan import Source, make_plan, timestep_choices
 from .recipe import SampleRecipe
 from .resampling import source_weights
-from .run import check_others, others_of, synthesize
+from .run import synthesize
 from .scene_plan import scene_plan
 from .settings import PRETRAINED, SynthesisSettings
 from .sources import build_real_dataset, label_files, scored_images

@@ -50,7 +50,6 @@ class SynthesisSettings:
     takes the GPU of this process if there is one. `dtype`: of the diffusion weights.
     """
 
-    layout: Mapping | None = None
     diffusion: str | Mapping | None = None
     unet: str = PRETRAINED
     captions: str | None = None
@@ -70,6 +69,7 @@ class SynthesisSettings:
     controlnet: str | None = None
     condition: str | Mapping[str, Any] | None = None
     resample: Mapping[str, Any] | None = None
+    layout: Mapping | None = None
     batch_size: int = 4
     filters: Mapping = field(default_factory=dict)
     restore_size: bool = False

@@ -15,10 +15,11 @@ from mmdiff2in1.tasks import DenseTask
 from mmdiff2in1.visualization import contact_sheet
 from mmdiff2in1.visualization.overlays import Overlaid, blend
 
+from .checks import check_plan
 from .from_config import Job
 from .plan import timestep_choices
 from .recipe import SampleRecipe
-from .run import batches_of, check_plan, create_batch
+from .run import batches_of, create_batch
 from .store import UNLABELLED, SampleStore
 
 MAX_COLUMNS = 12

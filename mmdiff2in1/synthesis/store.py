@@ -23,10 +23,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
+
+from .store_files import check_label, damage_of, encoded, files_of, size_of
 
 MANIFEST = 'manifest.jsonl'
 IMAGES, LABELS = 'images', 'labels'
@@ -92,7 +93,7 @@ class SampleStore:
         """Whether the files of a record are there and not empty; `verify` looks at their content."""
         if record.get('rejected'):
             return True
-        files = [self.folder / name for name, _ in _files(record)]
+        files = [self.folder / name for name, _ in files_of(record)]
         return all(file.is_file() and file.stat().st_size for file in files)
 
     def add(self, record: dict, image: np.ndarray, labels: Mapping[str, np.ndarray] | None = None) -> dict:
@@ -106,7 +107,7 @@ class SampleStore:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)')
         for task, label in (labels or {}).items():
-            _check_type(task, label)
+            check_label(task, label)
             if label.shape[:2] != image.shape[:2]:
                 raise ValueError(
                     f'the label of {task} is {label.shape[:2]}, expected the size of its image {image.shape[:2]}'
@@ -141,7 +142,7 @@ class SampleStore:
         Raises ValueError for other arrays; OSError as `add` does.
         """
         for task, label in labels.items():
-            _check_type(task, label)
+            check_label(task, label)
         name = f'{record["sample_id"]}.png'
         files = {task: f'{LABELS}/{task}/{name}' for task in labels}
         written = {task: dict(file=file, sha256=self._write(file, labels[task]), by=by) for task, file in files.items()}
@@ -151,7 +152,7 @@ class SampleStore:
 
     def _write(self, name: str, array: np.ndarray) -> str:
         """Write a PNG; its hash."""
-        data = _png(array)
+        data = encoded(array)
         with self._explaining_full_disk():
             write_atomically(self.folder / name, data)
         return hashlib.sha256(data).hexdigest()
@@ -185,9 +186,9 @@ class SampleStore:
         if records is None:
             found, problems = self._read()
             records = found.values()
-        places = [(record['sample_id'], *file) for record in records for file in _files(record)]
+        places = [(record['sample_id'], *file) for record in records for file in files_of(record)]
         with ThreadPoolExecutor() as pool:  # reading and hashing happen outside the interpreter lock
-            damages = list(pool.map(lambda place: self._damage(*place[1:]), places))
+            damages = list(pool.map(lambda place: damage_of(self.folder / place[1], place[2]), places))
         for (sample_id, name, _), damage in zip(places, damages, strict=True):
             problems += [Damage(name, damage, sample_id)] if damage else []
         return problems
@@ -203,7 +204,7 @@ class SampleStore:
         gone = [records.pop(sample_id) for sample_id in set(sample_ids) if sample_id in records]
         self._replace(records, shards)
         for record in gone:
-            for name, _ in _files(record):
+            for name, _ in files_of(record):
                 if not os.path.isabs(name):
                     (self.folder / name).unlink(missing_ok=True)
 
@@ -225,7 +226,7 @@ class SampleStore:
             append_line(file, json.dumps(record, sort_keys=True))
 
     def _shard_sizes(self) -> dict[Path, int]:
-        return {shard: size for shard in self._shards() if (size := _size(shard)) is not None}
+        return {shard: size for shard in self._shards() if (size := size_of(shard)) is not None}
 
     def _replace(self, records: dict[str, dict], shards: dict[Path, int]) -> None:
         """Writes the manifest; of `shards`, sizes as they were before `records` were read, only unchanged ones go."""
@@ -233,7 +234,7 @@ class SampleStore:
         with self._explaining_full_disk():
             write_atomically(self._manifest, ''.join(lines).encode(), '' if self.rank is None else f'.{self.rank}')
         for shard, size in shards.items():
-            if _size(shard) == size:
+            if size_of(shard) == size:
                 shard.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, dict], list[Damage]]:
@@ -256,14 +257,7 @@ class SampleStore:
         return dict(sorted(records.items())), problems
 
     def _describes_disk(self, record: dict) -> bool:
-        return not any(self._damage(*file) for file in _files(record))
-
-    def _damage(self, name: str, expected: str) -> str | None:
-        file = self.folder / name
-        if not file.is_file():
-            return 'is missing'
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        return None if digest == expected else f'is damaged: sha256 {digest[:12]}…, expected {expected[:12]}…'
+        return not any(damage_of(self.folder / name, expected) for name, expected in files_of(record))
 
     @contextmanager
     def _explaining_full_disk(self) -> Iterator[None]:
@@ -278,37 +272,3 @@ class SampleStore:
                 f'{os.strerror(error.errno)}: {done} samples are finished and safe in {self.folder}; '
                 'free some space and run the same command again, it goes on from there',
             ) from error
-
-
-def _files(record: dict) -> list[tuple[str, str]]:
-    """Name and hash of each file of a record, none for a rejected one.
-
-    Stores of version 0.1.0 and before hold an empty label map per sample under the key `label`; it is not looked at.
-    """
-    if record.get('rejected'):
-        return []
-    labels = [(label['file'], label['sha256']) for label in record.get('labels', {}).values()]
-    return [(record['image'], record['image_sha256']), *labels]
-
-
-def _check_type(task: str, label: np.ndarray) -> None:
-    if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
-        raise ValueError(
-            f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
-        )
-
-
-def _size(file: Path) -> int | None:
-    """Bytes of a file; None if another process has just removed it."""
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return None
-
-
-def _png(array: np.ndarray) -> bytes:
-    """OpenCV, because Pillow cannot write 16-bit colour; it takes BGR."""
-    ok, data = cv2.imencode('.png', array if array.ndim == 2 else np.ascontiguousarray(array[..., ::-1]))
-    if not ok:
-        raise ValueError(f'PNG encoding failed for an array of {array.dtype} {array.shape}')
-    return data.tobytes()

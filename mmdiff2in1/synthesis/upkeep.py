@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
+from .checks import check_plan, describe, others_of
 from .from_config import Job
-from .run import batches_of, check_plan, create_batch, describe, others_of
+from .run import batches_of, create_batch
 from .store import Damage, SampleStore
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mmdiff2in1.generators.caption_flaws import caption_flaws
 from mmdiff2in1.generators.tokenizer import caption_tokenizer, clip_tokenizer
-from mmdiff2in1.synthesis import run
+from mmdiff2in1.synthesis import checks
 
 WORDS = ['a', 'ball', 'red', 'wall']
 
@@ -28,10 +28,10 @@ def test_clip_spells_every_word():
 
 def test_they_are_said_once(tiny_diffusion, monkeypatch):
     said = []
-    monkeypatch.setattr(run, 'print_log', lambda text, logger, level: said.append((level, text)))
-    monkeypatch.setattr(run, '_told', set())
+    monkeypatch.setattr(checks, 'print_log', lambda text, logger, level: said.append((level, text)))
+    monkeypatch.setattr(checks, '_told', set())
     for _ in range(2):
-        run.warn_of_captions(tiny_diffusion, ['a red robot', 'a red robot', 'a ball', 'a ' * 7])
+        checks.warn_of_captions(tiny_diffusion, ['a red robot', 'a red robot', 'a ball', 'a ' * 7])
     assert said == [
         (logging.WARNING, '1 words of the captions are unknown to the text encoder: robot'),
         (logging.WARNING, f'1 of 3 captions are too long and are cut, e.g. {"a " * 7!r}'),

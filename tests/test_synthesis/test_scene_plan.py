@@ -65,6 +65,13 @@ def test_from_noise_a_number_is_needed(options):
         plan(**options)
 
 
+def test_from_noise_no_image_is_hard():
+    weights = {str(source.image): 1.0 for source in SOURCES}
+    with pytest.raises(ValueError, match=r'resample says from which images .* from noise \(T = T_max\) belong to no'):
+        plan(num_samples=3, weights=weights)
+    assert len(plan(num_samples=3, weights=weights, T=600)) == 3
+
+
 def test_noise_is_the_last_timestep():
     assert timestep_choices('noise', 1000) == [1000]
     with pytest.raises(ValueError, match="T is 'noise', expected"):

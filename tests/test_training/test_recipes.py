@@ -149,6 +149,7 @@ def test_settings_of_creation_are_those_that_creation_knows():
     names = (*OF_CREATION, *OF_UNLABELLED)
     cfg = made(base(), **{key: 1 for key in names} | dict(diffusion='weights'))
     assert set(cfg.stages.synthesis) == set(names)
+    cfg.stages.synthesis.update(layout=None, scenes=None)  # beside a condition they are refused
     SynthesisSettings.from_cfg(cfg)
 
 
