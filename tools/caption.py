@@ -37,7 +37,7 @@ from mmdiff2in1.captions.sources import (
     FileCaptions,
     ModelCaptions,
 )
-from mmdiff2in1.synthesis.from_config import DTYPES
+from mmdiff2in1.synthesis.settings import DTYPES
 from mmdiff2in1.synthesis.sources import build_real_dataset
 
 # Flags that only one source of captions reads: (the source, default).

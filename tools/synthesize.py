@@ -1,4 +1,4 @@
-"""Create synthetic images from the training images of a config, without training anything.
+"""Create synthetic images for a config, or take in your own unlabelled ones, without training anything.
 
     python tools/synthesize.py CONFIG --dry-run                     what would be made, and what it costs
     python tools/synthesize.py CONFIG --preview 16 --T 200,400,600  one contact sheet: which T suits these images?
@@ -9,12 +9,15 @@
     torchrun --nproc-per-node 4 tools/synthesize.py CONFIG          several processes share the work
 
 The sources are the images of train_dataloader.dataset, the settings stand in stages.synthesis of the config; the flags
-below replace them. T says how much is re-invented: a small T keeps the scene and changes textures, a T near T_max
-(1000) keeps almost nothing. Resuming is the default behaviour: finished samples are never made twice, and killed at any
-moment a run loses at most the batch in hand. The output is a folder with manifest.jsonl (source, caption, T, seed and
-hashes of each sample, and where the labels of its source are) and images/; a SyntheticSampleDataset(store=<folder>)
-trains on it. A created sample has no label of its own: the label rule of the model teaches it whenever it is used. What
-stages.synthesis.layout has composed has true ones, in labels/, which labels='stored' of that data set reads.
+below replace them. With scenes=dict(type=…) there are new captions in the place of the images' own, and with --T noise
+no sources at all; unlabelled=FOLDER records your own images where they lie (docs/recipes.md). T says how much is
+re-invented: a small T keeps the scene and changes textures, a T near T_max (1000) keeps almost nothing.
+
+Resuming is the default behaviour: finished samples are never made twice, and killed at any moment a run loses at most
+the batch in hand. The output is a folder with manifest.jsonl (source, caption, T, seed and hashes of each sample, and
+where the labels of its source are) and images/; a SyntheticSampleDataset(store=<folder>) trains on it. A created sample
+has no label of its own: the label rule of the model teaches it whenever it is used. What stages.synthesis.layout has
+composed has true ones, in labels/, which labels='stored' of that data set reads.
 """
 
 import argparse
@@ -28,8 +31,9 @@ from PIL import Image
 
 from mmdiff2in1.core.dataset_images import list_images
 from mmdiff2in1.synthesis import SampleStore, prepare, run_job
-from mmdiff2in1.synthesis.from_config import DTYPES
 from mmdiff2in1.synthesis.labelled_set import LabelledSet
+from mmdiff2in1.synthesis.plan import NOISE
+from mmdiff2in1.synthesis.settings import DTYPES
 from mmdiff2in1.synthesis.sheets import preview_sheet, store_sheet
 from mmdiff2in1.synthesis.sources import build_real_dataset
 from mmdiff2in1.synthesis.upkeep import dry_run, remove_damaged, remove_others
@@ -56,7 +60,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
     settings = parser.add_argument_group('settings (default: those of the config)')
     settings.add_argument(
-        '--T', type=_timesteps, help='noise level 1 … T_max, 0: a layout alone; 200,400 draws one per sample'
+        '--T', type=_timesteps, help='noise level 1 … T_max, or: noise; 0: a layout alone; 200,400 draws one per sample'
     )
     settings.add_argument('--num-calls', type=int, help='denoising steps, i.e. U-Net calls per image, at most T')
     settings.add_argument('--samples-per-image', type=int, help='samples from each source')
@@ -98,7 +102,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f'{len(remove_others(job, store))} samples removed from {store.folder}')
     else:
         store = run_job(job, store, rank, world_size, progress=rank == 0)
-        print(f'written: {store.folder} ({len(store.finished())} of {len(job.plan())} samples)')
+        unlabelled = len(job.unlabelled(store))
+        kinds = f', {unlabelled} of them unlabelled images' if unlabelled else ''
+        print(f'written: {store.folder} ({len(store.finished())} of {len(job.plan()) + unlabelled} samples{kinds})')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -143,11 +149,15 @@ def write_sheet(sheet: np.ndarray, file: Path) -> None:
     print(f'written: {file}')
 
 
-def _timesteps(text: str) -> int | list[int]:
+def _timesteps(text: str) -> int | str | list[int]:
+    if text == NOISE:
+        return text
     try:
         levels = [int(level) for level in text.split(',')]
     except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is neither a timestep nor a list like 200,400,600') from None
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is neither a timestep nor a list like 200,400,600, nor noise'
+        ) from None
     return levels[0] if len(levels) == 1 else levels
 
 

@@ -2,7 +2,11 @@
 
 from .caption_file import CaptionFile
 from .captioning import CaptionSummary, ImageSet, caption_images
+from .classes import WrittenCaptions
+from .listed import ListedCaptions
 from .lookup import captions_of, read_captions
+from .new_scenes import SceneCaptions, scene_captions
+from .recombined import RecombinedCaptions, recombined
 from .sources import ClassCaptions, EmptyCaptions, FileCaptions, ModelCaptions
 
 __all__ = [
@@ -12,8 +16,14 @@ __all__ = [
     'EmptyCaptions',
     'FileCaptions',
     'ImageSet',
+    'ListedCaptions',
     'ModelCaptions',
+    'RecombinedCaptions',
+    'SceneCaptions',
+    'WrittenCaptions',
     'caption_images',
     'captions_of',
     'read_captions',
+    'recombined',
+    'scene_captions',
 ]

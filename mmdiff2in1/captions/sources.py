@@ -89,16 +89,19 @@ class ClassCaptions:
     def __call__(self, paths: Sequence[str]) -> list[str]:
         return [self._caption(path) for path in paths]
 
-    def _caption(self, path: str) -> str:
+    def names(self, path: str) -> list[str]:
+        """The classes in the label map of an image, the one with the most pixels first; none without a map."""
         if path not in self._labels:
-            return ''
+            return []
         info, loader, ignore_index = self._labels[path]
         loaded = loader(dict(info, seg_fields=[]))
         try:
-            names = class_names_by_area(loaded['gt_seg_map'], self.classes, {IGNORED, ignore_index})
+            return class_names_by_area(loaded['gt_seg_map'], self.classes, {IGNORED, ignore_index})
         except ValueError as error:
             raise ValueError(f'label map {info["seg_map_path"]}: {error}') from None
-        told = [name for name in names if name not in self.without][: self.max_names]
+
+    def _caption(self, path: str) -> str:
+        told = [name for name in self.names(path) if name not in self.without][: self.max_names]
         return self.template.format(names=enumerate_names(told)) if told else ''
 
 

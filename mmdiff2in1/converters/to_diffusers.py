@@ -16,7 +16,7 @@ from torch import Tensor
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.trained_weights import DIFFUSION, load_stored
 from mmdiff2in1.models.checkpoints import of_one_model
-from mmdiff2in1.synthesis.from_config import DTYPES
+from mmdiff2in1.synthesis.settings import DTYPES
 
 from .base import OURS, THEIRS, Converted, Converter, register
 from .to_mmseg import MODELS_INSIDE, places_of_one_model

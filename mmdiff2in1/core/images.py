@@ -33,8 +33,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return (width, height) if sideways else (height, width)
 
 
-def check_sources(paths: Iterable[str | Path]) -> None:
-    """Decode every image once, before hours of work depend on it.
+def check_sources(paths: Iterable[str | Path], what: str = 'source images') -> None:
+    """Decode every image once, before hours of work depend on it; errors call them `what`.
 
     Raises FileNotFoundError if only missing files are found, else ValueError; both name the first files and count all.
     """
@@ -46,7 +46,7 @@ def check_sources(paths: Iterable[str | Path]) -> None:
         lines = '\n  '.join(found[:10] + ([f'and {len(found) - 10} more'] if len(found) > 10 else []))
         only_missing = all(isinstance(error, FileNotFoundError) for _, error in errors)
         raise (FileNotFoundError if only_missing else ValueError)(
-            f'{len(found)} source images cannot be read; replace them or take them out:\n  {lines}'
+            f'{len(found)} {what} cannot be read; replace them or take them out:\n  {lines}'
         )
 
 
@@ -62,9 +62,17 @@ def _decoding_error(path: str | Path) -> tuple[str | Path, Exception] | None:
 
 
 def load_image(path: str | Path, size: Sequence[int]) -> np.ndarray:
-    """The image at `path`, upright, resized to (H, W) `size` with Pillow's antialiased bicubic filter."""
+    """The image at `path`, see `as_rgb`, resized to (H, W) `size` with Pillow's antialiased bicubic filter."""
     with Image.open(path) as image:
-        return resize_image(np.asarray(ImageOps.exif_transpose(image).convert('RGB')), size)
+        return resize_image(as_rgb(image), size)
+
+
+def as_rgb(image: Image.Image) -> np.ndarray:
+    """Upright (EXIF) and RGB, uint8 (H, W, 3): grey is repeated, transparency dropped, 16 bits are cut to 8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):  # Pillow's own conversion clips at 255: the image would be white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.array(image.convert('RGB'))
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -3,11 +3,14 @@
 R: number of real samples of the wrapped dataset.
 """
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
+import numpy as np
 from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
 
 from mmdiff2in1.core.randomness import derived_seed
@@ -17,10 +20,19 @@ HOW_TO_MAKE_MORE = 'make more with tools/synthesize.py CONFIG and a larger num_s
 
 @dataclass(frozen=True)
 class SourceImage:
-    """The image a sample was made from: `dataset` is the unwrapped dataset that lists it, at `index`."""
+    """The image a sample was made from: `dataset` is the unwrapped dataset that lists it, at `index`.
+
+    A sample that was made from none belongs to a data set all the same, of which it has what all images have in
+    `common`; what tells them apart, their files, captions or kinds of scene, it has not.
+    """
 
     dataset: BaseDataset
-    index: int
+    index: int = 0
+    common: dict | None = None
+
+    def info(self) -> dict:
+        """The data info to change; each caller gets its own."""
+        return self.dataset.get_data_info(self.index) if self.common is None else copy.deepcopy(self.common)
 
 
 def draw(
@@ -39,6 +51,12 @@ def draw(
         return _draw(records, num_samples, seed, f'{store} holds {len(records)} samples')
     if samples_per_image is None:
         return list(records)
+    alone = sum(record['source'] is None for record in records)
+    if alone:
+        raise ValueError(
+            f'samples_per_image={samples_per_image}, but {alone} of {len(records)} samples in {store} belong to no '
+            'image (new scenes from noise, unlabelled images); ask for num_samples instead'
+        )
     by_source = defaultdict(list)
     for record in records:
         by_source[record['source']].append(record)
@@ -87,13 +105,24 @@ class SourceIndex:
                 parts = _parts(leaf.get_data_info(index)['img_path'])
                 self._by_name[parts[-1]].setdefault(parts, SourceImage(leaf, index))
 
+    @cached_property
+    def _nowhere(self) -> SourceImage:
+        leaf = self._leaves[0]
+        first, *others = [leaf.get_data_info(index) for index in range(len(leaf))]
+        common = {key: value for key, value in first.items() if all(_equal(value, info.get(key)) for info in others)}
+        # Where a file would be: that there is none.
+        return SourceImage(leaf, common=common | dict.fromkeys(key for key in first if key.endswith('_path')))
+
     def find(self, record: dict, store: str) -> SourceImage:
-        """The source of a record; for a sample from pure noise (`source` null) any image, here the first.
+        """The source of a record.
+
+        A sample without one (`source` null: from pure noise, or an unlabelled image) goes through the pipeline of the
+        first data set, as an image of which nothing is known but what all images there have in common.
 
         Raises ValueError if no image fits, or more than one.
         """
         if record['source'] is None:
-            return SourceImage(self._leaves[0], 0)
+            return self._nowhere
         wanted = _parts(record['source'])
         fitting = {
             parts: source
@@ -107,6 +136,12 @@ class SourceIndex:
             f'sample {record["sample_id"]} of {store} was made from {record["source"]}, expected exactly one image of '
             f'the wrapped dataset with that path; found {found}. Use the store that was made from this dataset'
         )
+
+
+def _equal(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return type(a) is type(b) and bool(a == b)
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from mmdiff2in1.core.randomness import derived_randomness
 from mmdiff2in1.datasets.transforms.missing_maps import LoadClassAnnotation, OrBlank, PackTopk
-from mmdiff2in1.synthesis.store import SampleStore
+from mmdiff2in1.synthesis.store import UNLABELLED, SampleStore
 from mmdiff2in1.tasks import DenseTask
 
 from .batch_mix import BatchMix
@@ -29,6 +29,11 @@ from .synthetic_records import SourceImage, SourceIndex, draw, unwrapped
 
 LABELS = ('none', 'stored', 'source')
 CURE = 'run tools/synthesize.py CONFIG --out {} --verify to remove what is damaged, then without it to make it again'
+
+MOVED = (
+    '. Unlabelled images stay where they lie: if their folder has moved, name its new place in '
+    'stages.synthesis.unlabelled and run tools/synthesize.py again, which finds them by their content'
+)
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,15 @@ class SyntheticSampleDataset(Dataset):
     """`dataset` (a config or built) with samples of a store, each marked in the metainfo of its `data_samples`.
 
     A synthetic sample is the data info of the image it was made from with another image file, so label maps, zero-label
-    reduction and every other field are the dataset's own. What it is taught with is decided by the label rule of the
-    model; here `labels` decides which label it brings along. After the pipeline `synthetic` (bool) and
-    `sample_id` (str or None) are set as metainfo; `meta_keys` need not name them.
+    reduction and every other field are the dataset's own; one that was made from none (from noise, or an unlabelled
+    image of the user) has what all images of the (first) wrapped dataset have in common. What it is taught with is
+    decided by the label rule of the model; here `labels` decides which label it brings along. After the pipeline
+    `synthetic` (bool) and `sample_id` (str or None) are set as metainfo; `meta_keys` need not name them.
 
     - `store`: folder of a `SampleStore`; None, or `num_samples=0`, gives the wrapped dataset bit for bit.
     - `num_samples` or `samples_per_image`: a seeded draw without replacement; neither: the whole store.
     - `labels`: 'none', it says nothing of any task and no label file is opened; 'stored', the labels in the store;
-      'source', those of the image it was made from, brought to its size (a sample from pure noise has none).
+      'source', those of the image it was made from, brought to its size (a sample without one has none).
     - `mix`: 'uniform' has R + S samples for any sampler; dict(ratio=(r, s)) and dict(added=s) are exact per batch,
       have R samples, and need `batch_sampler=dict(type='MixedBatchSampler')`. See `BatchMix`.
     - `seed`: of the draw, and with the place of a `StreamKey` in its stream of the augmentation: a sample read by key
@@ -140,7 +146,7 @@ class SyntheticSampleDataset(Dataset):
         if idx < self.real_length:
             return self.dataset.get_data_info(idx)
         sample = self._samples[idx - self.real_length]
-        info = sample.source.dataset.get_data_info(sample.source.index)
+        info = sample.source.info()
         info['img_path'] = sample.image
         if sample.caption is not None:
             info['caption'] = sample.caption
@@ -202,12 +208,14 @@ class SyntheticSampleDataset(Dataset):
     def _read_store(self) -> list[_Sample]:
         folder = str(self.store.folder)
         records = draw(self.store.records(), *self._asked, self.seed, folder)
-        problems = [f'{record["sample_id"]} lacks a file' for record in records if not self.store.is_whole(record)]
+        broken = [record for record in records if not self.store.is_whole(record)]
+        problems = [f'{record["sample_id"]} lacks a file ({record["image"]})' for record in broken]
         if self.verify and not problems:
             problems = [str(problem) for problem in self.store.verify(records[get_rank() :: get_world_size()])]
         if problems:
             found = f'{folder}: {len(problems)} of {len(records)} samples are damaged: {"; ".join(problems[:3])}'
-            raise RuntimeError(f'{found}; {CURE.format(folder)}')
+            moved = any(record.get('kind') == UNLABELLED for record in broken)
+            raise RuntimeError(f'{found}; {CURE.format(folder)}{MOVED if moved else ""}')
         sources = SourceIndex(self.dataset)
         return [
             _Sample(

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from .caption_flaws import CaptionFlaws
 from .text import CaptionEncoder
 
 
@@ -112,6 +113,9 @@ class Generator(Protocol):
         ``conditions``: pictures (B, 3, H, W) in [0, 1] that the images are to follow, such as label maps in colours;
         ValueError unless :attr:`takes_conditions`.
         """
+
+    def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
+        """What of the captions never reaches a text encoder."""
 
     def weights_hash(self) -> str:
         """Of all that decides the images besides the arguments of :meth:`create`."""

@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from .architectures import ARCHITECTURES
 from .attention import install_collecting_attention
+from .caption_flaws import CaptionFlaws, caption_flaws
 from .controlnet import check_controlnet, read_controlnet
 from .creation import create, planned_grid
 from .denoising import denoising_errors
@@ -234,6 +235,10 @@ class LatentDiffusion(LatentModel):
     def planned_timesteps(self, T: int, num_calls: int, grid: str = 'even', solver: str = 'ddim') -> list[int]:
         """The grid that :meth:`create` walks; raises ValueError for a grid or solver that does not exist."""
         return planned_grid(T, num_calls, grid, solver, self.T_max).timesteps
+
+    def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
+        """What of the captions the text encoder never sees."""
+        return caption_flaws([self.text.tokenizer], captions)
 
     def weights_hash(self) -> str:
         """SHA-256 over all parameters and buffers, names and types included; part of a sample's recipe.

@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 from torch import Tensor, nn
 
+from .caption_flaws import CaptionFlaws, caption_flaws
 from .creation import NO_BRANCH, check_request
 from .digest import add_tensors
 from .interfaces import Creation
@@ -191,6 +192,13 @@ class PipelineGenerator:
                 'one without noise in scheduler/scheduler_config.json'
             )
         return Creation(made.float() * 2 - 1, latents[0], walked)
+
+    def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
+        """What of the captions none of the text encoders ever sees."""
+        parts = self.pipeline.components.items()
+        return caption_flaws(
+            [part for name, part in parts if name.startswith('tokenizer') and part is not None], captions
+        )
 
     def weights_hash(self) -> str:
         """SHA-256 over the parameters of all parts, the kind of pipeline, its scheduler and the latent's scale."""

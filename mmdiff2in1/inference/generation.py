@@ -15,7 +15,7 @@ from torch import nn
 from mmdiff2in1.core.images import resize_image
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.synthesis import SynthesisSettings, creation_size
-from mmdiff2in1.synthesis.from_config import build_diffusion
+from mmdiff2in1.synthesis.generator import build_diffusion
 from mmdiff2in1.synthesis.plan import timestep_choices
 
 from .image_files import Picture
@@ -111,7 +111,7 @@ def settings_for(cfg: Config, from_images: bool, T_max: int, **given: Any) -> Ge
     chosen = {name: value for name, value in _of_config(cfg).items() if name in GenerationSettings.__dataclass_fields__}
     if chosen.get('solver') == 'pipeline':  # what creates training images is another model, see PipelineGenerator
         del chosen['solver']
-    choices = [T for T in timestep_choices(chosen.get('T', 600)) if T > 0] or [600]  # 0: a layout alone
+    choices = [T for T in timestep_choices(chosen.get('T', 600), T_max) if T > 0] or [600]  # 0: a layout alone
     chosen['T'] = choices[len(choices) // 2]
     if not from_images:
         chosen |= dict(T=T_max, guidance_scale=2.0)

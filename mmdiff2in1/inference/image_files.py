@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from mmdiff2in1.core.images import IMAGE_SUFFIXES, check_sources
+from mmdiff2in1.core.images import IMAGE_SUFFIXES, as_rgb, check_sources
 
 Images = str | Path | np.ndarray | Image.Image | Sequence
 """A file, a folder of files, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 RGB(A), a Pillow image, or a
@@ -64,9 +64,9 @@ def _listed(images: Images) -> Sequence[Path | np.ndarray | Image.Image]:
 def _picture(image: Path | np.ndarray | Image.Image) -> Picture:
     if isinstance(image, Path):
         with Image.open(image) as opened:
-            return Picture(_rgb(opened), image.as_posix())
+            return Picture(as_rgb(opened), image.as_posix())
     if isinstance(image, Image.Image):
-        return Picture(_rgb(image))
+        return Picture(as_rgb(image))
     if image.dtype != np.uint8:
         raise TypeError(f'an image array holds {image.dtype}; expected uint8 in 0 … 255')
     if image.ndim == 3 and image.shape[2] == 1:
@@ -75,11 +75,4 @@ def _picture(image: Path | np.ndarray | Image.Image) -> Picture:
         raise ValueError(
             f'an image array has shape {image.shape}; expected (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey'
         )
-    return Picture(_rgb(Image.fromarray(np.ascontiguousarray(image))))
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I;16'):  # Pillow's own conversion clips at 255: the image would be white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return np.array(image.convert('RGB'))
+    return Picture(as_rgb(Image.fromarray(np.ascontiguousarray(image))))

@@ -3,13 +3,15 @@
 Reading a store imports no diffusion code.
 """
 
+from .checks import check_plan, describe, others_of
 from .conditions import ConditionPictures, ConditionSettings
 from .filters import contrast, rejection, score, source_distance
-from .from_config import Job, SynthesisSettings, job_of, prepare, run_job, synthesize_from_config
+from .from_config import Job, job_of, prepare, run_job, synthesize_from_config
 from .label_maps import LabelMaps
 from .plan import Source, creation_size, make_plan
 from .recipe import Condition, SampleRecipe
-from .run import batches_of, check_plan, create_batch, describe, others_of, synthesize
+from .run import batches_of, create_batch, synthesize
+from .settings import SynthesisSettings
 from .sources import label_files, real_dataset_cfg
 from .store import Damage, SampleStore
 

@@ -18,6 +18,7 @@ from .recipe import SampleRecipe
 
 if TYPE_CHECKING:
     from mmdiff2in1.generators import Generator
+    from mmdiff2in1.generators.caption_flaws import CaptionFlaws
 
 
 class NoGenerator:
@@ -34,6 +35,10 @@ class NoGenerator:
     def create(self, *args: Any, **kwargs: Any) -> Any:
         """See `planned_timesteps`."""
         raise ValueError('nothing can be created without a generator; set diffusion')
+
+    def caption_flaws(self, captions: Sequence[str]) -> 'CaptionFlaws':
+        """See `planned_timesteps`."""
+        raise ValueError('nothing reads captions without a generator; set diffusion')
 
     def weights_hash(self) -> str:
         """Of nothing."""

@@ -17,6 +17,8 @@ ConditionOf = Callable[[str, tuple[int, int]], Condition]
 PLAIN: dict[str, Any] = dict(grid='', num_calls=0, solver='', guidance_scale=1.0, weights_hash='')
 """Of a sample that no generator redraws."""
 
+NOISE = 'noise'
+
 
 @dataclass(frozen=True)
 class Source:
@@ -90,13 +92,18 @@ def make_plan(
     return plan
 
 
-def timestep_choices(T: int | Sequence[int] | Mapping[str, int]) -> Sequence[int]:
-    """The timesteps that `T` of `make_plan` allows; ValueError if there are none or they are not integers."""
+def timestep_choices(T: int | str | Sequence[int] | Mapping[str, int], T_max: int | None = None) -> Sequence[int]:
+    """The timesteps that `T` of `make_plan` allows; ValueError if there are none or they are not integers.
+
+    With the `T_max` of a model, 'noise' stands for it.
+    """
+    if T == NOISE and T_max is not None:
+        return [T_max]
     if isinstance(T, Mapping):
         if set(T) != {'low', 'high'}:
             raise ValueError(f'T is {dict(T)}, expected an integer, a list of integers or dict(low=…, high=…)')
         T = range(T['low'], T['high'] + 1)
-    choices = T if isinstance(T, Sequence) and not isinstance(T, str) else [T]
+    choices: Sequence[Any] = T if isinstance(T, Sequence) and not isinstance(T, str) else [T]
     if not choices or any(isinstance(t, bool) or not isinstance(t, int) for t in choices):
         raise ValueError(f'T is {T!r}, expected an integer, a list of integers or dict(low=…, high=…), low <= high')
     return choices

@@ -3,10 +3,9 @@
 B, 3, H, W images. Several processes share the work by index and never wait for each other.
 """
 
-import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from mmdiff2in1.core.images import check_sources, from_model, image_size, load_image, resize_image, to_model
 
+from .checks import check_made_alike, check_others, check_plan, describe, others_of, warn_of_changed_thresholds
 from .composing import Composing, facts_of, redrawn
 from .filters import Thresholds, check_thresholds, rejection, score
 from .layouts import Composed
@@ -42,6 +42,7 @@ def synthesize(
     thresholds: Thresholds | None = None,
     restore_size: bool = False,
     keep_others: bool = False,
+    beside: Collection[str] = (),
     weights_hash: str | None = None,
     composing: Composing | None = None,
     pictures: 'ConditionPictures | None' = None,
@@ -57,9 +58,9 @@ def synthesize(
     source where its labels are, below `data_root` too, and goes into the records. With `restore_size` the created image
     is resized back to the size of its source, else it stays at the size of creation. Samples outside `thresholds` are
     recorded as rejected and not stored. Samples of the store that are not in the plan (another T, other captions) would
-    be trained on as well, so they are an error unless `keep_others`. `weights_hash`: of `diffusion`, if known.
-    `composing`: where the recipes ask for a layout, what composes it; image and labels then have the source's size.
-    `pictures` draws what recipes with a condition follow.
+    be trained on as well, so they are an error unless `keep_others` or listed in `beside`. `weights_hash`: of
+    `diffusion`, if known. `composing`: where the recipes ask for a layout, what composes it; image and labels then have
+    the source's size. `pictures` draws what recipes with a condition follow.
 
     Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
     store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
@@ -70,11 +71,11 @@ def synthesize(
     timesteps = check_plan(diffusion, plan, weights_hash)
     finished = store.finished()
     settings: dict[str, set] = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
-    _check_store(store, finished, settings)
+    check_made_alike(store, finished, settings)
     if not keep_others:
-        _check_others(store, others_of(plan, finished))
+        check_others(store, others_of(plan, finished, beside))
     finished = {name: record for name, record in finished.items() if store.is_whole(record)}
-    _warn_of_changed_thresholds([finished[r.sample_id] for r in plan if r.sample_id in finished], thresholds)
+    warn_of_changed_thresholds([finished[r.sample_id] for r in plan if r.sample_id in finished], thresholds)
 
     share = plan[rank::world_size]
     batches = [b for b in batches_of(share, batch_size) if any(r.sample_id not in finished for r in b)]
@@ -117,66 +118,10 @@ def synthesize(
         f'{made["kept"]} samples stored, {made["rejected"]} rejected, {calls} U-Net calls in {seconds:.1f} s',
         logger='current',
     )
-    asked = {recipe.sample_id for recipe in plan}
+    asked = {*beside, *(recipe.sample_id for recipe in plan)}
     if store.whole(asked) == asked:
         store.merge(asked)
     return SampleStore(store.folder)
-
-
-def check_plan(
-    diffusion: 'Generator', plan: Sequence[SampleRecipe], weights_hash: str | None = None
-) -> dict[tuple[int, int, str], list[int]]:
-    """Ask the model whether it can make all of `plan`; returns {(T, num_calls, grid): timesteps}.
-
-    `weights_hash` is that of the model where it is known: reading gigabytes of weights takes seconds.
-
-    Raises ValueError for an empty plan, a sample listed twice, other weights than the plan was made for, timesteps or
-    a solver that do not exist, a size that cannot be encoded, a sample without source below T_max. A sample of a layout
-    at T = 0 asks nothing of the model.
-    """
-    if not plan:
-        raise ValueError('the plan holds no samples; without synthetic samples skip this step')
-    twice = [name for name, count in Counter(recipe.sample_id for recipe in plan).items() if count > 1]
-    if twice:
-        raise ValueError(f'sample {twice[0]} stands in the plan twice')
-    weights = diffusion.weights_hash() if weights_hash is None else weights_hash
-    T_max = diffusion.T_max
-    asked = [recipe for recipe in plan if recipe.T > 0]
-    for recipe in asked:
-        if recipe.weights_hash != weights:
-            raise ValueError(f'the plan is for weights {recipe.weights_hash[:12]}…, the model has {weights[:12]}…')
-        if any(side % diffusion.multiple for side in recipe.size):
-            raise ValueError(f'{recipe.sample_id}: size {recipe.size} is no multiple of {diffusion.multiple}')
-        if recipe.condition is not None and not diffusion.takes_conditions:
-            raise ValueError(
-                f'{recipe.sample_id} is to follow its {recipe.condition.task} label, but this model has no ControlNet; '
-                'name one with stages.synthesis.controlnet, or use a pipeline that has one in controlnet/'
-            )
-        if recipe.source is None and recipe.T < T_max:
-            raise ValueError(f'{recipe.sample_id}: without a source image T must be {T_max}, found {recipe.T}')
-    kinds = {(recipe.T, recipe.num_calls, recipe.grid, recipe.solver) for recipe in asked}
-    return {kind[:3]: diffusion.planned_timesteps(*kind) for kind in sorted(kinds)}
-
-
-def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
-    """What a plan costs, one line per noise level and one in all; `timesteps` is what `check_plan` returns."""
-    lines, total = [], 0
-    counts = Counter((recipe.T, recipe.num_calls, recipe.grid) for recipe in plan)
-    for kind in sorted(counts):
-        if kind[0] == 0:
-            lines.append(f'T=0: {counts[kind]} samples, composed and not redrawn')
-            continue
-        steps = timesteps[kind]
-        total += counts[kind] * len(steps)
-        shown = ', '.join(map(str, steps if len(steps) <= 6 else [*steps[:3], '…', *steps[-2:]]))
-        lines.append(f'T={kind[0]}: {counts[kind]} samples, {len(steps)} U-Net calls each ({kind[2]} grid: {shown})')
-    return [*lines, f'{len(plan)} samples, {total} U-Net calls in all']
-
-
-def others_of(plan: Sequence[SampleRecipe], finished: Iterable[str]) -> list[str]:
-    """The sample ids in `finished` that `plan` does not ask for."""
-    wanted = {recipe.sample_id for recipe in plan}
-    return [sample_id for sample_id in finished if sample_id not in wanted]
 
 
 def batches_of(plan: Sequence[SampleRecipe], batch_size: int) -> list[list[SampleRecipe]]:
@@ -243,37 +188,3 @@ def _record(recipe: SampleRecipe, timesteps: list[int], source_labels: Mapping[s
 
 def _source_path(recipe: SampleRecipe, data_root: str | Path | None) -> Path:
     return Path(data_root or '.') / recipe.source
-
-
-def _check_store(store: SampleStore, finished: dict[str, dict], settings: Mapping[str, set]) -> None:
-    """A store holds samples of one model and one way of sizing: what trains on it cannot tell them apart.
-
-    What no model has redrawn (its hash is empty) goes with every model.
-    """
-    for record in finished.values():
-        for name, values in settings.items():
-            if record[name] not in values and '' not in {record[name], *values}:
-                now = ' or '.join(sorted(map(str, values)))
-                raise ValueError(
-                    f'{store.folder} holds {len(finished)} samples made with {name} {record[name]}, now it is {now}; '
-                    f'go back to the old {name}, choose another folder (--out), or delete this one'
-                )
-
-
-def _check_others(store: SampleStore, others: list[str]) -> None:
-    if others:
-        raise ValueError(
-            f'{store.folder} holds {len(others)} samples that are not in this plan ({others[0]} …): other T, seed, '
-            'size, captions or sources. Choose another folder (--out), remove them (--prune), or set keep_others=True'
-        )
-
-
-def _warn_of_changed_thresholds(records: Sequence[dict], thresholds: Thresholds | None) -> None:
-    changed = [r['sample_id'] for r in records if bool(rejection(r['scores'], thresholds)) != bool(r.get('rejected'))]
-    if changed:
-        print_log(
-            f'{len(changed)} finished samples were filtered with other thresholds ({changed[0]} …) and stay as they '
-            'are; SampleStore.remove(ids) has them made again',
-            logger='current',
-            level=logging.WARNING,
-        )

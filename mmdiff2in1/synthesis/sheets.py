@@ -3,68 +3,81 @@
 H, W size of a sheet; sheets are uint8 RGB (H, W, 3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from mmdiff2in1.core.images import load_image
+from mmdiff2in1.core.images import image_size, load_image, resize_image
 from mmdiff2in1.core.label_files import read_map
 from mmdiff2in1.tasks import DenseTask
 from mmdiff2in1.visualization import contact_sheet
 from mmdiff2in1.visualization.overlays import Overlaid, blend
 
+from .checks import check_plan
 from .from_config import Job
 from .plan import timestep_choices
-from .run import batches_of, check_plan, create_batch
-from .store import SampleStore
+from .recipe import SampleRecipe
+from .run import batches_of, create_batch
+from .store import UNLABELLED, SampleStore
 
 MAX_COLUMNS = 12
+LARGEST = 1024
+CREATED, FROM_NOISE = 'created', 'from noise'
 
 
 def preview_sheet(job: Job, count: int) -> np.ndarray:
     """`count` source images, a row each, and what each T of the job makes of them from the same noise; nothing is kept.
 
-    Of a layout, the labels that it composes stand beside.
+    Of a layout, the labels that it composes stand beside. New scenes from noise have no source, and a row each as well.
 
-    Raises ValueError for more than `MAX_COLUMNS` values of T, and what `check_plan` raises.
+    Raises ValueError for more than `MAX_COLUMNS` values of T, a job that creates nothing, and what `check_plan` raises.
     """
-    levels = timestep_choices(job.settings.T)
+    if not job.creates:
+        raise ValueError('there is no diffusion in stages.synthesis: nothing is created, there is nothing to preview')
+    levels = timestep_choices(job.settings.T, job.diffusion.T_max)
     if len(levels) > MAX_COLUMNS:
         raise ValueError(f'T has {len(levels)} values, one column each; choose a few with --T 200,400,600')
-    plans = [job.plan(T=T, num_samples=min(count, len(job.sources)), samples_per_image=None) for T in levels]
+    plans = _plans(job, levels, min(count, len(job.sources)))
     check_plan(job.diffusion, [recipe for plan in plans for recipe in plan], job.weights_hash)
-    columns: list[dict[str | None, np.ndarray]] = []
-    labels: dict[str | None, list[np.ndarray]] = {recipe.source: [] for recipe in plans[0]}
-    captions = {recipe.source: recipe.caption for recipe in plans[0]}
+    rows = plans[0]
+    captions = [recipe.caption for recipe in rows]
+    labels: list[list[np.ndarray]] = [[] for _ in rows]
+    columns: list[dict[int, np.ndarray]] = []
     for plan in plans:
-        created: dict[str | None, np.ndarray] = {}
+        created: dict[int, np.ndarray] = {}
         for batch in batches_of(plan, job.settings.batch_size):
             composed = job.composing.compose(batch) if job.composing is not None else None
             images, _, _ = create_batch(job.diffusion, batch, job.data_root, composed, job.pictures)
-            created |= {recipe.source: image for recipe, image in zip(batch, images, strict=True)}
-            for recipe, each in zip(batch, composed or [], strict=composed is not None):
-                captions[recipe.source] = each.caption
-                labels[recipe.source] = _over(each.image, each.labels, job.composing.samples.tasks)
+            places = [plan.index(recipe) for recipe in batch]
+            created |= dict(zip(places, images, strict=True))
+            for place, each in zip(places, composed or [], strict=composed is not None):
+                captions[place] = each.caption
+                labels[place] = _over(each.image, each.labels, job.composing.samples.tasks)
         columns.append(created)
+    sources = [
+        [load_image(Path(job.data_root or '.') / each.source, each.size)] if each.source else [] for each in rows
+    ]
     kinds = [] if job.composing is None else list(job.composing.samples.tasks)
-    first = plans[-1][0]
+    last = plans[-1][0]
     return contact_sheet(
-        [
-            [
-                load_image(Path(job.data_root or '.') / str(recipe.source), recipe.size),
-                *(made[recipe.source] for made in columns),
-                *labels[recipe.source],
-            ]
-            for recipe in plans[0]
-        ],
-        row_captions=[captions[recipe.source] or '(no caption)' for recipe in plans[0]],
-        column_captions=['source', *(f'T={T}' for T in levels), *kinds],
-        title=f'{first.num_calls} U-Net calls, {first.solver}, guidance {first.guidance_scale:g}'
-        if first.T
+        [[*source, *(created[row] for created in columns), *labels[row]] for row, source in enumerate(sources)],
+        row_captions=[caption or '(no caption)' for caption in captions],
+        column_captions=[*['source'] * bool(rows[0].source), *(f'T={T}' for T in levels), *kinds],
+        title=f'{last.num_calls} U-Net calls, {last.solver}, guidance {last.guidance_scale:g}'
+        if last.T
         else 'composed, not redrawn',
     )
+
+
+def _plans(job: Job, levels: Sequence[int], count: int) -> list[list[SampleRecipe]]:
+    """The same rows at each T."""
+    if job.scenes is None:
+        return [job.plan(T=T, num_samples=count, samples_per_image=None) for T in levels]
+    # At the lowest T, because at T_max alone new scenes have no source.
+    rows = job.plan(T=min(levels), num_samples=count, samples_per_image=None)
+    return [[replace(recipe, T=T) for recipe in rows] for T in levels]
 
 
 def store_sheet(
@@ -72,52 +85,88 @@ def store_sheet(
 ) -> np.ndarray:
     """`count` sources, spread over the store, a row each, with the samples that were created from them.
 
-    Beside each sample stand its own labels, if it has some, of those `tasks` in which they are encoded. A source that
-    is not below `data_root` any more leaves its place empty. Raises ValueError for an empty store.
+    Beside each sample stand its own labels, if it has some, of those `tasks` in which they are encoded. A sample
+    without a source, created from noise or unlabelled, has a row of its own; of these kinds, as far as the store has
+    them, each gets its share of the rows. A source that is not below `data_root` any more leaves its place empty.
+    Raises ValueError for an empty store.
     """
-    samples: dict[str, list[dict]] = {}
-    for record in store.finished().values():
-        if record.get('image'):
-            samples.setdefault(record['source'], []).append(record)
-    if not samples:
+    groups = _groups(store)
+    if not groups:
         raise ValueError(f'{store.folder} holds no samples; name the store with --out, or create them first')
-    chosen = sorted(samples, key=str)[:: max(1, len(samples) // max(1, count))][: max(1, count)]
+    chosen = _chosen([list(kind.values()) for kind in groups.values()], max(1, count))
     known = tasks or {}
-    pictured = max(len(_labels(store, record, known)) for source in chosen for record in samples[source])
-    columns = min(MAX_COLUMNS // (1 + pictured), max(len(samples[source]) for source in chosen))
+    pictured = max(len(_labels(store, record, known)) for group in chosen for record in group)
+    columns = min(MAX_COLUMNS // (1 + pictured), max(map(len, chosen)))
     rows: list[list[np.ndarray | None]] = []
-    for source in chosen:
-        made = sorted(samples[source], key=lambda record: (record['T'], record['seed']))[:columns]
+    for group in chosen:
+        made = sorted(group, key=lambda record: (record.get('T', 0), record.get('seed', 0)))[:columns]
+        source = made[0]['source']
         file = Path(data_root or '.') / source if source else None
         first = load_image(file, tuple(made[0]['size'])) if file and file.is_file() else None
         pictures: list[np.ndarray | None] = []
         for record in made:
-            image, labels = np.asarray(Image.open(store.image(record)).convert('RGB')), _labels(store, record, known)
-            over = _over(image, {name: known[name].decode(read_map(str(file))) for name, file in labels.items()}, known)
+            image, over = _shown(store, record, known)
             pictures += [image, *over, *[None] * (pictured - len(over))]
         rows.append([first, *pictures, *[None] * ((1 + pictured) * columns - len(pictures))])
+    with_source = any(group[0]['source'] for group in chosen)
+    numbered = [text for n in range(columns) for text in (f'sample {n + 1}', *['label'] * pictured)]
     return contact_sheet(
-        rows,
-        row_captions=[
-            ' | '.join(dict.fromkeys(record['caption'] or '(no caption)' for record in samples[source]))
-            for source in chosen
-        ],
-        column_captions=[
-            'source',
-            *[text for n in range(columns) for text in (f'sample {n + 1}', *['label'] * pictured)],
-        ],
-        title=f'{sum(map(len, samples.values()))} samples of {len(samples)} sources',
+        rows if with_source else [row[1:] for row in rows],
+        row_captions=[_name(group) for group in chosen],
+        column_captions=[*['source'] * with_source, *numbered],
+        title=', '.join(_count(kind, found) for kind, found in groups.items()),
     )
 
 
+def _groups(store: SampleStore) -> dict[str, dict[str, list[dict]]]:
+    """The samples by kind and source; one without a source stands for itself."""
+    groups: dict[str, dict[str, list[dict]]] = {}
+    for record in store.finished().values():
+        if record.get('image'):
+            kind = record.get('kind') or (CREATED if record['source'] else FROM_NOISE)
+            groups.setdefault(kind, {}).setdefault(record['source'] or record['sample_id'], []).append(record)
+    return dict(sorted(groups.items()))
+
+
+def _chosen(kinds: list[list[list[dict]]], count: int) -> list[list[dict]]:
+    """`count` groups of records, of each kind its share, spread over them; at least one of each kind."""
+    chosen = []
+    for number, groups in enumerate(kinds):
+        share = max(1, count // len(kinds) + (number < count % len(kinds)))
+        chosen += groups[:: max(1, len(groups) // share)][:share]
+    return chosen
+
+
+def _count(kind: str, found: dict[str, list[dict]]) -> str:
+    number = sum(map(len, found.values()))
+    return f'{number} samples of {len(found)} sources' if kind == CREATED else f'{number} {kind}'
+
+
+def _name(group: list[dict]) -> str:
+    """What is written beside a row: the captions of its samples, each once."""
+    if group[0].get('kind') == UNLABELLED:
+        return f'unlabelled: {Path(group[0]["path"]).name}'
+    return ' | '.join(dict.fromkeys(record['caption'] or '(no caption)' for record in group))
+
+
 def _labels(store: SampleStore, record: dict, tasks: Mapping[str, DenseTask]) -> dict[str, Path]:
-    """Files of the labels of a sample that can be shown, by task."""
-    return {name: file for name, file in store.labels(record).items() if name in tasks}
+    """Files of the labels of its own of a sample that can be shown, by task."""
+    own = {task for task, label in record.get('labels', {}).items() if 'by' not in label and task in tasks}
+    return {task: file for task, file in store.labels(record).items() if task in own}
 
 
-def _over(
-    image: np.ndarray, labels: Mapping[str, np.ndarray], tasks: Mapping[str, DenseTask]
-) -> list[np.ndarray | None]:
+def _shown(store: SampleStore, record: dict, tasks: Mapping[str, DenseTask]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """An image, at most `LARGEST` pixels long, and its labels over it."""
+    file = store.image(record)
+    height, width = image_size(file)
+    image = load_image(file, (height, width))
+    maps = {name: tasks[name].decode(read_map(str(path))) for name, path in _labels(store, record, tasks).items()}
+    scale = min(1.0, LARGEST / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return resize_image(image, size), [resize_image(each, size) for each in _over(image, maps, tasks)]
+
+
+def _over(image: np.ndarray, labels: Mapping[str, np.ndarray], tasks: Mapping[str, DenseTask]) -> list[np.ndarray]:
     """The labels over their image, one picture each."""
     return [
         blend(Overlaid(image, tasks[name].colours(array), tasks[name].known(array), ()))

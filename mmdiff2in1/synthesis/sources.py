@@ -3,15 +3,34 @@
 Everything is asked of the data set that the config names, built through mmseg's registry, so any data set will do.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 
-from mmdiff2in1.core.dataset_images import dataset_leaves
+from mmdiff2in1.core.dataset_images import dataset_leaves, list_images
 from mmdiff2in1.core.names import type_name
 
 WRAPPER = 'SyntheticSampleDataset'
+
+
+def scored_images(cfg: Config) -> dict[str, list[str]]:
+    """Image paths of the validation and test sets that a config has, by 'val' and 'test'.
+
+    A set that is not at hand is left out, which is said.
+    """
+    found = {}
+    for name in ('val', 'test'):
+        dataset = (cfg.get(f'{name}_dataloader') or {}).get('dataset')
+        if dataset is None:
+            continue
+        try:
+            found[name] = list_images(_built(dataset))[1]
+        except (FileNotFoundError, ValueError) as error:
+            print_log(f'unlabelled images are not compared with the {name} set: {error}', 'current', logging.WARNING)
+    return found
 
 
 def real_dataset_cfg(cfg: Config) -> dict:
@@ -31,9 +50,7 @@ def real_dataset_cfg(cfg: Config) -> dict:
 
 def build_real_dataset(cfg: Config, with_pipeline: bool = False):
     """Build the real training set; without its pipeline only the list of images is wanted."""
-    # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
-    changed: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
-    return DATASETS.build(map_leaves(real_dataset_cfg(cfg), lambda leaf: dict(leaf, **changed)))
+    return _built(real_dataset_cfg(cfg), with_pipeline)
 
 
 def label_files(dataset) -> dict[str, dict[str, str]]:
@@ -57,3 +74,9 @@ def map_leaves(dataset: Mapping, change: Callable[[Mapping], dict]) -> dict:
     if isinstance(dataset.get('datasets'), Sequence):
         return dict(dataset, datasets=[map_leaves(each, change) for each in dataset['datasets']])
     return change(dataset)
+
+
+def _built(dataset: Mapping, with_pipeline: bool = False):
+    # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
+    changed: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
+    return DATASETS.build(map_leaves(dataset, lambda leaf: dict(leaf, **changed)))

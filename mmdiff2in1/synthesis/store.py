@@ -2,7 +2,8 @@
 
     store/manifest.jsonl            one JSON record per finished sample
     store/manifest.rank<r>.jsonl    the same, while several processes write; read transparently, folded in by `merge`
-    store/images/<sample_id>.png    uint8 RGB (H, W, 3)
+    store/images/<sample_id>.png    uint8 RGB (H, W, 3); unlabelled images of the user stay where they lie, and the
+                                    record has their absolute path
     store/labels/<task>/<sample_id>.png   where a sample has labels: uint8 or uint16, (H, W) or (H, W, 3), as the task
                                           encodes them, or a top-k map of classes, uint16 (2k · H, W)
 
@@ -22,13 +23,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
 
+from .store_files import check_label, damage_of, encoded, files_of, size_of
+
 MANIFEST = 'manifest.jsonl'
 IMAGES, LABELS = 'images', 'labels'
+UNLABELLED = 'unlabelled'
+"""`kind` in the record of an image that was not created: the user's own, without a label."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class SampleStore:
         """Whether the files of a record are there and not empty; `verify` looks at their content."""
         if record.get('rejected'):
             return True
-        files = [self.folder / name for name, _ in _files(record)]
+        files = [self.folder / name for name, _ in files_of(record)]
         return all(file.is_file() and file.stat().st_size for file in files)
 
     def add(self, record: dict, image: np.ndarray, labels: Mapping[str, np.ndarray] | None = None) -> dict:
@@ -103,7 +107,7 @@ class SampleStore:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)')
         for task, label in (labels or {}).items():
-            _check_type(task, label)
+            check_label(task, label)
             if label.shape[:2] != image.shape[:2]:
                 raise ValueError(
                     f'the label of {task} is {label.shape[:2]}, expected the size of its image {image.shape[:2]}'
@@ -119,6 +123,16 @@ class SampleStore:
         self._append(record)
         return record
 
+    def add_file(self, record: dict, file: str | Path) -> None:
+        """Write a record whose `image` and `image_sha256` are known.
+
+        An `image` with an absolute path stays where it is; below the store, it becomes a copy of `file`, byte by byte.
+        """
+        if not os.path.isabs(record['image']):
+            with self._explaining_full_disk():
+                write_atomically(self.folder / record['image'], Path(file).read_bytes())
+        self._append(record)
+
     def label(self, record: dict, labels: Mapping[str, np.ndarray], by: str) -> dict:
         """Write a teacher's labels of a finished sample, then its record anew; returns that record.
 
@@ -128,7 +142,7 @@ class SampleStore:
         Raises ValueError for other arrays; OSError as `add` does.
         """
         for task, label in labels.items():
-            _check_type(task, label)
+            check_label(task, label)
         name = f'{record["sample_id"]}.png'
         files = {task: f'{LABELS}/{task}/{name}' for task in labels}
         written = {task: dict(file=file, sha256=self._write(file, labels[task]), by=by) for task, file in files.items()}
@@ -138,7 +152,7 @@ class SampleStore:
 
     def _write(self, name: str, array: np.ndarray) -> str:
         """Write a PNG; its hash."""
-        data = _png(array)
+        data = encoded(array)
         with self._explaining_full_disk():
             write_atomically(self.folder / name, data)
         return hashlib.sha256(data).hexdigest()
@@ -172,9 +186,9 @@ class SampleStore:
         if records is None:
             found, problems = self._read()
             records = found.values()
-        places = [(record['sample_id'], *file) for record in records for file in _files(record)]
+        places = [(record['sample_id'], *file) for record in records for file in files_of(record)]
         with ThreadPoolExecutor() as pool:  # reading and hashing happen outside the interpreter lock
-            damages = list(pool.map(lambda place: self._damage(*place[1:]), places))
+            damages = list(pool.map(lambda place: damage_of(self.folder / place[1], place[2]), places))
         for (sample_id, name, _), damage in zip(places, damages, strict=True):
             problems += [Damage(name, damage, sample_id)] if damage else []
         return problems
@@ -182,6 +196,7 @@ class SampleStore:
     def remove(self, sample_ids: Iterable[str]) -> None:
         """Forget these samples and delete their files, so that the next run makes them again.
 
+        Files outside of the store, which are the user's, stay.
         Broken lines of the manifest go as well. Not to be called while another process writes.
         """
         shards = self._shard_sizes()
@@ -189,8 +204,9 @@ class SampleStore:
         gone = [records.pop(sample_id) for sample_id in set(sample_ids) if sample_id in records]
         self._replace(records, shards)
         for record in gone:
-            for name, _ in _files(record):
-                (self.folder / name).unlink(missing_ok=True)
+            for name, _ in files_of(record):
+                if not os.path.isabs(name):
+                    (self.folder / name).unlink(missing_ok=True)
 
     @property
     def _manifest(self) -> Path:
@@ -210,7 +226,7 @@ class SampleStore:
             append_line(file, json.dumps(record, sort_keys=True))
 
     def _shard_sizes(self) -> dict[Path, int]:
-        return {shard: size for shard in self._shards() if (size := _size(shard)) is not None}
+        return {shard: size for shard in self._shards() if (size := size_of(shard)) is not None}
 
     def _replace(self, records: dict[str, dict], shards: dict[Path, int]) -> None:
         """Writes the manifest; of `shards`, sizes as they were before `records` were read, only unchanged ones go."""
@@ -218,7 +234,7 @@ class SampleStore:
         with self._explaining_full_disk():
             write_atomically(self._manifest, ''.join(lines).encode(), '' if self.rank is None else f'.{self.rank}')
         for shard, size in shards.items():
-            if _size(shard) == size:
+            if size_of(shard) == size:
                 shard.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, dict], list[Damage]]:
@@ -241,14 +257,7 @@ class SampleStore:
         return dict(sorted(records.items())), problems
 
     def _describes_disk(self, record: dict) -> bool:
-        return not any(self._damage(*file) for file in _files(record))
-
-    def _damage(self, name: str, expected: str) -> str | None:
-        file = self.folder / name
-        if not file.is_file():
-            return 'is missing'
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        return None if digest == expected else f'is damaged: sha256 {digest[:12]}…, expected {expected[:12]}…'
+        return not any(damage_of(self.folder / name, expected) for name, expected in files_of(record))
 
     @contextmanager
     def _explaining_full_disk(self) -> Iterator[None]:
@@ -263,37 +272,3 @@ class SampleStore:
                 f'{os.strerror(error.errno)}: {done} samples are finished and safe in {self.folder}; '
                 'free some space and run the same command again, it goes on from there',
             ) from error
-
-
-def _files(record: dict) -> list[tuple[str, str]]:
-    """Name and hash of each file of a record, none for a rejected one.
-
-    Stores of version 0.1.0 and before hold an empty label map per sample under the key `label`; it is not looked at.
-    """
-    if record.get('rejected'):
-        return []
-    labels = [(label['file'], label['sha256']) for label in record.get('labels', {}).values()]
-    return [(record['image'], record['image_sha256']), *labels]
-
-
-def _check_type(task: str, label: np.ndarray) -> None:
-    if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
-        raise ValueError(
-            f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
-        )
-
-
-def _size(file: Path) -> int | None:
-    """Bytes of a file; None if another process has just removed it."""
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return None
-
-
-def _png(array: np.ndarray) -> bytes:
-    """OpenCV, because Pillow cannot write 16-bit colour; it takes BGR."""
-    ok, data = cv2.imencode('.png', array if array.ndim == 2 else np.ascontiguousarray(array[..., ::-1]))
-    if not ok:
-        raise ValueError(f'PNG encoding failed for an array of {array.dtype} {array.shape}')
-    return data.tobytes()

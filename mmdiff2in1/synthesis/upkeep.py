@@ -1,10 +1,11 @@
 """Before and after a creation: what it is going to cost, and the removal of samples that are damaged or unwanted."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from .checks import check_plan, describe, others_of
 from .from_config import Job
-from .run import batches_of, check_plan, create_batch, describe, others_of
+from .run import batches_of, create_batch
 from .store import Damage, SampleStore
 
 
@@ -13,17 +14,29 @@ def dry_run(job: Job, store: SampleStore, timed: bool = False) -> Iterator[str]:
 
     With `timed` one batch is created, to estimate how long the rest would take. Raises what `check_plan` raises.
     """
+    finished, pool = store.finished(), job.unlabelled(store)
+    if pool:
+        known = sum(sample_id in finished for sample_id in pool)
+        places = 'copied' if job.pool is not None and job.pool.copied else 'used where they lie'
+        yield f'{len(pool)} unlabelled images, {places}, of which {known} are known to {store.folder}'
+        yield f'unlabelled at {_sizes(record["size"] for record in pool.values())} (HxW)'
     plan = job.plan()
-    finished = store.finished()
-    todo = [recipe for recipe in plan if recipe.sample_id not in finished]
-    sizes = sorted({recipe.size for recipe in plan})
-    made = len(plan) - len(todo)
-    yield f'{len(job.sources)} source images, {len(plan)} samples, of which {made} are in {store.folder}'
-    yield f'created at {", ".join(f"{height}x{width}" for height, width in sizes[:5])}{" …" if sizes[5:] else ""} (HxW)'
-    yield from describe(plan, check_plan(job.diffusion, plan, job.weights_hash))
-    others = others_of(plan, finished)
+    others = others_of(plan, finished, pool)
     if others:
         yield f'{store.folder} also holds {len(others)} samples that are not in this plan, e.g. {others[0]}'
+    if not job.creates:
+        yield 'nothing is created: there is no diffusion'
+        return
+    todo = [recipe for recipe in plan if recipe.sample_id not in finished]
+    made = len(plan) - len(todo)
+    yield f'{len(job.sources)} source images, {len(plan)} samples, of which {made} are in {store.folder}'
+    yield f'created at {_sizes(recipe.size for recipe in plan)} (HxW)'
+    if job.scenes is not None:
+        captions = list(dict.fromkeys(recipe.caption for recipe in plan))
+        origin = 'from noise' if plan[0].source is None else 'from noised images'
+        kind = job.settings.scenes['type']
+        yield f'new scenes {origin} under {len(captions)} captions ({kind}), e.g. {captions[0]!r}'
+    yield from describe(plan, check_plan(job.diffusion, plan, job.weights_hash))
     if timed and todo:
         batch = max(batches_of(todo, job.settings.batch_size), key=len)
         started = time.perf_counter()
@@ -50,7 +63,13 @@ def remove_damaged(store: SampleStore) -> list[Damage]:
 
 
 def remove_others(job: Job, store: SampleStore) -> list[str]:
-    """Removes samples of another plan: other T, seed, size, captions or sources; returns their ids."""
-    others = others_of(job.plan(), store.finished())
+    """Removes samples of another plan: other T, seed, size, captions, sources or unlabelled images; their ids."""
+    others = job.others(store)
     store.remove(others)
     return others
+
+
+def _sizes(sizes: Iterable[Sequence[int]]) -> str:
+    """'64x64, 64x96 …'."""
+    different = sorted({tuple(size) for size in sizes})
+    return ', '.join(f'{height}x{width}' for height, width in different[:5]) + (' …' if different[5:] else '')

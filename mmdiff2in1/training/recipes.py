@@ -75,23 +75,12 @@ OF_DATASET = ('mix', 'store', 'labels')
 OF_TEACHER = ('teacher', 'per_step', 'soft', 'temperature', 'min_confidence', 'mirrored', 'scales', 'balanced', 'topk')
 OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
 OF_CREATION = (
-    *(
-        'layout',
-        'diffusion',
-        'unet',
-        'captions',
-        'caption_fallback',
-        'samples_per_image',
-        'num_samples',
-        'size',
-        'restore_size',
-        'controlnet',
-        'condition',
-        'resample',
-    ),
+    *('layout', 'diffusion', 'controlnet', 'unet', 'captions', 'caption_fallback', 'scenes'),
+    *('samples_per_image', 'num_samples', 'size', 'restore_size', 'condition', 'resample'),
     *CREATION,
 )
-SETTINGS = (*OF_MODEL, *OF_TEACHER, *OF_DATASET, *OF_HOOK, *OF_CREATION)
+OF_UNLABELLED = ('unlabelled', 'copy_unlabelled')
+SETTINGS = (*OF_MODEL, *OF_TEACHER, *OF_DATASET, *OF_HOOK, *OF_CREATION, *OF_UNLABELLED)
 OF_WARMUP = ('train_cfg', 'param_scheduler', 'default_hooks')
 LOOPS: dict[str, dict[str, Any]] = dict(
     ValLoop=dict(type='SelfImprovingValLoop'), TestLoop=dict(type='SelfImprovingTestLoop', exploiter=True)
@@ -117,12 +106,12 @@ def make_self_improving(
             (``stages.labelling``), or with `per_step` made anew for every crop. `store`, `mix`, `labels`: see
             `SyntheticSampleDataset`; `alpha` or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others
             are keys of ``stages.synthesis``, see `SynthesisSettings`. Without `diffusion` and `layout` nothing is
-            created, and `store` must name samples that are there.
+            created: the samples are the `unlabelled` images alone, or `store` must name some that are there.
 
     Raises:
-        ValueError: Unknown preset or setting, neither of `diffusion`, `layout` and `store`, a teacher beside another
-            label rule, settings of one without it, or a base that is self-improving already, averages weights in
-            another way, or has a batch sampler where an exact mix needs its own.
+        ValueError: Unknown preset or setting, none of `diffusion`, `layout`, `unlabelled` and `store`, a teacher beside
+            another label rule, settings of one without it, or a base that is self-improving already, averages weights
+            in another way, or has a batch sampler where an exact mix needs its own.
     """
     chosen = _with_rule(_chosen(preset, settings), preset, settings.get('label_rule'))
     _check_base(base)
@@ -130,7 +119,9 @@ def make_self_improving(
     if warmup:
         stages['warmup'] = {key: copy.deepcopy(base[key]) for key in OF_WARMUP if key in base}
     if 'diffusion' in chosen or 'layout' in chosen:
-        stages['synthesis'] = _part(chosen, OF_CREATION)
+        stages['synthesis'] = _part(chosen, (*OF_CREATION, *OF_UNLABELLED))
+    elif 'unlabelled' in chosen:
+        stages['synthesis'] = _part(chosen, OF_UNLABELLED)
     if 'labelling' in chosen:
         stages['labelling'] = chosen['labelling']
     if stages:
@@ -162,11 +153,13 @@ def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         )
     if settings.get('diffusion') is None and {**PRESETS[preset], **settings}.get('layout') is None:
         useless = [key for key in OF_CREATION if settings.get(key) is not None]
-        if useless or settings.get('store') is None:
-            found = f'{", ".join(useless)} but no diffusion' if useless else 'neither diffusion nor store'
+        if useless or (settings.get('store') is None and settings.get('unlabelled') is None):
+            found = (
+                f'{", ".join(useless)} but no diffusion' if useless else 'neither diffusion nor unlabelled nor store'
+            )
             raise ValueError(
-                f'got {found}; give diffusion=… (what creates: a folder or file of weights), or only store=… (a folder '
-                'of samples that are there)'
+                f'got {found}; give diffusion=… (what creates: a folder or file of weights), only unlabelled=… (a '
+                'folder of your own images), or only store=… (a folder of samples that are there)'
             )
     inherited = dict(PRESETS[preset])
     if 'alpha' in settings or 'remaining' in settings:  # two ways to say one thing

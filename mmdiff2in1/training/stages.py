@@ -14,7 +14,7 @@ from mmseg.registry import TASK_UTILS
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
-from mmdiff2in1.synthesis.from_config import CREATOR
+from mmdiff2in1.synthesis.settings import CREATOR
 
 from .global_batch import split_global_batch
 from .labelling_stage import check_labels

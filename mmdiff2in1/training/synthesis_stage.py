@@ -12,8 +12,9 @@ from mmengine.dist import barrier, get_rank, is_main_process
 
 from mmdiff2in1.datasets.synthetic_records import draw
 from mmdiff2in1.engine.stage_folder import StageFolder
-from mmdiff2in1.synthesis import SampleStore, check_plan, job_of, others_of, run_job
-from mmdiff2in1.synthesis.from_config import CREATOR, PRETRAINED, check_unet
+from mmdiff2in1.synthesis import SampleRecipe, SampleStore, check_plan, job_of, others_of, run_job
+from mmdiff2in1.synthesis.generator import check_unet
+from mmdiff2in1.synthesis.settings import CREATOR, PRETRAINED
 
 from .file_digests import digests_of
 from .identity import weights_mark
@@ -21,17 +22,12 @@ from .identity import weights_mark
 LATER = 'still to be trained'
 """Stands for the hash of weights that a warm-up is going to give."""
 UNDECIDED = (
-    'diffusion',
-    'controlnet',
-    'resample',
-    'unet',
-    'captions',
-    'caption_fallback',
-    'batch_size',
-    'device',
-    'keep_others',
+    *('diffusion', 'controlnet', 'resample', 'unet', 'captions', 'caption_fallback', 'unlabelled'),
+    *('batch_size', 'device', 'keep_others'),
 )
 """Settings that change no sample, or count by their content."""
+SINCE = ('layout', 'condition', 'scenes', 'copy_unlabelled')
+"""Settings that came later: one that is not set is left out, so that older stores stay complete."""
 
 
 class SynthesisStage:
@@ -63,6 +59,10 @@ class SynthesisStage:
         if self._is_complete(warmup):
             check_store(self.cfg, self.store)
             return
+        pool = self.job.unlabelled(SampleStore(self.store))
+        if not self.job.creates:
+            self._check_samples([], pool)
+            return
         if self.job.composing is not None:
             self.job.composing.composer  # noqa: B018  finds out whether anything can be composed
         # Samples carry the hash of their weights; where these are still to be trained, all else can be looked at.
@@ -72,18 +72,23 @@ class SynthesisStage:
         if self.later:
             check_unet(job.diffusion, CREATOR)
         check_plan(job.diffusion, plan, weights_hash)
-        if not job.settings.keep_others:  # then there may be more than are made
-            planned = [dict(sample_id=recipe.sample_id, source=recipe.source) for recipe in plan]
-            check_draw(self.cfg, planned, self.store)
-        others = [] if self.later else others_of(plan, SampleStore(self.store).finished())
-        if others and not job.settings.keep_others:
+        self._check_samples(plan, pool)
+        job.diffusion.to('cpu')  # the GPU is the warm-up's until the samples are made
+        self.job = job
+
+    def _check_samples(self, plan: list[SampleRecipe], pool: dict[str, dict]) -> None:
+        """Whether there will be enough samples, and no others."""
+        if self.job.settings.keep_others:  # then there may be more than are made
+            return
+        planned = [dict(sample_id=recipe.sample_id, source=recipe.source) for recipe in plan]
+        check_draw(self.cfg, [*planned, *pool.values()], self.store)
+        others = [] if self.later else others_of(plan, SampleStore(self.store).finished(), pool)
+        if others:
             raise ValueError(
                 f'{self.store} holds {len(others)} samples that the settings do not ask for, first {others[0]}: run '
                 'tools/synthesize.py with --prune, delete the folder, choose another --work-dir, or set '
                 'keep_others=True'
             )
-        job.diffusion.to('cpu')  # the GPU is the warm-up's until the samples are made
-        self.job = job
 
     def create(self, warmup: str | None = None, poll_seconds: float = 5.0) -> None:
         """Each process makes its share; none waits inside a collective while others create for hours.
@@ -103,9 +108,10 @@ class SynthesisStage:
     def _create(self, warmup: str | None, poll_seconds: float) -> list[str]:
         rank, world_size = get_rank(), int(os.environ.get('WORLD_SIZE', 1))
         job = self.job.with_unet(str(warmup)) if self.later else self.job
-        job.diffusion.to(job.device)
+        if job.creates:
+            job.diffusion.to(job.device)
         run_job(job, SampleStore(self.store), rank, world_size)
-        asked = {recipe.sample_id for recipe in job.plan()}
+        asked = {*(recipe.sample_id for recipe in job.plan()), *job.unlabelled(SampleStore(self.store))}
         missing = asked
         while missing := missing - SampleStore(self.store).whole(missing):
             time.sleep(poll_seconds)
@@ -123,15 +129,13 @@ class SynthesisStage:
         return store.whole(asked) == asked and (self.job.settings.keep_others or not others)
 
     def _fingerprint(self, warmup: str | None) -> str:
-        """Of all that decides the samples: settings, sources, captions and, in a sample of their files, the weights."""
+        """Of all that decides the samples: settings, sources, captions, in a sample of their files the weights, and
+        `Job.marks`."""
         settings = self.job.settings
         own = {name: value for name, value in asdict(settings).items() if name not in UNDECIDED}
-        if settings.layout is None:
-            del own['layout']  # as before there were layouts
-        else:
+        own = {name: value for name, value in own.items() if value or name not in SINCE}
+        if settings.layout is not None:
             own['read'] = self._read_by_the_layout()
-        if settings.condition is None:
-            del own['condition']  # as before there were conditions
         diffusion = settings.diffusion if settings.draws else None
         weights = [weights_mark(diffusion) if isinstance(diffusion, str) else diffusion]
         if settings.controlnet is not None:

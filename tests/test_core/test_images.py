@@ -72,3 +72,9 @@ def test_missing_and_foreign_files_are_named(tmp_path):
         image_size(tmp_path / 'text.png')
     with pytest.raises(FileNotFoundError, match=r'none\.png does not exist'):
         image_size(tmp_path / 'none.png')
+
+
+def test_sixteen_bits_are_cut_to_eight(tmp_path):
+    levels = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / 'deep.png')
+    assert np.array_equal(load_image(tmp_path / 'deep.png', (16, 16))[..., 1], levels >> 8)

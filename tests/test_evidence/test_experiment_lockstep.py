@@ -10,10 +10,11 @@ import pytest
 import scenes
 import torch
 from conftest import TINY_DIFFUSION
-from images import captions, creation, pools
+from images import creation, pools
 from loop import arms, augmentation, created, features, jobs, learner, lockstep, scoring, streams
 
 import mmdiff2in1.components  # noqa: F401
+from mmdiff2in1.captions.recombined import recombined, split_caption
 from mmdiff2in1.models.backbones import DiffusionBackbone
 from mmdiff2in1.models.backbones.frozen_features import FrozenFeatures
 from mmdiff2in1.models.self_improving import labelling
@@ -285,8 +286,8 @@ def test_streams_show_every_image_once_per_round():
 
 def test_recombined_captions():
     red, empty = 'a bed in a room with red walls and a floor', 'an empty room with blue walls and a tiled floor'
-    assert captions.recombined(red, empty) == 'a bed in a room with blue walls and a tiled floor'
-    assert captions.recombined(empty, red) == 'an empty room with red walls and a floor'
+    assert recombined(red, empty) == 'a bed in a room with blue walls and a tiled floor'
+    assert recombined(empty, red) == 'an empty room with red walls and a floor'
 
 
 class KilledError(Exception):
@@ -457,8 +458,8 @@ def test_samples_of_a_source_take_the_levels_in_turn_under_other_things(tiny_dif
     # With T[i % 2] each of the four sources would have one level only; now each has both.
     assert sorted(calls) == [(100, 4), (200, 4)]
     for i, caption in enumerate(pool.captions):
-        things, room = captions.split_caption(caption)
-        assert room == captions.split_caption(texts[i % 4])[1] and not texts[i % 4].startswith(things)
+        parts = split_caption(caption)
+        assert parts.place == split_caption(texts[i % 4]).place and not texts[i % 4].startswith(parts.things)
     again = created.created_pool(maker, source, recipe, 0)
     assert len(calls) == 2 and torch.equal(again.images, pool.images)
     assert not torch.equal(created.created_pool(maker, source, recipe, 1).images, pool.images)

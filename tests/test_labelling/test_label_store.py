@@ -22,6 +22,7 @@ from mmdiff2in1.labelling import Labelling, label_store
 from mmdiff2in1.models import TeacherLabel
 from mmdiff2in1.models.self_improving.labelling import labelled
 from mmdiff2in1.synthesis import SampleStore
+from mmdiff2in1.synthesis.unlabelled import UnlabelledPool
 from mmdiff2in1.tasks import SemanticSegmentation, TaskSet
 from mmdiff2in1.tasks.soft_classes import FIELD, NOWHERE, as_file, from_file, from_topk, to_topk
 
@@ -172,6 +173,42 @@ def test_resizing_keeps_probabilities_and_classes_together(store, labelling, tmp
     sample = dataset[2]['data_samples']
     p = from_topk(sample.get(FIELD).data, K)
     assert p.shape == (K, 24, 30) and torch.equal(p.argmax(0), sample.gt_sem_seg.data[0])
+
+
+def test_unlabelled_images_keep_their_labels(store, labelling, tmp_path, monkeypatch):
+    photos = tmp_path / 'photos'
+    for index in range(2):
+        write_png(photos / f'{index}.png', image(index))
+    UnlabelledPool.of(str(photos)).add(store)
+    one = labelling(CLASSES)
+    label_store(store, one, device='cpu', progress=False)
+    records = {record['sample_id']: record for record in store.records()}
+    mine = {name: record for name, record in records.items() if record.get('kind') == 'unlabelled'}
+    assert len(records) == 6 and len(mine) == 2 and store.verify() == []
+    for record in mine.values():
+        task, file = one.tasks[CLASSES], store.labels(record)[CLASSES]
+        index = int(record['sample_id'][0])
+        expected = task.to_map(task.pseudo_label(output(one, index))[0][0])
+        np.testing.assert_array_equal(task.decode(read_png(file)), expected)
+        assert file.parent == store.folder / 'labels' / CLASSES and not record['image'].startswith('images/')
+
+    # Taken in again, and from another place, they are the same images.
+    UnlabelledPool.of(str(photos)).add(store)
+    assert {record['sample_id']: record for record in store.records()} == records
+    photos.rename(tmp_path / 'moved')
+    UnlabelledPool.of(str(tmp_path / 'moved')).add(store)
+    moved = {record['sample_id']: record for record in store.records()}
+    assert all(moved[name]['labels'] == record['labels'] for name, record in mine.items())
+    assert all('moved' in moved[name]['image'] for name in mine) and store.verify() == []
+
+    # A label that has gone is written anew, that one only.
+    gone, kept = (store.labels(record)[CLASSES] for record in mine.values())
+    gone.unlink()
+    UnlabelledPool.of(str(tmp_path / 'moved')).add(store)
+    asked, maps = [], type(one).maps
+    monkeypatch.setattr(type(one), 'maps', lambda self, pixels: asked.append(len(pixels)) or maps(self, pixels))
+    label_store(store, one, device='cpu', progress=False)
+    assert asked == [1] and gone.is_file() and store.verify() == []
 
 
 def test_a_run_goes_on_where_it_was_killed(store, labelling, monkeypatch):

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmdiff2in1.synthesis import SynthesisSettings, prepare, synthesize_from_config
-from mmdiff2in1.synthesis.from_config import build_diffusion
+from mmdiff2in1.synthesis.generator import build_diffusion
 
 
 @pytest.fixture
@@ -86,6 +86,14 @@ def test_captions_may_be_left_out_on_purpose_only(cfg):
         (dict(steps=20), 'unknown keys in stages.synthesis: steps; known: diffusion, unet, captions'),
         (dict(dtype='half'), "unknown dtype 'half'; known: float32, bfloat16, float16"),
         (dict(filters=dict(fid=(0, 1))), "unknown filter 'fid'"),
+        (dict(layout=dict(type='ObjectPaste'), condition='depth'), 'both layout and condition'),
+        (dict(layout=dict(type='ObjectPaste'), scenes=dict(type='recombined')), 'both layout and scenes'),
+        (dict(condition='depth', scenes=dict(type='recombined')), 'both condition and scenes'),
+        (dict(diffusion=None, layout=dict(type='ObjectPaste'), T='noise'), 'T=noise redraws what the layout composes'),
+        (
+            dict(diffusion=None, unlabelled='photos', condition='depth'),
+            'lacks diffusion and asks for created images by condition, samples_per_image',
+        ),
     ],
 )
 def test_bad_settings(cfg, change, message):

@@ -207,10 +207,41 @@ def test_config_options_reach_the_settings(run):
     assert '3 samples, 6 U-Net calls in all' in out
 
 
+def test_new_scenes_from_noise(run, tmp_path):
+    (tmp_path / 'list.txt').write_text('a red ball\na red robot\n')
+    scenes = [f'stages.synthesis.{key}' for key in ('scenes.type=file', f'scenes.path={tmp_path / "list.txt"}')]
+    flags = ['--T', 'noise', '--num-samples', 3, '--cfg-options', 'stages.synthesis.captions=None', *scenes]
+    out = run('--dry-run', *flags)
+    assert "new scenes from noise under 2 captions (file), e.g. 'a red ball'" in out
+    assert 'T=1000: 3 samples' in out
+    run('--preview', 2, *flags)
+    sheets = [np.asarray(Image.open(tmp_path / 'work/preview.png')).shape]
+    run('--preview', 2, '--T', '400,1000', *flags[2:])
+    sheets.append(np.asarray(Image.open(tmp_path / 'work/preview.png')).shape)
+    assert sheets[0][1] < sheets[1][1]  # one column; source and two levels
+    store = SampleStore(tmp_path / 'store')
+    assert 'written' in run('--out', store.folder, *flags)
+    assert [(record['source'], record['size']) for record in store.records()] == [(None, [8, 16])] * 3
+    assert 'samples.png' in run('--out', store.folder, '--show', 2, *flags)
+
+
+def test_unlabelled_images(run, tmp_path):
+    for index in range(2):
+        pixels = np.random.default_rng(9 + index).integers(0, 256, (8, 16, 3), dtype=np.uint8)
+        (tmp_path / 'photos').mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f'photos/{index}.jpg')
+    store, flag = SampleStore(tmp_path / 'store'), f'stages.synthesis.unlabelled={tmp_path / "photos"}'
+    assert '2 unlabelled images, used where they lie, of which 0 are known' in run('--dry-run', '--cfg-options', flag)
+    assert '(8 of 8 samples, 2 of them unlabelled images)' in run('--out', store.folder, '--cfg-options', flag)
+    (tmp_path / 'photos/0.jpg').write_bytes(b'')
+    assert f'{tmp_path / "photos/0.jpg"}: is damaged' in run('--out', store.folder, '--verify')
+    assert (tmp_path / 'photos/0.jpg').exists() and len(store.records()) == 7
+
+
 def test_wrong_noise_level(run, capsys):
     with pytest.raises(SystemExit):
         run('--dry-run', '--T', '0.5')
-    assert "'0.5' is neither a timestep nor a list like 200,400,600" in capsys.readouterr().err
+    assert "'0.5' is neither a timestep nor a list like 200,400,600, nor noise" in capsys.readouterr().err
 
 
 def test_verify_without_a_store(run):

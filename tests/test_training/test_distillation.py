@@ -3,14 +3,16 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmseg.registry import MODELS
-from tiny_chain import ROOT, chain_config
+from mmseg.registry import DATASETS, MODELS
+from tiny_chain import ROOT, SIZE, chain_config
 
+from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.models.checkpoints import read_checkpoint
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.training.chain import train
@@ -82,6 +84,26 @@ def test_labels_written_once(parts, chain_folder, capsys):
     before = {file: file.stat().st_mtime_ns for file in work_dir.rglob('*') if file.suffix in ('.pth', '.jsonl')}
     assert run(parts, chain_folder, *flags) == found
     assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_new_scenes_and_unlabelled_images_are_labelled(parts, chain_folder):
+    """Samples without a source: the teacher's labels are all that is known of them."""
+    photos, work_dir = chain_folder / 'photos', chain_folder / 'distilled-scenes'
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE + 8 * number, 3), dtype=np.uint8)
+        write_png(photos / f'{number}.png', pixels)
+    asked = ('--scenes', 'recombined', '--T', '1000', '--unlabelled', str(photos), '--student-score', '0')
+    run(parts, chain_folder, *asked, '--work-dir', str(work_dir))
+    store = SampleStore(work_dir / 'student/synthetic')
+    records = store.records()
+    assert len(records) == 7 and store.verify() == [] and {record['source'] for record in records} == {None}
+    assert all('by' in record['labels']['semantic_segmentation'] for record in records)
+    cfg = Config.fromfile(next((work_dir / 'student/self_improving').glob('*.py')))
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    for index, record in enumerate(records):
+        info = dataset.get_data_info(dataset.real_length + index)
+        assert info['seg_map_path'] == str(store.labels(record)['semantic_segmentation'])
+        assert dataset[dataset.real_length + index]['data_samples'].sample_id == record['sample_id']
 
 
 def test_labels_of_every_step(parts, chain_folder):

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmdiff2in1.synthesis import SynthesisSettings
-from mmdiff2in1.training.recipes import OF_CREATION, PRESETS, make_self_improving
+from mmdiff2in1.training.recipes import OF_CREATION, OF_UNLABELLED, PRESETS, make_self_improving
 from mmdiff2in1.training.stages import warmup_config
 
 ROOT = Path(__file__).parents[2]
@@ -164,10 +164,24 @@ def test_settings_replace_those_of_the_preset():
 
 
 def test_settings_of_creation_are_those_that_creation_knows():
-    cfg = made(base(), **{key: 1 for key in OF_CREATION} | dict(diffusion='weights'))
-    assert set(cfg.stages.synthesis) == set(OF_CREATION)
-    cfg.stages.synthesis.layout = None  # with a condition beside it, it would be refused
+    names = (*OF_CREATION, *OF_UNLABELLED)
+    cfg = made(base(), **{key: 1 for key in names} | dict(diffusion='weights'))
+    assert set(cfg.stages.synthesis) == set(names)
+    cfg.stages.synthesis.update(layout=None, scenes=None)  # beside a condition they are refused
     SynthesisSettings.from_cfg(cfg)
+
+
+def test_new_scenes_and_unlabelled_images():
+    scenes = dict(type='recombined')
+    settings = dict(samples_per_image=None, num_samples=600, T='noise')
+    both = made(base(), scenes=scenes, unlabelled='photos', **settings).stages.synthesis
+    assert (both.scenes, both.unlabelled, both.T, both.num_samples) == (scenes, 'photos', 'noise', 600)
+    cfg = made(base(), diffusion=None, samples_per_image=None, unlabelled=['a', 'b'], copy_unlabelled=True)
+    assert cfg.stages.synthesis == dict(unlabelled=['a', 'b'], copy_unlabelled=True)
+    settings = SynthesisSettings.from_cfg(cfg)
+    assert settings.diffusion is None and settings.unlabelled == ['a', 'b']
+    with pytest.raises(ValueError, match='got scenes but no diffusion'):
+        made(base(), diffusion=None, samples_per_image=None, unlabelled='a', scenes=scenes)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +194,7 @@ def test_settings_of_creation_are_those_that_creation_knows():
             r'unknown settings Tt, batch_size; known: normalize_by, .*stages = dict\(synthesis',
         ),
         ({}, dict(diffusion=None, T=3), 'got samples_per_image, T but no diffusion'),
-        ({}, dict(diffusion=None, samples_per_image=None), 'got neither diffusion nor store'),
+        ({}, dict(diffusion=None, samples_per_image=None), 'got neither diffusion nor unlabelled nor store'),
         ({}, dict(mix='half'), "unknown mix 'half'"),
         ({}, dict(preset='distil'), "preset='distil' and no teacher; give teacher="),
         ({}, dict(soft=True), 'got soft, but no teacher'),

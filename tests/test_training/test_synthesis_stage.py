@@ -9,7 +9,7 @@ from tiny_chain import chain_config
 
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.synthesis import SampleStore, from_config
-from mmdiff2in1.synthesis.from_config import check_unet
+from mmdiff2in1.synthesis.generator import check_unet
 from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.synthesis_stage import SynthesisStage
 

@@ -10,7 +10,7 @@ from tiny_chain import chain_config
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.trained_weights import load_trained_unet
 from mmdiff2in1.synthesis import SynthesisSettings
-from mmdiff2in1.synthesis.from_config import build_diffusion
+from mmdiff2in1.synthesis.generator import build_diffusion
 from mmdiff2in1.training.chain import check_weights, train
 from mmdiff2in1.training.stages import check_chain
 

@@ -6,9 +6,10 @@ N images of H × W pixels: uint8 RGB (N, H, W, 3).
 from collections.abc import Sequence
 
 import numpy as np
-from images.captions import recombined_captions, unseen_captions
+from images.captions import unseen_captions
 from images.creation import KeptImages
 
+from mmdiff2in1.captions import RecombinedCaptions
 from mmdiff2in1.datasets.scenes import CLASSES
 from mmdiff2in1.visualization import contact_sheet
 
@@ -59,10 +60,9 @@ def unseen_sheet(
     new = unseen_captions(scenes.captions, seen)
     new = sorted(rng.permutation(new)[: ROWS // 2].tolist())
     captions = dict(new=[scenes.captions[i] for i in new])
-    captions['recombined'] = recombined_captions(scenes.captions, seen, ROWS // 2, rng)
+    recombined = RecombinedCaptions(scenes.captions, seed, avoid=seen).captions(ROWS // 2)
+    captions['recombined'] = list(dict.fromkeys(recombined))  # of a handful of captions there are but a few new pairs
     texts = [*captions['new'], *captions['recombined']]
-    if not texts:
-        raise ValueError('every caption of val, and every pair of their things and rooms, was trained on')
     shape = (len(texts) * COLUMNS, *scenes.images.shape[1:])
     repeated = [text for text in texts for _ in range(COLUMNS)]
     made = maker(np.zeros(shape, np.uint8), repeated, range(seed, seed + len(repeated)), T_max)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from images.captions import recombined
 from images.creation import CreationSettings, KeptImages
 from images.pools import Pool
 
+from mmdiff2in1.captions import recombined
 from mmdiff2in1.core.randomness import derived_seed
 
 from .arms import MAX_SAMPLES, Creation

@@ -1,0 +1,152 @@
+"""The settings of a synthesis: `stages.synthesis` of a config, read and checked.
+
+H, W image size. T is the noising timestep (1 … T_max).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from .filters import check_thresholds
+from .plan import NOISE, timestep_choices
+
+GONE = ('ignore_label',)
+"""Keys of older configs that have nothing left to say: a sample has no label file any more."""
+
+OF_CREATED = ('scenes', 'condition', 'controlnet', 'resample', 'num_samples', 'samples_per_image')
+"""Settings that ask for created images."""
+
+PRETRAINED, CREATOR = 'pretrained', 'creator'
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisSettings:
+    """The keys of `stages.synthesis`, and nothing else.
+
+    `layout`: what composes new images of the labelled ones first, a TASK_UTILS config of a `Layout`; then `T` is the
+    noise level at which `diffusion` redraws them: 0, its default there, leaves them as they are and needs no
+    `diffusion`. What is made has the size of its source and labels of its own.
+    `diffusion`: what creates, see `load_generator`: a diffusers folder (Stable Diffusion, or any pipeline with an
+    image-to-image form), one file of weights, 'builtin:scenes', or a dict of component configs (random weights, for
+    trials). None: no generator; a layout composes, or there are `unlabelled` images alone.
+    `unet`: which U-Net denoises. 'pretrained': that of `diffusion`; 'creator': that of the warm-up's result, in a chain
+    (a U-Net that was tuned for perception alone forgets to denoise: see `DenoisingEncoderDecoder`); or a checkpoint.
+    `scenes`: captions of new scenes in the place of the images' own, see `scene_captions` and `scene_plan`; None: each
+    image under its own caption.
+    `unlabelled`: folders, files or patterns of the user's own images without labels; with `copy_unlabelled` they are
+    copied into the store. See `UnlabelledPool`.
+    `captions`: JSONL file; `caption_fallback` stands in where it has none ('' = create without a caption).
+    `T`, `num_calls`, `grid`, `solver`, `guidance_scale`: see `LatentDiffusion.create`, and `PipelineGenerator.create`
+    for SDXL and beyond (solver 'pipeline'); `T` may be 'noise' (T_max), a list or a range, see `make_plan`, as are
+    `samples_per_image`, `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
+    `controlnet`: folder of a ControlNet for `diffusion`; None: the one that it has in `controlnet/`, if any.
+    `condition`: created images follow this label of their source, see `ConditionSettings`; then `T` may be T_max.
+    `resample`: some sources are created from more often, see `resample_settings`.
+    `filters`: {score: (lowest, highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None
+    takes the GPU of this process if there is one. `dtype`: of the diffusion weights.
+    """
+
+    diffusion: str | Mapping | None = None
+    unet: str = PRETRAINED
+    captions: str | None = None
+    caption_fallback: str | None = None
+    scenes: Mapping | None = None
+    unlabelled: str | Sequence[str] | None = None
+    copy_unlabelled: bool = False
+    T: int | str | Sequence[int] | Mapping[str, int] = 600
+    num_calls: int = 20
+    grid: str = 'even'
+    solver: str = 'ddim'
+    guidance_scale: float = 1.0
+    samples_per_image: int | None = None
+    num_samples: int | None = None
+    seed: int = 0
+    size: int | Sequence[int] | None = None
+    controlnet: str | None = None
+    condition: str | Mapping[str, Any] | None = None
+    resample: Mapping[str, Any] | None = None
+    layout: Mapping | None = None
+    batch_size: int = 4
+    filters: Mapping = field(default_factory=dict)
+    restore_size: bool = False
+    keep_others: bool = False
+    device: str | None = None
+    dtype: str = 'float32'
+
+    @property
+    def creates(self) -> bool:
+        """Whether images are made: by a generator, or a layout."""
+        return self.diffusion is not None or self.layout is not None
+
+    @property
+    def draws(self) -> bool:
+        """Whether a generator is needed: not if a layout composes and nothing is redrawn, nor for unlabelled images."""
+        if self.layout is None:
+            return self.diffusion is not None
+        return self.T == NOISE or any(level > 0 for level in timestep_choices(self.T))
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'SynthesisSettings':
+        """Read `cfg.stages.synthesis`.
+
+        Raises ValueError if it is absent, holds unknown keys, asks for created images without `diffusion`, or for what
+        excludes each other.
+        """
+        given = (cfg.get('stages') or {}).get('synthesis')
+        if given is None:
+            raise ValueError('the config has no stages.synthesis; expected dict(diffusion=…, captions=…, T=…, …) there')
+        given = {key: value for key, value in given.items() if key not in GONE}
+        known = [each.name for each in fields(cls)]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(f'unknown keys in stages.synthesis: {", ".join(unknown)}; known: {", ".join(known)}')
+        if given.get('layout') is not None:
+            given = dict(T=0) | given
+        settings = cls(**given)
+        settings._check_generator()
+        settings._check_labels()
+        if settings.dtype not in DTYPES:
+            raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
+        check_thresholds(settings.filters)
+        return settings
+
+    def _check_generator(self) -> None:
+        """Whether there is what creates, where something is to be created."""
+        if self.diffusion is not None:
+            return
+        if self.layout is not None:
+            if self.draws:
+                raise ValueError(
+                    f'stages.synthesis.T={self.T} redraws what the layout composes, but there is no diffusion; '
+                    'expected what creates, or T=0 for plain layouts'
+                )
+            return
+        creating = [name for name in OF_CREATED if getattr(self, name) is not None]
+        if creating or self.unlabelled is None or self.unet != PRETRAINED:
+            found = f' and asks for created images by {", ".join(creating)}' if creating else ''
+            raise ValueError(
+                f'stages.synthesis lacks diffusion{found}; expected a diffusers folder, a file of weights, or '
+                "'builtin:scenes'; without one unlabelled=FOLDER alone, or a layout"
+            )
+
+    def _check_labels(self) -> None:
+        """Whether captions and labels of a sample can both be true."""
+        if self.layout is not None and self.condition is not None:
+            raise ValueError(
+                'stages.synthesis has both layout and condition: what a layout composes has labels of its own, and the '
+                'condition would follow those of the source; leave one of them out'
+            )
+        if self.scenes is not None and self.layout is not None:
+            raise ValueError(
+                'stages.synthesis has both layout and scenes: a layout writes the caption of what it composes; leave '
+                'one of them out'
+            )
+        if self.scenes is not None and self.condition is not None:
+            raise ValueError(
+                'stages.synthesis has both condition and scenes: a created image cannot follow the label of its source '
+                'and the caption of another scene; leave one of them out'
+            )

@@ -1,0 +1,50 @@
+"""The files of a store: which belong to a record, how an array becomes one, and whether it is still what it was."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def files_of(record: dict) -> list[tuple[str, str]]:
+    """Name and hash of each file of a record, none for a rejected one.
+
+    Stores of version 0.1.0 and before hold an empty label map per sample under the key `label`; it is not looked at.
+    """
+    if record.get('rejected'):
+        return []
+    labels = [(label['file'], label['sha256']) for label in record.get('labels', {}).values()]
+    return [(record['image'], record['image_sha256']), *labels]
+
+
+def damage_of(file: Path, expected: str) -> str | None:
+    """What is wrong with a file whose SHA-256 is known; None if nothing is."""
+    if not file.is_file():
+        return 'is missing'
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return None if digest == expected else f'is damaged: sha256 {digest[:12]}…, expected {expected[:12]}…'
+
+
+def check_label(task: str, label: np.ndarray) -> None:
+    """ValueError for an array that is no stored label."""
+    if label.dtype not in (np.uint8, np.uint16) or label.ndim not in (2, 3):
+        raise ValueError(
+            f'the label of {task} is {label.dtype} {label.shape}, expected uint8 or uint16, (H, W) or (H, W, 3)'
+        )
+
+
+def size_of(file: Path) -> int | None:
+    """Bytes of a file; None if another process has just removed it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def encoded(array: np.ndarray) -> bytes:
+    """As PNG. By OpenCV, because Pillow cannot write 16-bit colour; it takes BGR."""
+    ok, data = cv2.imencode('.png', array if array.ndim == 2 else np.ascontiguousarray(array[..., ::-1]))
+    if not ok:
+        raise ValueError(f'PNG encoding failed for an array of {array.dtype} {array.shape}')
+    return data.tobytes()
