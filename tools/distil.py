@@ -37,7 +37,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     images.add_argument('--scenes', help="captions of new scenes from noise: 'recombined', 'classes', or a text file")
     images.add_argument('--unlabelled', help='folder of your own images, alone or beside created ones')
     images.add_argument('--num-images', type=int, help=f'created images (default: {CREATED})')
-    images.add_argument('--T', type=int, nargs='+', help='noise level, or several of which one is drawn per image')
+    images.add_argument(
+        '--T',
+        type=noise_level,
+        nargs='+',
+        help="noise level, or several of which one is drawn per image; 'noise' is none of an image (default: of "
+        "--scenes 'noise', else 600)",
+    )
+    images.add_argument('--size', type=int, nargs='+', help='shorter side, or height and width, of what is created')
     labels = parser.add_argument_group('labels')
     labels.add_argument('--soft', action='store_true', help='probabilities of classes in the place of hard labels')
     labels.add_argument('--temperature', type=float, help='of the probabilities')
@@ -67,7 +74,8 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     created: dict[str, Any] = {}
     if args.generator:
         created = dict(diffusion=args.generator, captions=args.captions, num_samples=args.num_images or CREATED)
-        created |= dict(T=args.T[0] if args.T and len(args.T) == 1 else args.T, scenes=scenes(args.scenes))
+        levels = args.T or (['noise'] if args.scenes else None)
+        created |= dict(scenes=scenes(args.scenes), T=single(levels), size=single(args.size))
     asked = created | dict(
         unlabelled=args.unlabelled,
         soft=args.soft,
@@ -86,6 +94,16 @@ def scenes(asked: str | None) -> dict[str, str] | None:
     if asked is None or asked in ('recombined', 'classes'):
         return None if asked is None else dict(type=asked)
     return dict(type='file', path=asked)
+
+
+def noise_level(text: str) -> int | str:
+    """A timestep, or the word for pure noise."""
+    return text if text == 'noise' else int(text)
+
+
+def single(values: list | None) -> Any:
+    """One value alone instead of a list of it."""
+    return values[0] if values and len(values) == 1 else values
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ CONFIG = ROOT / 'configs' / 'baselines' / 'unet_scenes.py'
 BATCH, IMAGES = 8, 600
 CONTROL = 'real twice'
 COLOUR = dict(type='StrongColour')
-CREATED = dict(diffusion='builtin:scenes', T=1000, num_calls=10, solver='dpm++', size=64, num_samples=IMAGES)
+CREATED = dict(diffusion='builtin:scenes', T='noise', num_calls=10, solver='dpm++', size=64, num_samples=IMAGES)
 NEW_SCENES = dict(CREATED, scenes=dict(type='recombined'))
 # Arm → settings of the recipe, and whether colours are strong. `real` is the number of real images of a step.
 ARMS: dict[str, dict[str, Any]] = {
