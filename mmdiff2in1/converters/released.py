@@ -108,7 +108,7 @@ class Released(TableConverter):
     def our_model(self, ours: Tensors) -> OurModel:
         shapes = {name: tuple(tensor.shape) for name, tensor in ours.items()}
         head = head_settings(shapes, HEAD)
-        neck = dict(in_channels=[shapes[f'{NECK}laterals.{i}.weight'][1] for i in range(len(_LEVELS))])
+        neck: dict[str, Any] = dict(in_channels=[shapes[f'{NECK}laterals.{i}.weight'][1] for i in range(len(_LEVELS))])
         neck['out_channels'] = head['in_channels']
         with torch.device('meta'):
             needed = module_shapes({NECK.rstrip('.'): ReleasedAdapter(**neck), HEAD.rstrip('.'): BaeNormalHead(**head)})
