@@ -123,7 +123,7 @@ def test_the_mean_over_the_pixels_that_count(name, loss, of_pixel, weight):
         if value is not None:
             factor = weight if b == 1 else 1.0
             total, count = total + factor * value, count + factor
-    assert float(found) == pytest.approx(total / count, rel=1e-5)
+    assert found.item() == pytest.approx(total / count, rel=1e-5)
 
 
 @pytest.mark.parametrize('weight', [1.0, 0.3])
