@@ -29,6 +29,8 @@ from .class_losses import TASK, ClassMeans, LossMeter, mean_by_mask, real_pairs
 
 MARGIN = 1.25
 REPORT = 'free_mask.json'
+NAME = 'FreeMask('
+"""What the marks of its labels begin with."""
 
 
 def filtered(label: np.ndarray, losses: np.ndarray, means: np.ndarray, margin: float, ignore_index: int) -> np.ndarray:
@@ -68,19 +70,22 @@ def free_mask(
         each class's pixels), `filtered_in_all`. Also in the store's ``free_mask.json``.
 
     Raises:
-        ValueError: A margin of 0 or below, a segmentor of other classes, or samples of other sources.
+        ValueError: A margin of 0 or below, a segmentor of other classes, samples of other sources, or samples with
+            labels of their own or of a teacher, in the place of which those of their sources would be written.
         FileNotFoundError: No such store or checkpoint.
     """
     if margin <= 0:
         raise ValueError(f'margin is {margin}, expected more than 0 (FreeMask: {MARGIN})')
     records = [] if store is None else store.records()
     inferencer = Diff2in1Inferencer(cfg, checkpoint, model, device)
-    meter, maps = LossMeter(inferencer, batch_size), LabelMaps(inferencer.cfg, TASK)
+    meter = LossMeter(inferencer, batch_size)
+    maps = LabelMaps(inferencer.cfg, TASK, meter.task.ignore_index)
     task = _classes(maps)
     if task.num_classes != meter.task.num_classes:
         raise ValueError(
             f'the segmentor predicts {meter.task.num_classes} classes, the training set has {task.num_classes}'
         )
+    _check_labels(store, records)
     maps.check([record['source'] for record in records])
     means, own = _on_real_images(meter, maps)
     names = task.classes or [str(k) for k in range(task.num_classes)]
@@ -93,7 +98,7 @@ def free_mask(
     if store is None:
         return report
     digest = hashlib.sha256(means.tobytes()).hexdigest()
-    by = f'FreeMask(margin={margin:g}, teacher={report["teacher"][:12]}, class_means={digest[:12]})'
+    by = f'{NAME}margin={margin:g}, teacher={report["teacher"][:12]}, class_means={digest[:12]})'
     _filter(store, records, meter, maps, means, margin, by)
     report |= _shares(store, maps, names)
     write_atomically(store.folder / REPORT, (json.dumps(report, indent=2) + '\n').encode())
@@ -107,6 +112,17 @@ def hardness_scores(maps: LabelMaps, means: np.ndarray, own: Sequence[float]) ->
         label = maps.map(name)
         values = np.append(means, np.zeros(256 - len(means)))[label]
         yield dict(source=name, hardness=mean_by_mask(label, values, _classes(maps).ignore_index), loss=loss)
+
+
+def _check_labels(store: SampleStore | None, records: list[dict]) -> None:
+    labelled = [record for record in records if TASK in record.get('labels', {})]
+    others = [record for record in labelled if not record['labels'][TASK].get('by', '').startswith(NAME)]
+    if store is not None and others:
+        raise ValueError(
+            f'{len(others)} of {len(records)} samples in {store.folder} have labels of their own, as a layout composes '
+            f"them, or a teacher's ({others[0]['sample_id']}): FreeMask would write those of their sources in their "
+            'place; use a store of samples that were created under the labels of their sources'
+        )
 
 
 def _on_real_images(meter: LossMeter, maps: LabelMaps) -> tuple[np.ndarray, list[float]]:

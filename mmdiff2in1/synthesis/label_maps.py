@@ -36,6 +36,7 @@ class LabelMaps:
     Args:
         cfg: With the labelled images as `train_dataloader.dataset`, perhaps in our wrapper.
         task_name: `semantic_segmentation`, `depth`, `normal`, or a task of one's own.
+        ignored: What classes that mmseg's loaders read have where there is none.
 
     Attributes:
         data_root: Where the names of sources start.
@@ -44,8 +45,8 @@ class LabelMaps:
         ValueError: No such task, no step that loads its labels, or classes that the data set does not name.
     """
 
-    def __init__(self, cfg: Config, task_name: str) -> None:
-        self._kind = _kind_of(task_name)
+    def __init__(self, cfg: Config, task_name: str, ignored: int = UNKNOWN) -> None:
+        self._kind, self._ignored = _kind_of(task_name), ignored
         dataset = DATASETS.build(map_leaves(real_dataset_cfg(cfg), _loading_labels))
         self.data_root, _ = list_images(dataset)
         self._places: dict[str, tuple[BaseDataset, int]] = {}
@@ -102,7 +103,7 @@ class LabelMaps:
         task = self._tasks[id(leaf)]
         array = loaded[CLASS_MAP if CLASS_MAP in loaded and isinstance(task, SemanticSegmentation) else task.field]
         if isinstance(task, SemanticSegmentation):
-            array = np.where(array < task.num_classes, array, UNKNOWN).astype(np.uint8)
+            array = np.where(array < task.num_classes, array, task.ignore_index).astype(np.uint8)
         return array if size is None or array.shape[:2] == tuple(size) else task.resize(array, size)
 
     def _info(self, source: str) -> dict:
@@ -119,7 +120,7 @@ class LabelMaps:
             if read is not None:
                 return read
             if self._kind is SemanticSegmentation and isinstance(step, LoadAnnotations):
-                return _classes_of(leaf)
+                return _classes_of(leaf, self._ignored)
         return None
 
 
@@ -138,11 +139,11 @@ def _kind_of(name: str) -> type[DenseTask]:
     return named[name]
 
 
-def _classes_of(leaf: BaseDataset) -> SemanticSegmentation:
+def _classes_of(leaf: BaseDataset, ignored: int) -> SemanticSegmentation:
     classes = list(leaf.metainfo.get('classes') or ())
     if not classes:
         raise ValueError(
             f'{type(leaf).__name__} names no classes, so its label maps cannot be drawn or counted; give it '
             'metainfo=dict(classes=[…], palette=[…])'
         )
-    return SemanticSegmentation(len(classes), UNKNOWN).of_dataset(leaf.metainfo)  # type: ignore[return-value]
+    return SemanticSegmentation(len(classes), ignored).of_dataset(leaf.metainfo)  # type: ignore[return-value]

@@ -1,12 +1,15 @@
 """The labelling stage of a chain, between synthesis and training; and teachers that are looked at before all stages."""
 
+import logging
 import os
 import time
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_main_process
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
+from mmseg.registry import TASK_UTILS
 
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
@@ -43,14 +46,37 @@ def check_labels(cfg: Config) -> None:
     Raises:
         ValueError: They are not.
     """
+    labels, rule = cfg.train_dataloader.dataset.get('labels'), type_name(cfg.model.get('label_rule') or {})
     if not cfg.stages.get('labelling'):
+        _warn_of_labels(cfg, labels, rule)
         return
     LabellingSettings.from_cfg(cfg)
-    labels, rule = cfg.train_dataloader.dataset.get('labels'), type_name(cfg.model.get('label_rule') or {})
     if labels != 'stored' or (rule != 'GivenLabel' and not cfg.model.get('use_stored_labels')):
         raise ValueError(
             f'stages.labelling writes labels, but train_dataloader.dataset.labels is {labels!r} and model.label_rule '
             f"{rule or None!r}; expected labels='stored' and dict(type='GivenLabel')"
+        )
+
+
+def _warn_of_labels(cfg: Config, labels: str | None, rule: str) -> None:
+    """Says what is created and then not taught, or taught otherwise, where nobody writes labels."""
+    synthesis = cfg.stages.get('synthesis') or {}
+    kind = TASK_UTILS.get('GivenLabel' if cfg.model.get('use_stored_labels') else rule or 'TeacherLabel')
+    reads, asks = getattr(kind, 'reads_given', True), getattr(kind, 'reads_outputs', True)
+    if synthesis.get('layout') and not (reads and labels == 'stored'):
+        print_log(
+            f'stages.synthesis.layout composes true labels, but nobody reads them: labels={labels!r} of '
+            f"train_dataloader.dataset, label_rule {rule or 'TeacherLabel'}; expected labels='stored' and "
+            "dict(type='GivenLabel')",
+            'current',
+            logging.WARNING,
+        )
+    if synthesis.get('unlabelled') and not asks:
+        print_log(
+            f'stages.synthesis.unlabelled: nobody labels these images, and {rule or "GivenLabel"} teaches nothing with '
+            'them, unless their labels are in the store already; name a teacher (stages.labelling), or leave them out',
+            'current',
+            logging.WARNING,
         )
 
 

@@ -109,7 +109,7 @@ def make_self_improving(
             created: the samples are the `unlabelled` images alone, or `store` must name some that are there.
 
     Raises:
-        ValueError: Unknown preset or setting, none of `diffusion`, `layout`, `unlabelled` and `store`, a teacher beside
+        ValueError: Unknown preset or setting, a layout, whose labels are true, and `per_step`, none of `diffusion`, `layout`, `unlabelled` and `store`, a teacher beside
             another label rule, settings of one without it, or a base that is self-improving already, averages weights
             in another way, or has a batch sampler where an exact mix needs its own.
     """
@@ -175,15 +175,26 @@ def _with_rule(chosen: dict[str, Any], preset: str, asked: Any) -> dict[str, Any
         if own or preset == 'distil' and 'label_rule' not in chosen:
             found = f'got {", ".join(own)}, but no teacher' if own else f'preset={preset!r} and no teacher'
             raise ValueError(f"{found}; give teacher=dict(config='….py', checkpoint='….pth'), or a list of such")
-        return chosen
+        given = dict(label_rule=dict(type='GivenLabel'), labels='stored')  # what a layout composes has true labels
+        return chosen | given if 'layout' in chosen and asked is None else chosen
     if asked is not None:
         raise ValueError(f'teacher={own["teacher"]} and label_rule={asked}: drop one of them')
     if own.pop('per_step', False):
+        if 'layout' in chosen:
+            raise ValueError(
+                f'layout={chosen["layout"]} composes true labels, and with per_step=True the teacher would label in '
+                'their place; without it they stay, and all other images get labels of the teacher'
+            )
         if 'topk' in own:
             raise ValueError(f'topk={own["topk"]} is of labels that are written; with per_step=True they are not')
         return rest | dict(label_rule=dict(type='TeacherLabel', **own))
     if own.get('balanced'):
         raise ValueError('balanced=True looks at a whole batch of a training: set per_step=True as well')
+    if rest.get('labels', 'stored') != 'stored':
+        raise ValueError(
+            f'labels={rest["labels"]!r} and a teacher, whose labels are stored: leave out one of them, or '
+            'set per_step=True'
+        )
     return rest | dict(label_rule=dict(type='GivenLabel'), labels='stored', labelling=own)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,40 @@ def test_a_training_is_taught_the_filtered_label(cfg, checkpoint, store, tmp_pat
         assert sample.sample_id == record['sample_id']
         stored = read_png(store.labels(record)['semantic_segmentation'])
         np.testing.assert_array_equal(sample.gt_sem_seg.data[0].numpy(), stored)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('by', [None, '0123456789abcdef'])
+def test_labels_that_a_layout_composed_or_a_teacher_gave_stay(cfg, checkpoint, store, by):
+    label = {'semantic_segmentation': np.ones(SIZES[0], np.uint8)}
+    image = np.zeros((*SIZES[0], 3), np.uint8)
+    record = store.add(dict(sample_id='p', source='images/0.png', caption='x'), image, None if by else label)
+    if by:
+        store.label(record, label, by)
+    before = {file: file.read_bytes() for file in store.folder.rglob('*') if file.is_file()}
+    with pytest.raises(ValueError, match=r"1 of 5 samples in .* have labels of their own.*teacher's \(p\)"):
+        free_mask(cfg, checkpoint, store, device='cpu')
+    assert {file: file.read_bytes() for file in store.folder.rglob('*') if file.is_file()} == before
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_another_ignored_index_is_what_the_head_ignores(cfg, checkpoint, store, tmp_path):
+    """As CamVid's 11: the labels are the same, but for what stands for no class."""
+
+    def filtered_labels():
+        return [read_png(store.labels(record)['semantic_segmentation']) for record in store.records()]
+
+    expected = free_mask(cfg, checkpoint, store, device='cpu')
+    with_255 = filtered_labels()
+    for file in (tmp_path / 'classes').glob('*.png'):
+        label = read_png(file)
+        write_png(file, np.where(label == 255, K, label).astype(np.uint8))
+    cfg.model.decode_head.ignore_index = cfg.train_dataloader.dataset.ignore_index = K
+    shutil.rmtree(store.folder / 'labels')
+    found = free_mask(cfg, checkpoint, store, device='cpu')
+    assert {k: v for k, v in found.items() if k != 'teacher'} == {k: v for k, v in expected.items() if k != 'teacher'}
+    for one, other in zip(filtered_labels(), with_255, strict=True):
+        np.testing.assert_array_equal(one, np.where(other == 255, K, other))
 
 
 def test_the_margin_is_of_the_class_of_each_pixel():

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import DefaultScope
+from mmseg.models.decode_heads import FCNHead
 from mmseg.models.utils import resize
-from mmseg.registry import TASK_UTILS
+from mmseg.registry import MODELS, TASK_UTILS
 from tiny_tasks import SIZE, TASKS, K, images, loss_of, samples, segmentor, values, wrapped
 
 from mmdiff2in1.models import SelfImprovingSegmentor
@@ -44,6 +45,29 @@ class EveryOtherColumn(LabelRule):
             weight = None if self.weight is None else torch.full(left_out.shape, self.weight)
             labels[name] = Label(hard, weight)
         return labels
+
+
+@MODELS.register_module()
+class HeadWithItsOwnLoss(FCNHead):
+    """As PointRend's or Mask2Former's."""
+
+    def loss(self, inputs, batch_data_samples, train_cfg):
+        target = torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples])[:, 0].long()
+        logits = resize(self.forward(inputs), target.shape[1:], mode='bilinear')
+        return dict(loss_own=F.cross_entropy(logits, target, ignore_index=255))
+
+
+@pytest.mark.parametrize('normalize_by', ['batch', 'pooled'])
+def test_probabilities_and_a_head_with_a_loss_of_its_own(normalize_by):
+    config = segmentor('semantic_segmentation')
+    config.decode_head.type = 'HeadWithItsOwnLoss'
+    mixed = samples('semantic_segmentation')
+    mixed[1].set_metainfo(dict(synthetic=False))
+    settings = dict(segmentor=config, normalize_by=normalize_by)
+    assert loss_of(SelfImprovingSegmentor(**settings).train().loss(images(), mixed)) > 0
+    soft = SelfImprovingSegmentor(**settings, label_rule=dict(type='TeacherLabel', soft=True)).train()
+    with pytest.raises(ValueError, match=r'HeadWithItsOwnLoss has a loss of its own, .*soft=False'):
+        soft.loss(images(), mixed)
 
 
 def every_other(**settings):

@@ -171,6 +171,32 @@ def test_nothing_to_cut_out_is_found_before_the_warm_up(root, tmp_path):
         SynthesisStage(cfg, tmp_path / 'store').check()
 
 
+def test_things_of_images_that_lack_a_map(root, tmp_path):
+    """Two sets, one without depth: what is pasted from there brings a depth that says nothing."""
+    steps = [dict(type='LoadClassAnnotation'), DEPTH]
+    parts = [config(root, *steps, folders=FOLDERS), config(root, *steps, folders=dict(seg_map_path='classes'))]
+    whole, blind = [part.train_dataloader.dataset.dataset for part in parts]
+    whole.indices, blind.indices = [0, 1, 2], [3, 4, 5]
+    cfg = parts[0]
+    cfg.train_dataloader.dataset.dataset = dict(type='ConcatDataset', datasets=[whole, blind])
+    job, store = made(cfg, tmp_path / 'store')
+    names = [source.image for source in job.sources]
+    mixed = 0
+    for record in store.records():
+        depth, classes = (read_png(store.labels(record)[task]) for task in ('depth', 'semantic_segmentation'))
+        if record['source'] in names[3:]:
+            continue
+        before = read_png(root / 'depth' / record['source'].split('/')[-1])
+        for facts in record['pasted']:
+            top, left, height, width = facts['at']
+            window = slice(top, top + height), slice(left, left + width)
+            if facts['source'] in names[3:] and len(record['pasted']) == 1:
+                changed = (depth != before)[window]
+                assert (depth[window][changed] == 0).all() and (classes[window][changed] == facts['label']).all()
+                mixed += changed.any()
+    assert mixed
+
+
 def test_a_set_without_class_maps(root):
     with pytest.raises(ValueError, match='cuts things out by the class maps .* no image has one; name their folder'):
         job_of(config(root, DEPTH, folders=dict(depth_map_path='depth')))

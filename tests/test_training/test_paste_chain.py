@@ -13,6 +13,7 @@ from tiny_chain import ROOT, SIZE, logged_losses
 from mmdiff2in1.core.label_files import read_png
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.training.chain import train
+from mmdiff2in1.training.recipes import make_self_improving
 from mmdiff2in1.training.stages import check_chain
 
 
@@ -107,5 +108,31 @@ def test_the_warning_is_for_rules_that_ask(cfg, monkeypatch):
     check_chain(cfg)
     cfg.model.label_rule = dict(type='TeacherLabel')
     check_chain(cfg)
+    said = [text for text in said if 'composes true labels' not in text]
     assert len(said) == 2 and all('neither stages.warmup nor load_from' in text for text in said)
     assert json.loads(json.dumps(cfg.stages.synthesis.to_dict()))['T'] == 0
+
+
+def test_labels_that_nobody_reads_or_writes_are_told(cfg, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmdiff2in1.training.labelling_stage.print_log', lambda text, *_: said.append(text))
+    check_chain(cfg)
+    assert said == []
+    cfg.stages.synthesis.unlabelled = 'photos'
+    check_chain(cfg)
+    cfg.model.label_rule = None
+    check_chain(cfg)
+    assert len(said) == 2 and 'nobody labels these images' in said[0] and 'nobody reads them' in said[1]
+
+
+def test_a_layout_is_taught_by_its_labels_under_every_preset():
+    base = {
+        name: Config.fromfile(ROOT / 'configs/baselines/unet_scenes.py', format_python_code=False) for name in 'abc'
+    }
+    layout, teacher = dict(type='ObjectPaste'), dict(config='teacher.py', checkpoint='teacher.pth')
+    make_self_improving(base['a'], layout=layout, T=0, num_samples=3)
+    assert base['a'].model.label_rule.type == 'GivenLabel' and base['a'].train_dataloader.dataset.labels == 'stored'
+    with pytest.raises(ValueError, match='composes true labels, and with per_step=True'):
+        make_self_improving(base['b'], preset='paste', num_samples=3, teacher=teacher, per_step=True)
+    with pytest.raises(ValueError, match="labels='source' and a teacher"):
+        make_self_improving(base['c'], preset='distil', teacher=teacher, diffusion='x', num_samples=3, labels='source')

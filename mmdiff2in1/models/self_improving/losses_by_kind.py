@@ -16,7 +16,7 @@ from mmdiff2in1.tasks import TaskSet
 
 from ..segmentors import DenoisingEncoderDecoder, DenseEstimator, SceneConditionedEstimator
 from .kinds import Kind, is_synthetic
-from .weighted_losses import losses_of_head
+from .weighted_losses import is_soft, losses_of_head
 
 
 def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSet) -> dict[str, Any]:
@@ -31,7 +31,8 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
     synchronised batch normalisation every process must hold the same kinds (an exact mix).
 
     Raises:
-        ValueError: A divisor, or weights of a label rule, for a head or segmentor with a `loss` of its own.
+        ValueError: A divisor, or weights or probabilities of a label rule, for a head or segmentor with a `loss` of
+            its own.
     """
     batch_size = sum(len(kind.samples) for kind in kinds)
     found: list[dict[str, Any]] = [{} for _ in kinds]
@@ -68,6 +69,11 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
 
 
 def _refuse_weights(module: Any, kind: Kind, tasks: TaskSet) -> None:
+    if any(is_soft(kind.samples, task) for task in tasks.values()):
+        raise ValueError(
+            f'{type(module).__name__} has a loss of its own, which knows no probabilities of classes; choose a label '
+            'rule with hard labels (soft=False)'
+        )
     weighted = any(task.weight_field in sample for task in tasks.values() for sample in kind.samples)
     if kind.divide_by != 'loss' or weighted:
         raise ValueError(

@@ -128,7 +128,7 @@ def _counted_share(task: DenseTask, samples: list) -> Tensor:
 
 def _targets(task: DenseTask, samples: list) -> Tensor:
     """(S, c, H, W), or probabilities (S, K, H, W) if a label rule gave some to any: classes of the others are sure."""
-    if not _is_soft(samples, task):
+    if not is_soft(samples, task):
         return stacked_targets(task, samples)
     found = [sample.get(task.field).data for sample in samples]
     classes = max(len(target) for target in found)
@@ -142,7 +142,7 @@ def _targets(task: DenseTask, samples: list) -> Tensor:
 
 def _needs_care(task: DenseTask, samples: list) -> bool:
     """Whether a label rule gave weights or probabilities, which no head of mmseg knows."""
-    return any(task.weight_field in sample for sample in samples) or _is_soft(samples, task)
+    return any(task.weight_field in sample for sample in samples) or is_soft(samples, task)
 
 
 def _teach(head: Any, samples: list) -> bool:
@@ -157,7 +157,8 @@ def _zeros(head: Any, outputs: Tensor) -> dict[str, Tensor]:
     return {loss.loss_name: outputs.sum() * 0 for loss in _modules(head.loss_decode)}
 
 
-def _is_soft(samples: list, task: DenseTask) -> bool:
+def is_soft(samples: list, task: DenseTask) -> bool:
+    """Whether any of the samples is to learn probabilities of classes."""
     return any(sample.get(task.field).data.shape[0] != task.target_channels for sample in samples)
 
 

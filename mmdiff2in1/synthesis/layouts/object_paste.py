@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from mmseg.registry import TASK_UTILS
 
-from .base import Composed, LabelledSamples, Layout
+from .base import Composed, LabelledSample, LabelledSamples, Layout
 from .context import Context, Example, example_of, foot_of
 from .draws import Draws
 from .objects import Region, cut, hidden_share, regions_of
@@ -134,13 +134,9 @@ class Paster:
 
     def compose(self, name: str, seed: int) -> Composed:
         """See `Composer`."""
-        sample, draws = self.samples[name], Draws('layout', name, seed)
-        labels = {
-            task: sample.labels.get(task, self.samples.tasks[task].unknown(sample.classes.shape))
-            for task in self.samples.tasks
-        }
+        sample, draws = self._sample(name), Draws('layout', name, seed)
         canvas = Canvas(
-            sample.image, labels, sample.classes, feet_of(sample.classes, self.things),
+            sample.image, sample.labels, sample.classes, feet_of(sample.classes, self.things),
             np.zeros(sample.classes.shape, bool),
         )  # fmt: skip
         pasted: list[dict[str, Any]] = []
@@ -152,6 +148,16 @@ class Paster:
         caption = ', '.join([text for text in (sample.caption, *(facts['class'] for facts in pasted)) if text])
         redraw = self._redraw(canvas.pasted)
         return Composed(sample.image, canvas.image, canvas.labels, caption, pasted, redraw)
+
+    def _sample(self, name: str) -> LabelledSample:
+        """The sample with a map of every task; one that it lacks says nothing."""
+        sample = self.samples[name]
+        unknown = {
+            task: kind.unknown(sample.classes.shape)
+            for task, kind in self.samples.tasks.items()
+            if task not in sample.labels
+        }
+        return replace(sample, labels={**sample.labels, **unknown}) if unknown else sample
 
     def _one_more(self, canvas: Canvas, name: str, draws: Draws) -> tuple[Canvas, dict[str, Any]] | None:
         """The canvas with one thing more, and what that is: of the class that is drawn, or if none of its fits, of
@@ -167,7 +173,7 @@ class Paster:
     def _pasted(self, canvas: Canvas, region: Region, draws: Draws) -> tuple[Canvas, dict[str, Any]] | None:
         """The canvas with that region, and what was done with it; None: it fits nowhere."""
         tasks, areas, layout = self.samples.tasks, self.samples.areas, self.layout
-        origin = self.samples[region.sample]
+        origin = self._sample(region.sample)
         piece = cut(origin, region)
         flipped = draws.share() < layout.mirror
         if flipped:
