@@ -29,7 +29,13 @@ def check_teachers(cfg: Config) -> None:
         FileNotFoundError, ValueError, RuntimeError: No such files, or a teacher that does not fit the student.
     """
     if (cfg.get('stages') or {}).get('labelling'):
-        labelling_of(cfg).teachers.load()
+        for teacher in labelling_of(cfg).teachers.load():
+            kind = type(teacher.segmentor).__name__
+            if hasattr(teacher.segmentor, 'conditioned'):
+                raise ValueError(
+                    f'the teacher is a {kind}, which must be told what each image shows, and '
+                    'a store does not say it; label in every step (label_rule), or take another teacher'
+                )
         return
     rule = cfg.model.get('label_rule') or {}
     if not isinstance(rule, dict) or rule.get('teacher') is None:

@@ -109,9 +109,10 @@ def make_self_improving(
             created: the samples are the `unlabelled` images alone, or `store` must name some that are there.
 
     Raises:
-        ValueError: Unknown preset or setting, a layout, whose labels are true, and `per_step`, none of `diffusion`, `layout`, `unlabelled` and `store`, a teacher beside
-            another label rule, settings of one without it, or a base that is self-improving already, averages weights
-            in another way, or has a batch sampler where an exact mix needs its own.
+        ValueError: Unknown preset or setting, none of `diffusion`, `layout`, `unlabelled` and `store`, a teacher beside
+            another label rule or other `labels`, `per_step` beside a layout, whose labels are true, settings of a
+            teacher without one, or a base that is self-improving already, averages weights in another way, or has a
+            batch sampler where an exact mix needs its own.
     """
     chosen = _with_rule(_chosen(preset, settings), preset, settings.get('label_rule'))
     _check_base(base)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import TINY_DIFFUSION
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
@@ -16,6 +16,7 @@ from mmdiff2in1.models.backbones.feature_config import feature_config
 from mmdiff2in1.models.decode_heads import vpd_depth_head  # noqa: F401  registers
 from mmdiff2in1.models.losses import scale_invariant_log  # noqa: F401  registers
 from mmdiff2in1.models.segmentors import scene_conditioned  # noqa: F401  registers
+from mmdiff2in1.training.labelling_stage import check_teachers
 
 SCENES = ['table', 'ball', 'red wall']
 TASK = dict(type='Depth', max_depth=10.0)
@@ -264,3 +265,16 @@ def test_in_the_self_improving_loop(weights, synthetic):
     total.backward()
     assert model.exploiter.backbone.text_adapter.gamma.grad.isfinite().all()
     assert all(parameter.grad is None for parameter in model.creator.parameters())
+
+
+def test_a_teacher_that_must_be_told_the_scene_is_refused_before_a_store_is_made(weights, tmp_path):
+    model = ConfigDict(estimator(weights))
+    torch.save(dict(state_dict=MODELS.build(model).state_dict(), meta={}), tmp_path / 'teacher.pth')
+    teacher = dict(config=dict(model=model), checkpoint=str(tmp_path / 'teacher.pth'))
+    cfg = Config(dict(model=dict(type='SelfImprovingSegmentor', segmentor=model), stages=dict(labelling={})))
+    cfg.stages.labelling = dict(teacher=teacher)
+    with pytest.raises(ValueError, match='SceneConditionedEstimator, which must be told what each image shows'):
+        check_teachers(cfg)
+    cfg.stages.pop('labelling')
+    cfg.model.label_rule = dict(type='TeacherLabel', teacher=teacher)
+    check_teachers(cfg)
