@@ -254,7 +254,7 @@ def _pipeline_of_created(dataset: BaseDataset) -> Callable[[dict], dict | None]:
 
     def step_for(step: Any) -> Any:
         if isinstance(step, PackSegInputs):
-            return PackTopk(step)
+            return PackTopk(step, np.uint8(ignored))
         if isinstance(step, LoadAnnotations) and not isinstance(step, LoadClassAnnotation):
             return OrBlank(step, 'seg_map_path', 'gt_seg_map', np.uint8(ignored), as_stored=True)
         for kind in _registered_tasks():

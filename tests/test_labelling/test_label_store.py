@@ -130,6 +130,19 @@ def real_set(root):
     )
 
 
+@pytest.mark.parametrize('kind, told', [('RandomFlip', False), ('mmcv.RandomFlip', True)])
+def test_what_mirrors_the_classes_alone_is_told(store, labelling, tmp_path, kind, told):
+    label_store(store, labelling(CLASSES, soft=True, min_confidence=0.5), device='cpu', progress=False)
+    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+    steps = [*load, dict(type=kind, prob=1.0), dict(type='PackSegInputs')]
+    dataset = SyntheticSampleDataset(dict(real_set(tmp_path), pipeline=steps), store.folder, labels='stored')
+    if not told:
+        assert FIELD in dataset[1]['data_samples']
+        return
+    with pytest.raises(ValueError, match='the classes, but not their probabilities'):
+        dataset[1]
+
+
 def test_soft_labels_reach_the_loss_through_the_pipeline(store, labelling, tmp_path):
     """Mirrored by mmseg's own RandomFlip; the probabilities of the teacher, mirrored."""
     one = labelling(CLASSES, soft=True, min_confidence=0.5)

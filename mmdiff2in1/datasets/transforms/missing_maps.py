@@ -79,18 +79,35 @@ class PackTopk:
 
     As one of the `seg_fields` it has been resized (to the nearest neighbour), cut and mirrored by all that mmseg does
     to class maps. What has been filled in is no class there.
+
+    Args:
+        pack: The last step.
+        blank: What says nothing in the class map.
+
+    Raises, when called:
+        ValueError: A transform has changed the class map, or the image, and not the top-k map.
     """
 
-    def __init__(self, pack: Callable[[dict], dict]) -> None:
-        self.pack = pack
+    def __init__(self, pack: Callable[[dict], dict], blank: np.generic) -> None:
+        self.pack, self.blank = pack, blank
 
     def __call__(self, results: dict) -> dict:
         """See mmseg's PackSegInputs."""
         packed = self.pack(results)
         if FIELD in results:
+            self._check(results[FIELD], results['gt_seg_map'])
             planes = np.ascontiguousarray(results[FIELD].transpose(2, 0, 1)).astype(np.int32)
             packed['data_samples'].set_data({FIELD: PixelData(data=torch.from_numpy(planes))})
         return packed
+
+    def _check(self, topk: np.ndarray, classes: np.ndarray) -> None:
+        height, width, planes = topk.shape
+        classes, likeliest = classes[:height, :width], topk[..., planes // 2]  # a Pad leaves the top-k map as it is
+        if classes.shape != likeliest.shape or ((classes != likeliest) & (classes != self.blank)).any():
+            raise ValueError(
+                'a transform of the pipeline has resized, cut or mirrored the classes, but not their probabilities: '
+                "use mmseg's own (RandomFlip, not mmcv.RandomFlip), which treat all seg_fields alike, or hard labels"
+            )
 
 
 def _stored(path: str, size: tuple[int, int], blank: np.generic) -> tuple[np.ndarray, np.ndarray | None]:
