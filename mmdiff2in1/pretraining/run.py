@@ -143,7 +143,9 @@ def _train_stage(
 
     ``digest`` is that of the images and captions that ``data`` was made from.
     """
-    passed = (*PLACES, 'val_interval', *(() if options.condition else OF_BRANCH))
+    passed = [*PLACES, 'val_interval', *(() if options.condition else OF_BRANCH)]
+    if options.lr_decay == 1:  # as before there was this option
+        passed.append('lr_decay')
     deciding = {k: v for k, v in asdict(options).items() if k not in passed} | dict(data=digest)
     if name == 'vae':
         deciding = {k: v for k, v in deciding.items() if k not in ('iters', 'lr')}

@@ -49,6 +49,7 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
             "stages.synthesis.unet='creator' is the U-Net of the warm-up, but there is no stages.warmup; name a "
             "checkpoint instead, or unet='pretrained'"
         )
+    _check_scenes(cfg)
     _check_checkpoints(cfg)
     if cfg.stages.get('warmup'):
         warmup = warmup_config(cfg, Path())
@@ -86,6 +87,16 @@ def _reads_creator(model: Config) -> bool:
         return 'creator' in (teachers if isinstance(teachers, list | tuple) else [teachers])
     kind = TASK_UTILS.get(rule.type) if isinstance(rule.get('type'), str) else rule.get('type')
     return bool(getattr(kind, 'reads_outputs', True))
+
+
+def _check_scenes(cfg: Config) -> None:
+    """A model that is told the kind of scene of each image cannot learn from images of which it is not known."""
+    asked = [name for name in ('scenes', 'unlabelled') if (cfg.stages.get('synthesis') or {}).get(name)]
+    if asked and type_name(cfg.model.segmentor) == 'SceneConditionedEstimator':
+        raise ValueError(
+            f'stages.synthesis.{asked[0]} gives images without a kind of scene, but a SceneConditionedEstimator must be '
+            'told that of each image; leave it out, or train a model that is not'
+        )
 
 
 def _check_checkpoints(stage: Config) -> None:

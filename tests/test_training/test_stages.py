@@ -119,6 +119,16 @@ def test_a_stage_without_its_last_checkpoint_is_refused_first(chain_folder, stag
         check_chain(cfg)
 
 
+@pytest.mark.parametrize('setting', [dict(unlabelled='photos'), dict(scenes=dict(type='recombined'))])
+def test_images_without_a_kind_of_scene_are_refused_where_the_model_must_be_told(chain_folder, setting):
+    cfg = chain_config(chain_folder, 'diff2in1')
+    cfg.stages.synthesis.update(setting)
+    check_chain(cfg)
+    cfg.model.segmentor.type = 'SceneConditionedEstimator'
+    with pytest.raises(ValueError, match=f'{next(iter(setting))} gives images without a kind of scene'):
+        check_chain(cfg)
+
+
 def test_metrics_that_are_no_numbers_are_passed_over():
     found = numbers({'mIoU': np.float32(0.5), 'IoU': np.ones(3), 'note': 'two words', 'n': torch.tensor(3), 'of': {}})
     assert found == {'mIoU': 0.5, 'n': 3.0}

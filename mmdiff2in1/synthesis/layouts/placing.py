@@ -103,9 +103,9 @@ def corner(cut: Cut, place: Place, size: tuple[int, ...]) -> tuple[int, int] | N
 def _distance_under(
     canvas: Canvas, rows: np.ndarray, columns: np.ndarray, tasks: Mapping[str, DenseTask]
 ) -> np.ndarray | None:
-    """Of the pixel under each foot (N,), infinite where it is not known."""
+    """Of the pixel under each foot (N,), infinite where it is not known; None where nothing of the image is known."""
     distance = distance_of(canvas.labels, tasks)
-    if distance is None:
+    if distance is None or not np.isfinite(distance).any():
         return None
     height, width = distance.shape
     return distance[(rows.astype(int) + 1).clip(0, height - 1), np.round(columns).astype(int).clip(0, width - 1)]
