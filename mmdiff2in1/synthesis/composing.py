@@ -71,7 +71,7 @@ class Composing:
         return [self.composer.compose(str(recipe.source), recipe.seed) for recipe in batch]
 
     def encoded(self, composed: Composed) -> dict[str, np.ndarray]:
-        """The labels as they are stored, by task, each in its own encoding; none of a task of which nothing is known."""
+        """The labels as they are stored, by task, each in its own encoding; none where nothing is known."""
         tasks = self.samples.tasks
         known = {task: array for task, array in composed.labels.items() if tasks[task].known(array).any()}
         return {task: tasks[task].encode(array) for task, array in known.items()}

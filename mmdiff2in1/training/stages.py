@@ -94,8 +94,8 @@ def _check_scenes(cfg: Config) -> None:
     asked = [name for name in ('scenes', 'unlabelled') if (cfg.stages.get('synthesis') or {}).get(name)]
     if asked and type_name(cfg.model.segmentor) == 'SceneConditionedEstimator':
         raise ValueError(
-            f'stages.synthesis.{asked[0]} gives images without a kind of scene, but a SceneConditionedEstimator must be '
-            'told that of each image; leave it out, or train a model that is not'
+            f'stages.synthesis.{asked[0]} gives images without a kind of scene, but a SceneConditionedEstimator must '
+            'be told that of each image; leave it out, or train a model that is not'
         )
 
 
