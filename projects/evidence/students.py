@@ -91,7 +91,7 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
     """The student's config under the recipe of an arm."""
     from mmengine.config import Config
 
-    from mmdiff2in1.training.recipes import make_self_improving
+    from mmdiff2in1.training.recipes import PRESETS, make_self_improving
 
     settings = dict(ARMS[arm])
     real, colour = settings.pop('real', BATCH), settings.pop('colour', False)
@@ -112,7 +112,8 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         make_self_improving(cfg, store=str(args.work_dir / 'stores' / f'{kind}-{labels}-seed{seed}'), **settings)
         cfg.merge_from_dict({'stages.synthesis.seed': seed, 'train_dataloader.dataset.seed': seed})
     else:
-        make_self_improving(cfg, diffusion='builtin:scenes')
+        # From random weights, of which as little is left as in the other arms.
+        make_self_improving(cfg, diffusion='builtin:scenes', remaining=PRESETS['paste']['remaining'])
         cfg.merge_from_dict({'stages.synthesis': None, 'train_dataloader.dataset.seed': seed})
     return cfg
 

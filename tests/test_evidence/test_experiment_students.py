@@ -1,0 +1,63 @@
+"""projects/evidence/students.py: what each arm trains on, and the table of finished runs."""
+
+import json
+
+import pytest
+import students as tool
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+
+import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.datasets.scenes import make_scenes
+
+
+@pytest.fixture(scope='module')
+def args(tmp_path_factory):
+    init_default_scope('mmseg')
+    root = tmp_path_factory.mktemp('students')
+    make_scenes(root / 'scenes', {'train': 5, 'val': 2, 'test': 2}, size=64, workers=1, progress=False)
+    return tool.parse_args(['--data-root', str(root / 'scenes'), '--work-dir', str(root / 'runs')])
+
+
+def test_every_arm_sees_as_many_images_a_step_and_forgets_its_random_weights(args):
+    for arm in tool.ARMS:
+        cfg = tool.config_of(arm, 2, 7, args)
+        loader = cfg.train_dataloader
+        further = loader.batch_size if cfg.stages.synthesis else 0
+        assert loader.batch_size + further == (tool.BATCH if arm == 'real + EMA' else 2 * tool.BATCH), arm
+        assert {each.type: each for each in cfg.custom_hooks}['SelfImprovingHook'].remaining == 0.001, arm
+        assert loader.dataset.dataset.num_labelled == 2 and loader.dataset.seed == cfg.randomness.seed == 7
+        steps = [step['type'] for step in loader.dataset.dataset.pipeline]
+        assert ('StrongColour' in steps) == ('strong colours' in arm) and steps[-1] == 'PackSegInputs', arm
+
+
+def test_pasted_images_are_shared_and_other_images_are_those_without_a_label(args):
+    stores = [
+        tool.config_of(arm, 2, 0, args).train_dataloader.dataset.store for arm in ('pasted', 'pasted, strong colours')
+    ]
+    assert stores[0] == stores[1]
+    cfg = tool.config_of('teacher, unlabelled', 2, 0, args)
+    files = {path.name for path in (args.work_dir / 'unlabelled' / '2-seed0').iterdir()}
+    assert cfg.stages.synthesis.unlabelled.endswith('unlabelled/2-seed0') and len(files) == 3
+    labelled = DATASETS.build(cfg.train_dataloader.dataset.dataset)
+    assert not files & {labelled.get_data_info(i)['img_path'].split('/')[-1] for i in range(2)}
+
+
+def test_differences_to_the_control_of_equal_batch(tmp_path, capsys):
+    scores = {'real twice': (50.0, 52.0, 54.0), 'pasted': (53.0, 56.0, 59.0)}
+    lines = [
+        dict(run=f'{arm}, 20 labels', arm=arm, labels=20, seed=seed, test=dict(mIoU=value))
+        for arm, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+    rows = {line.split('|')[1].strip(): line for line in tool.table(lines).splitlines()[2:]}
+    assert rows['real twice'] == '| real twice | 52.00 ± 2.00 (n 3) | – |'
+    assert rows['pasted'] == '| pasted | 56.00 ± 3.00 (n 3) | +4.00 ± 1.00 (p 0.020) |'
+    assert rows['real + EMA'] == '| real + EMA | – | – |'
+    out = tmp_path / 'students.jsonl'
+    out.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    tool.main(['--out', str(out), '--dry-run', '--seeds', '0', '--labels', '20', '60', '--arms', 'pasted'])
+    assert capsys.readouterr().out.splitlines() == [
+        'done   pasted, 20 labels, seed 0',
+        'to do  pasted, 60 labels, seed 0',
+    ]
