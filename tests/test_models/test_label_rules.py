@@ -48,7 +48,7 @@ class EveryOtherColumn(LabelRule):
 
 
 @MODELS.register_module()
-class HeadWithItsOwnLoss(FCNHead):
+class HeadThatTakesItsOwnTargets(FCNHead):
     """As PointRend's or Mask2Former's."""
 
     def loss(self, inputs, batch_data_samples, train_cfg):
@@ -60,13 +60,13 @@ class HeadWithItsOwnLoss(FCNHead):
 @pytest.mark.parametrize('normalize_by', ['batch', 'pooled'])
 def test_probabilities_and_a_head_with_a_loss_of_its_own(normalize_by):
     config = segmentor('semantic_segmentation')
-    config.decode_head.type = 'HeadWithItsOwnLoss'
+    config.decode_head.type = 'HeadThatTakesItsOwnTargets'
     mixed = samples('semantic_segmentation')
     mixed[1].set_metainfo(dict(synthetic=False))
     settings = dict(segmentor=config, normalize_by=normalize_by)
     assert loss_of(SelfImprovingSegmentor(**settings).train().loss(images(), mixed)) > 0
     soft = SelfImprovingSegmentor(**settings, label_rule=dict(type='TeacherLabel', soft=True)).train()
-    with pytest.raises(ValueError, match=r'HeadWithItsOwnLoss has a loss of its own, .*soft=False'):
+    with pytest.raises(ValueError, match=r'HeadThatTakesItsOwnTargets has a loss of its own, .*soft=False'):
         soft.loss(images(), mixed)
 
 
