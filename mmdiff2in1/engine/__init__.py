@@ -3,6 +3,7 @@
 from .atomic_backend import AtomicBackend
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .bf16_optim_wrapper import BF16OptimWrapper
+from .channels_last_hook import ChannelsLastHook
 from .exact_resume_hook import ExactResumeHook
 from .moving_average import alpha_for, move_creator
 from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
@@ -15,6 +16,7 @@ __all__ = [
     'AtomicBackend',
     'AtomicCheckpointHook',
     'BF16OptimWrapper',
+    'ChannelsLastHook',
     'ExactResumeHook',
     'ExploiterOptimWrapperConstructor',
     'GroupedOptimWrapperConstructor',

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather, get_rank, get_world_size
+from mmengine.dist import all_gather, barrier, get_rank, get_world_size, is_main_process
+from mmengine.logging import print_log
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.images import IMAGE_SUFFIXES
 from mmdiff2in1.generators.latent_diffusion import LatentDiffusion
 
@@ -86,18 +90,57 @@ class LatentCaptions(Dataset):
     """Latents and token ids of an :class:`ImageCaptionFolder`, encoded once (both flips): the VAE is frozen.
 
     The VAE's scaling factor is set so that the latents have a standard deviation of one. In a process group each
-    process encodes its share.
+    process encodes its share. With a file, a training that is resumed reads the latents instead of encoding anew.
 
     Args:
         folder: The images.
         diffusion: Encodes them; its scaling factor is replaced.
         batch_size: Images encoded at a time.
         keep_scale: The scaling factor stays: the denoiser has been trained on it.
+        file: Where the latents are kept (safetensors). Those of other images or another VAE are replaced.
+        digest: Of the images, as :meth:`ImageCaptionFolder.digest` gives it; needed with ``file``.
     """
 
     def __init__(
-        self, folder: ImageCaptionFolder, diffusion: LatentDiffusion, batch_size: int = 64, keep_scale: bool = False
+        self,
+        folder: ImageCaptionFolder,
+        diffusion: LatentDiffusion,
+        batch_size: int = 64,
+        keep_scale: bool = False,
+        file: Path | None = None,
+        digest: str = '',
     ):
+        self.token_ids = diffusion.text.token_ids(folder.captions).cpu()
+        if file is None:
+            self.latents = self._encoded(folder, diffusion, batch_size)
+        else:
+            self.latents = self._kept(file, digest, folder, diffusion, batch_size)
+        if not keep_scale:
+            diffusion.vae.register_to_config(scaling_factor=round(1 / float(self.latents.float().std()), 5))
+        self.latents = diffusion.scaled(self.latents)
+
+    @classmethod
+    def _kept(
+        cls, file: Path, digest: str, folder: ImageCaptionFolder, diffusion: LatentDiffusion, batch_size: int
+    ) -> Tensor:
+        """Those of the file, if they are of these images and this VAE; else encoded, and written there."""
+        weights = hashlib.sha256(digest.encode())
+        for name, value in sorted(diffusion.vae.state_dict().items()):
+            weights.update(name.encode() + value.float().cpu().numpy().tobytes())
+        if file.is_file():
+            with safe_open(file, 'pt') as kept:
+                if (kept.metadata() or {}).get('of') == weights.hexdigest():
+                    print_log(f'latents of {file}', 'current')
+                    return kept.get_tensor('latents')
+        barrier()  # nobody writes before everybody has looked
+        latents = cls._encoded(folder, diffusion, batch_size)
+        if is_main_process():
+            write_atomically(file, save(dict(latents=latents), metadata=dict(of=weights.hexdigest())))
+        return latents
+
+    @staticmethod
+    def _encoded(folder: ImageCaptionFolder, diffusion: LatentDiffusion, batch_size: int) -> Tensor:
+        """(2 · images, c, h, w) in float16, unscaled."""
         rank, world_size = get_rank(), get_world_size()
         share = -(-len(folder) // world_size)
         # The last shares wrap around, so that all are of one length and can be gathered.
@@ -112,11 +155,7 @@ class LatentCaptions(Dataset):
                     for chunk in tqdm(chunks, desc='encoding', unit='batch', disable=rank > 0)
                 ]
             )
-            self.token_ids = diffusion.text.token_ids(folder.captions).cpu()
-        self.latents = torch.cat(all_gather(encoded))[: len(folder)].cpu()
-        if not keep_scale:
-            diffusion.vae.register_to_config(scaling_factor=round(1 / float(self.latents.float().std()), 5))
-        self.latents = diffusion.scaled(self.latents)
+        return torch.cat(all_gather(encoded))[: len(folder)].cpu()
 
     def __len__(self) -> int:
         return len(self.latents)

@@ -37,6 +37,7 @@ from .options import OF_BRANCH, PLACES, PretrainingOptions, diffusion_config
 from .sample_grid_hook import SampleGridHook
 
 AVERAGE = dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500)
+LATENTS = 'latents.safetensors'
 
 
 def pretrain(options: PretrainingOptions) -> Path:
@@ -94,7 +95,7 @@ def _train_all(
         _train_stage('vae', autoencoder, images, digest, options, options.vae_iters, options.vae_lr)
 
     diffusion.requires_grad_(True).vae.requires_grad_(False).eval()
-    latents = LatentCaptions(images, diffusion)
+    latents = LatentCaptions(images, diffusion, file=Path(options.work_dir, LATENTS), digest=digest)
     hooks = [AVERAGE, SampleGridHook(diffusion, images.captions[:16], options.size)]
     denoising = DenoisingObjective(diffusion, bf16=options.bf16)
     _train_stage('unet', denoising, latents, digest, options, options.iters, options.lr, hooks)
@@ -108,7 +109,8 @@ def _train_branch(
     if diffusion.controlnet is None:
         diffusion.add_controlnet(branch_for(diffusion.unet, diffusion.downscale).to(diffusion.device))
     diffusion.requires_grad_(False).controlnet.requires_grad_(True)
-    data = ConditionedLatents(LatentCaptions(images, diffusion, keep_scale=True), labels)
+    latents = LatentCaptions(images, diffusion, keep_scale=True, file=Path(options.work_dir, LATENTS), digest=digest)
+    data = ConditionedLatents(latents, labels)
     shown = torch.stack([data[index]['conditions'] for index in range(min(16, len(labels.maps)))])
     hooks = [AVERAGE, SampleGridHook(diffusion, images.captions[:16], options.size, conditions=shown)]
     denoising = DenoisingObjective(diffusion, bf16=options.bf16)

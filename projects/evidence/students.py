@@ -115,6 +115,7 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         # From random weights, of which as little is left as in the other arms.
         make_self_improving(cfg, diffusion='builtin:scenes', remaining=PRESETS['paste']['remaining'])
         cfg.merge_from_dict({'stages.synthesis': None, 'train_dataloader.dataset.seed': seed})
+    cfg.merge_from_dict({'val_cfg.exploiter': False, 'test_cfg.exploiter': False})
     return cfg
 
 
@@ -127,6 +128,7 @@ def set_up(cfg: Any, labels: int, seed: int, data_root: Path) -> None:
             'randomness.seed': seed,
             'train_dataloader.dataset.num_labelled': labels,
             'train_dataloader.dataset.subset_seed': seed,
+            'train_cfg.val_interval': cfg.train_cfg.max_iters,
             'optim_wrapper.type': 'BF16OptimWrapper',
         }
     )

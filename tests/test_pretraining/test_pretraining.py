@@ -119,6 +119,26 @@ def test_latents_are_the_encoded_images_with_unit_deviation(images, tiny_diffusi
         assert torch.equal(latents[i]['token_ids'], tiny_diffusion.text.token_ids([data[i]['captions']])[0])
 
 
+def test_latents_are_kept_for_these_images_and_this_autoencoder(images, tiny_diffusion, tmp_path, monkeypatch):
+    data, file, encoded = ImageCaptionFolder(images, (8, 16), CAPTIONS), tmp_path / 'new' / 'latents.safetensors', []
+    encode = type(tiny_diffusion).encode
+    monkeypatch.setattr(
+        type(tiny_diffusion), 'encode', lambda *args, **kwargs: encoded.append(1) or encode(*args, **kwargs)
+    )
+
+    def read(digest='of these'):
+        encoded.clear()
+        return LatentCaptions(data, tiny_diffusion, file=file, digest=digest).latents
+
+    first = read()
+    assert encoded
+    assert torch.equal(read(), first) and not encoded
+    assert torch.equal(read('of others'), first) and encoded
+    with torch.no_grad():
+        next(tiny_diffusion.vae.encoder.parameters()).mul_(1.5)
+    assert not torch.equal(read('of others'), first) and encoded
+
+
 def test_folders_and_captions_that_are_not_right(images, tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere: no such folder'):
         ImageCaptionFolder(tmp_path / 'nowhere', (8, 8))
