@@ -114,7 +114,7 @@ def make_self_improving(
             teacher without one, or a base that is self-improving already, averages weights in another way, or has a
             batch sampler where an exact mix needs its own.
     """
-    chosen = _with_rule(_chosen(preset, settings), preset, settings.get('label_rule'))
+    chosen = _with_rule(_chosen(preset, settings), preset, settings)
     _check_base(base)
     stages = dict(base.get('stages') or {})
     if warmup:
@@ -168,9 +168,9 @@ def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**inherited, **settings}.items() if value is not None}
 
 
-def _with_rule(chosen: dict[str, Any], preset: str, asked: Any) -> dict[str, Any]:
+def _with_rule(chosen: dict[str, Any], preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Where a teacher is named: the label rule that asks it, or the stage that writes its labels and who reads them."""
-    own = _part(chosen, OF_TEACHER)
+    own, asked = _part(chosen, OF_TEACHER), settings.get('label_rule')
     rest = {key: value for key, value in chosen.items() if key not in OF_TEACHER}
     if 'teacher' not in own:
         if own or preset == 'distil' and 'label_rule' not in chosen:
@@ -180,6 +180,8 @@ def _with_rule(chosen: dict[str, Any], preset: str, asked: Any) -> dict[str, Any
         return chosen | given if 'layout' in chosen and asked is None else chosen
     if asked is not None:
         raise ValueError(f'teacher={own["teacher"]} and label_rule={asked}: drop one of them')
+    # How sure θ_C must be in this preset is how sure the teacher must be.
+    own = {key: value for key, value in rest.pop('label_rule', {}).items() if key not in ('type', *settings)} | own
     if own.pop('per_step', False):
         if 'layout' in chosen:
             raise ValueError(

@@ -151,7 +151,12 @@ def test_a_teacher_labels_once_or_in_every_step():
     assert step.model.label_rule == dict(type='TeacherLabel', teacher=[TEACHER, 'creator'], mirrored=True)
     assert 'labelling' not in step.stages and 'labels' not in step.train_dataloader.dataset
     # In the place of the rule of a preset.
-    assert made(base(), teacher=TEACHER, per_step=True).model.label_rule == dict(type='TeacherLabel', teacher=TEACHER)
+    # What the preset asks of θ_C is asked of the teacher, unless it is taken away.
+    sure, any_of_them = (made(base(), teacher=TEACHER, per_step=True, **own) for own in ({}, dict(min_confidence=None)))
+    assert sure.model.label_rule == dict(type='TeacherLabel', teacher=TEACHER, min_confidence=0.9)
+    assert any_of_them.model.label_rule == dict(type='TeacherLabel', teacher=TEACHER)
+    assert made(base(), teacher=TEACHER).stages.labelling == dict(teacher=TEACHER, min_confidence=0.9)
+    assert made(base(), preset='paste', teacher=TEACHER).stages.labelling == dict(teacher=TEACHER)
 
 
 def test_settings_replace_those_of_the_preset():
