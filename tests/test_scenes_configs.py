@@ -55,7 +55,7 @@ def narrow(name: str, tiny: Path, work_dir: Path, steps: int) -> Config:
 
 
 STEM = 9 * 3 * 16 + 3 * 9 * 16 * 16 + 4 * 2 * 16
-LEVELS = zip((40, 48, 75, 107, 128), (24, 32, 64, 96, 128), (32, 64, 96, 128, 0), strict=True)
+LEVELS = zip((32, 48, 64, 107, 139), (24, 32, 64, 96, 128), (32, 64, 96, 128, 0), strict=True)
 HEAD = sum(c * w + 9 * (w + below) * w + 9 * w * w + 6 * w for c, w, below in LEVELS) + 11 * (24 + 1)
 
 

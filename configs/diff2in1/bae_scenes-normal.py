@@ -3,7 +3,7 @@
     python tools/train.py configs/diff2in1/bae_scenes-normal.py
 
 The embedded twin of ``bae_nyuv2-normal.py``; chain and settings as in ``vpd_scenes.py``, but for its confidence filter,
-which does harm here (``docs/evidence.md``).
+which does harm here (``docs/evidence/loop.md``).
 
 Expected score, mean angular error on test, seeds 0-2, one thread of a CPU (``projects/evidence/dense_scenes.py``):
 10.59 ± 0.30 degrees; real + EMA 10.44 ± 0.21, real only 10.46 ± 0.19. Real and synthetic pixels have a mean each here

@@ -18,7 +18,7 @@ long as VPD's schedule): ``stages.synthesis.T``, ``train_cfg.max_iters`` with th
 and θ_E include the U-Net was not found either: here they do, as VPD trains it;
 ``model.segmentor.backbone.regime=frozen`` keeps it out. The U-Net that denoises is the pretrained one, as one that is
 tuned for perception forgets it; ``stages.synthesis.unet='creator'`` takes that of the warm-up, and
-``DenoisingEncoderDecoder``, used as in ``vpd_scenes-finetune.py``, keeps it able to (``docs/evidence.md``).
+``DenoisingEncoderDecoder``, used as in ``vpd_scenes-finetune.py``, keeps it able to (``docs/evidence/loop.md``).
 
 Expected score: not yet measured. The paper reports about 0.5 points of mIoU over VPD (second hand).
 """

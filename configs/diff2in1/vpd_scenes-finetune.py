@@ -4,7 +4,7 @@
 
 The U-Net (a tenth of the learning rate) is part of θ_C and θ_E and keeps its denoising loss on the real images, so it
 is the one that creates the synthetic ones: ``stages.synthesis.unet='creator'``. A step takes much longer than with
-a frozen U-Net. What the denoising loss costs and gains: ``docs/evidence.md``.
+a frozen U-Net. What the denoising loss costs and gains: ``docs/evidence/loop.md``.
 
 Expected score, test mIoU after 300 steps of the warm-up, three seeds, two CPU cores: 58.14 ± 0.43, without the
 denoising loss 58.45 ± 0.61 (``python projects/evidence/denoising.py``). The chain as a whole: not yet measured.

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 PLACES = ('images', 'captions', 'labels', 'out', 'work_dir', 'resume')
 """Options that say where things are; the others decide the result, and so does what lies in these places."""
+ARCHITECTURE = ('widths', 'layers', 'vae_widths', 'latent_channels', 'text_width')
+"""Options that count where the weights start at random: `init` brings its own."""
 OF_BRANCH = ('condition', 'label_set')
 """Options of a training of the ControlNet; they came later, and decide nothing without it."""
 
@@ -45,10 +47,10 @@ class PretrainingOptions:
     captions: str | None = None
     work_dir: str | None = None
     size: tuple[int, int] = (64, 64)
-    widths: tuple[int, ...] = (32, 64, 96, 128)
+    widths: tuple[int, ...] = (64, 96, 128)
     layers: int = 1
-    vae_widths: tuple[int, ...] = (24, 48)
-    latent_channels: int = 4
+    vae_widths: tuple[int, ...] = (16, 32, 96)
+    latent_channels: int = 16
     text_width: int = 96
     vae_iters: int = 2000
     iters: int = 20000

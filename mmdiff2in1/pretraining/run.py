@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from mmdiff2in1.visualization import curve_picture, read_scalars
 from .image_folder import ImageCaptionFolder, LatentCaptions
 from .label_folder import ConditionedLatents, LabelFolder, label_task
 from .objectives import AutoencoderObjective, DenoisingObjective
-from .options import OF_BRANCH, PLACES, PretrainingOptions, diffusion_config
+from .options import ARCHITECTURE, OF_BRANCH, PLACES, PretrainingOptions, diffusion_config
 from .sample_grid_hook import SampleGridHook
 
 AVERAGE = dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500)
@@ -80,9 +81,17 @@ def pretrain(options: PretrainingOptions) -> Path:
         _train_all(options, images, digest, diffusion)
     if is_main_process():
         diffusion.save_folder(options.out, torch.float16)
-        settings = {k: v for k, v in asdict(options).items() if k not in PLACES}
-        Path(options.out, 'training.json').write_text(json.dumps(settings, indent=2) + '\n')
+        Path(options.out, 'training.json').write_text(json.dumps(_settings(options), indent=2) + '\n')
     return Path(options.out)
+
+
+def _settings(options: PretrainingOptions) -> dict[str, Any]:
+    """What decided the result, without places on this machine."""
+    settings = {key: value for key, value in asdict(options).items() if key not in PLACES}
+    if options.init is not None:
+        settings = {key: value for key, value in settings.items() if key not in ARCHITECTURE}
+        settings['init'] = Path(options.init).name
+    return settings
 
 
 def _train_all(

@@ -1,4 +1,4 @@
-"""Make every table and plot of docs/evidence.md from the runs of the experiments.
+"""Make every table and plot of docs/evidence/loop.md from the runs of the experiments.
 
     python projects/evidence/report.py docs/evidence/runs.jsonl                     page and plots
     python projects/evidence/report.py docs/evidence/runs.jsonl --print scenes-normal-60    one table, nothing written
@@ -32,7 +32,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('runs', type=Path, help='JSON lines, one run each, as projects/evidence/scenes.py writes them')
     parser.add_argument(
-        '--page', type=Path, default=Path('docs/evidence.md'), help='filled in place (docs/evidence.md)'
+        '--page', type=Path, default=Path('docs/evidence/loop.md'), help='filled in place (docs/evidence/loop.md)'
     )
     parser.add_argument(
         '--figures', type=Path, default=Path('docs/evidence'), help='folder of the plots (docs/evidence)'

@@ -13,6 +13,7 @@ model = dict(
         diffusion='builtin:scenes',
         # The frozen U-Net of Scenes: see vpd_scenes.py. No classes, so no maps of them.
         feature=dict(preset='vpd', prompt='empty', map_levels=(), latent_scale=True, timestep=50),
+        detail=dict(encoder=[2]),
         regime='frozen',
         bf16='auto',
     ),

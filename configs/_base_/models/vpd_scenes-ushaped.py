@@ -7,8 +7,8 @@ backbone, fine to coarse, what it holds. A list that does not fit is refused wit
 _base_ = ['./vpd_scenes.py']
 
 num_classes = len(_base_.classes)
-# Strides 1 and 2, 4, 8, 16: VAE encoder + stem; U-Net + stem; U-Net + class maps (levels 1 and 2); U-Net.
-in_channels = [24 + 16, 32 + 16, 64 + num_classes, 96 + num_classes, 128]
+# Strides 1 and 2: VAE encoder + stem; 4: U-Net; 8 and 16: U-Net + class maps.
+in_channels = [16 + 16, 32 + 16, 64, 96 + num_classes, 128 + num_classes]
 model = dict(
     backbone=dict(detail=dict(encoder=True, stem=16)),
     neck=None,

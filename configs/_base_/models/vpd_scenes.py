@@ -21,10 +21,12 @@ model = dict(
         # A frozen U-Net must see what it was trained on: scaled latents, and a timestep at which its features are rich.
         # Its text encoder knows the words of captions, not the sentences that VPD averages over.
         feature=dict(preset='vpd', prompt='class_names', latent_scale=True, timestep=50),
+        # Its latent has a fourth of the resolution: the VAE encoder's level of stride 2 stands before the U-Net's.
+        detail=dict(encoder=[2]),
         regime='frozen',
         bf16='auto',
     ),
-    neck=dict(type='FPN', in_channels=[32, 64 + 11, 96 + 11, 128], out_channels=64, num_outs=4),
+    neck=dict(type='FPN', in_channels=[32, 64, 96 + 11, 128 + 11], out_channels=64, num_outs=4),
     decode_head=dict(
         type='GenerativeDecodeHead',
         head=dict(

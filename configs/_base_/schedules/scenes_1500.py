@@ -1,11 +1,11 @@
-"""1,500 steps for a small model from scratch: AdamW 2e-3, 50 steps of warm-up, a cosine down to a hundredth."""
+"""1,500 steps for a small model from scratch: AdamW 5e-3, 50 steps of warm-up, a cosine down to a hundredth."""
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1500, val_interval=500)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-3),
+    optimizer=dict(type='AdamW', lr=5e-3, weight_decay=1e-3),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
