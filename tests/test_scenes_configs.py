@@ -46,6 +46,7 @@ def narrow(name: str, tiny: Path, work_dir: Path, steps: int) -> Config:
             'model.backbone.diffusion': str(tiny / 'weights'),
             'model.backbone.bf16': False,
             # The one list that follows from the generator; the tiny one has a level less.
+            'model.backbone.detail.stem': [16, 16],
             'model.decode_head.head.in_channels': [8 + 16, 8 + 16, 16 + 11, 16 + 11],
             'model.decode_head.head.widths': [8, 8, 8, 8],
         }
@@ -54,9 +55,10 @@ def narrow(name: str, tiny: Path, work_dir: Path, steps: int) -> Config:
     return cfg
 
 
-STEM = 9 * 3 * 16 + 3 * 9 * 16 * 16 + 4 * 2 * 16
-LEVELS = zip((32, 48, 64, 107, 139), (24, 32, 64, 96, 128), (32, 64, 96, 128, 0), strict=True)
-HEAD = sum(c * w + 9 * (w + below) * w + 9 * w * w + 6 * w for c, w, below in LEVELS) + 11 * (24 + 1)
+WIDTHS = (16, 32, 64, 128)
+STEM = sum(9 * below * w + 9 * w * w + 4 * w for w, below in zip(WIDTHS, (3, 16, 32, 64), strict=True))
+LEVELS = zip((32, 64, 128, 235, 139), (16, 32, 64, 96, 128), (32, 64, 96, 128, 0), strict=True)
+HEAD = sum(c * w + 9 * (w + below) * w + 9 * w * w + 6 * w for c, w, below in LEVELS) + 11 * (16 + 1)
 
 
 @pytest.mark.parametrize(('name', 'trained'), [('unet_scenes', 450_763), ('vpd_scenes-ushaped', STEM + HEAD)])

@@ -14,4 +14,4 @@ _base_ = [
 ]
 
 default_hooks = dict(checkpoint=dict(interval=500))
-custom_hooks = [dict(type='ExactResumeHook')]
+custom_hooks = [dict(type='ExactResumeHook'), dict(type='ChannelsLastHook')]
