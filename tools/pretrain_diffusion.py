@@ -43,6 +43,7 @@ HELP = {
     'validation': 'images held out for validation',
     'val_interval': 'iterations between validations; each writes a sample grid',
     'init': 'diffusers folder, one file, or builtin:scenes, to start from; its architecture and vocabulary then count',
+    'decoder_only': 'train the decoder of --init alone, for --vae-iters; everything else stays',
     'condition': 'task whose label maps a ControlNet learns to follow: semantic_segmentation, depth, normal',
     'labels': 'folder of these label maps, a PNG of the same name for each image',
     'label_set': 'data set that gives classes their colours',

@@ -7,8 +7,8 @@
 
 Ours, not in the paper, and for other segmentors a pattern: the trained checkpoint is the warm-up (``load_from``), every
 step sees 16 real images as before and 16 created ones in addition, with a weight of 0.3 and without pixels of which θ_C
-is less sure than 0.9: the settings that did no harm at small scale (``docs/evidence/loop.md``). A quarter of the baseline's
-steps, at a tenth of its rate.
+is less sure than 0.9: the settings that did no harm at small scale (``docs/evidence/loop.md``). A quarter of the
+baseline's steps, at a tenth of its rate.
 
 Expected score: not yet measured.
 """

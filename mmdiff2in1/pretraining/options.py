@@ -36,6 +36,8 @@ class PretrainingOptions:
             the rest of ``init`` stays as it is.
         labels: Folder of these label maps, a PNG of the same name for each image.
         label_set: Data set that gives classes their colours, see ``stages.synthesis.condition``.
+        decoder_only: Train the decoder of the autoencoder of ``init``, for ``vae_iters``, and nothing else: latents and
+            denoiser stay what they are.
         init: Diffusers folder, or ``builtin:scenes``, to start from; its architecture and vocabulary then count.
         seed: Of weights, order and noise.
         bf16: bfloat16 autocast.
@@ -61,6 +63,7 @@ class PretrainingOptions:
     validation: int = 256
     val_interval: int = 1000
     init: str | None = None
+    decoder_only: bool = False
     condition: str | None = None
     labels: str | None = None
     label_set: str = 'ScenesDataset'

@@ -56,6 +56,11 @@ def pretrain(options: PretrainingOptions) -> Path:
     """
     if options.vae_iters == 0 and options.init is None:
         raise ValueError('vae_iters is 0 and init is None: an untrained autoencoder has no use; name init or train it')
+    if options.decoder_only and (options.init is None or options.condition):
+        raise ValueError(
+            f'decoder_only=True with init={options.init} and condition={options.condition}: expected a trained model '
+            'in init, whose decoder is trained on, and no condition'
+        )
     if options.condition and (options.labels is None or options.init is None):
         raise ValueError(
             f'condition={options.condition!r} with labels={options.labels} and init={options.init}: a ControlNet needs '
@@ -77,6 +82,8 @@ def pretrain(options: PretrainingOptions) -> Path:
         raise ValueError(f'size {options.size}: height and width must be multiples of {diffusion.multiple}')
     if options.condition:
         _train_branch(options, images, digest, diffusion)
+    elif options.decoder_only:
+        _train_decoder(options, images, digest, diffusion)
     else:
         _train_all(options, images, digest, diffusion)
     if is_main_process():
@@ -108,6 +115,18 @@ def _train_all(
     hooks = [AVERAGE, SampleGridHook(diffusion, images.captions[:16], options.size)]
     denoising = DenoisingObjective(diffusion, bf16=options.bf16)
     _train_stage('unet', denoising, latents, digest, options, options.iters, options.lr, hooks)
+
+
+def _train_decoder(
+    options: PretrainingOptions, images: ImageCaptionFolder, digest: str, diffusion: LatentDiffusion
+) -> None:
+    """What turns latents into images, alone; latents stay, and with them all that was trained on them."""
+    diffusion.requires_grad_(False)
+    for part in (diffusion.vae.decoder, diffusion.vae.post_quant_conv):
+        if part is not None:
+            part.requires_grad_(True)
+    objective = AutoencoderObjective(diffusion.vae, bf16=options.bf16)
+    _train_stage('decoder', objective, images, digest, options, options.vae_iters, options.vae_lr)
 
 
 def _train_branch(
@@ -155,8 +174,7 @@ def _train_stage(
     ``digest`` is that of the images and captions that ``data`` was made from.
     """
     passed = [*PLACES, 'val_interval', *(() if options.condition else OF_BRANCH)]
-    if options.lr_decay == 1:  # as before there was this option
-        passed.append('lr_decay')
+    passed += [name for name, plain in (('lr_decay', 1), ('decoder_only', False)) if getattr(options, name) == plain]
     deciding = {k: v for k, v in asdict(options).items() if k not in passed} | dict(data=digest)
     if name == 'vae':
         deciding = {k: v for k, v in deciding.items() if k not in ('iters', 'lr')}

@@ -39,8 +39,8 @@ PRESETS: dict[str, dict[str, Any]] = dict(
         samples_per_update=80,
         **CREATION | dict(grid='released', restore_size=False),
     ),
-    # What did no harm in docs/evidence/loop.md: the real batch unchanged, a small weight, only what θ_C is sure of; of the
-    # first θ_C 5 % are left at the end, however short the training.
+    # What did no harm in docs/evidence/loop.md: the real batch unchanged, a small weight, only what θ_C is sure of; of
+    # the first θ_C 5 % are left at the end, however short the training.
     careful=dict(
         mix=EQUAL,
         normalize_by='real',

@@ -43,6 +43,20 @@ def test_a_second_training_goes_on_and_keeps_the_autoencoder(options):
     assert settings['vae_iters'] == 0 and settings['iters'] == 2
 
 
+def test_a_decoder_alone(options):
+    first = LatentDiffusion.from_pretrained(str(pretrain(options('first'))))
+    second = LatentDiffusion.from_pretrained(
+        str(pretrain(options('second', init=options('first').out, decoder_only=True)))
+    )
+    before, after = first.state_dict(), second.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith(('vae.decoder', 'vae.post_quant_conv')) for name in changed)
+    settings = json.loads(Path(options('second').out, 'training.json').read_text())
+    assert settings['decoder_only'] and settings['init'] == 'first' and 'widths' not in settings
+    with pytest.raises(ValueError, match='expected a trained model in init'):
+        pretrain(options('x', decoder_only=True))
+
+
 def test_other_images_or_captions_are_no_finished_training(options, tmp_path, monkeypatch):
     """A work dir knows what it was trained on; without one of its own, each result has another."""
     monkeypatch.chdir(tmp_path)
