@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup install demo demo-short test test-all lint check-env
+.PHONY: help setup install demo demo-loop demo-short test test-all lint check-env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -55,11 +55,15 @@ install:
 	@echo "$(STAMP)" > $(VENV)/.setup-stamp; rm -f $(VENV)/.unfinished
 	@echo "$(VENV) is ready"
 
-demo: setup ## the embedded main job: scenes, warm-up, creation, self-improving, test, report
+demo: setup ## what created images are good for: a light model with 60 labels, pasted objects, a teacher
 	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py
 
-demo-short: setup ## the same chain in its shortest form, to see that it runs
+demo-loop: setup ## the loop of the paper: scenes, warm-up, creation, self-improving, test, report
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo_loop.py
+
+demo-short: setup ## both in their shortest form, to see that they run
 	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py --short
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo_loop.py --short
 
 test: setup ## the tests without those marked slow
 	$(PYTEST) -m "not slow"

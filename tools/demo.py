@@ -108,7 +108,7 @@ def summarize(results: dict[str, dict], seconds: dict[str, float], args: argpars
     return {
         'test_mIoU_percent': scores,
         'gain_over_real_images': {arm: round(scores[arm] - scores[CONTROL], 2) for arm in (PASTED, CREATED)},
-        'note': f'one seed; docs/evidence.md has several. The teacher has seen {ALL_LABELS} labels, the others {LABELS}',
+        'note': f'one seed; docs/evidence.md has several. The teacher has {ALL_LABELS} labels, the others {LABELS}',
         'short': args.short,
         'seed': args.seed,
         'iterations': results[CONTROL]['self_improving']['iters'],

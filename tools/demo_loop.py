@@ -1,7 +1,7 @@
 """The main job on the embedded default: Scenes are rendered, a model is trained, improves itself, and is shown.
 
-    make demo          # or: python tools/demo.py
-    python tools/demo.py --short     # the same in about a minute, too short to learn anything
+    make demo-loop          # or: python tools/demo_loop.py
+    python tools/demo_loop.py --short     # the same in about a minute, too short to learn anything
 
 Compares, at equal optimizer steps and equal real samples: real only (θ_E without synthetic images), real + EMA (θ_C
 without them) and Diff-2-in-1 (θ_C with them). Results: WORK_DIR/summary.json and *.png. Killed, the next call goes on.
@@ -45,14 +45,14 @@ SHORT = {
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work-dir', type=Path, help='results (work_dirs/demo)')
+    parser.add_argument('--work-dir', type=Path, help='results (work_dirs/demo-loop)')
     parser.add_argument(
         '--data', type=Path, default=Path('data/scenes'), help='where the scenes are kept (data/scenes)'
     )
     parser.add_argument('--seed', type=int, default=0, help='draw of the labels, weights, order, noise (0)')
     parser.add_argument('--short', action='store_true', help='a few iterations of everything, to see that it runs')
     args = parser.parse_args()
-    name = 'demo' + ('-short' if args.short else '') + (f'-seed{args.seed}' if args.seed else '')
+    name = 'demo-loop' + ('-short' if args.short else '') + (f'-seed{args.seed}' if args.seed else '')
     args.work_dir = args.work_dir or Path('work_dirs', name)
     return args
 
@@ -95,7 +95,7 @@ def summarize(results: dict[str, dict], seconds: dict[str, float], args: argpars
         'iterations': {stage: results['diff2in1'][stage]['iters'] for stage in ('warmup', 'self_improving')},
         'seconds': {name: round(value, 1) for name, value in seconds.items()},
         'machine': platform.platform(),
-        'command': 'python tools/demo.py' + (' --short' if args.short else '') + f' --seed {args.seed}',
+        'command': 'python tools/demo_loop.py' + (' --short' if args.short else '') + f' --seed {args.seed}',
     }
 
 

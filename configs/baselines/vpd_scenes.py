@@ -4,7 +4,7 @@
 with the same share of the warm-up's weights.
 
 Expected score, test mIoU over five seeds with a lighter head: 55.7 ± 0.8, with and without the average
-(``docs/evidence/loop.md``); ``make demo`` prints one seed of this head.
+(``docs/evidence/loop.md``); ``make demo-loop`` prints one seed of this head.
 """
 
 _base_ = ['../diff2in1/vpd_scenes.py']

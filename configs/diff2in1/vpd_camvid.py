@@ -9,8 +9,8 @@ any folder in diffusers' layout, or one file of Stable Diffusion.
 
 Expected score: over three seeds, with a lighter head, 64 × 96 pixels and a generator of 2,400 iterations that went on
 from the built-in one, the loop makes no difference with these settings (``docs/evidence/loop.md``). This config itself
-is not yet measured over seeds; seed 0, two CPU cores, a generator of 300 + 300 iterations (which creates little more than
-grey texture), test on ``val``: θ_C 21.77, θ_E 22.01 mIoU; the baseline 21.74 and 21.80 (``docs/results``).
+is not yet measured over seeds; seed 0, two CPU cores, a generator of 300 + 300 iterations (which creates little more
+than grey texture), test on ``val``: θ_C 21.77, θ_E 22.01 mIoU; the baseline 21.74 and 21.80 (``docs/results``).
 """
 
 _base_ = [

@@ -3,7 +3,7 @@
     python projects/evidence/generator.py --dry-run                       what would be made, and how many U-Net calls
     python projects/evidence/generator.py --samples 40 --num-calls 10     a short look
     python projects/evidence/generator.py --diffusion work_dirs/scenes_diffusion --network taef2_encoder.pth \\
-        --config configs/baselines/vpd_scenes.py --checkpoint work_dirs/demo/baselines/self_improving/iter_300.pth
+        --config configs/baselines/vpd_scenes.py --checkpoint work_dirs/demo-loop/baselines/self_improving/iter_300.pth
 
 Writes --out (JSON) and, beside it, NAME_sheet.png, NAME_unseen.png and NAME_T.png. Measured are
 
