@@ -50,7 +50,7 @@ class TaskPrompterHead(BaseModule):
         tasks: What is predicted, see `TaskSet`; the same as the backbone's, in its order.
         channels: F.
         loss_weights: Task → factor of its loss, for tasks whose factor is not `TASK_WEIGHTS`'.
-        norm_cfg: Of the batch norms.
+        norm_cfg: Of the batch norms; None: SyncBN.
 
     Raises:
         ValueError: A factor for a task that is not there, or a task without one.

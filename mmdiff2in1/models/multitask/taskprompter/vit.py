@@ -13,6 +13,9 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mmdiff2in1.core.names import listed
+from mmdiff2in1.models.backbones.vit_parts import PatchEmbedding, init_linear
+from mmdiff2in1.models.backbones.vit_weights import read_vit
 from mmdiff2in1.tasks import TaskSet
 
 from .block import EPS, PromptedBlock
@@ -38,7 +41,7 @@ class TaskPrompterViT(BaseModule):
 
     Args:
         tasks: What is predicted, see `TaskSet`; the same as the segmentor's.
-        size: (H, W) of the images whose positions the weights belong to; multiples of 16 times `channel_windows`.
+        img_size: (H, W) whose positions the weights belong to; multiples of 16 times `channel_windows`.
         width: C.
         depth: Number of blocks.
         heads: Heads of the attention.
@@ -48,20 +51,21 @@ class TaskPrompterViT(BaseModule):
         channel_windows: s: channel scores are taken in s × s windows.
         reweighted: Whether the features of a task are mixed with those of the others.
         mlp_ratio: Hidden width of the MLPs over C.
-        drop_path: Stochastic depth of the last block, rising from 0 in the first.
-        norm_cfg: Of the batch norms.
+        drop_path_rate: Stochastic depth of the last block, rising from 0 in the first.
+        norm_cfg: Of the batch norms; None: SyncBN.
+        pretrained: A file of a plain ViT, see `read_vit`, for what the two have in common; None: random weights.
 
     Attributes:
         out_channels: F, for each task.
 
     Raises:
-        ValueError: Sizes that do not fit each other.
+        ValueError: Sizes that do not fit each other, or weights of another model.
     """
 
     def __init__(
         self,
         tasks: Any,
-        size: Sequence[int] = (448, 576),
+        img_size: Sequence[int] = (448, 576),
         width: int = 1024,
         depth: int = 24,
         heads: int = 16,
@@ -71,8 +75,9 @@ class TaskPrompterViT(BaseModule):
         channel_windows: int = 4,
         reweighted: bool = False,
         mlp_ratio: float = 4.0,
-        drop_path: float = 0.15,
+        drop_path_rate: float = 0.15,
         norm_cfg: dict | None = None,
+        pretrained: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -82,16 +87,16 @@ class TaskPrompterViT(BaseModule):
             raise ValueError(f'width={width} does not divide into heads={heads}')
         if list(taps) != sorted(set(taps)) or not taps or taps[0] < 1 or taps[-1] != depth:
             raise ValueError(f'taps={tuple(taps)}: expected some of 1 … {depth} in rising order, the last one {depth}')
-        if any(side < 1 or side % self.multiple for side in size):
+        if any(side < 1 or side % self.multiple for side in img_size):
             raise ValueError(
-                f'size={tuple(size)}: expected multiples of {self.multiple}, which is {PATCH} times '
+                f'img_size={tuple(img_size)}: expected multiples of {self.multiple}, which is {PATCH} times '
                 f'channel_windows={channel_windows}; images of other sizes are padded, the weights need these'
             )
-        self.grid = (size[0] // PATCH, size[1] // PATCH)
+        self.grid = (img_size[0] // PATCH, img_size[1] // PATCH)
         self.taps, self.channel_windows = tuple(taps), channel_windows
         self.out_channels = [channels] * len(names)
         norm = dict(type='SyncBN') if norm_cfg is None else norm_cfg
-        self.patch_embed = nn.Conv2d(3, width, PATCH, PATCH)
+        self.patch_embed = PatchEmbedding(width, PATCH)
         self.position = nn.Parameter(torch.empty(self.grid[0] * self.grid[1], width))
         self.prompts = nn.ParameterDict({name: torch.empty(1, width) for name in names})
         self.blocks = nn.ModuleList(
@@ -100,7 +105,7 @@ class TaskPrompterViT(BaseModule):
                 heads,
                 self.grid,
                 int(width * mlp_ratio),
-                drop_path * i / max(1, depth - 1),
+                drop_path_rate * i / max(1, depth - 1),
                 last=i == depth - 1,
             )
             for i in range(depth)
@@ -110,6 +115,8 @@ class TaskPrompterViT(BaseModule):
             PromptFusion(names, width, heads, embed_channels, channels, reweighted, norm) for _ in taps
         )
         self._initialise()
+        if pretrained is not None:
+            self._load(pretrained)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, 3, H, W) → a map (B, F, ⌈H / 16⌉, ⌈W / 16⌉) for each task."""
@@ -132,10 +139,35 @@ class TaskPrompterViT(BaseModule):
 
     def _initialise(self) -> None:
         """As ViTs are: linear layers and positions normal, 0.02; prompts normal around 1, cut at ±2."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        self.apply(init_linear)
         nn.init.trunc_normal_(self.position, std=0.02)
         for prompt in self.prompts.values():
             nn.init.trunc_normal_(prompt, mean=1.0, std=1.0, a=-2.0, b=2.0)
+
+    def _load(self, path: str) -> None:
+        """Fills all but prompts, fusions and links; positions are resized to the grid, the class token's are left."""
+        found = read_vit(path)
+        of_patches = found.pop('pos_embed')[0, 1:].float()
+        found.pop('cls_token', None)
+        side = math.isqrt(len(of_patches))
+        if len(of_patches) != len(self.position) and side * side == len(of_patches):
+            of_patches = on_grid(of_patches, (side, side), self.grid)
+        found['position'] = of_patches
+        own = {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith(('prompts.', 'fusions.')) and '.link.' not in name
+        }
+        wrong = {
+            'missing': sorted(own.keys() - found.keys()),
+            'unexpected': sorted(found.keys() - own.keys()),
+            'of another shape': [
+                f'{name} {list(found[name].shape)}, expected {list(tensor.shape)}'
+                for name, tensor in own.items()
+                if name in found and found[name].shape != tensor.shape
+            ],
+        }
+        if any(wrong.values()):
+            raise ValueError(f'{path} does not fit the ViT of TaskPrompterViT: tensors {listed(wrong)}; are width and '
+                             'depth those of the file?')  # fmt: skip
+        self.load_state_dict(found, strict=False)
