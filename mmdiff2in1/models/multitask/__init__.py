@@ -1,5 +1,6 @@
-"""Several tasks at once: heads side by side on one backbone."""
+"""Several tasks at once: heads side by side on one backbone, and the losses of heads for all."""
 
 from .task_heads import TaskHeads
+from .task_losses import TASK_WEIGHTS, task_loss
 
-__all__ = ['TaskHeads']
+__all__ = ['TASK_WEIGHTS', 'TaskHeads', 'task_loss']
