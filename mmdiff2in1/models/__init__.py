@@ -1,6 +1,6 @@
 """What sees: backbones, necks, decode heads, losses, and the segmentor that improves itself."""
 
-from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone
+from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone, ViTLevels
 from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, UShapedHead, VPDDepthDecodeHead
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
@@ -40,5 +40,6 @@ __all__ = [
     'TeacherLabel',
     'UShapedHead',
     'VPDDepthDecodeHead',
+    'ViTLevels',
     'task_loss',
 ]
