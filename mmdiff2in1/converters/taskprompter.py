@@ -3,12 +3,11 @@
 T tasks, in an order that is always the same; C width; N positions of patches.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isqrt
 from typing import Any
-
-import re
 
 import torch
 from torch import Tensor
@@ -43,11 +42,11 @@ _OF_TASK = {
     'backbone.fea_decode_chan.@.{theirs}.0': 'backbone.fusions.@.features.{ours}.channel',
     'backbone.fea_fuse.@.{theirs}.0': 'backbone.fusions.@.features.{ours}.join',
     'backbone.fea_fuse.@.{theirs}.1': 'backbone.fusions.@.features.{ours}.smooth',
-    'backbone.fea_fuse.@.{theirs}.2': 'backbone.fusions.@.features.{ours}.norm',
-    'backbone.fea_fuse.@.{theirs}.4': 'backbone.fusions.@.features.{ours}.output',
+    'backbone.fea_fuse.@.{theirs}.2': 'backbone.fusions.@.features.{ours}.refine.0',
+    'backbone.fea_fuse.@.{theirs}.4': 'backbone.fusions.@.features.{ours}.refine.2',
     'heads.{theirs}.mt_proj.0': 'decode_head.branches.{ours}.conv',
-    'heads.{theirs}.mt_proj.1': 'decode_head.branches.{ours}.norm',
-    'heads.{theirs}.linear_pred': 'decode_head.branches.{ours}.output',
+    'heads.{theirs}.mt_proj.1': 'decode_head.branches.{ours}.output.0',
+    'heads.{theirs}.linear_pred': 'decode_head.branches.{ours}.output.2',
 }
 _SHARED = {
     'backbone.blocks.@.attn.token_trans': 'backbone.blocks.@.link.to_grid',
@@ -76,8 +75,8 @@ class TaskPrompter(TableConverter):
     Settings: ``backbone``, arguments of TaskPrompterViT; ``head``, of TaskPrompterHead; ``tasks``.
 
     Args:
-        tasks: Which tasks ours is to have, in our names; None: all of the file. Prompts see each other, so the outputs
-            of some tasks alone are not those they have among all: such a model is one to train on from.
+        tasks: Our names of the tasks to keep, a list or one string with commas; None: all of the file. Prompts see each
+            other, so the outputs of some tasks alone are not those they have among all: train on from such a model.
         size: (H, W) of the images that the file was trained on; None: 448 × 576 or 512 × 512, by the number of
             positions.
         head_width: Channels of a head of the attention.
@@ -85,9 +84,8 @@ class TaskPrompter(TableConverter):
 
     whose, which = 'TaskPrompter', 'on a plain ViT'
     marks = {
-        PROMPTS: THEIRS,
-        'multi_task_decoder.': 'a checkpoint of InvPT',
         'backbone.layers.': 'TaskPrompter on a Swin transformer',
+        PROMPTS: THEIRS,
         'blocks.': 'a ViT alone',
         f'{BACKBONE}prompts.': OURS,
     }
@@ -98,14 +96,20 @@ class TaskPrompter(TableConverter):
         'heads': (HEAD,),
     }
     arguments = {
-        '--tasks': dict(nargs='+', choices=tuple(TASKS.values()), help='only these (default: all of the file)'),
-        '--size': dict(nargs=2, type=int, metavar=('H', 'W'), help='of the training images, where it is a new one'),
+        '--tasks': dict(
+            help=f'those to keep, with commas, of {", ".join(TASKS.values())} (default: all of CHECKPOINT)'
+        ),
+        '--size': dict(nargs=2, type=int, metavar=('H', 'W'), help='of the images that it was trained on'),
     }
 
     def __init__(
-        self, tasks: Sequence[str] | None = None, size: Sequence[int] | None = None, head_width: int = HEAD_WIDTH
+        self, tasks: str | Sequence[str] | None = None, size: Sequence[int] | None = None, head_width: int = HEAD_WIDTH
     ) -> None:
-        self.wanted, self.size, self.head_width = tasks, size, head_width
+        self.tasks = tasks.split(',') if isinstance(tasks, str) else tasks
+        unknown = [name for name in self.tasks or () if name not in TASKS.values()]
+        if unknown:
+            raise ValueError(f'unknown tasks {", ".join(unknown)}; known: {", ".join(TASKS.values())}')
+        self.size, self.head_width = size, head_width
 
     def layout(self, names: Iterable[str]) -> Layout:
         names = list(names)
@@ -128,15 +132,15 @@ class TaskPrompter(TableConverter):
         )
 
     def to_ours(self, state: Tensors) -> Converted:
-        if self.wanted is None:
+        if self.tasks is None:
             return super().to_ours(state)
         found = [name for name in TASKS if _has(state, name)]
-        lacking = sorted(set(self.wanted) - {TASKS[name] for name in found})
+        lacking = sorted(set(self.tasks) - {TASKS[name] for name in found})
         if lacking:
             raise ValueError(
                 f'it has no {", ".join(lacking)}; its tasks are {", ".join(TASKS[name] for name in found)}'
             )
-        others = [name for name in found if TASKS[name] not in self.wanted]
+        others = [name for name in found if TASKS[name] not in self.tasks]
         gone = [name for name in state if any(other in name.split('.') for other in others)]
         rows = [i for i, name in enumerate(found) if name not in others]
         kept = {name: tensor for name, tensor in state.items() if name not in gone}
@@ -153,7 +157,7 @@ class TaskPrompter(TableConverter):
         feature = f'{BACKBONE}fusions.0.features.{first}'
         depth = _depth(shapes)
         levels = len({name.split('.')[2] for name in shapes if name.startswith(f'{BACKBONE}fusions.')})
-        embed, channels = shapes[f'{feature}.spatial.weight'][0], shapes[f'{feature}.output.weight'][0]
+        embed, channels = shapes[f'{feature}.spatial.weight'][0], shapes[f'{feature}.smooth.weight'][0]
         backbone = dict(
             img_size=self._size(positions),
             width=width,
@@ -198,10 +202,9 @@ class TaskPrompter(TableConverter):
     def _size(self, positions: int) -> tuple[int, int]:
         if self.size is not None:
             height, width = self.size
-            if (height // 16) * (width // 16) != positions:
-                raise ValueError(
-                    f'--size {height} {width} has {(height // 16) * (width // 16)} patches, it has {positions} positions'
-                )
+            patches = (height // 16) * (width // 16)
+            if patches != positions:
+                raise ValueError(f'--size {height} {width} has {patches} patches, it has {positions} positions')
             return height, width
         if positions not in SIZES and isqrt(positions) ** 2 != positions:
             raise ValueError(f'it has {positions} positions; name the size of its training images: --size H W')
@@ -227,8 +230,10 @@ def _tasks(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict]:
     """
     found = {name.split('.')[2] for name in shapes if name.startswith(HEAD)}
     if not found or found - set(TASKS.values()):
-        raise ValueError(f'its heads are for {", ".join(sorted(found)) or "no task"}; known: {", ".join(TASKS.values())}')
-    classes = shapes.get(f'{HEAD}semantic_segmentation.output.bias', (1,))[0]
+        raise ValueError(
+            f'its heads are for {", ".join(sorted(found)) or "no task"}; known: {", ".join(TASKS.values())}'
+        )
+    classes = shapes.get(f'{HEAD}semantic_segmentation.output.2.bias', (1,))[0]
     configs = dict(
         semantic_segmentation=dict(type='SemanticSegmentation', num_classes=classes),
         depth=dict(type='Depth'),

@@ -4,7 +4,7 @@ from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackb
 from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, UShapedHead, VPDDepthDecodeHead
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
-from .multitask import TaskHeads, task_loss
+from .multitask import TaskHeads, TaskPrompterHead, TaskPrompterViT, task_loss
 from .necks import DiffusionPyramidAdapter, ReleasedAdapter
 from .segmentors import (
     DenoisingEncoderDecoder,
@@ -37,6 +37,8 @@ __all__ = [
     'SceneConditionedEstimator',
     'SelfImprovingSegmentor',
     'TaskHeads',
+    'TaskPrompterHead',
+    'TaskPrompterViT',
     'TeacherLabel',
     'UShapedHead',
     'VPDDepthDecodeHead',

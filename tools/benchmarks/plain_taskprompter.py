@@ -61,7 +61,10 @@ def forward(
         training: Statistics of the batch in the batch norms; without stochastic depth.
     """
     net = Named(state, training)
-    T, depth = len(setup.tasks), 1 + max(int(name.split('.')[2]) for name in state if name.startswith('backbone.blocks'))
+    T, depth = (
+        len(setup.tasks),
+        1 + max(int(name.split('.')[2]) for name in state if name.startswith('backbone.blocks')),
+    )
     patches = F.conv2d(images, *(state[f'backbone.patch_embed.proj.{kind}'] for kind in ('weight', 'bias')), PATCH)
     grid = patches.shape[2:]
     x = patches.flatten(2).transpose(1, 2) + state['backbone.pos_embed'][:, 1:]

@@ -2,7 +2,7 @@
 
     python tools/model_converters/taskprompter.py TaskPrompter_nyud.pth.tar --out taskprompter_nyud-mt.safetensors
     python tools/test.py configs/baselines/taskprompter_nyud-mt.py taskprompter_nyud-mt.safetensors
-    python tools/model_converters/taskprompter.py FILE --out some.pth --tasks semantic_segmentation depth normal
+    python tools/model_converters/taskprompter.py FILE --out some.pth --tasks semantic_segmentation,depth
     python tools/model_converters/taskprompter.py work_dirs/…/iter_40000.pth --out mine.pth --to theirs
 
 CHECKPOINT is their own file of a model on a plain ViT: NYUD-MT ViT-L, PASCAL-Context ViT-L or ViT-B. Every tensor of it

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdiff2in1.models.recomputing import recomputed
-
+from ..recomputing import recomputed
 from .channel_windows import channel_scores
 from .grid import Grid, GridLink
 
@@ -51,7 +50,7 @@ class PromptedAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """C → hidden → C."""
+    """C → hidden → C; what GELU gives is computed anew in the backward pass, which is cheap and large."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -60,7 +59,10 @@ class MLP(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, L, C) → (B, L, C)."""
-        return recomputed(lambda hidden: self.fc2(F.gelu(hidden)), self.fc1(tokens))
+        return recomputed(self._second, self.fc1(tokens))
+
+    def _second(self, hidden: Tensor) -> Tensor:
+        return self.fc2(F.gelu(hidden))
 
 
 class PromptedBlock(nn.Module):

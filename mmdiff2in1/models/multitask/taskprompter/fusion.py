@@ -6,18 +6,16 @@ B batch; T tasks; C channels of the patches, A heads; h × w patches; F channels
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
-from mmdiff2in1.models.recomputing import recomputed
-
+from ..recomputing import recomputed
 from .block import PromptScores
 from .channel_windows import over_windows
 
 
 class TaskFeature(nn.Module):
-    """The feature of one task.
+    """The feature of one task. What is cheap to compute is not kept for the backward pass, see `recomputed`.
 
     Args:
         width: C.
@@ -32,20 +30,18 @@ class TaskFeature(nn.Module):
         self.channel = nn.Conv2d(width, embed_channels, 1)
         self.join = nn.Conv2d(2 * embed_channels, channels, 1)
         self.smooth = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm = build_norm_layer(norm_cfg, channels)[1]
-        self.output = nn.Conv2d(channels, channels, 1)
+        self.refine = nn.Sequential(
+            build_norm_layer(norm_cfg, channels)[1], nn.GELU(), nn.Conv2d(channels, channels, 1)
+        )
 
     def forward(self, patches: Tensor, places: Tensor, channels: Tensor) -> Tensor:
         """Patches (B, C, h, w), scores of the places (B, A, h, w) and of the channels (B, C, s, s) → (B, F, h, w)."""
-        weighed = torch.cat(
-            [
-                recomputed(self._by_place, patches, places),
-                recomputed(self._by_channel, patches, channels),
-            ],
-            dim=1,
+        by_place, by_channel = (
+            recomputed(self._by_place, patches, places),
+            recomputed(self._by_channel, patches, channels),
         )
-        smooth = self.smooth(self.join(weighed))
-        return recomputed(lambda x: self.output(F.gelu(self.norm(x))), smooth, norms=[self.norm])
+        weighed = torch.cat([by_place, by_channel], dim=1)
+        return recomputed(self.refine, self.smooth(self.join(weighed)))
 
     def _by_place(self, patches: Tensor, scores: Tensor) -> Tensor:
         """Each head's slice of the channels times that head's map, added to the patches."""

@@ -15,27 +15,29 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmdiff2in1.models.decode_heads.dense_task_head import input_size, targets
-from mmdiff2in1.models.recomputing import recomputed
 from mmdiff2in1.tasks import DenseTask, Depth, TaskSet
 
+from ..recomputing import recomputed
 from ..task_losses import TASK_WEIGHTS, task_loss
 
 
 class Branch(nn.Module):
-    """The head of one task: four times larger, 3 × 3 convolution, norm, GELU, 1 × 1 convolution."""
+    """The head of one task: four times larger, 3 × 3 convolution, norm, GELU, 1 × 1 convolution.
+
+    Of the four large maps, (B, F, 4h, 4w) each, the norm's input alone is kept for the backward pass; the enlarged one,
+    and what norm and GELU give, are computed anew. No convolution runs twice: it is the last layer of its piece.
+    """
 
     def __init__(self, channels: int, outputs: int, norm_cfg: dict) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm = build_norm_layer(norm_cfg, channels)[1]
-        self.output = nn.Conv2d(channels, outputs, 1)
+        self.output = nn.Sequential(build_norm_layer(norm_cfg, channels)[1], nn.GELU(), nn.Conv2d(channels, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, F, h, w) → (B, C_k, 4h, 4w). The backward pass keeps one of the four large maps, the norm's input."""
-        x = recomputed(self._enlarged, x)
-        return recomputed(lambda large: self.output(F.gelu(self.norm(large))), x, norms=[self.norm])
+        """(B, F, h, w) → (B, C_k, 4h, 4w)."""
+        return recomputed(self.output, recomputed(self._smooth, x))
 
-    def _enlarged(self, x: Tensor) -> Tensor:
+    def _smooth(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=4, mode='bilinear', align_corners=False))
 
 
@@ -43,38 +45,38 @@ class Branch(nn.Module):
 class TaskPrompterHead(BaseModule):
     """A branch for each task on that task's map, and the losses that TaskPrompter is trained with.
 
-    The output is that of all tasks one behind the other, (B, Σ C_k, H, W), see `TaskSet.split`: logits, metres as they
-    are (no activation, at least 0 in predictions), vectors at unit length.
+    The output is that of all tasks one behind the other, (B, Σ C_k, H, W), see `TaskSet.split`: logits, metres as the
+    last layer gives them, vectors at unit length.
 
     Args:
         tasks: What is predicted, see `TaskSet`; the same as the backbone's, in its order.
         channels: F.
-        loss_weights: Task → factor of its loss, for tasks whose factor is not `TASK_WEIGHTS`'.
-        norm_cfg: Of the batch norms; None: SyncBN.
+        task_weights: Task → factor of its loss; None, and for tasks that are not named: `TASK_WEIGHTS`, else 1.
+        norm_cfg: Of the batch norms; of several processes, `sync_bn='torch'` in the config synchronises them, as
+            published.
 
     Raises:
-        ValueError: A factor for a task that is not there, or a task without one.
+        ValueError: Factors of tasks that are not predicted.
     """
 
     def __init__(
         self,
         tasks: Any,
         channels: int = 768,
-        loss_weights: Mapping[str, float] | None = None,
+        task_weights: Mapping[str, float] | None = None,
         norm_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.tasks = TaskSet(tasks)
-        self.loss_weights = {**TASK_WEIGHTS, **(loss_weights or {})}
-        strange = [name for name in loss_weights or () if name not in self.tasks]
-        lacking = [name for name in self.tasks if name not in self.loss_weights]
-        if strange or lacking:
-            raise ValueError(
-                f'loss_weights: found some for {", ".join(strange) or "no other task"}, none for '
-                f'{", ".join(lacking) or "no task"}; expected one for each of {", ".join(self.tasks)}'
-            )
-        norm = dict(type='SyncBN') if norm_cfg is None else norm_cfg
+        unknown = sorted(set(task_weights or ()) - set(self.tasks))
+        if unknown:
+            raise ValueError(f'task_weights of {", ".join(unknown)}; the tasks are {", ".join(self.tasks)}')
+        self.task_weights = {
+            name: float((task_weights or {}).get(name, TASK_WEIGHTS.get(task.name, 1.0)))
+            for name, task in self.tasks.items()
+        }
+        norm = dict(type='BN') if norm_cfg is None else norm_cfg
         self.branches = nn.ModuleDict(
             {name: Branch(channels, task.channels, norm) for name, task in self.tasks.items()}
         )
@@ -104,7 +106,7 @@ class TaskPrompterHead(BaseModule):
         for name, task in self.tasks.items():
             target, weight = targets(batch_data_samples, task)
             output = _enlarged(outputs[name], (int(target.shape[2]), int(target.shape[3])))
-            losses[f'{name}.loss'] = self.loss_weights[name] * task_loss(task, output, target, weight)
+            losses[f'{name}.loss'] = self.task_weights[name] * task_loss(task, output, target, weight)
         return losses
 
     def predict_by_feat(self, outputs: Mapping[str, Tensor], batch_img_metas: list[dict]) -> Tensor:
@@ -119,4 +121,4 @@ def _enlarged(raw: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _final(task: DenseTask, raw: Tensor) -> Tensor:
     """Depth is in metres without an activation; the rest is as of any head."""
-    return raw.clamp(min=0) if isinstance(task, Depth) else task.head_output(raw)
+    return raw if isinstance(task, Depth) else task.head_output(raw)

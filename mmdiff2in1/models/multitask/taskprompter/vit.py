@@ -52,7 +52,7 @@ class TaskPrompterViT(BaseModule):
         reweighted: Whether the features of a task are mixed with those of the others.
         mlp_ratio: Hidden width of the MLPs over C.
         drop_path_rate: Stochastic depth of the last block, rising from 0 in the first.
-        norm_cfg: Of the batch norms; None: SyncBN.
+        norm_cfg: Of the batch norms; `sync_bn='torch'` in the config synchronises them, as published.
         pretrained: A file of a plain ViT, see `read_vit`, for what the two have in common; None: random weights.
 
     Attributes:
@@ -81,7 +81,7 @@ class TaskPrompterViT(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        names = tuple(TaskSet(tasks))
+        self.task_names = tuple(TaskSet(tasks))
         self.multiple = PATCH * channel_windows
         if width % heads:
             raise ValueError(f'width={width} does not divide into heads={heads}')
@@ -94,11 +94,11 @@ class TaskPrompterViT(BaseModule):
             )
         self.grid = (img_size[0] // PATCH, img_size[1] // PATCH)
         self.taps, self.channel_windows = tuple(taps), channel_windows
-        self.out_channels = [channels] * len(names)
-        norm = dict(type='SyncBN') if norm_cfg is None else norm_cfg
+        self.out_channels = [channels] * len(self.task_names)
+        norm = dict(type='BN') if norm_cfg is None else norm_cfg
         self.patch_embed = PatchEmbedding(width, PATCH)
         self.position = nn.Parameter(torch.empty(self.grid[0] * self.grid[1], width))
-        self.prompts = nn.ParameterDict({name: torch.empty(1, width) for name in names})
+        self.prompts = nn.ParameterDict({name: torch.empty(1, width) for name in self.task_names})
         self.blocks = nn.ModuleList(
             PromptedBlock(
                 width,
@@ -112,7 +112,7 @@ class TaskPrompterViT(BaseModule):
         )
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.fusions = nn.ModuleList(
-            PromptFusion(names, width, heads, embed_channels, channels, reweighted, norm) for _ in taps
+            PromptFusion(self.task_names, width, heads, embed_channels, channels, reweighted, norm) for _ in taps
         )
         self._initialise()
         if pretrained is not None:
@@ -125,8 +125,9 @@ class TaskPrompterViT(BaseModule):
         patches = self.patch_embed(images)
         grid = (int(patches.shape[2]), int(patches.shape[3]))
         patches = patches.flatten(2).mT + on_grid(self.position, self.grid, grid)
-        prompts = torch.cat(list(self.prompts.values())).expand(len(images), -1, -1)
-        tokens, count = torch.cat([prompts, patches], dim=1), len(self.prompts)
+        # By name: a ParameterDict does not keep the order it was given.
+        prompts = torch.cat([self.prompts[name] for name in self.task_names]).expand(len(images), -1, -1)
+        tokens, count = torch.cat([prompts, patches], dim=1), len(self.task_names)
         levels = []
         for number, block in enumerate(self.blocks, 1):
             tokens, scores = block(tokens, count, grid, self.channel_windows if number in self.taps else None)
