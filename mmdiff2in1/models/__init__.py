@@ -4,7 +4,7 @@ from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackb
 from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, UShapedHead, VPDDepthDecodeHead
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
-from .multitask import TaskHeads, TaskPrompterHead, TaskPrompterViT, task_loss
+from .multitask import InvPTHead, TaskHeads, TaskPrompterHead, TaskPrompterViT, task_loss
 from .necks import DiffusionPyramidAdapter, ReleasedAdapter
 from .segmentors import (
     DenoisingEncoderDecoder,
@@ -31,6 +31,7 @@ __all__ = [
     'GivenLabel',
     'HFBackbone',
     'IDiscHead',
+    'InvPTHead',
     'LabelRule',
     'ReleasedAdapter',
     'ScaleInvariantLogLoss',
