@@ -15,18 +15,10 @@ from torch import Tensor
 from mmdiff2in1.models.multitask.taskprompter import TaskPrompterHead, TaskPrompterViT
 
 from .base import OURS, THEIRS, Converted, register
+from .invpt import OTHER_TASKS, TASKS, TYPES
 from .rules import Layout, Pointwise, Rule, rules
-from .table_converter import OurModel, TableConverter, Tensors, arguments, module_shapes
+from .table_converter import OurModel, Shapes, TableConverter, Tensors, arguments, module_shapes
 
-TASKS = dict(
-    semseg='semantic_segmentation',
-    depth='depth',
-    human_parts='human_parts',
-    sal='saliency',
-    normals='normal',
-    edge='edge',
-)
-"""Their name of a task → ours, in the order of their prompts."""
 SIZES = {1008: (448, 576), 1024: (512, 512)}
 """Positions → (H, W) of NYUD-MT and PASCAL-Context."""
 WINDOWS = {768: 4, 300: 1, 780: 4}
@@ -34,9 +26,9 @@ WINDOWS = {768: 4, 300: 1, 780: 4}
 HEAD_WIDTH = 64
 
 BACKBONE, HEAD, PROMPTS = 'backbone.', 'decode_head.branches.', 'backbone.task_prompts'
+_CLASSES = f'{HEAD}semantic_segmentation.output.2.bias'
 _POSITION, _W2 = 'backbone.pos_embed', 'backbone.blocks.{}.attn.token_trans1'
 _NO_EFFECT = 'of the last block, which nothing reads'
-_OTHER_TASKS = 'of tasks that are not asked for'
 _OF_TASK = {
     'backbone.fea_decode_spa.@.{theirs}.0': 'backbone.fusions.@.features.{ours}.spatial',
     'backbone.fea_decode_chan.@.{theirs}.0': 'backbone.fusions.@.features.{ours}.channel',
@@ -147,7 +139,7 @@ class TaskPrompter(TableConverter):
         if PROMPTS in kept and len(kept[PROMPTS]) == len(found):
             kept[PROMPTS] = kept[PROMPTS][rows]
         converted = super().to_ours(kept)
-        return replace(converted, left_out={**converted.left_out, _OTHER_TASKS: gone})
+        return replace(converted, left_out={**converted.left_out, OTHER_TASKS: gone})
 
     def our_model(self, ours: Tensors) -> OurModel:
         shapes = {name: tuple(tensor.shape) for name, tensor in ours.items()}
@@ -222,7 +214,7 @@ def _depth(names: Iterable[str]) -> int:
     return max(blocks, default=0) + 1
 
 
-def _tasks(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict]:
+def _tasks(shapes: Shapes) -> dict[str, dict[str, Any]]:
     """The task set that the heads are of, in their order.
 
     Raises:
@@ -233,13 +225,7 @@ def _tasks(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict]:
         raise ValueError(
             f'its heads are for {", ".join(sorted(found)) or "no task"}; known: {", ".join(TASKS.values())}'
         )
-    classes = shapes.get(f'{HEAD}semantic_segmentation.output.2.bias', (1,))[0]
-    configs = dict(
-        semantic_segmentation=dict(type='SemanticSegmentation', num_classes=classes),
-        depth=dict(type='Depth'),
-        human_parts=dict(type='HumanParts'),
-        saliency=dict(type='Saliency'),
-        normal=dict(type='SurfaceNormal'),
-        edge=dict(type='Edges'),
-    )
-    return {name: configs[name] for name in TASKS.values() if name in found}
+    tasks = {name: dict(type=TYPES[name]) for name in TASKS.values() if name in found}
+    if 'semantic_segmentation' in tasks:
+        tasks['semantic_segmentation']['num_classes'] = shapes.get(_CLASSES, (1,))[0]
+    return tasks

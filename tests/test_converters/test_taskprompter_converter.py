@@ -143,7 +143,7 @@ def test_some_of_the_tasks(tmp_path):
     assert all(torch.equal(tensor, whole.state[name]) for name, tensor in some.state.items())
     others = ('semantic_segmentation', 'human_parts', 'saliency', 'normal')
     assert whole.state.keys() - some.state.keys() == {n for n in whole.state if set(n.split('.')) & set(others)}
-    of_tasks = some.left_out['of tasks that are not asked for']
+    of_tasks = some.left_out['of tasks that are left out']
     assert len(of_tasks) == 4 * (2 * 19 + 9) and 'heads.sal.linear_pred.bias' in of_tasks
     segmentor(some.settings).load_state_dict(some.state)
     small = TaskPrompter().to_theirs(some.state).state

@@ -1,24 +1,18 @@
-"""TaskPrompter on ViT-L/16 as published for NYUD-MT, without edges: 448 × 576 images, features at four depths."""
+"""TaskPrompter on ViT-L/16 as published for NYUD-MT, without edges: 448 × 576 images, features at four depths.
+
+Its data preprocessor is that of the data: ``model = dict(data_preprocessor=_base_.data_preprocessor)``.
+"""
 
 tasks = dict(
     semantic_segmentation=dict(type='SemanticSegmentation', num_classes=40),
     depth=dict(type='Depth', max_depth=10.0),
     normal=dict(type='SurfaceNormal'),
 )
-data_preprocessor = dict(
-    type='DenseDataPreProcessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    pad_val=0,
-    size=(448, 576),
-)
 # Batch norms count all images of a step where several processes share it, as published.
 sync_bn = 'torch'
 model = dict(
     type='DenseEstimator',
     task=tasks,
-    data_preprocessor=data_preprocessor,
     backbone=dict(
         type='TaskPrompterViT',
         tasks=tasks,

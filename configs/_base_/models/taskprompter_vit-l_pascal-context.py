@@ -9,10 +9,8 @@ tasks = dict(
     saliency=dict(type='Saliency'),
     normal=dict(type='SurfaceNormal'),
 )
-data_preprocessor = dict(size=(512, 512))
 model = dict(
     task=tasks,
-    data_preprocessor=data_preprocessor,
     backbone=dict(
         tasks=tasks, img_size=(512, 512), embed_channels=300, channels=350, channel_windows=1, reweighted=True
     ),
