@@ -53,7 +53,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = [
     dict(type='IoUMetric', iou_metrics=['mIoU']),
-    dict(type='PooledDepthMetric', max_depth=10.0),
+    dict(type='PooledDepthMetric', max_depth=80.0),
     dict(type='SurfaceNormalMetric'),
 ]
 test_evaluator = val_evaluator
