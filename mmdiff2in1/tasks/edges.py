@@ -1,7 +1,7 @@
 """Edges: how sure it is that a pixel lies on the border of a thing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,14 @@ import torch.nn.functional as F
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
+from mmdiff2in1.core.problem import Problem
+
 from .base import DenseTask, nearest
 
 FULL_8, FULL_16 = 255, 65534
 UNKNOWN_16 = 65535
+WIDE = 0.1
+"""Share of edge pixels in blocks of 2 × 2 from which lines count as two pixels wide; junctions have such blocks too."""
 NO_EDGE, EDGE = (235, 235, 235), (160, 0, 40)
 
 
@@ -104,6 +108,31 @@ class Edges(DenseTask):
         known = array != self.invalid
         share = float((array[known] > 0.5).mean()) if known.any() else 0.0
         return [*super().legend(array), (f'edge {share:.1%}', EDGE), (f'no edge {1 - share:.1%}', NO_EDGE)]
+
+    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> tuple[int, int]:
+        """Edge pixels, and those in a block of 2 × 2 of them."""
+        edge = (array > 0.5) & (array != self.invalid)
+        blocks = np.pad(edge[:-1, :-1] & edge[1:, :-1] & edge[:-1, 1:] & edge[1:, 1:], 1)
+        wide = edge & (blocks[:-1, :-1] | blocks[1:, :-1] | blocks[:-1, 1:] | blocks[1:, 1:])
+        return int(edge.sum()), int(wide.sum())
+
+    def judge(
+        self, facts: Sequence[tuple[int, int]], info: Mapping[str, Any], where: str
+    ) -> tuple[list[str], list[Problem]]:
+        """A warning for lines wider than one pixel: as a label image, which the score reads, each has two contours."""
+        edges, wide = (sum(numbers) for numbers in zip(*facts, strict=True))
+        share, problems = wide / max(1, edges), []
+        if not edges:
+            found, step = 'no edge in any map', 'Look at the files: 255 is an edge, not 1'
+            problems.append(Problem('warning', 'no-edges', where, found, 'lines of 255', step))
+        elif share > WIDE:
+            found = f'lines of two pixels and more: {share:.0%} of the edge pixels lie in blocks of 2 × 2'
+            step = (
+                'The protocol of NYUD-MT takes the file for a label image, in which such a line has two contours: thin '
+                'the lines, or do not compare odsF with published figures'
+            )
+            problems.append(Problem('warning', 'edge-width', where, found, 'lines of one pixel', step))
+        return [f'edges: {share:.1%} of the edge pixels in lines wider than one pixel'], problems
 
     @property
     def loss(self) -> dict[str, Any]:
