@@ -37,7 +37,8 @@ class FeedForward(nn.Module):
 
 def drop_paths(rate: float, depth: int) -> list[nn.Module]:
     """Stochastic depth of each of the blocks, from 0 rising linearly to `rate`."""
-    return [DropPath(p) if p else nn.Identity() for p in torch.linspace(0, rate, depth, device='cpu').tolist()]
+    rates = [rate * i / max(1, depth - 1) for i in range(depth)]
+    return [DropPath(each) if each else nn.Identity() for each in rates]
 
 
 def resized_positions(positions: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
