@@ -225,7 +225,7 @@ def _tasks(shapes: Shapes) -> dict[str, dict[str, Any]]:
         raise ValueError(
             f'its heads are for {", ".join(sorted(found)) or "no task"}; known: {", ".join(TASKS.values())}'
         )
-    tasks = {name: dict(type=TYPES[name]) for name in TASKS.values() if name in found}
+    tasks: dict[str, dict[str, Any]] = {name: dict(type=TYPES[name]) for name in TASKS.values() if name in found}
     if 'semantic_segmentation' in tasks:
         tasks['semantic_segmentation']['num_classes'] = shapes.get(_CLASSES, (1,))[0]
     return tasks

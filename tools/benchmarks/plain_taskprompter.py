@@ -43,10 +43,9 @@ class Named:
         return F.conv2d(x, weight, self.state[f'{name}.bias'], padding=weight.shape[-1] // 2)
 
     def batch_norm(self, name: str, x: Tensor) -> Tensor:
-        statistics = [self.state[f'{name}.running_{kind}'] for kind in ('mean', 'var')]
-        return F.batch_norm(
-            x, *statistics, self.state[f'{name}.weight'], self.state[f'{name}.bias'], training=self.training
-        )
+        mean, variance = (self.state[f'{name}.running_{kind}'] for kind in ('mean', 'var'))
+        weight, bias = self.state[f'{name}.weight'], self.state[f'{name}.bias']
+        return F.batch_norm(x, mean, variance, weight, bias, training=self.training)
 
 
 def forward(

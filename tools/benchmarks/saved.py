@@ -12,7 +12,7 @@ class _Kept:
     """A tensor that a graph holds; it goes when the graph does."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
+        self.tensor = tensor.detach()  # its own graph would hold the holder
 
 
 def saved_bytes(run: Callable[[], Any], without: Iterable[Tensor] = ()) -> int:
