@@ -1,7 +1,7 @@
 """Files in the folders of a data set against its list: what is there and not used, what is used and not there."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmdiff2in1.core.images import IMAGE_SUFFIXES
@@ -25,18 +25,19 @@ def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
     if not folder or not suffix or not Path(folder).is_dir():
         return []
     problems = [_suffix_twice(dataset, info) for info in infos if _has_suffix_twice(info['img_path'], suffix)]
-    folders = [labels for key, labels in prefix.items() if key.endswith('_map_path') and labels]
-    if not any(Path(labels) == Path(folder) for labels in folders):  # where all lie together, the others have a purpose
+    folders = {key: labels for key, labels in prefix.items() if key.endswith('_map_path') and labels}
+    # Where all lie together, the others have a purpose.
+    if not any(Path(labels) == Path(folder) for labels in folders.values()):
         problems += _unseen(folder, suffix, getattr(dataset, 'seg_map_suffix', suffix))
     ending = getattr(dataset, 'seg_map_suffix', '.png')
-    map_name = getattr(dataset, 'map_name', lambda name: name[: -len(suffix)] + ending)
-    expected = {map_name(name) for name in _image_names(dataset)}
-    beginning = getattr(dataset, 'name_prefixes', ('', ''))[1]
-    for labels in folders:
+    map_name = getattr(dataset, 'map_name', lambda name, key: name[: -len(suffix)] + ending)
+    map_suffix = getattr(dataset, 'map_suffix', lambda key: ending)
+    images, beginning = _image_names(dataset), getattr(dataset, 'name_prefixes', ('', ''))[1]
+    for key, labels in folders.items():
         if Path(labels).is_dir():
-            names = [name for name in _below(labels, ending) if Path(name).name.startswith(beginning)]
-            problems += _orphans(labels, sorted(set(names) - expected), folder)
-    return problems
+            names = [name for name in _below(labels, map_suffix(key)) if Path(name).name.startswith(beginning)]
+            problems += _orphans(labels, sorted(set(names) - {map_name(name, key) for name in images}), folder)
+    return problems + list(_lacking(dataset, len(infos)))
 
 
 def listed_twice(dataset, infos: Sequence[Mapping]) -> list[Problem]:
@@ -48,6 +49,16 @@ def listed_twice(dataset, infos: Sequence[Mapping]) -> list[Problem]:
         for path, count in counts.items()
         if count > 1
     ]
+
+
+def _lacking(dataset, count: int) -> Iterable[Problem]:
+    """One problem for each kind of label that only some images have."""
+    for key, number in getattr(dataset, 'lacking', {}).items():
+        if number:
+            found = f'no {key} of {number} of {count} images'
+            step = 'They say nothing of that task. Fine if the set is so; else unpack it again'
+            where = str(dataset.data_prefix[key])
+            yield Problem('warning', 'lacking-labels', where, found, 'a label of each image', step)
 
 
 def _below(folder: str, suffix: str) -> list[str]:

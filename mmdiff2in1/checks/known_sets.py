@@ -55,6 +55,15 @@ _FRAMENET = (
     "Unpack FrameNet's ScanNet frames (github hjwdzh/FrameNet) so that {root} holds scannet-frames, make the lists "
     'with tools/dataset_converters/framenet_splits.py, or correct data_root'
 )
+_NYUD_MT = (
+    'Unpack NYUDv2.tar.gz of ATRC (github brdav/atrc; github prismformore/Multi-Task-Transformer has a copy) so that '
+    '{root} holds images, segmentation, depth, normals, edge and gt_sets, or correct data_root'
+)
+_PASCAL_MT = (
+    'Unpack PASCALContext.tar.gz of ATRC (github brdav/atrc; github prismformore/Multi-Task-Transformer has a copy) so '
+    'that {root} holds JPEGImages, ImageSets/Context, semseg, human_parts, sal_distill, normals_distill and '
+    'pascal-context, or correct data_root'
+)
 # By the name of the dataset class, its subclasses count as well, or by name/layout. Only numbers that the sets' makers
 # give. What is disputed (Bae's ScanNet test) or differs between packs (depth, train) is left out.
 KNOWN_SETS = {
@@ -73,6 +82,8 @@ KNOWN_SETS = {
         dict(test=654),
         {'train_list.txt': 24231, 'test_list.txt': 654, 'nyu_train.txt': 24231, 'nyu_test.txt': 654},
     ),
+    'NYUDMTDataset': KnownSet(_NYUD_MT, dict(train=795, val=654), {'train.txt': 795, 'val.txt': 654}),
+    'PASCALContextMTDataset': KnownSet(_PASCAL_MT, dict(train=4998, val=5105), {'train.txt': 4998, 'val.txt': 5105}),
     'ScanNetNormalDataset/framenet': KnownSet(_FRAMENET),
     'ScanNetNormalDataset/dsine': KnownSet(_DSINE, dict(test=300)),
 }

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from mmdiff2in1.core.label_files import read_map, where_known
 from mmdiff2in1.core.problem import Problem
+from mmdiff2in1.datasets.label_formats import format_of, read_label_file
 from mmdiff2in1.tasks import DenseTask
 
 from .labels import LabelRules, class_pixels
@@ -98,16 +99,21 @@ def read_image(path: str) -> Image.Image:
     return ImageOps.exif_transpose(_opened(path))
 
 
-def read_label(path: str, as_classes: bool = False) -> np.ndarray:
-    """A label file unchanged: (H, W) or (H, W, channels) in RGB order.
+def read_label(info: Mapping, key: str, size: tuple[int, int] | None = None, as_classes: bool = False) -> np.ndarray:
+    """A label file unchanged, or as its `label_formats` says: (H, W) or (H, W, channels) in RGB order.
 
     Args:
-        path: An image, or a `.npy` file.
+        info: Data info.
+        key: Of the file in it: an image, a `.npy` file, or what the format is of.
+        size: (H, W) of its image, where it is known.
         as_classes: As mmseg's loader of classes reads it: a palette image gives its indices.
 
     Raises:
-        ValueError: Not a whole image file, or not a whole `.npy` file.
+        ValueError: Not a whole file of that kind.
     """
+    path = info[key]
+    if format_of(info, key) is not None:
+        return read_label_file(info, key, size or (1, 1))
     if str(path).endswith('.npy'):
         try:
             return np.load(path, allow_pickle=False)
@@ -128,7 +134,7 @@ def _opened(path: str) -> Image.Image:
         raise ValueError(f'{path}: expected a whole image file, found: {error}') from error
 
 
-def _guarded(read, path: str, what: str, problems: list[Problem]):
+def _guarded(read, path: str, what: str, problems: list[Problem], expected: str = 'a whole image file'):
     try:
         return read()
     except FileNotFoundError:
@@ -137,7 +143,7 @@ def _guarded(read, path: str, what: str, problems: list[Problem]):
     except ValueError as error:
         found = str(error.__cause__ or error)
         step = 'Copy or unpack the file again'
-        problems.append(Problem('error', 'unreadable', path, found, 'a whole image file', step))
+        problems.append(Problem('error', 'unreadable', path, found, expected, step))
     return None
 
 
@@ -169,7 +175,9 @@ def _label(
 ) -> np.ndarray | None:
     """Content of a label file, whose size is compared with that of its image."""
     path = info[key]
-    label = _guarded(lambda: read_label(path, as_classes), path, 'label', facts.problems)
+    kind = format_of(info, key)
+    expected = 'a whole image file' if kind is None else f'a whole file of the format {kind}'
+    label = _guarded(lambda: read_label(info, key, facts.size, as_classes), path, 'label', facts.problems, expected)
     if label is not None and image is not None and label.shape[:2] != facts.size:
         facts.problems.append(_other_size(path, label, info['img_path'], image, facts.size))
     return label

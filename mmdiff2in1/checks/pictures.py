@@ -41,7 +41,7 @@ def _rows(part: DataPart, info: Mapping, rules: LabelRules | None) -> Iterable[O
     for key, task in labels:
         try:
             image = np.asarray(read_image(info['img_path']).convert('RGB'))
-            array = _map(info, key, task)
+            array = _map(info, key, task, image.shape[:2])
             if array.shape[:2] != image.shape[:2]:
                 continue
             painted = task.colours(array), task.known(array), task.legend(array)
@@ -52,11 +52,11 @@ def _rows(part: DataPart, info: Mapping, rules: LabelRules | None) -> Iterable[O
         yield Overlaid(image, *painted, caption)
 
 
-def _map(info: Mapping, key: str, task: DenseTask | LabelRules) -> np.ndarray:
+def _map(info: Mapping, key: str, task: DenseTask | LabelRules, size: tuple[int, int]) -> np.ndarray:
     """The map of a label file, in this package's axes."""
     if isinstance(task, LabelRules):
-        return task.decode(read_label(info[key], as_classes=True))
-    raw = read_label(info[key])
+        return task.decode(read_label(info, key, size, as_classes=True))
+    raw = read_label(info, key, size)
     if info.get('valid_mask_path') is not None:
         raw = where_known(raw, read_map(info['valid_mask_path']))
     array = task.decode(raw)

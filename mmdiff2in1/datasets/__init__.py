@@ -3,7 +3,9 @@
 from .batch_mix import BatchMix
 from .camvid import CamVidDataset
 from .dense_map_dataset import DenseMapDataset
+from .nyud_mt import NYUDMTDataset
 from .nyuv2 import NYUv2DepthDataset, NYUv2NormalDataset
+from .pascal_context_mt import PASCALContextMTDataset
 from .samplers import MixedBatchSampler, MixedStream, StreamSampler
 from .scannet import ScanNetNormalDataset
 from .scenes_dataset import ScenesDataset
@@ -12,12 +14,16 @@ from .synthetic_sample_dataset import SyntheticSampleDataset
 from .transforms import (
     ColourAugmentation,
     CutDepth,
+    DenseRandomCrop,
     DenseRandomFlip,
     DenseResize,
+    IgnoreWithoutPersons,
     LoadCaption,
     LoadClassAnnotation,
     LoadDenseAnnotation,
+    LoadLabelMap,
     PackDenseInputs,
+    RandomZoom,
     StrongColour,
 )
 
@@ -27,16 +33,22 @@ __all__ = [
     'ColourAugmentation',
     'CutDepth',
     'DenseMapDataset',
+    'DenseRandomCrop',
     'DenseRandomFlip',
     'DenseResize',
+    'IgnoreWithoutPersons',
     'LoadCaption',
     'LoadClassAnnotation',
     'LoadDenseAnnotation',
+    'LoadLabelMap',
     'MixedBatchSampler',
     'MixedStream',
+    'NYUDMTDataset',
     'NYUv2DepthDataset',
     'NYUv2NormalDataset',
+    'PASCALContextMTDataset',
     'PackDenseInputs',
+    'RandomZoom',
     'ScanNetNormalDataset',
     'ScenesDataset',
     'StreamKey',

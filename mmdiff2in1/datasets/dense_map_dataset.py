@@ -1,16 +1,18 @@
 """Images with label maps of any tasks: paired by folder and name, or by the columns of a list file."""
 
 import os.path as osp
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine import fileio, list_from_file
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from mmdiff2in1.core.images import IMAGE_SUFFIXES
 from mmdiff2in1.tasks import SurfaceNormal
+
+from .label_formats import FORMATS_KEY
 
 MASK = 'valid_mask_path'
 
@@ -36,6 +38,10 @@ class DenseMapDataset(BaseSegDataset):
             `seg_map_path`, `depth_map_path`, `normal_map_path`, …
         name_prefixes: What the file names of images, and of maps, begin with.
         columns: What the columns of a list are, keys of `data_prefix`; None: not read.
+        map_suffixes: By key of `data_prefix` what the names of maps end with, where that is not `seg_map_suffix`.
+        label_formats: By key the format of files that are not maps as their task stores them, see `label_formats.py`.
+        maps_may_lack: An image without the file of a map says nothing of that task; else that is an error. If no image
+            has one it always is.
         mask_suffix: In the place of `seg_map_suffix`, gives the file beside a map that is 0 where the map is not known;
             None: the map itself says so.
         list_root: Folder below `data_root` that the listed paths begin at; a leading slash is cut off.
@@ -61,6 +67,9 @@ class DenseMapDataset(BaseSegDataset):
         seg_map_suffix: str = '.png',
         name_prefixes: tuple[str, str] = ('', ''),
         columns: Sequence[str | None] = ('img_path',),
+        map_suffixes: Mapping[str, str] | None = None,
+        label_formats: Mapping[str, str] | None = None,
+        maps_may_lack: bool = False,
         mask_suffix: str | None = None,
         list_root: str = '',
         label_axes: Sequence[str] | None = None,
@@ -68,6 +77,8 @@ class DenseMapDataset(BaseSegDataset):
         **kwargs,
     ) -> None:
         self.name_prefixes, self.columns = tuple(name_prefixes), tuple(columns)
+        self.map_suffixes, self.label_formats = dict(map_suffixes or {}), dict(label_formats or {})
+        self.maps_may_lack, self.lacking = maps_may_lack, dict[str, int]()
         self.mask_suffix = mask_suffix
         self.list_root = osp.join(kwargs.get('data_root') or '', list_root)
         if label_axes is not None:
@@ -83,11 +94,15 @@ class DenseMapDataset(BaseSegDataset):
         """Keys of the label maps that a sample has."""
         return [key for key, folder in self.data_prefix.items() if key.endswith('_map_path') and folder is not None]
 
-    def map_name(self, image_name: str) -> str:
+    def map_suffix(self, key: str) -> str:
+        """What the names of the maps under a key of `data_prefix` end with."""
+        return self.map_suffixes.get(key, self.seg_map_suffix)
+
+    def map_name(self, image_name: str, key: str = '') -> str:
         """Relative name of an image's map, from the image's own."""
         folder, file = osp.split(image_name)
         stem = file.removesuffix(self.img_suffix).removeprefix(self.name_prefixes[0])
-        return osp.join(folder, self.name_prefixes[1] + stem + self.seg_map_suffix)
+        return osp.join(folder, self.name_prefixes[1] + stem + self.map_suffix(key))
 
     def category_of(self, img_path: str) -> int | None:
         """Class of the whole picture; None: this set has none."""
@@ -100,9 +115,12 @@ class DenseMapDataset(BaseSegDataset):
             where = self.ann_file or self.data_prefix['img_path']
             kind = self.name_prefixes[0] + '*' + self.img_suffix
             raise FileNotFoundError(f'{where}: found no images, expected {kind}; check data_root, part and layout')
-        pairs = [self._with_mask(pair) for pair in pairs]
+        there = FolderListing(self.backend_args)
+        pairs = [self._completed(pair, there) for pair in pairs]
+        if self.maps_may_lack:
+            pairs = self._without_lacking(pairs, there)
         if self.check_files:
-            self._check_files(pairs)
+            self._check_files(pairs, there)
         return [pair | self._facts(pair['img_path']) for pair in pairs]
 
     def _found(self) -> Iterable[dict[str, str]]:
@@ -141,24 +159,33 @@ class DenseMapDataset(BaseSegDataset):
 
     def _pair(self, name: str) -> dict[str, str]:
         """Paths of an image, by its name below `img_path`, and of its maps."""
-        maps = {key: osp.join(self.data_prefix[key], self.map_name(name)) for key in self.map_keys}
+        maps = {key: osp.join(self.data_prefix[key], self.map_name(name, key)) for key in self.map_keys}
         return {'img_path': osp.join(self.data_prefix['img_path'], name), **maps}
 
-    def _with_mask(self, pair: dict[str, str]) -> dict[str, str]:
+    def _completed(self, pair: dict, there: 'FolderListing') -> dict:
+        """With the files that belong to a pair beside its maps."""
         if self.mask_suffix is None:
             return pair
         return pair | {MASK: pair[self.map_keys[0]].removesuffix(self.seg_map_suffix) + self.mask_suffix}
 
-    def _check_files(self, pairs: Sequence[dict[str, str]]) -> None:
-        @cache
-        def inside(folder: str) -> frozenset[str]:
-            """One listing of a folder is faster than a question per file."""
-            if not fileio.isdir(folder, backend_args=self.backend_args):
-                return frozenset()
-            return frozenset(fileio.list_dir_or_file(folder, list_dir=False, backend_args=self.backend_args))
+    def _without_lacking(self, pairs: Sequence[dict], there: 'FolderListing') -> list[dict]:
+        """With None in the place of label files that are not there; counts them in `lacking`."""
+        pairs = [pair | {key: pair[key] if pair[key] in there else None for key in self.map_keys} for pair in pairs]
+        for key in self.map_keys:
+            self.lacking[key] = sum(pair[key] is None for pair in pairs)
+            if self.lacking[key] == len(pairs):
+                raise FileNotFoundError(
+                    f'{self.data_prefix[key]}: found no {key} of any of the {len(pairs)} images, expected files that '
+                    f'end in {self.map_suffix(key)}; unpack the set again, or leave that task out'
+                )
+        told = ', '.join(f'{number} have no {key}' for key, number in self.lacking.items() if number)
+        if told:
+            print_log(f'{type(self).__name__}: of {len(pairs)} images {told}; they say nothing of it', 'current')
+        return pairs
 
+    def _check_files(self, pairs: Sequence[dict], there: 'FolderListing') -> None:
         for key in pairs[0]:
-            missing = [pair[key] for pair in pairs if osp.basename(pair[key]) not in inside(osp.dirname(pair[key]))]
+            missing = [pair[key] for pair in pairs if pair[key] is not None and pair[key] not in there]
             if missing:
                 cure = ', or set mask_suffix=None if the maps themselves say what is unknown' if key == MASK else ''
                 raise FileNotFoundError(
@@ -176,6 +203,27 @@ class DenseMapDataset(BaseSegDataset):
             category_id=self.category_of(img_path),
             seg_fields=[],
         )
-        if 'seg_map_path' in self.map_keys:
-            facts |= dict(label_map=self.label_map, reduce_zero_label=self.reduce_zero_label)
+        formats = {key: name for key, name in self.label_formats.items() if key in self.map_keys}
+        if formats:
+            facts[FORMATS_KEY] = formats
         return {key: value for key, value in facts.items() if value is not None}
+
+
+class FolderListing:
+    """Which files there are: one listing of a folder is faster than a question per file.
+
+    Args:
+        backend_args: Of mmengine's file backend.
+    """
+
+    def __init__(self, backend_args: dict | None = None) -> None:
+        self.backend_args = backend_args
+        self._inside: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, path: str) -> bool:
+        folder, name = osp.split(path)
+        if folder not in self._inside:
+            there = fileio.isdir(folder, backend_args=self.backend_args)
+            names = fileio.list_dir_or_file(folder, list_dir=False, backend_args=self.backend_args) if there else ()
+            self._inside[folder] = frozenset(names)
+        return name in self._inside[folder]

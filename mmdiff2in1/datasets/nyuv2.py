@@ -8,6 +8,7 @@ from mmseg.datasets import NYUDataset
 from mmseg.registry import DATASETS
 
 from .dense_map_dataset import DenseMapDataset
+from .task_folders import check_setting
 
 VALID_BOX = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
 """Rows 45 … 470 and columns 41 … 600: the evaluation crop of NYUv2, inside its white border."""
@@ -41,8 +42,8 @@ class NYUv2NormalDataset(DenseMapDataset):
     """
 
     def __init__(self, layout: str = 'bae', part: str = 'train', **kwargs) -> None:
-        _known('layout', layout, ('bae', 'idisc', 'dsine'))
-        _known('part', part, PARTS)
+        check_setting('layout', layout, ('bae', 'idisc', 'dsine'))
+        check_setting('part', part, PARTS)
         self.layout, self.part = layout, part
         folders = dict(img_path=f'{part}/img', normal_map_path=f'{part}/norm')
         columns: dict[str, tuple] = {
@@ -83,8 +84,8 @@ class NYUv2DepthDataset(DenseMapDataset):
     METAINFO = dict(classes=_SCENES)
 
     def __init__(self, layout: str = 'mmseg', part: str = 'train', first_kind: bool = False, **kwargs) -> None:
-        _known('layout', layout, ('mmseg', 'vpd'))
-        _known('part', part, PARTS)
+        check_setting('layout', layout, ('mmseg', 'vpd'))
+        check_setting('part', part, PARTS)
         self.layout, self.part, self.first_kind = layout, part, first_kind
         usual: dict[str, Any] = dict(columns=('img_path', 'depth_map_path'), img_suffix='.jpg', valid_box=FRAME_BOX)
         if layout == 'mmseg':
@@ -110,8 +111,3 @@ class NYUv2DepthDataset(DenseMapDataset):
                 f'{img_path}: found the scene {kind!r}, expected one of {", ".join(_SCENES)}; check layout'
             )
         return _SCENES.index(kind)
-
-
-def _known(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f'{name}={value!r}: expected one of {", ".join(known)}')

@@ -1,10 +1,10 @@
 """What sees: backbones, necks, decode heads, losses, and the segmentor that improves itself."""
 
-from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone
+from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone, ViTLevels
 from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, UShapedHead, VPDDepthDecodeHead
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
-from .multitask import TaskHeads
+from .multitask import InvPTHead, TaskHeads, TaskPrompterHead, TaskPrompterViT, task_loss
 from .necks import DiffusionPyramidAdapter, ReleasedAdapter
 from .segmentors import (
     DenoisingEncoderDecoder,
@@ -31,13 +31,18 @@ __all__ = [
     'GivenLabel',
     'HFBackbone',
     'IDiscHead',
+    'InvPTHead',
     'LabelRule',
     'ReleasedAdapter',
     'ScaleInvariantLogLoss',
     'SceneConditionedEstimator',
     'SelfImprovingSegmentor',
     'TaskHeads',
+    'TaskPrompterHead',
+    'TaskPrompterViT',
     'TeacherLabel',
     'UShapedHead',
     'VPDDepthDecodeHead',
+    'ViTLevels',
+    'task_loss',
 ]

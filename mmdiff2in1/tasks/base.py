@@ -80,12 +80,20 @@ class DenseTask(ABC):
             ValueError: Another number of channels than the task has.
         """
 
+    def head_output(self, raw: Tensor) -> Tensor:
+        """What a head puts out, (B, C, H, W), from its raw last layer: logits where the task has them, else activated.
+
+        Raises:
+            ValueError: Another number of channels than the task has.
+        """
+        return self.activate(raw)
+
     @abstractmethod
     def pseudo_label(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Target for another model, from what a segmentor's `encode_decode` puts out; no gradient flows.
 
         Args:
-            output: (B, C, H, W) as mmseg's heads leave it: class logits, metres, or normals of any length.
+            output: (B, C, H, W) as heads leave it, see `head_output`: logits, metres, or normals of any length.
 
         Returns:
             The target (B, c, H, W), invalid where the prediction is not usable, and its confidence (B, 1, H, W) in

@@ -1,4 +1,4 @@
-"""Semantic segmentation: one class index per pixel."""
+"""Semantic segmentation: one class index per pixel; other tasks of classes are kinds of it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -36,6 +36,7 @@ class SemanticSegmentation(DenseTask):
     name = 'semantic_segmentation'
     field = 'gt_sem_seg'
     path_key = 'seg_map_path'
+    logits_key = 'seg_logits'
     target_dtype = torch.int64
     has_confidence = True
 
@@ -77,6 +78,11 @@ class SemanticSegmentation(DenseTask):
         """Class probabilities (B, K, H, W). Of one logit: two, so that the likelier is mmseg's sigmoid > threshold."""
         return self.class_logits(logits).softmax(dim=1)
 
+    def head_output(self, raw: Tensor) -> Tensor:
+        """The class logits as they are."""
+        self._check_channels(raw)
+        return raw
+
     def class_logits(self, output: Tensor) -> Tensor:
         """Logits (B, K, H, W), of one logit those of two classes: 0 and what it lies above the threshold."""
         self._check_channels(output)
@@ -97,15 +103,15 @@ class SemanticSegmentation(DenseTask):
         return 0.0 if self.threshold is None else math.log(self.threshold / (1 - self.threshold))
 
     def predictions(self, output: Tensor) -> dict[str, Tensor]:
-        """The logits (C, H, W) and the classes (1, H, W), under mmseg's names."""
-        return {'seg_logits': output, self.prediction: self.pseudo_label(output[None])[0][0]}
+        """The logits (C, H, W) under `logits_key` and the classes (1, H, W); mmseg's names for mmseg's field."""
+        return {self.logits_key: output, self.prediction: self.pseudo_label(output[None])[0][0]}
 
     def output_of(self, sample: Any) -> Tensor:
         """The logits (C, H, W)."""
-        return sample.get('seg_logits').data
+        return sample.get(self.logits_key).data
 
     def predicted_map(self, sample: Any) -> np.ndarray:
-        """The classes that mmseg found."""
+        """The classes that were found."""
         return self.to_map(sample.get(self.prediction).data)
 
     def flip_output(self, output: Tensor) -> Tensor:
@@ -199,7 +205,7 @@ class SemanticSegmentation(DenseTask):
         wrong = (array < 0) | ((array >= self.num_classes) & (array != self.ignore_index))
         if wrong.any():
             raise ValueError(
-                f'semantic_segmentation: a label map holds {sorted(set(array[wrong].tolist()))[:5]}, expected classes '
+                f'{self.name}: a label map holds {sorted(set(array[wrong].tolist()))[:5]}, expected classes '
                 f'0 to {self.num_classes - 1} or {self.ignore_index} (ignored); check num_classes and the label files'
             )
 

@@ -15,14 +15,21 @@ from mmengine.runner import Runner
 from torch import Tensor
 from tqdm import tqdm
 
+from mmdiff2in1.evaluation.delta_mtl import lower_is_better
 from mmdiff2in1.models.self_improving import Teachers
 from mmdiff2in1.tasks import TaskSet
 
 from .runs import numbers
 
-DEFAULT = dict(semantic_segmentation='mIoU', depth='rmse', normal='mean')
+DEFAULT = dict(
+    semantic_segmentation='mIoU',
+    depth='rmse',
+    normal='mean',
+    human_parts='human_parts/mIoU',
+    saliency='saliency/maxF',
+    edge='edge/odsF',
+)
 """The metric of a task that one number is taken from."""
-LOWER_IS_BETTER = ('rmse', 'rmse_log', 'abs_rel', 'sq_rel', 'log10', 'silog', 'mean', 'median', 'rmse_per_image')
 
 
 def scores(cfg: Config, teachers: Teachers, student: Any, title: str) -> dict[str, float]:
@@ -85,4 +92,4 @@ def chosen_metric(metrics: dict[str, float], tasks: TaskSet, asked: str | None =
 
 def better_by(name: str, score: float, other: float) -> float:
     """By how much a score is better than another: negative where it is worse."""
-    return other - score if name.rsplit('/', 1)[-1] in LOWER_IS_BETTER else score - other
+    return other - score if lower_is_better(name) else score - other

@@ -2,9 +2,11 @@
 
 from .colour_augmentation import ColourAugmentation
 from .cut_depth import CutDepth
-from .dense_geometry import DenseRandomFlip, DenseResize
+from .dense_geometry import DenseRandomCrop, DenseRandomFlip, DenseResize, RandomZoom
+from .ignore_without_persons import IgnoreWithoutPersons
 from .load_caption import LoadCaption
 from .load_dense_annotation import LoadDenseAnnotation
+from .load_label_map import LoadLabelMap
 from .missing_maps import LoadClassAnnotation
 from .pack_dense_inputs import PackDenseInputs
 from .strong_colour import StrongColour
@@ -12,11 +14,15 @@ from .strong_colour import StrongColour
 __all__ = [
     'ColourAugmentation',
     'CutDepth',
+    'DenseRandomCrop',
     'DenseRandomFlip',
     'DenseResize',
+    'IgnoreWithoutPersons',
     'LoadCaption',
     'LoadClassAnnotation',
     'LoadDenseAnnotation',
+    'LoadLabelMap',
     'PackDenseInputs',
+    'RandomZoom',
     'StrongColour',
 ]

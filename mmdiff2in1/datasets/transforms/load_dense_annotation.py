@@ -5,6 +5,7 @@ from mmcv.transforms import BaseTransform
 from mmseg.registry import TASK_UTILS, TRANSFORMS
 
 from mmdiff2in1.core.label_files import is_known, read_map, where_known
+from mmdiff2in1.datasets.label_formats import read_label_file
 from mmdiff2in1.tasks import VALID_REGION, DenseTask, SurfaceNormal
 
 
@@ -16,11 +17,11 @@ class LoadDenseAnnotation(BaseTransform):
     after it for a test, which scores at the image's own size. `DenseResize` and `DenseRandomFlip` know what a map
     needs; mmseg's `RandomCrop` can be used as it is.
 
-    What the data set says about its files is obeyed: `label_axes` (another frame of normals), `valid_mask_path` (a file
-    that is 0 where the map is not known), `valid_box` (top, bottom, left, right as fractions of height and width: there
-    is never ground truth outside, so there must be no pseudo label either; becomes `gt_valid_region`). An image for
-    which the data set gives no file has a map that says nothing: sets with different tasks may be mixed, and a created
-    image has no label of its own.
+    What the data set says about its files is obeyed: `label_formats` (how they are read), `label_axes` (another frame
+    of normals), `valid_mask_path` (a file that is 0 where the map is not known), `valid_box` (top, bottom, left, right
+    as fractions of height and width: there is never ground truth outside, so there must be no pseudo label either;
+    becomes `gt_valid_region`). An image for which the data set gives no file has a map that says nothing: sets with
+    different tasks may be mixed, and a created image has no label of its own.
 
     Args:
         task: What the map is, a TASK_UTILS config.
@@ -54,7 +55,7 @@ class LoadDenseAnnotation(BaseTransform):
     def _read(self, results: dict, size: tuple[int, int]) -> np.ndarray:
         path = results[self.task.path_key]
         try:
-            raw = read_map(path, self.backend_args)
+            raw = read_label_file(results, self.task.path_key, size, self.backend_args)
             # A label in a store of created images knows itself what it knows, and is in our frame.
             of_the_set = results.get('labels') != 'stored'
             mask = None

@@ -8,6 +8,8 @@ from mmseg.registry import TRANSFORMS
 
 from mmdiff2in1.tasks import VALID_REGION
 
+from .load_label_map import LABEL_MAP
+
 META_KEYS = (
     'img_path',
     'ori_shape',
@@ -26,9 +28,9 @@ META_KEYS = (
 class PackDenseInputs(PackSegInputs):
     """mmseg's PackSegInputs, and the maps of `LoadDenseAnnotation` as targets (c, H, W) of their task under its field.
 
-    What says nothing in a map, and so may pad it, stands beside it as `pad`.
-    `gt_valid_region`, where the data set has one, is (1, H, W) bool. Of `meta_keys`, those that a sample has are kept;
-    unless they are given, the paths of its label files as well.
+    What says nothing in a map, and so may pad it, stands beside it as `pad`. `gt_valid_region`, where the data set has
+    one, is (1, H, W) bool, `gt_label_map` (1, H, W) int32. Of `meta_keys`, those that a sample has are kept; unless
+    they are given, the paths of its label files as well.
 
     Raises, when called:
         ValueError: The image was mirrored by a transform that does not know the task.
@@ -58,4 +60,7 @@ class PackDenseInputs(PackSegInputs):
         if VALID_REGION in results:
             region = torch.from_numpy(np.ascontiguousarray(results[VALID_REGION][None])).bool()
             packed['data_samples'].set_data({VALID_REGION: PixelData(data=region, metainfo=dict(pad=False))})
+        if LABEL_MAP in results:
+            labels = torch.from_numpy(np.ascontiguousarray(results[LABEL_MAP][None]))
+            packed['data_samples'].set_data({LABEL_MAP: PixelData(data=labels, metainfo=dict(pad=0))})
         return packed

@@ -1,4 +1,4 @@
-"""DenseTaskHead: any mmseg decode head as a head for a continuous task. B samples, C channels of the task."""
+"""DenseTaskHead: any mmseg decode head as a head for any task. B samples, C channels of the task."""
 
 import inspect
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from mmdiff2in1.tasks import DenseTask, TaskSet, stacked_targets
 
 @MODELS.register_module()
 class DenseTaskHead(BaseDecodeHead):
-    """The layers of a decode head, with the task's activation, loss and encoding instead of classes.
+    """The layers of a decode head, with the task's output, loss and encoding instead of mmseg's classes.
 
-    Depth: a sigmoid times the largest depth; normals: unit vectors, and κ with `kappa=True`.
+    Depth: a sigmoid times the largest depth; normals: unit vectors, and κ with `kappa=True`; human parts, saliency and
+    edges: logits.
 
     Args:
         head: Any mmseg decode head that keeps mmseg's `loss` (FPNHead, UPerHead, SegformerHead …), without
@@ -71,7 +72,7 @@ class DenseTaskHead(BaseDecodeHead):
         return self._output(seg_logits, input_size(batch_img_metas))
 
     def _output(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
-        output = self.task.activate(raw.float())
+        output = self.task.head_output(raw.float())
         return self.task.resize_output(output, size, self.align_corners)
 
 

@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..backbones import DiffusionBackbone, FrozenFeatures
+from ..image_region import image_region
 
 PROMPTS = ('caption', 'empty')
 
@@ -88,9 +89,12 @@ class DenoisingEncoderDecoder(EncoderDecoder):
 
 
 def _inside(samples: list, errors: Tensor, downscale: int) -> Tensor:
-    """(B, 1, h, w): 1 where a latent cell shows nothing but image; all padding is at the right and below."""
+    """(B, 1, h, w): 1 where a latent cell shows nothing but image."""
     mask = torch.zeros(len(errors), 1, *errors.shape[-2:])
+    size = errors.shape[-2] * downscale, errors.shape[-1] * downscale
     for row, sample in zip(mask, samples, strict=True):
-        height, width = sample.metainfo['img_shape'][:2]
-        row[:, : height // downscale, : width // downscale] = 1
+        rows, columns = (
+            slice(-(-side.start // downscale), side.stop // downscale) for side in image_region(sample.metainfo, size)
+        )
+        row[:, rows, columns] = 1
     return mask.to(errors.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from mmdiff2in1.tasks import VALID_REGION, DenseTask, TaskSet
 from mmdiff2in1.tasks.soft_classes import FIELD, from_topk
 
+from ..image_region import image_region
 from .label_rules import Label, LabelRule
 
 
@@ -33,7 +34,7 @@ def labelled(
 
     Returns:
         Copies of the samples with these targets (c, H, W), and weights where the rule gives some, invalid in the
-        padding beyond `img_shape` and outside the `gt_valid_region` of a sample that has one; and by task the share of
+        padding beside the image and outside the `gt_valid_region` of a sample that has one; and by task the share of
         pixels outside the padding that teach something, 0-dim tensors in [0, 1].
     """
     device = getattr(inputs, 'device', None)
@@ -74,7 +75,9 @@ def _given(samples: list, tasks: TaskSet, size: tuple[int, int], device: torch.d
                 topk = sample.get(FIELD)
                 if topk is not None:
                     height, width = topk.data.shape[-2:]
-                    own.zero_()[:, :height, :width] = from_topk(topk.data.to(own.device), task.num_classes)
+                    rows, columns = image_region(sample.metainfo, size)
+                    place = slice(rows.start, rows.start + height), slice(columns.start, columns.start + width)
+                    own.zero_()[:, *place] = from_topk(topk.data.to(own.device), task.num_classes)
             given[name] = soft
     return given
 
@@ -99,12 +102,10 @@ def _soft(task: DenseTask, target: Tensor) -> bool:
 
 
 def _padding(samples: list, size: tuple[int, int], device: torch.device | None) -> Tensor:
-    """(S, 1, H, W), True right of and below the image: where stack_batch pads."""
-    padding = torch.zeros(len(samples), 1, *size, dtype=torch.bool, device=device)
+    """(S, 1, H, W), True beside the image: where the data preprocessor pads."""
+    padding = torch.ones(len(samples), 1, *size, dtype=torch.bool, device=device)
     for mask, sample in zip(padding, samples, strict=True):
-        height, width = sample.metainfo.get('img_shape', size)[:2]
-        mask[:, height:] = True
-        mask[:, :, width:] = True
+        mask[:, *image_region(sample.metainfo, size)] = False
     return padding
 
 

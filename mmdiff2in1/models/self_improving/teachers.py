@@ -18,6 +18,7 @@ from torch import Tensor
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.tasks import TaskSet
 
+from ..image_region import image_region
 from ..predicting import outputs_of
 from .label_rules.teacher_settings import CREATOR, TeacherSettings
 from .trained_teacher import Teacher
@@ -83,9 +84,7 @@ class Teachers:
         pixels = to_pixels(images, creator.data_preprocessor)
         height, width = images.shape[-2:]
         metas = [sample.metainfo for sample in samples]
-        shapes = [meta.get('img_shape', (height, width)) for meta in metas]
-        sizes = [(int(shape[0]), int(shape[1])) for shape in shapes]
-        return TeachersBefore(self, creator, pixels, sizes)
+        return TeachersBefore(self, creator, pixels, [image_region(meta, (height, width)) for meta in metas])
 
     def outputs(self, pixels: Tensor, metas: Sequence[Mapping], creator: Any = None, plain: Tensor | None = None):
         """Their mean output (S, C, h, w), float32, of equally large images.
@@ -134,13 +133,13 @@ class TeachersBefore:
         teachers: Who looks.
         creator: θ_C.
         pixels: (S, 3, H, W), see `to_pixels`.
-        sizes: (h, w) of each image.
+        regions: Rows and columns of each image in the padded input.
     """
 
     teachers: Teachers
     creator: Any
     pixels: Tensor
-    sizes: list[tuple[int, int]]
+    regions: list[tuple[slice, slice]]
 
     def encode_decode(self, inputs: Any, batch_img_metas: Sequence[dict]) -> Tensor:
         """The mean output (S, C, H, W); 0 in the padding, which is shown to nobody but θ_C.
@@ -152,11 +151,11 @@ class TeachersBefore:
         asks_creator = self.teachers.settings.asks_creator
         plain = self.creator.encode_decode(inputs, batch_img_metas).float() if asks_creator else None
         places = defaultdict(list)
-        for place, size in enumerate(self.sizes):
-            places[size].append(place)
+        for place, (rows, columns) in enumerate(self.regions):
+            places[rows.start, rows.stop, columns.start, columns.stop].append(place)
         whole = None
-        for (height, width), own in places.items():
-            cut = slice(height), slice(width)
+        for own in places.values():
+            cut = self.regions[own[0]]
             found = self.teachers.outputs(
                 self.pixels[own][..., *cut],
                 [batch_img_metas[place] for place in own],
@@ -164,8 +163,8 @@ class TeachersBefore:
                 None if plain is None else plain[own][..., *cut],
             )
             if whole is None:
-                whole = found.new_zeros(len(self.sizes), found.shape[1], *self.pixels.shape[-2:])
-            whole[own, :, :height, :width] = found
+                whole = found.new_zeros(len(self.regions), found.shape[1], *self.pixels.shape[-2:])
+            whole[own, :, *cut] = found
         return whole
 
 

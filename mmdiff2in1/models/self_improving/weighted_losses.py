@@ -39,6 +39,8 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
             parts = losses_of_head(own, outputs[name], samples, TaskSet({name: tasks[name]}), divide_by)
             found |= {f'{name}.{key}': value for key, value in parts.items()}
         return found
+    if hasattr(head, 'tasks'):
+        return _losses_of_all(head, outputs, samples, divide_by)
     if hasattr(head, 'task'):
         task, losses = head.task, head.loss_by_feat(outputs, samples)  # these divide by the pixels that count
     else:
@@ -52,6 +54,20 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
         return losses
     share = _counted_share(task, samples)
     return {name: value * share if 'loss' in name else value for name, value in losses.items()}
+
+
+def _losses_of_all(head: Any, outputs: Any, samples: list, divide_by: str) -> dict[str, Tensor]:
+    """Of one head for all tasks, whose losses `<task>.<name>` are weighted means over the pixels that count."""
+    if any(is_soft(samples, task) for task in head.tasks.values()):
+        raise ValueError(
+            f'{type(head).__name__} computes the losses of all tasks in a way of its own, which knows no '
+            'probabilities of classes; choose a label rule with hard labels (soft=False)'
+        )
+    losses = head.loss_by_feat(outputs, samples)
+    if divide_by != 'all':
+        return losses
+    shares = {name: _counted_share(task, samples) for name, task in head.tasks.items()}
+    return {name: value * shares[name.split('.')[0]] if 'loss' in name else value for name, value in losses.items()}
 
 
 def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask, divide_by: str) -> dict[str, Tensor]:

@@ -1,0 +1,59 @@
+"""NYUD-MT: 795 images to train with, 654 to test on, 425 × 560, in the folders of ATRC, InvPT and TaskPrompter.
+
+    data/NYUDv2/{images,segmentation,normals}/ID.png, depth/ID.npy, gt_sets/{train,val}.txt
+
+Classes, depth and normals, the task set of the paper; ``nyud-mt-edge.py`` adds edges. A training model takes
+``data_preprocessor`` from here: crops are padded around their centre to ``crop_size``, test images too.
+``python tools/check_dataset.py CONFIG`` looks at all of it before a training does, the frame of the normals included.
+"""
+
+dataset_type = 'NYUDMTDataset'
+data_root = 'data/NYUDv2'
+crop_size = (448, 576)
+set_tasks = ('semantic_segmentation', 'depth', 'normal')
+data_preprocessor = dict(
+    type='DenseDataPreProcessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    size=crop_size,
+    centred=True,
+    test_cfg=dict(size=crop_size),
+)
+
+load = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadClassAnnotation'),
+    dict(type='LoadDenseAnnotation', task=dict(type='Depth', max_depth=10.0)),
+    dict(type='LoadDenseAnnotation', task=dict(type='SurfaceNormal')),
+]
+augment = [
+    dict(type='RandomZoom', ratio_range=(0.5, 2.0)),
+    dict(type='DenseRandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='DenseRandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackDenseInputs'),
+]
+train_pipeline = [*load, *augment]
+test_pipeline = [*load, dict(type='PackDenseInputs')]
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='StreamSampler'),
+    dataset=dict(type=dataset_type, data_root=data_root, part='train', tasks=set_tasks, pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type=dataset_type, data_root=data_root, part='val', tasks=set_tasks, pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+val_evaluator = [
+    dict(type='IoUMetric', iou_metrics=['mIoU']),
+    dict(type='PooledDepthMetric', max_depth=80.0),
+    dict(type='SurfaceNormalMetric'),
+]
+test_evaluator = val_evaluator
