@@ -3,6 +3,7 @@
 from .colour_augmentation import ColourAugmentation
 from .cut_depth import CutDepth
 from .dense_geometry import DenseRandomFlip, DenseResize
+from .edges_from_classes import EdgesFromClasses
 from .load_caption import LoadCaption
 from .load_dense_annotation import LoadDenseAnnotation
 from .missing_maps import LoadClassAnnotation
@@ -14,6 +15,7 @@ __all__ = [
     'CutDepth',
     'DenseRandomFlip',
     'DenseResize',
+    'EdgesFromClasses',
     'LoadCaption',
     'LoadClassAnnotation',
     'LoadDenseAnnotation',
