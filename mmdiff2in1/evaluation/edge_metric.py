@@ -102,7 +102,7 @@ class EdgeMetric(BaseMetric):
             if waiting:
                 hidden = not is_main_process()
                 _finished(tqdm(waiting, f'{self.prefix}: matching', unit='image', disable=hidden))
-            self.results = [each.result() if isinstance(each, Future) else each for each in self.results]
+            self.results[:] = [each.result() if isinstance(each, Future) else each for each in self.results]
         finally:
             if self._pool is not None:
                 self._pool.shutdown(cancel_futures=True)
