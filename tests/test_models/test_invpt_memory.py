@@ -114,9 +114,7 @@ def without_memory(module):
 def ours(published, size, checkpointing=True, of_backbone=False):
     tasks = task_set(published)
     with torch.device('meta'):
-        backbone = MODELS.build(
-            dict(type='ViTLevels', img_size=size, drop_path_rate=0.0, checkpointing=of_backbone)
-        )
+        backbone = MODELS.build(dict(type='ViTLevels', img_size=size, drop_path_rate=0.0, checkpointing=of_backbone))
         head = MODELS.build(dict(type='InvPTHead', tasks=dict(tasks), checkpointing=checkpointing))
     for module in (backbone, head):
         without_memory(module.train())
