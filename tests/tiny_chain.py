@@ -27,6 +27,7 @@ def chain_options(folder: Path) -> dict:
     parts = {f'{part}_dataloader.dataset.data_root': data for part in ('val', 'test')}
     return parts | {
         'model.segmentor.backbone.diffusion': weights,
+        'model.segmentor.backbone.detail': None,
         'model.segmentor.backbone.bf16': False,
         'model.segmentor.neck': dict(type='FPN', in_channels=[8, 27, 27], out_channels=8, num_outs=3),
         'model.segmentor.decode_head.head.in_channels': [8, 8, 8],

@@ -7,9 +7,10 @@ as the baseline does, and 12 synthetic ones in addition. Where it differs from t
 updates (0.998 would leave θ_C near the warm-up in so short a run), the synthetic loss has weight 0.3, and pixels of
 which θ_C is less sure than 0.9 are ignored.
 
-Expected score: ``make demo-loop``, seed 0, two CPU cores, test mIoU: real only 55.55, real + EMA 55.49, Diff-2-in-1 55.56
-(``docs/results/demo-seed0.json``). One seed proves nothing; over five, with a lighter head, these settings make no
-difference (−0.01 ± 0.02) and weight 1 without a filter costs 0.46 ± 0.23 points: ``docs/evidence/loop.md``.
+Expected score: ``make demo-loop``, not yet measured with today's built-in weights; with those before, seed 0, two CPU
+cores, test mIoU: real only 55.55, real + EMA 55.49, Diff-2-in-1 55.56 (``docs/results/demo-seed0.json``). Over five
+seeds, with a lighter head, these settings make no difference (−0.01 ± 0.02), and weight 1 without a filter costs
+0.46 ± 0.23 points: ``docs/evidence/loop.md``.
 """
 
 _base_ = [

@@ -21,9 +21,9 @@ def test_own_classes_change_the_channels():
     init_default_scope('mmseg')
     classes = {'model.segmentor.backbone.classes': ('floor', 'water', 'sky')}
     check_channels(MODELS.build(vpd_scenes()))
-    with pytest.raises(ValueError, match=r'neck.in_channels is \[32, 75, 107, 128\], but .* \[32, 67, 99, 128\]'):
+    with pytest.raises(ValueError, match=r'neck.in_channels is \[32, 64, 107, 139\], but .* \[32, 64, 99, 131\]'):
         check_channels(MODELS.build(vpd_scenes(**classes).segmentor))
-    neck = {'model.segmentor.neck.in_channels': [32, 64 + 3, 96 + 3, 128]}
+    neck = {'model.segmentor.neck.in_channels': [32, 64, 96 + 3, 128 + 3]}
     check_channels(MODELS.build(vpd_scenes(**classes, **neck)))
 
 
