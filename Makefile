@@ -55,7 +55,7 @@ install:
 	@echo "$(STAMP)" > $(VENV)/.setup-stamp; rm -f $(VENV)/.unfinished
 	@echo "$(VENV) is ready"
 
-demo: setup ## what created images are good for: a light model with 60 labels, pasted objects, a teacher
+demo: setup ## what created images are good for: a light model with 20 labels, pasted objects, a teacher
 	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py
 
 demo-loop: setup ## the loop of the paper: scenes, warm-up, creation, self-improving, test, report

@@ -1,12 +1,12 @@
-"""What created images are good for, in a quarter of an hour: a light model learns from more than its 60 labels.
+"""What created images are good for, in a quarter of an hour: a light model learns from more than its 20 labels.
 
     make demo          # or: python tools/demo.py
     python tools/demo.py --short     # the same in a minute, too short to learn anything
 
-A small CNN from scratch (configs/baselines/unet_scenes.py) is trained three times on the same 60 labelled scenes, for
+A small CNN from scratch (configs/baselines/unet_scenes.py) is trained three times on the same 20 labelled scenes, for
 as many steps and with as many images per step:
 
-    real images       the 60 and nothing else, twice the batch: the control
+    real images       the 20 and nothing else, twice the batch: the control
     pasted objects    beside them 600 images composed of their own objects, whose labels are true (preset paste)
     created scenes    beside them 600 images of the built-in diffusion model, labelled by a teacher (preset distil)
 
@@ -34,7 +34,7 @@ from mmdiff2in1.training.recipes import PRESETS, make_self_improving
 from mmdiff2in1.visualization import Created, Perceived, creation_panel, prediction_panel, side_by_side
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'baselines' / 'unet_scenes.py'
-BATCH, LABELS, ALL_LABELS, IMAGES = 8, 60, 600, 600
+BATCH, LABELS, ALL_LABELS, IMAGES = 8, 20, 600, 600
 TEACHER, CONTROL, PASTED, CREATED = 'teacher', 'real images', 'pasted objects', 'created scenes'
 ROWS = 4
 SHORT = {
