@@ -189,7 +189,7 @@ def head_settings(shapes: Shapes) -> dict[str, Any]:
     Raises:
         KeyError: A tensor that says how large it is is missing.
     """
-    tasks = {TASKS[task]: dict(type=TYPES[TASKS[task]]) for task in tasks_of(shapes)}
+    tasks: dict[str, dict[str, Any]] = {TASKS[task]: dict(type=TYPES[TASKS[task]]) for task in tasks_of(shapes)}
     if not tasks:
         raise KeyError(f'{HEAD}outputs.{next(iter(TYPES))}.predict.weight')
     if 'semantic_segmentation' in tasks:
