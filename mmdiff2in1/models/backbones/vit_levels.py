@@ -37,8 +37,8 @@ class ViTLevels(BaseModule):
         taps: After how many blocks maps are taken; the last is `depth`. None: four, evenly.
         drop_path_rate: Stochastic depth of the last block, linear over depth.
         pretrained: A file of weights, see `read_vit`; None: random ones.
-        checkpointing: In training, blocks are computed again in the backward pass: a sixteenth of the memory, a third
-            more time.
+        checkpointing: In training, blocks are computed again in the backward pass: of ViT-L at 448 × 576 it keeps 99
+            instead of 1,519 MiB an image, for one more forward pass.
 
     Attributes:
         out_channels: Widths of the maps, C each.

@@ -48,8 +48,8 @@ class InvPTHead(BaseModule):
         preliminary_weight: Factor of the losses of the first prediction, in addition.
         norm_cfg: Of the convolutions; of several processes, `sync_bn='torch'` in the config synchronises it, as
             published.
-        checkpointing: In training, stages, outputs and losses are computed again in the backward pass: a fraction of
-            the memory, the same numbers, about an eighth more arithmetic.
+        checkpointing: In training, stages, outputs and losses are computed again in the backward pass: the same numbers
+            from 65 instead of 903 MiB an image (four tasks, 448 × 576), for about an eighth more arithmetic.
 
     Raises:
         ValueError: Skips that cannot land on 1/8 and 1/16, widths that two heads cannot share, or factors of tasks that
@@ -145,13 +145,10 @@ class InvPTHead(BaseModule):
         """Outputs (B, Σ C_k, H, W) at the size of the inputs: logits, metres, unit vectors."""
         size = input_size(batch_img_metas)
         found = {name: at_size(outputs[name][0].float(), 4, size) for name in self.tasks}
-        return torch.cat(
-            [
-                raw if isinstance(self.tasks[name], Depth) else self.tasks[name].head_output(raw)
-                for name, raw in found.items()
-            ],
-            dim=1,
-        )
+        parts = [
+            raw if isinstance(self.tasks[n], Depth) else self.tasks[n].head_output(raw) for n, raw in found.items()
+        ]
+        return torch.cat(parts, dim=1)
 
     def _loss(self, task: DenseTask, raw: Tensor, stride: int, target: Tensor, weight: Tensor | None) -> Tensor:
         size = (int(target.shape[-2]), int(target.shape[-1]))
