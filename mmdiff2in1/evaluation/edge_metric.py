@@ -20,6 +20,8 @@ from .edge_counts import THRESHOLDS, counts_of_image
 AHEAD = 4
 """Images per process that may wait; then the model waits, and memory is bounded."""
 
+NOT_SCORED = np.zeros((0, 4), np.int64)
+
 
 @METRICS.register_module()
 class EdgeMetric(BaseMetric):
@@ -85,7 +87,7 @@ class EdgeMetric(BaseMetric):
         for sample in data_samples:
             arguments = self._arguments(sample)
             if arguments is None:
-                self.results.append(None)
+                self.results.append(NOT_SCORED)
             elif self.workers == 0:
                 self.results.append(counts_of_image(*arguments))
             else:
@@ -100,16 +102,16 @@ class EdgeMetric(BaseMetric):
             if waiting:
                 hidden = not is_main_process()
                 _finished(tqdm(waiting, f'{self.prefix}: matching', unit='image', disable=hidden))
-            self.results = [each.result() if isinstance(each, Future) else each for each in self.results]
+            self.results[:] = [each.result() if isinstance(each, Future) else each for each in self.results]
         finally:
             if self._pool is not None:
                 self._pool.shutdown(cancel_futures=True)
                 self._pool = None
         return super().evaluate(size)
 
-    def compute_metrics(self, results: list[np.ndarray | None]) -> dict[str, float]:
-        """The figures, from the counts (T, 4) of each image."""
-        seen = [counts for counts in results if counts is not None]
+    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+        """The figures, from the counts (T, 4) of each image, (0, 4) of one that is not scored."""
+        seen = [counts for counts in results if len(counts)]
         if not seen:
             raise ValueError(
                 f'none of the {len(results)} samples has a known pixel in {self.labels!r}, or none is in the list; '
@@ -136,9 +138,9 @@ class EdgeMetric(BaseMetric):
         predicted, labels = sample['pred_edge']['data'], sample[self.labels]['data']
         if predicted.shape != labels.shape or predicted.ndim != 3 or len(predicted) != 1:
             raise ValueError(
-                f'pred_edge is {tuple(predicted.shape)}, {self.labels} {tuple(labels.shape)}, expected (1, H, W) of one '
-                'size: predictions have the size of the original image, so in a test pipeline LoadDenseAnnotation must '
-                'stand after the resizing'
+                f'pred_edge is {tuple(predicted.shape)}, {self.labels} {tuple(labels.shape)}, expected (1, H, W) of '
+                'one size: predictions have the size of the original image, so in a test pipeline the labels must be '
+                'loaded after the resizing'
             )
         labels = labels[0].cpu().numpy()
         known = None if self.ignore_index is None else labels != self.ignore_index

@@ -17,8 +17,10 @@ from tiny_multitask import CONTEXT_OF, DOG, PERSON, SIZE, box, room, write, writ
 from tiny_tasks import loss_of, segmentor
 
 import mmdiff2in1.components  # noqa: F401  registers
-from mmdiff2in1.datasets import NYUDMTDataset, PASCALContextMTDataset
+from mmdiff2in1.datasets import NYUDMTDataset, PASCALContextMTDataset, SyntheticSampleDataset
 from mmdiff2in1.datasets.pascal_files import NORMALS_KNOWN, PART_OF, human_parts, label_edges
+from mmdiff2in1.synthesis.store import SampleStore
+from mmdiff2in1.training.data_identity import data_mark
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = Path(os.environ.get('MMDIFF2IN1_SAMPLES', ROOT / 'data/samples')) / 'pascal/VOC2010_part'
@@ -212,6 +214,37 @@ class TestPASCAL:
             write(root / 'sal_distill/2008_000000.png', np.ones(array, np.uint8))
             with pytest.raises(ValueError, match=f'saliency: the file {message}|saliency: the file holds .*{message}'):
                 of_one_task(root, 'saliency', 'Saliency')[0]
+
+
+def test_created_images_of_a_set_with_formats(pascal, tmp_path):
+    """Labels in a store are plain maps, those of the source are read as the set says."""
+    store = SampleStore(tmp_path / 'store')
+    parts, edge = np.full((24, 32), 3, np.uint8), np.full((24, 32), 51, np.uint8)
+    image = np.zeros((24, 32, 3), np.uint8)
+    store.add(dict(sample_id='a', source='JPEGImages/2008_000000.jpg'), image, dict(human_parts=parts, edge=edge))
+    cfg = Config.fromfile(ROOT / 'configs/_base_/datasets/pascal-context-edge.py').train_dataloader.dataset
+    cfg.update(data_root=str(pascal), pipeline=[step for step in cfg.pipeline if 'Random' not in step.type])
+    found = {}
+    for labels in ('stored', 'source', 'none'):
+        dataset = SyntheticSampleDataset(cfg, tmp_path / 'store', labels=labels)
+        found[labels] = fields(dataset[3]['data_samples'])
+        assert found[labels]['gt_human_parts'].shape == (1, 24, 32)
+    np.testing.assert_array_equal(found['stored']['gt_human_parts'][0], parts)
+    np.testing.assert_allclose(found['stored']['gt_edge'][0], 0.2)
+    assert set(found['source']['gt_human_parts'].flat) == {0, 1, 2, 6} and found['source']['gt_normal_map'].any()
+    assert set(found['none']['gt_human_parts'].flat) == set(found['none']['gt_saliency'].flat) == {255}
+    assert not found['none']['gt_normal_map'].any()
+
+
+def test_the_mark_of_the_data_follows_the_labels(tmp_path):
+    """What tells a resumed training that its labels are the same reads MATLAB files and the other folder, too."""
+    root = write_pascal(tmp_path / 'a', 2, 1)
+    loader = Config.fromfile(ROOT / 'configs/_base_/datasets/pascal-context.py').train_dataloader
+    loader.dataset.data_root = str(root)
+    before = data_mark(loader)
+    assert data_mark(loader) == before
+    write_parts(root / 'human_parts/2008_000001.mat', PERSON)
+    assert data_mark(loader) != before
 
 
 class TestFiles:

@@ -10,7 +10,10 @@ from pathlib import Path
 import torch
 from mmengine.dataset import DefaultSampler
 
+from mmdiff2in1.evaluation.class_iou_metric import ClassIoUMetric
 from mmdiff2in1.evaluation.depth_metric import PooledDepthMetric
+from mmdiff2in1.evaluation.edge_metric import EdgeMetric
+from mmdiff2in1.evaluation.saliency_metric import SaliencyMetric
 from mmdiff2in1.evaluation.surface_normal_metric import SurfaceNormalMetric
 
 
@@ -19,6 +22,9 @@ def metrics():
         'normal': SurfaceNormalMetric(thresholds=(5, 11.25, 11.5, 30), per_image_rmse=True),
         'pixels': PooledDepthMetric(),
         'images': PooledDepthMetric(average='images'),
+        'parts': ClassIoUMetric(dict(type='HumanParts')),
+        'saliency': SaliencyMetric(),
+        'edge': EdgeMetric(max_distance=0.1, thresholds=(0.1, 0.3, 0.5, 0.7), workers=1),
     }
 
 
@@ -38,9 +44,27 @@ def samples(count=5):
                 gt_normal_map=dict(data=normal * valid),
                 pred_depth_map=dict(data=depth * (noise[:1] * 0.3).exp()),
                 gt_depth_map=dict(data=depth * valid),
+                **of_classes(valid),
             )
         )
     return found
+
+
+def of_classes(valid):
+    """Parts, saliency and edges of one image; what is not `valid` (1, H, W) says nothing."""
+    generator = torch.Generator().manual_seed(int(valid.sum()))
+    _, height, width = valid.shape
+    classes = torch.randint(7, (2, 1, height, width), generator=generator)
+    noise = torch.rand(3, height, width, generator=generator)
+    edge = ((noise[:1] > 0.5) & (torch.arange(width) % 4 == 1)).float()
+    return dict(
+        pred_human_parts=dict(data=classes[0]),
+        gt_human_parts=dict(data=classes[classes[0, 0, 0, 0] % 2].where(valid, 255)),
+        saliency_logits=dict(data=noise[:2] * 4),
+        gt_saliency=dict(data=(noise[:1] < noise[1:2] + noise[2:] - 0.5).long().where(valid, 255)),
+        pred_edge=dict(data=(edge + noise[1:2]) / 2),
+        gt_edge=dict(data=edge.where(valid, 255.0)),
+    )
 
 
 def main(rank, meeting, out):

@@ -3,6 +3,7 @@
 from .colour_augmentation import ColourAugmentation
 from .cut_depth import CutDepth
 from .dense_geometry import DenseRandomCrop, DenseRandomFlip, DenseResize, RandomZoom
+from .edges_from_classes import EdgesFromClasses
 from .ignore_without_persons import IgnoreWithoutPersons
 from .load_caption import LoadCaption
 from .load_dense_annotation import LoadDenseAnnotation
@@ -17,6 +18,7 @@ __all__ = [
     'DenseRandomCrop',
     'DenseRandomFlip',
     'DenseResize',
+    'EdgesFromClasses',
     'IgnoreWithoutPersons',
     'LoadCaption',
     'LoadClassAnnotation',
