@@ -10,7 +10,8 @@ files that cannot be read to the end, sizes that differ, colour-coded labels, va
 reduce_zero_label, another ignore index), labels without any class, images of val or test that are in train as well,
 classes that never occur, fields of the config that contradict the data, labels that a pipeline loads and no set gives.
 Other labels than classes are read as their tasks store them: vectors that have no unit length, normals in another frame
-than the data set declares (which one fits, of all 48), depth of 8 bits, in another unit, with 65535 in the place of 0.
+than the data set declares (which one fits, of all 48), depth of 8 bits, in another unit, with 65535 in the place of 0,
+edges in lines of two pixels, MATLAB files without what they are read for, labels that only some images have.
 Synthetic samples are not read here: tools/synthesize.py CONFIG --out STORE --verify does that.
 
 Writes OUT/report.json (everything) and OUT/overlays.png (labels over images, with the classes: look at it). Files are

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdiff2in1.core.label_files import read_map, where_known
+from mmdiff2in1.datasets.transforms.load_dense_annotation import is_turned
 from mmdiff2in1.tasks import DenseTask
 from mmdiff2in1.visualization.overlays import Overlaid, overlay_panel
 
@@ -60,4 +61,4 @@ def _map(info: Mapping, key: str, task: DenseTask | LabelRules, size: tuple[int,
     if info.get('valid_mask_path') is not None:
         raw = where_known(raw, read_map(info['valid_mask_path']))
     array = task.decode(raw)
-    return array if info.get('label_axes') is None else task.reorient(array, info['label_axes'])
+    return task.reorient(array, info['label_axes']) if is_turned(info, task) else array

@@ -71,15 +71,17 @@ def test_the_perception_losses_stay_what_they_were(tiny_diffusion_config):
     assert torch.equal(losses['decode.loss_ce'], expected['decode.loss_ce'])
 
 
-def test_padding_does_not_count(tiny_diffusion_config):
-    """The image fills 16 × 9 of 16 × 16 pixels: four of eight columns of latent cells."""
+@pytest.mark.parametrize(('left', 'cells'), [(0, slice(0, 4)), (3, slice(2, 6)), (6, slice(3, 7))])
+def test_padding_does_not_count(tiny_diffusion_config, left, cells):
+    """The image fills 16 × 9 of 16 × 16 pixels: four of eight columns of latent cells, wherever it lies."""
     model = built(config(tiny_diffusion_config, drop_caption=0))
     images, samples = batch([False], [(16, 9)])
+    samples[0].set_metainfo(dict(padding_size=(left, 7 - left, 0, 0)))
     errors = {}
     inner = model.backbone.denoising_errors
     model.backbone.denoising_errors = lambda *args: errors.setdefault('all', inner(*args))
     found = model.denoising_loss(images, samples)['loss_denoising']
-    torch.testing.assert_close(found, errors['all'][..., :4].mean())
+    torch.testing.assert_close(found, errors['all'][..., cells].mean())
 
 
 def test_synthetic_samples_have_none(tiny_diffusion_config):

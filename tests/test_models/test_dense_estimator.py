@@ -231,13 +231,14 @@ def test_self_improving_with_real_samples_alone_is_the_plain_model(task):
         assert torch.equal(expected[name], found[name]), name
 
 
+@pytest.mark.parametrize('top', [0, 3])
 @pytest.mark.parametrize('task', [NORMAL, DEPTH])
-def test_pseudo_labels_stay_out_of_the_padding_and_of_what_never_has_ground_truth(task):
+def test_pseudo_labels_stay_out_of_the_padding_and_of_what_never_has_ground_truth(task, top):
     wrapper = MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=config(task)))
     region = torch.zeros(1, 16, 24, dtype=torch.bool)
     region[:, 4:12, 6:18] = True
     created = sample(task, synthetic=True, region=region)
-    created.set_metainfo(dict(img_shape=(10, 24)))
+    created.set_metainfo(dict(img_shape=(10, 24), padding_size=(0, 0, top, 6 - top)))
     seen = {}
     loss = wrapper.exploiter.decode_head.loss_by_feat
 
@@ -249,7 +250,7 @@ def test_pseudo_labels_stay_out_of_the_padding_and_of_what_never_has_ground_trut
     found = wrapper.loss(torch.rand(2, 3, 16, 24), [sample(task), created])
     pseudo = seen[True].get(wrapper.tasks.only.field).data[None]
     expected = region.clone()
-    expected[:, 10:] = False
+    expected[:, :top] = expected[:, top + 10 :] = False
     assert torch.equal(wrapper.tasks.only.valid(pseudo)[0], expected)
     assert float(found[f'kept_share/{next(iter(wrapper.tasks))}']) == pytest.approx(float(expected.sum()) / (10 * 24))
     assert 'gt_valid_region' not in seen[True]

@@ -102,15 +102,20 @@ def test_a_teacher_labels_what_it_predicts_by_itself(names, teacher):
             torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-3)
 
 
-def test_the_padding_of_the_student_is_shown_to_no_teacher(teacher):
-    """Two images, one of them smaller: each as if it were alone."""
+@pytest.mark.parametrize('centred', [False, True])
+def test_the_padding_of_the_student_is_shown_to_no_teacher(teacher, centred):
+    """Two images, one of them smaller: each as if it were alone, wherever the padding is."""
     one = teacher(CLASSES)
     model = student(CLASSES, teacher=one)
+    model.data_preprocessor = MODELS.build(STUDENT | dict(type='DenseDataPreProcessor', centred=centred))
     small = raw()[1][:, :10, :18]
     found, shares = labels_of(model, [raw()[0], small])
+    inside = torch.zeros(1, *SIZE, dtype=torch.bool)
+    top, left = (3, 3) if centred else (0, 0)
+    inside[:, top : top + 10, left : left + 18] = True
     expected = alone(one, small[None], model.tasks)[CLASSES].argmax(1)
-    assert torch.equal(found[CLASSES][1, :, :10, :18], expected)
-    assert (found[CLASSES][1, :, 10:] == 255).all() and (found[CLASSES][1, :, :, 18:] == 255).all()
+    assert torch.equal(found[CLASSES][1][inside], expected.flatten())
+    assert (found[CLASSES][1][~inside] == 255).all()
     assert shares[CLASSES] == 1
 
 

@@ -95,11 +95,15 @@ class DenseRandomCrop(RandomCrop):
         ignore_index: Of class maps.
     """
 
+    def __init__(self, crop_size: int | tuple[int, int], cat_max_ratio: float = 1.0, ignore_index: int = 255) -> None:
+        super().__init__(crop_size, cat_max_ratio, ignore_index)
+        self.anywhere = RandomCrop(crop_size)
+
     def crop_bbox(self, results: dict) -> tuple:
         """Top, bottom, left, right."""
         image, classes = results['img'], next((results[key] for key in CLASS_MAPS if key in results), None)
         if self.cat_max_ratio >= 1 or classes is None or (classes == self.ignore_index).all():
-            return RandomCrop(self.crop_size).crop_bbox(dict(img=image))
+            return self.anywhere.crop_bbox(dict(img=image))
         return super().crop_bbox(dict(img=image, gt_seg_map=classes))
 
 

@@ -1,5 +1,8 @@
 """LoadDenseAnnotation: the depth or normal map of a sample, as a step of any mmseg pipeline. H, W: image size."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TASK_UTILS, TRANSFORMS
@@ -65,7 +68,7 @@ class LoadDenseAnnotation(BaseTransform):
             array = self.task.decode(raw)
             if mask is not None:  # 0 in a file is not for every task what says nothing
                 array[~is_known(mask)] = self.task.invalid
-            if of_the_set and self._turned(results):
+            if of_the_set and is_turned(results, self.task):
                 array = self.task.reorient(array, results['label_axes'])
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
@@ -78,15 +81,15 @@ class LoadDenseAnnotation(BaseTransform):
             )
         return array
 
-    def _turned(self, results: dict) -> bool:
-        """Whether `label_axes` is meant for this map: in a set with normals it is meant for those."""
-        normals = SurfaceNormal.path_key
-        if results.get('label_axes') is None:
-            return False
-        return self.task.path_key == normals or results.get(normals) is None
-
     def __repr__(self) -> str:
         return f'{type(self).__name__}(task={self.task!r})'
+
+
+def is_turned(info: Mapping[str, Any], task: DenseTask) -> bool:
+    """Whether `label_axes` of a data info is meant for the maps of a task: in a set with normals it is for those."""
+    if info.get('label_axes') is None:
+        return False
+    return task.path_key == SurfaceNormal.path_key or info.get(SurfaceNormal.path_key) is None
 
 
 def valid_region(box: tuple[float, float, float, float], size: tuple[int, ...]) -> np.ndarray:
