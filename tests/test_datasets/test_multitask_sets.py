@@ -23,7 +23,8 @@ from mmdiff2in1.synthesis.store import SampleStore
 from mmdiff2in1.training.data_identity import data_mark
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLES = Path(os.environ.get('MMDIFF2IN1_SAMPLES', ROOT / 'data/samples')) / 'pascal/VOC2010_part'
+_SAMPLES = Path(os.environ.get('MMDIFF2IN1_SAMPLES', ROOT / 'data/samples'))
+SAMPLES, PREVIEW = _SAMPLES / 'pascal/VOC2010_part', _SAMPLES / 'nyuv2/multitask_preview'
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +135,22 @@ class TestNYUD:
         np.save(root / 'depth/0001.npy', np.ones((40, 55), np.float32))
         with pytest.raises(ValueError, match=r'0001.npy: found a map of 40×55 \(height × width\), expected 40×56'):
             base('nyud-mt', root, 'train')[0]
+
+    @pytest.mark.skipif(not PREVIEW.is_dir(), reason='no samples (MMDIFF2IN1_SAMPLES)')
+    def test_real_normals_of_another_frame(self, tmp_path):
+        """Ladicky's normals of a NYUv2 image: a wall in front, a table top, a door on the left that faces right."""
+        write(tmp_path / 'normals/1.png', cv2.imread(str(PREVIEW / 'normal.png'))[..., ::-1])
+        write(tmp_path / 'images/1.png', cv2.resize(cv2.imread(str(PREVIEW / 'image.png')), (640, 480))[..., ::-1])
+        (tmp_path / 'names.txt').write_text('1\n')
+        load = [dict(type='LoadImageFromFile'), dict(type='LoadDenseAnnotation', task=dict(type='SurfaceNormal'))]
+        lists = dict(data_root=str(tmp_path), ann_file='names.txt', tasks=('normal',), pipeline=load)
+        normal = NYUDMTDataset(**lists, label_axes=('-z', '-y', '-x'))[0]['gt_normal_map']
+        for region, axis, sign in (
+            (normal[60:250, 260:400], 2, 1),
+            (normal[350:380, 200:240], 1, 1),
+            (normal[60:320, 70:140], 0, -1),
+        ):
+            assert sign * region[..., axis].mean() > 0.85
 
 
 class TestPASCAL:
