@@ -5,7 +5,8 @@
 Things of the labelled images stand in other labelled images; no generator, no weights. Every step sees 12 real and 12
 composed images, with strong colours on both; θ_C, the moving average, is tested. Beside it stands
 ``configs/baselines/unet_scenes.py``; the control of equal batch is that with ``train_dataloader.batch_size=24`` and
-the same colours. Expected score: not yet measured here.
+the same colours. Expected score: with 8 + 8 images a step and without strong colours test mIoU 66.7 ± 1.3, 4.5 ± 2.1
+over its control (two seeds, ``docs/evidence.md``).
 """
 
 _base_ = ['../baselines/unet_scenes.py']

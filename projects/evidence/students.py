@@ -160,7 +160,7 @@ def table(lines: list[dict]) -> str:
         '| | ' + ' | '.join(f'{n} labels | to "{CONTROL}"' for n in counts) + ' |',
         '| :-- ' + '| --: ' * 2 * len(counts) + '|',
     ]
-    for arm in ARMS:
+    for arm in (each for each in ARMS if any(line['arm'] == each for line in lines)):
         cells = []
         for n in counts:
             scores, control = (
