@@ -3,8 +3,8 @@
     python tools/train.py configs/baselines/unet_scenes.py
     python tools/train.py configs/baselines/unet_scenes.py --cfg-options train_dataloader.dataset.num_labelled=20
 
-Expected score: ``docs/evidence.md``; with 16 images a step and a moving average, test mIoU 62.2 ± 0.8 (two seeds), 48.2 ±
-1.5 with 20 labels (``projects/evidence/students.py``, one CPU thread).
+Expected score: ``docs/evidence.md``; with 16 images a step and a moving average, test mIoU 62.2 ± 0.8 (two seeds),
+48.2 ± 1.5 with 20 labels (``projects/evidence/students.py``, one CPU thread).
 """
 
 _base_ = [

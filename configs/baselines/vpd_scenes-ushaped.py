@@ -3,8 +3,8 @@
     python tools/train.py configs/baselines/vpd_scenes-ushaped.py
     python tools/train.py configs/baselines/vpd_scenes-ushaped.py --cfg-options train_dataloader.dataset.num_labelled=20
 
-Frozen features of the built-in U-Net, a detail path, a U-shaped decoder. Expected score: with 8 images a step 59.2 mIoU on val, as the small CNN (one seed, earlier
-built-in weights, ``docs/evidence.md``).
+Frozen features of the built-in U-Net, a detail path, a U-shaped decoder. Expected score: with 8 images a step 59.2 mIoU
+on val, as the small CNN (one seed, earlier built-in weights, ``docs/evidence.md``).
 """
 
 _base_ = [
