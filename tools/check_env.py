@@ -56,6 +56,7 @@ PACKAGES = (
     Package('torchvision', ('torchvision',), 'torchvision', optional=True),
     Package('numpy', ('numpy',), 'numpy'),
     Package('pillow', ('pillow',), 'PIL.Image'),
+    Package('scipy', ('scipy',), 'scipy.io'),
     Package('opencv', ('opencv-python-headless', 'opencv-python', 'opencv-contrib-python'), 'cv2'),
     Package('mmengine', ('onedl-mmengine', 'mmengine'), 'mmengine.runner'),
     Package('mmcv', ('onedl-mmcv', 'mmcv', 'mmcv-lite'), 'mmcv.transforms'),

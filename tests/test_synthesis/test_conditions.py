@@ -190,7 +190,7 @@ def test_what_cannot_be_shown_is_told_before_anything_is_created(cfg, root, tmp_
     other.stages.synthesis.diffusion = Config(without)
     with pytest.raises(ValueError, match='is to follow its semantic_segmentation label, but this model has no Contr'):
         synthesize_from_config(other, tmp_path / 'store', progress=False)
-    with pytest.raises(ValueError, match="there is no task 'edges'; known: depth, .*normal, semantic_segmentation"):
+    with pytest.raises(ValueError, match="there is no task 'edges'; known: depth, edge, .*normal, saliency, semantic"):
         prepare(changed(condition='edges'))
     with pytest.raises(ValueError, match='no step of the training pipeline loads labels of depth'):
         prepare(changed(condition='depth'))

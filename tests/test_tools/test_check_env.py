@@ -28,6 +28,7 @@ HEALTHY = {
     'torch': '2.13.0+cpu',
     'numpy': '2.4.6',
     'pillow': '13.0.0',
+    'scipy': '1.17.1',
     'opencv-python-headless': '5.0.0.93',
     'onedl-mmengine': '0.10.12',
     'onedl-mmcv': '2.3.6',
