@@ -209,7 +209,7 @@ class Reference:
             if i:
                 grids = previous[j].transpose(2, 3).reshape(B, -1, h // 4, w // 4)
                 coarser = self.resized(grids, (h // 2, w // 2)).reshape(B, 2, -1, h * w // 4).transpose(2, 3)
-                own = self.conv(f'{name}.attn.fuse_attn', torch.cat([coarser, own], 1))
+                own = self.conv(f'{name}.attn.fuse_attn', torch.cat([own, coarser], 1))
             scores.append(own)
             heads = [
                 weights @ value for weights, value in zip(own.softmax(-1).unbind(1), values.chunk(2, -1), strict=True)

@@ -121,7 +121,7 @@ def test_messages_of_two_tasks_by_hand():
     # The next stage: 4 × 4 pixels, 2 × 2 queries and one key each; the message is the same for all four queries.
     second = attention(2, 4, messages=True)
     with torch.no_grad():
-        second.fuse.weight.copy_(torch.tensor([[1.0, 0, 10, 0], [0, 2, 0, 20]])[:, :, None, None])
+        second.fuse.weight.copy_(torch.tensor([[10.0, 0, 1, 0], [0, 20, 0, 2]])[:, :, None, None])
         second.fuse.bias.copy_(torch.tensor([0.5, -0.5]))
     y = torch.arange(64.0).view(1, 2, 4, 4, 2) / 64
     _, fused = second(y, scores)
@@ -135,7 +135,7 @@ def test_messages_between_grids_are_bilinear_over_the_queries():
     """Scores of 1 × 2 queries become 2 × 4: 0, 1 → 0, 1/4, 3/4, 1, for each key apart."""
     module = attention(2, 4, messages=True)
     with torch.no_grad():
-        module.fuse.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0]])[:, :, None, None])
+        module.fuse.weight.copy_(torch.tensor([[0.0, 0, 1, 0], [0, 0, 0, 1]])[:, :, None, None])
         module.fuse.bias.zero_()
     messages = torch.zeros(1, 2, 2, 1, 2, 4)
     messages[..., 1, :] = torch.tensor([1.0, 2, 3, 4])

@@ -21,7 +21,8 @@ class MessageAttention(nn.Module):
         tasks: Names of the tasks.
         width: C_i.
         pooling: Side of the windows whose means give keys and values, 2 · 2^i.
-        messages: Whether there are scores of a coarser stage.
+        messages: Whether there are scores of a coarser stage; they stand behind the own ones before the 1×1 convolution,
+            as in the published checkpoints (the InvPT repository).
         norm_cfg: Of the query convolutions.
     """
 
@@ -61,7 +62,7 @@ class MessageAttention(nn.Module):
         scores = q @ k.mT * self.scale  # (B, heads, T · q_h · q_w, K)
         if self.fuse is not None:
             coarser = _enlarged_queries(messages, grid).flatten(2, 4)
-            scores = self.fuse(torch.cat([coarser, scores], dim=1))
+            scores = self.fuse(torch.cat([scores, coarser], dim=1))
         read = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)  # (B, T · q_h · q_w, C)
         read = self.output(read).unflatten(1, (T, *grid)).flatten(0, 1).movedim(-1, 1)
         read = enlarged(read, 2, (h, w)).unflatten(0, (B, T)).movedim(2, -1)
