@@ -21,8 +21,8 @@ class MessageAttention(nn.Module):
         tasks: Names of the tasks.
         width: C_i.
         pooling: Side of the windows whose means give keys and values, 2 · 2^i.
-        messages: Whether there are scores of a coarser stage; they stand behind the own ones before the 1×1 convolution,
-            as in the published checkpoints (the InvPT repository).
+        messages: Whether there are scores of a coarser stage; they stand behind the own ones, before the 1×1
+            convolution, as in the published checkpoints (the InvPT repository).
         norm_cfg: Of the query convolutions.
     """
 
