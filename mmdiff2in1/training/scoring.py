@@ -25,11 +25,11 @@ DEFAULT = dict(
     semantic_segmentation='mIoU',
     depth='rmse',
     normal='mean',
-    human_parts='human_parts/mIoU',
-    saliency='saliency/maxF',
-    edge='edge/odsF',
+    human_parts='mIoU',
+    saliency='maxF',
+    edge='odsF',
 )
-"""The metric of a task that one number is taken from."""
+"""The figure of a task that one number is taken from; metrics of this package put the task before it."""
 
 
 def scores(cfg: Config, teachers: Teachers, student: Any, title: str) -> dict[str, float]:
@@ -84,10 +84,15 @@ def chosen_metric(metrics: dict[str, float], tasks: TaskSet, asked: str | None =
     Raises:
         ValueError: The evaluator does not give it.
     """
-    name = asked or DEFAULT.get(next(iter(tasks)), next(iter(metrics), ''))
-    if name not in metrics:
-        raise ValueError(f'val_evaluator gives no {name!r}; found {", ".join(metrics) or "nothing"}: name one of them')
-    return name
+    task = next(iter(tasks.values())).name
+    figure = DEFAULT.get(task, next(iter(metrics), ''))
+    names = [asked] if asked else [f'{task}/{figure}', figure]
+    found = [name for name in names if name in metrics]
+    if not found:
+        raise ValueError(
+            f'val_evaluator gives no {names[-1]!r}; found {", ".join(metrics) or "nothing"}: name one of them'
+        )
+    return found[0]
 
 
 def better_by(name: str, score: float, other: float) -> float:

@@ -51,14 +51,13 @@ def read_vit(path: str | Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(('head', 'fc_norm', 'pre_logits'))}
 
 
-def load_vit(module: nn.Module, path: str | Path, grid: tuple[int, int], new: tuple[str, ...] = ()) -> None:
+def load_vit(module: nn.Module, path: str | Path, grid: tuple[int, int]) -> None:
     """Fills a module that has timm's names; positions are resized to its `grid`.
 
     Args:
         module: With `pos_embed` (1, 1 + h·w, C).
         path: See `read_vit`; positions of another number are those of a square grid.
         grid: (h, w) of the module.
-        new: Beginnings of names that no such file holds and that keep their initialisation.
 
     Raises:
         ValueError: Tensors are missing, unexpected or of another shape; they are listed.
@@ -68,10 +67,9 @@ def load_vit(module: nn.Module, path: str | Path, grid: tuple[int, int], new: tu
     side = math.isqrt(count)
     if count != math.prod(grid) and side * side == count:
         state['pos_embed'] = resized_positions(state['pos_embed'].float(), (side, side), grid)
-    expected = {name for name in own if not name.startswith(new)} if new else set(own)
     wrong = {
-        'missing': sorted(expected - state.keys()),
-        'unexpected': [name for name in state if name not in expected and name != 'cls_token'],
+        'missing': sorted(own.keys() - state.keys()),
+        'unexpected': [name for name in state if name not in own and name != 'cls_token'],
         'of another shape': [
             f'{name} {list(state[name].shape)}, expected {list(own[name].shape)}'
             for name in own

@@ -3,16 +3,36 @@
 B samples, C channels of an output, c of a target; H, W: size of the ground truth.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from mmdiff2in1.tasks import DenseTask, Depth, Edges, Saliency, SemanticSegmentation, SurfaceNormal
+from mmdiff2in1.tasks import DenseTask, Depth, Edges, Saliency, SemanticSegmentation, SurfaceNormal, TaskSet
 
 from ..decode_heads.dense_task_head import build_losses, summed_losses
 from ..losses import BalancedCrossEntropyLoss, EdgeLoss, PixelCrossEntropyLoss, PixelL1Loss
 
 TASK_WEIGHTS = dict(semantic_segmentation=1.0, human_parts=2.0, saliency=5.0, normal=10.0, depth=1.0, edge=50.0)
 """Factors of the losses in the sum, the same on NYUD-MT and PASCAL-Context, for deep supervision too."""
+
+
+def weights_of(tasks: TaskSet, given: Mapping[str, float] | None) -> dict[str, float]:
+    """Task → factor of its loss: what is given, else that of `TASK_WEIGHTS`, else 1.
+
+    Raises:
+        ValueError: Factors of tasks that are not predicted.
+    """
+    given = given or {}
+    unknown = sorted(set(given) - set(tasks))
+    if unknown:
+        raise ValueError(f'task_weights of {", ".join(unknown)}; the tasks are {", ".join(tasks)}')
+    return {name: float(given.get(name, TASK_WEIGHTS.get(task.name, 1.0))) for name, task in tasks.items()}
+
+
+def task_output(task: DenseTask, raw: Tensor) -> Tensor:
+    """What a head of these models puts out (B, C, H, W): depth in metres, without an activation; else as of any."""
+    return raw if isinstance(task, Depth) else task.head_output(raw)
 
 
 def task_loss(task: DenseTask, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

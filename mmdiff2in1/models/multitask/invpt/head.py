@@ -11,12 +11,12 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mmdiff2in1.tasks import DenseTask, Depth, TaskSet
+from mmdiff2in1.tasks import DenseTask, TaskSet
 
 from ...backbones.vit_parts import init_linear
 from ...decode_heads.dense_task_head import input_size, targets
 from ..recomputing import recomputed
-from ..task_losses import TASK_WEIGHTS, task_loss
+from ..task_losses import task_loss, task_output, weights_of
 from .aggregation import JointNorm, TaskOutput
 from .layers import COARSEST, at_size, enlarged
 from .preliminary import Preliminary
@@ -77,13 +77,7 @@ class InvPTHead(BaseModule):
                 f'widths={tuple(widths)}: expected three of each, the widths even'
             )
         self.tasks = TaskSet(tasks)
-        unknown = sorted(set(task_weights or ()) - set(self.tasks))
-        if unknown:
-            raise ValueError(f'task_weights of {", ".join(unknown)}; the tasks are {", ".join(self.tasks)}')
-        self.task_weights = {
-            name: float((task_weights or {}).get(name, TASK_WEIGHTS.get(task.name, 1.0)))
-            for name, task in self.tasks.items()
-        }
+        self.task_weights = weights_of(self.tasks, task_weights)
         self.preliminary_weight, self.checkpointing = preliminary_weight, checkpointing
         self.in_index, self.in_strides = list(in_index), list(in_strides)
         self.num_classes = self.out_channels = self.tasks.channels
@@ -144,10 +138,7 @@ class InvPTHead(BaseModule):
     def predict_by_feat(self, outputs: Mapping[str, tuple[Tensor, Tensor]], batch_img_metas: list[dict]) -> Tensor:
         """Outputs (B, Σ C_k, H, W) at the size of the inputs: logits, metres, unit vectors."""
         size = input_size(batch_img_metas)
-        found = {name: at_size(outputs[name][0].float(), 4, size) for name in self.tasks}
-        parts = [
-            raw if isinstance(self.tasks[n], Depth) else self.tasks[n].head_output(raw) for n, raw in found.items()
-        ]
+        parts = [task_output(task, at_size(outputs[name][0].float(), 4, size)) for name, task in self.tasks.items()]
         return torch.cat(parts, dim=1)
 
     def _loss(self, task: DenseTask, raw: Tensor, stride: int, target: Tensor, weight: Tensor | None) -> Tensor:

@@ -15,10 +15,10 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmdiff2in1.models.decode_heads.dense_task_head import input_size, targets
-from mmdiff2in1.tasks import DenseTask, Depth, TaskSet
+from mmdiff2in1.tasks import TaskSet
 
 from ..recomputing import recomputed
-from ..task_losses import TASK_WEIGHTS, task_loss
+from ..task_losses import task_loss, task_output, weights_of
 
 
 class Branch(nn.Module):
@@ -69,13 +69,7 @@ class TaskPrompterHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.tasks = TaskSet(tasks)
-        unknown = sorted(set(task_weights or ()) - set(self.tasks))
-        if unknown:
-            raise ValueError(f'task_weights of {", ".join(unknown)}; the tasks are {", ".join(self.tasks)}')
-        self.task_weights = {
-            name: float((task_weights or {}).get(name, TASK_WEIGHTS.get(task.name, 1.0)))
-            for name, task in self.tasks.items()
-        }
+        self.task_weights = weights_of(self.tasks, task_weights)
         norm = dict(type='BN') if norm_cfg is None else norm_cfg
         self.branches = nn.ModuleDict(
             {name: Branch(channels, task.channels, norm) for name, task in self.tasks.items()}
@@ -112,13 +106,10 @@ class TaskPrompterHead(BaseModule):
     def predict_by_feat(self, outputs: Mapping[str, Tensor], batch_img_metas: list[dict]) -> Tensor:
         """Outputs (B, Σ C_k, H, W) at the size of the inputs."""
         size = input_size(batch_img_metas)
-        return torch.cat([_final(task, _enlarged(outputs[name], size)) for name, task in self.tasks.items()], dim=1)
+        return torch.cat(
+            [task_output(task, _enlarged(outputs[name], size)) for name, task in self.tasks.items()], dim=1
+        )
 
 
 def _enlarged(raw: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(raw.float(), size, mode='bilinear', align_corners=False)
-
-
-def _final(task: DenseTask, raw: Tensor) -> Tensor:
-    """Depth is in metres without an activation; the rest is as of any head."""
-    return raw if isinstance(task, Depth) else task.head_output(raw)
