@@ -1,4 +1,4 @@
-"""Three tasks at once, embedded: classes, depth and surface normals of Scenes, one model, one store of created images.
+"""Five tasks at once, embedded, one model, one store of created images: classes, depth, normals, saliency, edges.
 
     python tools/train.py configs/diff2in1/multitask_scenes.py
 

@@ -108,6 +108,22 @@ def test_normals_are_unit_face_the_camera_and_agree_with_the_ball_equation(seed,
             np.testing.assert_allclose(camera_normals(scene)[hit], outward, atol=1e-4)
 
 
+@pytest.mark.parametrize('seed,index', SEEDS)
+def test_salient_is_what_stands_and_edges_lie_where_things_meet(seed, index):
+    layout, scene = layout_of(seed, index), render_scene(seed, index)
+    things = -scene.semantic.astype(int)  # room and walls: the class; what stands: the number of its solid's thing
+    points, standing = world_points(layout, scene), np.zeros((64, 64), bool)
+    for part in layout.parts:
+        hit = on_surface(part, points, 1e-5) & (scene.semantic == CLASSES.index(layout.things[part.thing].category))
+        things[hit], standing = part.thing, standing | hit
+    np.testing.assert_array_equal(scene.saliency, standing)
+    expected = np.zeros((64, 64))
+    for y, x in np.ndindex(64, 64):
+        neighbours = [(y, x + 1), (y + 1, x), (y + 1, x + 1)]
+        expected[y, x] = any(max(at) < 64 and things[at] != things[y, x] for at in neighbours)
+    np.testing.assert_array_equal(scene.edge, expected)
+
+
 def test_labels_belong_to_the_central_ray_whatever_the_size():
     small, large = render_scene(0, 8, size=64), render_scene(0, 8, size=192)
     np.testing.assert_array_equal(large.semantic[1::3, 1::3], small.semantic)

@@ -11,7 +11,7 @@ import pytest
 
 from mmdiff2in1.datasets.scenes import CLASSES, make_scenes, render_scene
 from mmdiff2in1.datasets.scenes.write import PART_STARTS
-from mmdiff2in1.tasks import Depth, SurfaceNormal
+from mmdiff2in1.tasks import Depth, Edges, SurfaceNormal
 
 COUNTS = {'unlabelled': 3, 'train': 6, 'val': 2}
 
@@ -36,11 +36,13 @@ def tool():
 def test_files_hold_the_scene(made):
     scene = render_scene(4, PART_STARTS['train'] + 5, size=32)
     read = {name: cv2.imread(str(made / 'train' / name / '000005.png'), cv2.IMREAD_UNCHANGED)
-            for name in ('images', 'semantic', 'depth', 'normal')}  # fmt: skip
+            for name in ('images', 'semantic', 'depth', 'normal', 'saliency', 'edge')}  # fmt: skip
     np.testing.assert_array_equal(read['images'][..., ::-1], scene.image)
     np.testing.assert_array_equal(read['semantic'], scene.semantic)
     np.testing.assert_allclose(Depth().decode(read['depth']), scene.depth, atol=5.01e-4)
     np.testing.assert_allclose(SurfaceNormal().decode(read['normal'][..., ::-1]), scene.normal, atol=1e-4)
+    np.testing.assert_array_equal(read['saliency'], scene.saliency)
+    np.testing.assert_array_equal(Edges().decode(read['edge']), scene.edge)
     lines = [json.loads(line) for line in (made / 'train/captions.jsonl').read_text().splitlines()]
     assert [line['image'] for line in lines] == [f'{i:06d}.png' for i in range(6)]
     assert lines[5]['caption'] == scene.caption
@@ -70,6 +72,18 @@ def test_complete_parts_are_kept_and_interrupted_ones_made_anew(made, tmp_path):
     make_scenes(out, COUNTS, size=32, seed=4, workers=1, progress=False)
     assert contents(out) == contents(made)
     assert before == {path: path.stat().st_mtime_ns for path in (out / 'train').rglob('*')}
+
+
+def test_a_part_of_an_earlier_version_gets_the_labels_that_it_lacks(made, tmp_path):
+    out = tmp_path / 'scenes'
+    shutil.copytree(made, out)
+    for part in ('train', 'val'):
+        shutil.rmtree(out / part / 'saliency')
+        shutil.rmtree(out / part / 'edge')
+    before = {path: path.stat().st_mtime_ns for path in out.rglob('*.png')}
+    make_scenes(out, COUNTS, size=32, seed=4, workers=1, progress=False)
+    assert contents(out) == contents(made)
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob('*.png')}.items()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from mmdiff2in1.datasets.scenes import DEFAULT_COUNTS, make_scenes
-from mmdiff2in1.datasets.scenes.write import check_plan
+from mmdiff2in1.datasets.scenes.write import check_plan, missing_folders
 
 # Mean size of the files of one scene at 64 x 64, in bytes, measured over the default set.
 BYTES = {'unlabelled': 6_900, 'labelled': 12_300}
@@ -16,12 +16,14 @@ what is written
   OUT/meta.json                       seed, size, counts, class names, palette
   OUT/PART/images/000000.png          RGB
   OUT/PART/captions.jsonl             {"image": "000000.png", "caption": "a red bed and two balls in a room with ..."}
-  OUT/PART/semantic/000000.png        class index, 8 bit                         } not for
-  OUT/PART/depth/000000.png           millimetres along the optical axis, 16 bit } the part
-  OUT/PART/normal/000000.png          (n + 1) / 2 * 65535 as RGB, 16 bit         } unlabelled
+  OUT/PART/semantic/000000.png        class index, 8 bit                         }
+  OUT/PART/depth/000000.png           millimetres along the optical axis, 16 bit } not for
+  OUT/PART/normal/000000.png          (n + 1) / 2 * 65535 as RGB, 16 bit         } the part
+  OUT/PART/saliency/000000.png        1 on what stands in the room, 8 bit        } unlabelled
+  OUT/PART/edge/000000.png            255 on the borders of things, 8 bit        }
 
 The parts never share a scene. The same seed gives the same files, whatever the number of workers. A part that is
-there is kept; one that was interrupted is made anew.
+there is kept, and gets labels that it lacks; one that was interrupted is made anew.
 
 examples
   python tools/dataset_converters/make_scenes.py                          all parts, 1.5 minutes on two cores
@@ -71,7 +73,10 @@ def main(argv: list[str] | None = None) -> int:
         check_plan(args.out, counts, args.size, args.seed)
         for part, count in counts.items():
             each = BYTES['unlabelled' if part == 'unlabelled' else 'labelled'] * (args.size / 64) ** 2
-            state = 'there already' if (args.out / part).is_dir() else f'about {count * each / 2**20:.1f} MiB'
+            missing = missing_folders(args.out / part, part)
+            state = f'about {count * each / 2**20:.1f} MiB'
+            if 'images' not in missing:
+                state = f'there already, lacks {", ".join(missing)}' if missing else 'there already'
             print(f'{args.out / part}: {count} scenes of {args.size} x {args.size}, {state}')
         if not args.dry_run:
             make_scenes(args.out, counts, args.size, args.seed, args.workers)

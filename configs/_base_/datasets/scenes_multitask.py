@@ -1,4 +1,4 @@
-"""Scenes with classes, depth and normals as labels; a zoom brings things nearer; the rest as in ``scenes.py``."""
+"""Scenes with all five kinds of labels; a zoom brings things nearer; the rest as in ``scenes.py``."""
 
 _base_ = ['./scenes.py']
 
@@ -7,6 +7,8 @@ load = [
     dict(type='LoadClassAnnotation'),
     dict(type='LoadDenseAnnotation', task=dict(type='Depth', max_depth=10.0)),
     dict(type='LoadDenseAnnotation', task=dict(type='SurfaceNormal')),
+    dict(type='LoadDenseAnnotation', task=dict(type='Saliency')),
+    dict(type='LoadDenseAnnotation', task=dict(type='Edges')),
 ]
 train_pipeline = [
     *load,
@@ -24,7 +26,14 @@ train_pipeline = [
     dict(type='PackDenseInputs'),
 ]
 test_pipeline = [*load, dict(type='PackDenseInputs')]
-folders = dict(img_path='images', seg_map_path='semantic', depth_map_path='depth', normal_map_path='normal')
+folders = dict(
+    img_path='images',
+    seg_map_path='semantic',
+    depth_map_path='depth',
+    normal_map_path='normal',
+    saliency_map_path='saliency',
+    edge_map_path='edge',
+)
 train_dataloader = dict(
     dataset=dict(data_prefix={key: f'train/{name}' for key, name in folders.items()}, pipeline=train_pipeline)
 )
@@ -38,5 +47,8 @@ val_evaluator = [
     dict(type='IoUMetric', iou_metrics=['mIoU']),
     dict(type='PooledDepthMetric', max_depth=10.0),
     dict(type='SurfaceNormalMetric'),
+    dict(type='SaliencyMetric'),
+    # 1.8 pixels of 64 × 64; with the 0.0075 of large images an edge would have to be met to the pixel.
+    dict(type='EdgeMetric', max_distance=0.02),
 ]
 test_evaluator = val_evaluator

@@ -1,4 +1,4 @@
-"""Classes, depth and normals on the features of ``vpd_scenes.py``: an FPN head for each task."""
+"""Five tasks on the features of ``vpd_scenes.py``: an FPN head for each."""
 
 _base_ = ['./vpd_scenes.py']
 
@@ -6,6 +6,8 @@ tasks = dict(
     semantic_segmentation=dict(type='SemanticSegmentation', num_classes=11),
     depth=dict(type='Depth', max_depth=10.0),
     normal=dict(type='SurfaceNormal'),
+    saliency=dict(type='Saliency'),
+    edge=dict(type='Edges'),
 )
 fpn_head = dict(
     type='FPNHead',
@@ -31,6 +33,8 @@ model = dict(
                 semantic_segmentation=dict(fpn_head, num_classes=11),
                 depth=dict(type='DenseTaskHead', task=tasks['depth'], head=fpn_head),
                 normal=dict(type='DenseTaskHead', task=tasks['normal'], head=fpn_head),
+                saliency=dict(type='DenseTaskHead', task=tasks['saliency'], head=fpn_head),
+                edge=dict(type='DenseTaskHead', task=tasks['edge'], head=fpn_head),
             ),
         ),
     ),

@@ -1,15 +1,17 @@
-"""Renders scene number `index` of a seed: RGB, semantic classes, z-depth, normals and a caption, all exact."""
+"""Renders scene number `index` of a seed: RGB, classes, z-depth, normals, saliency, edges and a caption, all exact."""
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from mmdiff2in1.core.region_borders import region_borders
 
 from .captions import caption
 from .graph import Layout
 from .layout import draw_layout
 from .shade import shade
 from .trace import ROOM_SURFACES, camera_rays, trace
-from .vocabulary import CLASSES
+from .vocabulary import CLASSES, STANDING
 
 VERSION = 2  # of the pictures: any change that alters a pixel or a word raises it
 
@@ -26,6 +28,8 @@ class Scene:
         semantic: (H, W) uint8, index into `CLASSES`.
         depth: (H, W) float32, z-depth in metres: the distance along the optical axis, not along the ray.
         normal: (H, W, 3) float32, unit length, in the frame of `tasks.SurfaceNormal`.
+        saliency: (H, W) uint8, 1 on what stands in the room (`STANDING`), 0 on the room and what hangs on its walls.
+        edge: (H, W) float32, 1 on the borders of things, one pixel wide, see `region_borders`, otherwise 0.
         caption: What is visible, in words of `VOCABULARY`.
 
     Labels belong to the one ray through the centre of each pixel and are never averaged.
@@ -35,6 +39,8 @@ class Scene:
     semantic: np.ndarray
     depth: np.ndarray
     normal: np.ndarray
+    saliency: np.ndarray
+    edge: np.ndarray
     caption: str
 
 
@@ -60,6 +66,7 @@ def render_layout(layout: Layout, size: int = 64) -> Scene:
     depth, normal, surface = trace(layout, camera_rays(layout.camera, size, _CENTRE, np.float64), size)
     thing = surface_things(layout)[surface[0]]
     category = np.array([CLASSES.index(t.category) for t in layout.things], np.uint8)
+    standing = np.array([t.category in STANDING for t in layout.things], np.uint8)
     r = layout.camera.rotation
     in_camera = np.stack([sum(normal[i][0] * r[i, j] for i in range(3)) for j in range(3)], axis=-1)
     in_camera *= (-1, 1, 1)  # the camera's x points right, that of normal maps left
@@ -72,6 +79,8 @@ def render_layout(layout: Layout, size: int = 64) -> Scene:
         semantic=category[thing],
         depth=depth[0].astype(np.float32),
         normal=in_camera.astype(np.float32),
+        saliency=standing[thing],
+        edge=region_borders(thing).astype(np.float32),
         caption=caption(layout, pixels, min_pixels=max(4.0, 0.002 * size * size)),
     )
 

@@ -1,6 +1,7 @@
 """The closed world of Scenes: semantic classes, their palette, named colours and every word a caption can use."""
 
 CLASSES = ('floor', 'ceiling', 'wall', 'door', 'window', 'picture', 'cabinet', 'table', 'bed', 'ball', 'bin')
+STANDING = ('cabinet', 'table', 'bed', 'ball', 'bin')  # what stands out in a room: the label of saliency
 PALETTE = (
     (150, 110, 70),
     (230, 230, 210),

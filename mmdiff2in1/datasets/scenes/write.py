@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mmdiff2in1.tasks import Depth, SemanticSegmentation, SurfaceNormal
+from mmdiff2in1.tasks import Depth, Edges, Saliency, SemanticSegmentation, SurfaceNormal
 
 from .render import VERSION, render_scene
 from .vocabulary import CLASSES, PALETTE
@@ -24,7 +24,13 @@ from .vocabulary import CLASSES, PALETTE
 PART_STARTS = {'unlabelled': 0, 'train': 10_000_000, 'val': 20_000_000, 'test': 30_000_000}
 MAX_COUNT = 1_000_000  # six digits in a file name
 DEFAULT_COUNTS = {'unlabelled': 10_000, 'train': 600, 'val': 200, 'test': 400}
-LABELS = {'semantic': SemanticSegmentation(len(CLASSES)), 'depth': Depth(), 'normal': SurfaceNormal()}
+LABELS = {
+    'semantic': SemanticSegmentation(len(CLASSES)),
+    'depth': Depth(),
+    'normal': SurfaceNormal(),
+    'saliency': Saliency(),
+    'edge': Edges(),
+}
 
 
 def make_scenes(
@@ -35,10 +41,11 @@ def make_scenes(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Render and write the parts in `counts`; parts that are there already are left alone.
+    """Render and write the parts in `counts`; parts that are there already are left alone, but get labels they lack.
 
     The files are the same whatever the number of workers. `unlabelled` gets images and captions, the other parts also
-    `semantic/` (class index), `depth/` (uint16 millimetres) and `normal/` (uint16 RGB), all PNG.
+    `semantic/` (class index), `depth/` (uint16 millimetres), `normal/` (uint16 RGB), `saliency/` (0 or 1) and `edge/`
+    (0 or 255), all PNG.
 
     Args:
         out: Folder of the set, e.g. `data/scenes`.
@@ -61,8 +68,8 @@ def make_scenes(
     out.mkdir(parents=True, exist_ok=True)
     _write_json(out / 'meta.json', meta)
     for part, count in counts.items():
-        if not (out / part).is_dir():
-            _make_part(out, part, count, size, seed, workers or os.cpu_count() or 1, progress)
+        if missing := missing_folders(out / part, part):
+            _make_part(out, part, missing, count, size, seed, workers or os.cpu_count() or 1, progress)
         meta['counts'][part] = count
         _write_json(out / 'meta.json', meta)
     return out
@@ -104,20 +111,34 @@ def check_plan(out: Path, counts: Mapping[str, int], size: int, seed: int) -> di
     return meta
 
 
-def _make_part(out: Path, part: str, count: int, size: int, seed: int, workers: int, progress: bool) -> None:
-    folder = out / f'{part}.partial'
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in ('images',) if part == 'unlabelled' else ('images', *LABELS):
-        (folder / name).mkdir(parents=True)
-    job = partial(_write_scene, folder, part, size, seed)
-    with (
-        open(folder / 'captions.jsonl', 'w', encoding='utf-8') as captions,
-        tqdm(total=count, desc=part, unit='scene', disable=not progress) as bar,
-    ):
-        for number, caption in enumerate(_map(job, count, min(workers, count))):
-            captions.write(json.dumps({'image': f'{number:06d}.png', 'caption': caption}) + '\n')
+def missing_folders(folder: Path, part: str) -> list[str]:
+    """What a part does not hold yet: all folders, or those of labels that an earlier version did not write."""
+    wanted = ('images',) if part == 'unlabelled' else ('images', *LABELS)
+    return [name for name in wanted if not (folder / name).is_dir()]
+
+
+def _make_part(
+    out: Path, part: str, folders: list[str], count: int, size: int, seed: int, workers: int, progress: bool
+) -> None:
+    """Writes these folders of a part; with that of the images its captions, and the part appears as a whole."""
+    partial_folder = out / f'{part}.partial'
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    for name in folders:
+        (partial_folder / name).mkdir(parents=True)
+    job = partial(_write_scene, partial_folder, folders, PART_STARTS[part], size, seed)
+    with tqdm(total=count, desc=part, unit='scene', disable=not progress) as bar:
+        captions = []
+        for caption in _map(job, count, min(workers, count)):
+            captions.append(caption)
             bar.update()
-    os.replace(folder, out / part)
+    if 'images' in folders:
+        lines = (json.dumps({'image': f'{i:06d}.png', 'caption': caption}) for i, caption in enumerate(captions))
+        (partial_folder / 'captions.jsonl').write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
+        os.replace(partial_folder, out / part)
+        return
+    for name in folders:
+        os.replace(partial_folder / name, out / part / name)
+    partial_folder.rmdir()
 
 
 def _map(job, count: int, workers: int):
@@ -130,13 +151,12 @@ def _map(job, count: int, workers: int):
         yield from pool.imap(job, range(count), chunksize=max(1, min(32, count // (4 * workers))))
 
 
-def _write_scene(folder: Path, part: str, size: int, seed: int, number: int) -> str:
-    scene = render_scene(seed, PART_STARTS[part] + number, size)
+def _write_scene(folder: Path, folders: list[str], start: int, size: int, seed: int, number: int) -> str:
+    scene = render_scene(seed, start + number, size)
     name = f'{number:06d}.png'
-    _write_png(folder / 'images' / name, scene.image)
-    if part != 'unlabelled':
-        for label, task in LABELS.items():
-            _write_png(folder / label / name, task.encode(getattr(scene, label)))
+    for kind in folders:
+        array = scene.image if kind == 'images' else LABELS[kind].encode(getattr(scene, kind))
+        _write_png(folder / kind / name, array)
     return scene.caption
 
 
