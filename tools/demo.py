@@ -125,7 +125,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
         arm: Diff2in1Inferencer(config(arm, args, checkpoints[TEACHER]), checkpoints[arm])
         for arm in (CONTROL, PASTED, CREATED, TEACHER)
     }
-    colours = models[TEACHER].tasks.only.colours
+    task = models[TEACHER].tasks.only
     tests = sorted((args.data / 'test' / 'images').glob('*.png'))[:ROWS]
     truths = [np.asarray(Image.open(args.data / 'test' / 'semantic' / path.name)) for path in tests]
     seen = [model(tests) for model in models.values()]
@@ -133,9 +133,9 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
         Perceived(images[0].image, truth, [image.map for image in images])
         for truth, *images in zip(truths, *seen, strict=True)
     ]
-    drawn = {'predictions': prediction_panel(rows, colours, tuple(models))}
+    drawn = {'predictions': prediction_panel(rows, task, tuple(models))}
     for arm, name in ((PASTED, 'pasted'), (CREATED, 'created')):
-        drawn[name] = creation_panel(list(_samples(args.work_dir / _folder(arm) / 'synthetic', args.data)), colours)
+        drawn[name] = creation_panel(list(_samples(args.work_dir / _folder(arm) / 'synthetic', args.data)), task)
     drawn['overview'] = side_by_side([drawn[name] for name in ('pasted', 'created', 'predictions')])
     files = []
     for name, picture in drawn.items():

@@ -106,7 +106,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     only = Diff2in1Inferencer(
         config('baselines', args), results['baselines']['self_improving']['checkpoint'], 'exploiter'
     )
-    colours, drawn = ours.tasks.only.colours, {}
+    task, drawn = ours.tasks.only, {}
 
     tests = sorted((args.data / 'test' / 'images').glob('*.png'))[:ROWS]
     truths = [np.asarray(Image.open(args.data / 'test' / 'semantic' / path.name)) for path in tests]
@@ -115,7 +115,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
         Perceived(images[0].image, truth, [image.map for image in images])
         for truth, *images in zip(truths, *seen, strict=True)
     ]
-    drawn['predictions'] = prediction_panel(rows, colours, ('real only', 'real + EMA', 'Diff-2-in-1'))
+    drawn['predictions'] = prediction_panel(rows, task, ('real only', 'real + EMA', 'Diff-2-in-1'))
 
     store = SampleStore(args.work_dir / 'diff2in1' / 'synthetic')
     records = store.records()[:: max(1, len(store.records()) // ROWS)][:ROWS]
@@ -123,7 +123,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     sources = [np.asarray(Image.open(args.data / record['source'])) for record in records]
     drawn['created'] = creation_panel(
         [Created(source, c.image, c.map, r['caption']) for source, c, r in zip(sources, created, records, strict=True)],
-        colours,
+        task,
     )
     generated = ours.generate(prompts=PROMPTS, seeds=[args.seed + i for i in range(len(PROMPTS))], guidance_scale=2.0)
     drawn['generated'] = contact_sheet(

@@ -56,7 +56,11 @@ def generation_sheet(made: Sequence[Generation]) -> np.ndarray:
         [*([one.source] if varied else []), one.image, *(seen.colours for seen in one.maps.values())] for one in made
     ]
     captions = [f'{one.caption or "no caption"} (seed {one.seed}, T={one.T})' for one in made]
-    columns = [*(['source'] if varied else []), 'created', *(made[0].maps if several else ['map'])]
+    columns = [
+        *(['source'] if varied else []),
+        'created',
+        *([name.replace('_', ' ') for name in made[0].maps] if several else ['map']),
+    ]
     return contact_sheet(rows, row_captions=captions, column_captions=columns)
 
 

@@ -17,9 +17,9 @@ from .perception import tasks_of
 
 
 class PredictionWriter(Hook):
-    """Writes label maps, and once the last model has predicted an image, the picture of it.
+    """Writes label maps, and once the last model has predicted an image, one picture of all that is seen in it.
 
-    Of several models each has a folder of its own, of several tasks as well: `<model>/<task>/<image>.png`.
+    Label maps of several models have a folder for each, of several tasks as well: `<model>/<task>/<image>.png`.
 
     Args:
         runner: Whose test set is predicted.
@@ -45,27 +45,30 @@ class PredictionWriter(Hook):
     ) -> None:
         """One batch of samples with predictions."""
         for sample in outputs or ():
-            for name, task in self.tasks.items():
-                self._write(sample, name, task)
+            name = self._name(sample.img_path)
+            for task_name, task in self.tasks.items():
+                found = task.encode(task.predicted_map(sample)) + _shift(sample, task)
+                write_png(self._file(self.which, task_name, name), found)
+            if self.pictures and self.which == self.models[-1]:
+                write_png(self.pictures / name, self._picture(sample, name))
 
-    def _write(self, sample, task_name: str, task: DenseTask) -> None:
-        name = self._name(sample.img_path)
-        found = task.predicted_map(sample)
-        # mmseg has moved such classes down by one while loading: label files start at one, 0 is ignored.
-        shift = np.uint8(bool(sample.metainfo.get('reduce_zero_label')) and task.path_key == 'seg_map_path')
-        write_png(self._file(self.which, task_name, name), task.encode(found) + shift)
-        if not self.pictures or self.which != self.models[-1]:
-            return
-        before = [task.decode(read_png(self._file(m, task_name, name)) - shift) for m in self.models[:-1]]
-        truth = sample.get(task.field)
-        row = Perceived(
-            image=read_images(sample.img_path)[0].image,
-            truth=None if truth is None else task.to_map(truth.data),
-            predictions=[*before, found],
-            caption=name.as_posix(),
-        )
-        panel = prediction_panel([row], task.colours, [model or 'prediction' for model in self.models])
-        write_png(self.pictures / self._below(task_name) / name, panel)
+    def _picture(self, sample, name: Path) -> np.ndarray:
+        """The image, the truth and what each model sees: of several tasks a row for each."""
+        image, rows = read_images(sample.img_path)[0].image, []
+        for task_name, task in self.tasks.items():
+            shift = _shift(sample, task)
+            before = [task.decode(read_png(self._file(m, task_name, name)) - shift) for m in self.models[:-1]]
+            truth = sample.get(task.field)
+            rows.append(
+                Perceived(
+                    image=image,
+                    truth=None if truth is None else task.to_map(truth.data),
+                    predictions=[*before, task.predicted_map(sample)],
+                    caption='' if rows else name.as_posix(),
+                )
+            )
+        models = [model or 'prediction' for model in self.models]
+        return prediction_panel(rows, self.tasks.only if len(rows) == 1 else list(self.tasks.values()), models)
 
     def _name(self, image: str) -> Path:
         """The image's path below the image folder of the data set, as PNG; its file name where there is none."""
@@ -75,10 +78,13 @@ class PredictionWriter(Hook):
         return (path.relative_to(folder) if inside else Path(path.name)).with_suffix('.png')
 
     def _file(self, which: str | None, task_name: str, name: Path) -> Path:
-        return (self.maps / which if len(self.models) > 1 else self.maps) / self._below(task_name) / name
+        folder = self.maps / which if len(self.models) > 1 else self.maps
+        return folder / (task_name if len(self.tasks) > 1 else '') / name
 
-    def _below(self, task_name: str) -> str:
-        return task_name if len(self.tasks) > 1 else ''
+
+def _shift(sample, task: DenseTask) -> np.uint8:
+    """mmseg has moved such classes down by one while loading: label files start at one, 0 is ignored."""
+    return np.uint8(bool(sample.metainfo.get('reduce_zero_label')) and task.path_key == 'seg_map_path')
 
 
 def segmentor_of(runner: Runner) -> nn.Module:

@@ -59,7 +59,7 @@ def preview_sheet(job: Job, count: int) -> np.ndarray:
     sources = [
         [load_image(Path(job.data_root or '.') / each.source, each.size)] if each.source else [] for each in rows
     ]
-    kinds = [] if job.composing is None else list(job.composing.samples.tasks)
+    kinds = [] if job.composing is None else [name.replace('_', ' ') for name in job.composing.samples.tasks]
     last = plans[-1][0]
     return contact_sheet(
         [[*source, *(created[row] for created in columns), *labels[row]] for row, source in enumerate(sources)],

@@ -1,4 +1,4 @@
-"""A sheet of pictures in rows and columns with captions, drawn with Pillow's built-in font.
+"""A sheet of pictures in rows and columns with captions and legends, drawn with Pillow's built-in font.
 
 H, W size of a picture; all pictures and the sheet are uint8 RGB (H, W, 3).
 """
@@ -16,6 +16,10 @@ LINE = 17
 PAPER = (255, 255, 255)
 INK = (20, 20, 20)
 EMPTY = (225, 225, 225)
+SWATCH = 11
+
+# A text and the colour of which it says what it stands for.
+Legend = Sequence[tuple[str, tuple[int, int, int]]]
 
 # Pictures whose longer side is below this are enlarged by a whole factor, pixel by pixel: no colour is invented.
 SMALLEST_CELL = 128
@@ -26,7 +30,7 @@ class Layout:
     """Where things stand on a sheet, in pixels from the upper left corner.
 
     `scale` is the whole factor by which pictures are enlarged, `cell` the (H, W) kept free for each, `header` the
-    height of title and column captions, `footers` the height of the caption under each row.
+    height of title and column captions, `footers` the height of caption and legend under each row.
     """
 
     scale: int
@@ -51,20 +55,29 @@ def contact_sheet(
     rows: Sequence[Sequence[np.ndarray | None]],
     *,
     row_captions: Sequence[str] | None = None,
+    row_legends: Sequence[Legend] | None = None,
     column_captions: Sequence[str] | None = None,
     title: str = '',
     scale: int | None = None,
 ) -> np.ndarray:
     """Draw `rows` of pictures; None leaves a grey cell. Pictures may differ in size and stand at the upper left.
 
-    A row caption stands under its row, wrapped to the width of the sheet; column captions stand over the first row.
+    A row caption stands under its row, wrapped to the width of the sheet, its legend under that; column captions stand
+    over the first row, wrapped to the width of a picture.
     `scale` is a whole enlargement (nearest neighbour); None brings small pictures to at least 128 pixels.
 
     Raises ValueError for no pictures, other arrays than uint8 (H, W, 3), rows of unequal length, or numbers of captions
-    that do not fit.
+    or legends that do not fit.
     """
-    _check(rows, row_captions, column_captions)
-    layout = sheet_layout(rows, row_captions=row_captions, column_captions=column_captions, title=title, scale=scale)
+    _check(rows, row_captions, row_legends, column_captions)
+    layout = sheet_layout(
+        rows,
+        row_captions=row_captions,
+        row_legends=row_legends,
+        column_captions=column_captions,
+        title=title,
+        scale=scale,
+    )
     height, width = layout.size
     sheet = Image.new('RGB', (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -73,7 +86,9 @@ def contact_sheet(
         draw.text((MARGIN, MARGIN + line * LINE), text, INK, font)
     for column, text in enumerate(column_captions or ()):
         y, x = layout.origin(0, column)
-        draw.text((x, y - LINE), _shorten(text, layout.cell[1]), INK, font)
+        lines = _over_column(text, layout.cell[1])
+        for number, part in enumerate(lines):
+            draw.text((x, y + (number - len(lines)) * LINE), part, INK, font)
     for row, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             y, x = layout.origin(row, column)
@@ -82,9 +97,16 @@ def contact_sheet(
             else:
                 enlarged = picture.repeat(layout.scale, axis=0).repeat(layout.scale, axis=1)
                 sheet.paste(Image.fromarray(enlarged), (x, y))
-        for line, text in enumerate(_wrap(row_captions[row], width) if row_captions else ()):
-            y, x = layout.origin(row, 0)
-            draw.text((x, y + layout.cell[0] + 1 + line * LINE), text, INK, font)
+        y, x = layout.origin(row, 0)
+        y += layout.cell[0] + 1
+        for text in _wrap(row_captions[row], width) if row_captions else ():
+            draw.text((x, y), text, INK, font)
+            y += LINE
+        for entries in _flow(row_legends[row], width) if row_legends else ():
+            for indent, text, colour in entries:
+                draw.rectangle((x + indent, y + 3, x + indent + SWATCH, y + 3 + SWATCH), colour, INK)
+                draw.text((x + indent + SWATCH + 4, y), text, INK, font)
+            y += LINE
     return np.asarray(sheet)
 
 
@@ -92,6 +114,7 @@ def sheet_layout(
     rows: Sequence[Sequence[np.ndarray | None]],
     *,
     row_captions: Sequence[str] | None = None,
+    row_legends: Sequence[Legend] | None = None,
     column_captions: Sequence[str] | None = None,
     title: str = '',
     scale: int | None = None,
@@ -104,8 +127,13 @@ def sheet_layout(
     cell = (height * scale, width * scale)
     columns = len(rows[0])
     sheet_width = MARGIN + columns * (cell[1] + MARGIN)
-    header = LINE * (len(_wrap(title, sheet_width)) + bool(column_captions))
-    footers = tuple(LINE * len(_wrap(text, sheet_width)) for text in row_captions or [''] * len(rows))
+    over_columns = max((len(_over_column(text, cell[1])) for text in column_captions or ()), default=0)
+    header = LINE * (len(_wrap(title, sheet_width)) + over_columns)
+    captions, legends = row_captions or [''] * len(rows), row_legends or [()] * len(rows)
+    footers = tuple(
+        LINE * (len(_wrap(caption, sheet_width)) + len(_flow(legend, sheet_width)))
+        for caption, legend in zip(captions, legends, strict=True)
+    )
     return Layout(scale, cell, columns, header, footers)
 
 
@@ -116,15 +144,19 @@ def side_by_side(sheets: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(padded, 1)
 
 
-def _check(rows, row_captions, column_captions) -> None:
+def _check(rows, row_captions, row_legends, column_captions) -> None:
     if not rows or not any(picture is not None for row in rows for picture in row):
         raise ValueError('a contact sheet needs at least one picture')
     lengths = {len(row) for row in rows}
     if len(lengths) > 1:
         raise ValueError(f'rows hold {sorted(lengths)} pictures, expected equally many; fill up with None')
-    for what, captions, count in (('row', row_captions, len(rows)), ('column', column_captions, len(rows[0]))):
-        if captions is not None and len(captions) != count:
-            raise ValueError(f'{len(captions)} {what} captions for {count} {what}s')
+    for what, found, count in (
+        ('row captions', row_captions, len(rows)),
+        ('row legends', row_legends, len(rows)),
+        ('column captions', column_captions, len(rows[0])),
+    ):
+        if found is not None and len(found) != count:
+            raise ValueError(f'{len(found)} {what} for {count} {what.split()[0]}s')
     for row in rows:
         for picture in row:
             if picture is not None and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
@@ -140,6 +172,27 @@ def _wrap(text: str, width: int) -> list[str]:
             lines[-1] += f' {word}'
         else:
             lines.append(_shorten(word, width - 2 * MARGIN))
+    return lines
+
+
+def _over_column(text: str, width: int) -> list[str]:
+    """A column caption in lines, one at least."""
+    return _wrap(text, width + 2 * MARGIN) or ['']
+
+
+def _flow(legend: Legend, width: int) -> list[list[tuple[int, str, tuple[int, int, int]]]]:
+    """The entries in lines of at most `width` pixels less the margins: (x from the left margin, text, colour)."""
+    font, free = ImageFont.load_default(TEXT_SIZE), width - 2 * MARGIN
+    lines: list[list[tuple[int, str, tuple[int, int, int]]]] = []
+    x = 0
+    for text, colour in legend:
+        text = _shorten(text, free - SWATCH - 4)
+        needed = SWATCH + 4 + ceil(font.getlength(text))
+        if not lines or x + needed > free:
+            lines.append([])
+            x = 0
+        lines[-1].append((x, text, colour))
+        x += needed + 12
     return lines
 
 

@@ -1,17 +1,19 @@
 """Ready-made sheets: how well a model sees, and what the synthetic data looks like.
 
-H, W image size; K classes. Images and coloured maps are uint8 RGB (H, W, 3); every function returns such a sheet.
+H, W image size. Images are uint8 RGB (H, W, 3), maps as their task has them; every function returns a sheet.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .contact_sheet import contact_sheet
+from mmdiff2in1.tasks import DenseTask
 
-# A map of any kind → its uint8 RGB picture, e.g. `DenseTask.colours`.
-Colours = Callable[[np.ndarray], np.ndarray]
+from .contact_sheet import Legend, contact_sheet
+
+LONGEST = 16
+"""Entries of a legend; the classes of ADE20K would fill the sheet."""
 
 
 @dataclass(frozen=True)
@@ -35,30 +37,68 @@ class Created:
 
 
 def prediction_panel(
-    rows: Sequence[Perceived], colours: Colours, models: Sequence[str] = ('prediction',), title: str = ''
+    rows: Sequence[Perceived],
+    tasks: DenseTask | Sequence[DenseTask],
+    models: Sequence[str] = ('prediction',),
+    title: str = '',
 ) -> np.ndarray:
     """Rows of image | ground truth | one prediction for each name in `models`.
 
-    Raises ValueError if a row does not hold one prediction per model.
+    One task for all rows: the legend, of the ground truth where it is known, stands at the end. A task for each row:
+    each row has its own, and its name in its caption.
+
+    Raises ValueError if a row does not hold one prediction per model, or for another number of tasks.
     """
+    each = [tasks] * len(rows) if isinstance(tasks, DenseTask) else list(tasks)
     pictures = []
-    for row in rows:
+    for row, task in zip(rows, each, strict=True):
         if len(row.predictions) != len(models):
             raise ValueError(f'{len(row.predictions)} predictions for {len(models)} models ({", ".join(models)})')
-        truth = None if row.truth is None else colours(row.truth)
-        pictures.append([row.image, truth, *map(colours, row.predictions)])
-    return _sheet(pictures, [row.caption for row in rows], ['image', 'ground truth', *models], title)
+        truth = None if row.truth is None else task.colours(row.truth)
+        pictures.append([row.image, truth, *map(task.colours, row.predictions)])
+    shown = [row.truth if row.truth is not None else row.predictions[-1] for row in rows]
+    captions = [row.caption for row in rows]
+    if isinstance(tasks, DenseTask):
+        legends = _at_the_end(tasks, shown)
+    else:
+        legends = [_legend(task, [array]) for task, array in zip(each, shown, strict=True)]
+        captions = [
+            ' · '.join(filter(None, (task.name.replace('_', ' '), text)))
+            for task, text in zip(each, captions, strict=True)
+        ]
+    return _sheet(pictures, captions, legends, ['image', 'ground truth', *models], title)
 
 
-def creation_panel(rows: Sequence[Created], colours: Colours, title: str = '') -> np.ndarray:
-    """Rows of real | synthetic | pseudo label."""
+def creation_panel(rows: Sequence[Created], task: DenseTask, title: str = '') -> np.ndarray:
+    """Rows of real | synthetic | pseudo label, and the legend of the labels."""
+    labels = [row.pseudo_label for row in rows]
     pictures = [
-        [row.real, row.synthetic, None if row.pseudo_label is None else colours(row.pseudo_label)] for row in rows
+        [row.real, row.synthetic, None if label is None else task.colours(label)]
+        for row, label in zip(rows, labels, strict=True)
     ]
-    return _sheet(pictures, [row.caption for row in rows], ['real', 'synthetic', 'pseudo label'], title)
+    legends = _at_the_end(task, labels)
+    return _sheet(pictures, [row.caption for row in rows], legends, ['real', 'synthetic', 'pseudo label'], title)
 
 
-def _sheet(pictures: list, captions: list[str], columns: list[str], title: str) -> np.ndarray:
+def _at_the_end(task: DenseTask, maps: Sequence[np.ndarray | None]) -> list[Legend]:
+    """Under the last row the legend of all maps."""
+    return [*[()] * (len(maps) - 1), _legend(task, [each for each in maps if each is not None])]
+
+
+def _legend(task: DenseTask, maps: Sequence[np.ndarray]) -> Legend:
+    if not maps:
+        return ()
+    # In one row, as maps may differ in size.
+    entries = task.legend(np.concatenate([each.reshape(1, -1, *each.shape[2:]) for each in maps], axis=1))
+    left_out = len(entries) - LONGEST
+    return entries if left_out <= 0 else [*entries[:LONGEST], (f'and {left_out} more', (255, 255, 255))]
+
+
+def _sheet(pictures: list, captions: list[str], legends: list[Legend], columns: list[str], title: str) -> np.ndarray:
     return contact_sheet(
-        pictures, row_captions=captions if any(captions) else None, column_captions=columns, title=title
+        pictures,
+        row_captions=captions if any(captions) else None,
+        row_legends=legends,
+        column_captions=columns,
+        title=title,
     )

@@ -21,6 +21,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from mmdiff2in1.inference import Diff2in1Inferencer
+from mmdiff2in1.tasks import SemanticSegmentation
 from mmdiff2in1.training.chain import build_runner
 from mmdiff2in1.visualization import Perceived, prediction_panel, sheet_layout
 
@@ -199,7 +200,8 @@ def test_predictions_and_pictures(tester, pair, tmp_path):
             assert len(np.unique(written)) > 1
             predictions.append(written)
         row = Perceived(image, truth, predictions, caption=name)
-        panel = prediction_panel([row], lambda array: np.array(PALETTE, np.uint8)[array], ['creator', 'exploiter'])
+        task = SemanticSegmentation(len(PALETTE), palette=PALETTE, classes=CLASSES)
+        panel = prediction_panel([row], task, ['creator', 'exploiter'])
         np.testing.assert_array_equal(np.asarray(Image.open(pictures / name)), panel)
 
 

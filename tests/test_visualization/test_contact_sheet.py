@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmdiff2in1.tasks import Edges, SemanticSegmentation
 from mmdiff2in1.visualization import (
     Created,
     Perceived,
@@ -12,7 +13,7 @@ from mmdiff2in1.visualization import (
     sheet_layout,
     side_by_side,
 )
-from mmdiff2in1.visualization.contact_sheet import EMPTY, INK, LINE, MARGIN, PAPER
+from mmdiff2in1.visualization.contact_sheet import EMPTY, INK, LINE, MARGIN, PAPER, SWATCH
 
 
 def picture(seed, height=40, width=64):
@@ -99,6 +100,7 @@ def test_equal_input_gives_equal_sheets():
         ([[None]], {}, 'at least one picture'),
         ([[picture(0)], [picture(0), None]], {}, r'rows hold \[1, 2\] pictures'),
         ([[picture(0)]], dict(row_captions=['a', 'b']), '2 row captions for 1 rows'),
+        ([[picture(0)]], dict(row_legends=[]), '0 row legends for 1 rows'),
         ([[picture(0)]], dict(column_captions=[]), '0 column captions for 1 columns'),
         ([[picture(0) / 255]], {}, 'picture is float64'),
         ([[picture(0)[..., 0]]], {}, r'picture is uint8 \(40, 64\)'),
@@ -109,29 +111,86 @@ def test_bad_input(rows, captions, message):
         contact_sheet(rows, **captions)
 
 
-def colours(label):
-    return np.array([[10, 20, 30], [200, 100, 0]], np.uint8)[label]
+TASK = SemanticSegmentation(2, palette=[[10, 20, 30], [200, 100, 0]], classes=('floor', 'bed'))
+
+
+def test_long_column_captions_break_into_lines():
+    rows, captions = [[picture(0, 128, 128)] * 2], ['depth', 'semantic segmentation']
+    sheet, layout = contact_sheet(rows, column_captions=captions), sheet_layout(rows, column_captions=captions)
+    assert layout.header == 2 * LINE
+    y, x = layout.origin(0, 0)
+    assert (sheet[: y - LINE, : x + 128] == PAPER).all() and (sheet[y - LINE : y, : x + 128] != PAPER).any()
+    assert (sheet[y - 2 * LINE : y - LINE, x + 128 + MARGIN :] != PAPER).any()
+
+
+def test_legends_stand_under_captions_and_break_into_lines():
+    rows, red, blue = [[picture(0, 128, 128)], [picture(1, 128, 128)]], (200, 0, 0), (0, 0, 200)
+    legends = [[('a', red), ('b', blue)], [('a long name ' * 2, red), ('b', blue)]]
+    given = dict(row_captions=['one', 'two'], row_legends=legends)
+    sheet, layout = contact_sheet(rows, **given), sheet_layout(rows, **given)
+    # Of the second row each entry has a line of its own: 128 + 2 · 8 pixels hold one.
+    assert layout.footers == (2 * LINE, 3 * LINE) and sheet.shape[:2] == layout.size
+    y = layout.origin(0, 0)[0] + 128 + 1 + LINE + 3
+    square = sheet[y + 1 : y + SWATCH, MARGIN + 1 : MARGIN + SWATCH]
+    assert (square == red).all()
+    below = layout.origin(1, 0)[0] + 128 + 1 + LINE + 3
+    for line, colour in enumerate((red, blue)):
+        y = below + line * LINE
+        assert (sheet[y + 1 : y + SWATCH, MARGIN + 1 : MARGIN + SWATCH] == colour).all()
 
 
 def test_prediction_panel():
-    image, truth = picture(0, 128, 128), np.zeros((128, 128), int)
+    image, truth = picture(0, 128, 128), np.zeros((128, 128), np.uint8)
     rows = [Perceived(image, truth, [truth, truth + 1], 'a'), Perceived(image, None, [truth + 1, truth], 'b')]
-    sheet = prediction_panel(rows, colours, ['θ_C', 'θ_E'], title='scenes')
-    pictures = [[image] * 4] * 2
-    layout = sheet_layout(pictures, row_captions='ab', column_captions=['', '', '', ''], title='scenes')
+    sheet = prediction_panel(rows, TASK, ['θ_C', 'θ_E'], title='scenes')
+    # The second row has no truth: its last prediction is in the legend.
+    legend = [('0 floor 100.0%', (10, 20, 30))]
+    layout = sheet_layout(
+        [[image] * 4] * 2, row_captions='ab', row_legends=[[], legend], column_captions=[''] * 4, title='scenes'
+    )
     assert sheet.shape[:2] == layout.size
     assert np.array_equal(at(sheet, layout, 1, 0), image)
     assert (at(sheet, layout, 0, 1) == (10, 20, 30)).all()
     assert (at(sheet, layout, 0, 3) == (200, 100, 0)).all()
     assert (at(sheet, layout, 1, 1) == EMPTY).all()
     with pytest.raises(ValueError, match='2 predictions for 1 models'):
-        prediction_panel(rows, colours)
+        prediction_panel(rows, TASK)
+
+
+def test_prediction_panel_of_several_tasks_has_a_legend_for_each():
+    image, truth = picture(0, 128, 128), np.array([[0, 1]], np.uint8).repeat(64, 1).repeat(128, 0)
+    edge = np.zeros((128, 128), np.float32)
+    rows = [Perceived(image, truth, [truth], 'room.png'), Perceived(image, edge, [edge + 1])]
+    sheet = prediction_panel(rows, [TASK, Edges()])
+    expected = contact_sheet(
+        [[image, TASK.colours(truth), TASK.colours(truth)], [image, Edges().colours(edge), Edges().colours(edge + 1)]],
+        row_captions=['semantic segmentation · room.png', 'edge'],
+        row_legends=[TASK.legend(truth), Edges().legend(edge)],
+        column_captions=['image', 'ground truth', 'prediction'],
+    )
+    np.testing.assert_array_equal(sheet, expected)
+    with pytest.raises(ValueError, match='zip'):
+        prediction_panel(rows, [TASK])
+
+
+def test_a_legend_of_many_classes_is_cut():
+    task, truth = SemanticSegmentation(40), np.arange(40, dtype=np.uint8).reshape(5, 8)
+    image = picture(0, 5, 8)
+    sheet = prediction_panel([Perceived(image, truth, [truth])], task)
+    legend = [*task.legend(truth)[:16], ('and 24 more', PAPER)]
+    expected = contact_sheet(
+        [[image, *[task.colours(truth)] * 2]],
+        row_legends=[legend],
+        column_captions=['image', 'ground truth', 'prediction'],
+    )
+    np.testing.assert_array_equal(sheet, expected)
 
 
 def test_creation_panel():
-    real, synthetic, label = picture(0, 128, 128), picture(1, 128, 128), np.ones((128, 128), int)
-    sheet = creation_panel([Created(real, synthetic, label), Created(real, synthetic, None)], colours)
-    layout = sheet_layout([[real] * 3] * 2, column_captions=['', '', ''])
+    real, synthetic, label = picture(0, 128, 128), picture(1, 128, 128), np.ones((128, 128), np.uint8)
+    sheet = creation_panel([Created(real, synthetic, label), Created(real, synthetic, None)], TASK)
+    legend = [('1 bed 100.0%', (200, 100, 0))]
+    layout = sheet_layout([[real] * 3] * 2, row_legends=[[], legend], column_captions=['', '', ''])
     assert sheet.shape[:2] == layout.size
     assert np.array_equal(at(sheet, layout, 0, 1), synthetic)
     assert (at(sheet, layout, 0, 2) == (200, 100, 0)).all()

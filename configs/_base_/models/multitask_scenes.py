@@ -14,7 +14,7 @@ fpn_head = dict(
     in_channels=[64] * 4,
     in_index=[0, 1, 2, 3],
     feature_strides=[2, 4, 8, 16],
-    channels=64,
+    channels=32,
     dropout_ratio=0.1,
     norm_cfg=dict(type='BN', requires_grad=True),
     align_corners=False,
