@@ -5,6 +5,7 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .bf16_optim_wrapper import BF16OptimWrapper
 from .channels_last_hook import ChannelsLastHook
 from .exact_resume_hook import ExactResumeHook
+from .finite_loss_hook import FiniteLossHook
 from .moving_average import alpha_for, move_creator
 from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
 from .power_lr import PowerLR
@@ -19,6 +20,7 @@ __all__ = [
     'ChannelsLastHook',
     'ExactResumeHook',
     'ExploiterOptimWrapperConstructor',
+    'FiniteLossHook',
     'GroupedOptimWrapperConstructor',
     'PowerLR',
     'ProgressBarHook',

@@ -100,6 +100,8 @@ class SelfImprovingHook(Hook):
                 f'SelfImprovingHook: α = {self.alpha:.6g}, of which {updates} updates leave {self.remaining:g} of the '
                 'first θ_C'
             )
+        else:
+            _refuse_idle(runner, self._world_size, self.samples_per_update)
         self._collect(model)
         self._report(runner)
 
@@ -168,6 +170,17 @@ def _expected_updates(runner: Runner, world_size: int, samples_per_update: int) 
             'one or more; train longer, lower samples_per_update, or give alpha'
         )
     return updates
+
+
+def _refuse_idle(runner: Runner, world_size: int, samples_per_update: int) -> None:
+    """A training so short that θ_C would stay what it was; a batch of unknown size may have any number of samples."""
+    loader = runner.train_loop.dataloader
+    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
+    if isinstance(size, int) and runner.max_iters * size * world_size < samples_per_update:
+        raise ValueError(
+            f'{runner.max_iters} iterations of {size * world_size} samples make no update of {samples_per_update} '
+            'samples, so θ_C stays what it was; train longer, or lower samples_per_update'
+        )
 
 
 def _loader_batch_size(dataloader: DataLoader) -> int:

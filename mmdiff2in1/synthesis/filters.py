@@ -3,6 +3,7 @@
 H, W image size; images are uint8 RGB (H, W, 3).
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -47,6 +48,8 @@ def check_thresholds(thresholds: Thresholds | None) -> None:
         if not isinstance(limits, (tuple, list)) or len(limits) != 2:
             raise ValueError(f'filter {name} is {limits!r}, expected (lowest, highest) with None for no limit')
         low, high = limits
+        if any(limit is not None and not math.isfinite(limit) for limit in limits):
+            raise ValueError(f'filter {name} is {limits!r}, expected finite numbers, or None for no limit')
         if low is not None and high is not None and low > high:
             raise ValueError(f'filter {name} is {limits!r}: the lowest is above the highest, nothing would pass')
 

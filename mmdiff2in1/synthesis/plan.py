@@ -14,6 +14,8 @@ from .resampling import weighted_order
 ConditionOf = Callable[[str, tuple[int, int]], Condition]
 """(source, size of creation) → what its layout follows."""
 
+MOST = 20_000_000
+"""Samples of a plan, which is held in memory."""
 PLAIN: dict[str, Any] = dict(grid='', num_calls=0, solver='', guidance_scale=1.0, weights_hash='')
 """Of a sample that no generator redraws."""
 
@@ -147,6 +149,9 @@ def _rounds(
             f'num_samples is {num_samples} and samples_per_image is {samples_per_image}; set exactly one of them'
         )
     asked = num_samples if num_samples is not None else samples_per_image * len(sources)
+    if asked > MOST:
+        setting = 'num_samples' if num_samples is not None else f'samples_per_image on {len(sources)} images'
+        raise ValueError(f'{asked:,} samples are asked for by {setting}, expected {MOST:,} or fewer')
     if asked < 1:
         raise ValueError(f'{asked} samples are asked for, expected 1 or more; without synthetic samples skip this step')
     names = set()

@@ -3,6 +3,7 @@
 H, W image size. T is the noising timestep (1 … T_max).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -93,8 +94,8 @@ class SynthesisSettings:
     def from_cfg(cls, cfg: Config) -> 'SynthesisSettings':
         """Read `cfg.stages.synthesis`.
 
-        Raises ValueError if it is absent, holds unknown keys, asks for created images without `diffusion`, or for what
-        excludes each other.
+        Raises ValueError if it is absent, holds unknown keys or impossible numbers, asks for created images without
+        `diffusion`, or for what excludes each other.
         """
         given = (cfg.get('stages') or {}).get('synthesis')
         if given is None:
@@ -107,12 +108,25 @@ class SynthesisSettings:
         if given.get('layout') is not None:
             given = dict(T=0) | given
         settings = cls(**given)
+        settings._check_numbers()
         settings._check_generator()
         settings._check_labels()
         if settings.dtype not in DTYPES:
             raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
         check_thresholds(settings.filters)
         return settings
+
+    def _check_numbers(self) -> None:
+        """Whether counts are counts and numbers finite; what depends on the generator is asked of it later."""
+        for name in ('batch_size', 'num_samples', 'samples_per_image', 'seed'):
+            value, least = getattr(self, name), 0 if name == 'seed' else 1
+            if value is None and name in ('num_samples', 'samples_per_image'):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f'stages.synthesis.{name} is {value!r}, expected an integer of {least} or more')
+        scale = self.guidance_scale
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+            raise ValueError(f'stages.synthesis.guidance_scale is {scale!r}, expected a finite number; 1 is none')
 
     def _check_generator(self) -> None:
         """Whether there is what creates, where something is to be created."""

@@ -17,17 +17,19 @@ from mmengine.registry import init_default_scope
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.engine.distributed import launcher_of_environment
-from mmdiff2in1.engine.stage_folder import StageFolder, finished_facts, finished_mark
+from mmdiff2in1.engine.stage_folder import BEGUN, FINISHED, StageFolder, finished_facts, finished_mark
 from mmdiff2in1.generators.loading import check_perceiver
 from mmdiff2in1.generators.weights import find_weights
 from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
+from .config_keys import check_keys
 from .global_batch import split_global_batch
 from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
 from .labelling_stage import check_teachers, label
 from .optimizer_state import carry_optimizer_state
+from .rehearsal import rehearse
 from .runs import (
     build_runner,
     free_memory,
@@ -80,6 +82,7 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
     elif store is not None:
         check_store(cfg, store)
+    rehearse(_to_be_trained(cfg, work_dir, warmup_dir, resume))
     if warmup:
         stage = warmup_config(cfg, warmup_dir)
         results['warmup'] = run_stage('warm-up', stage, resume, parents)
@@ -105,6 +108,23 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
     return results
 
 
+def _to_be_trained(cfg: Config, work_dir: Path, warmup_dir: Path, resume: bool) -> dict[str, Config]:
+    """Title → config of the stages that have not begun, as far as they are known before the first of them."""
+    stages = {}
+    if cfg.stages.get('warmup'):
+        stages['warm-up'] = warmup_config(cfg, warmup_dir)
+    last = self_improving_config(cfg, work_dir / 'self_improving', None, None)
+    if stages:
+        last.load_from = None  # the warm-up's result
+    stages['self-improving stage'] = last
+    begun = (FINISHED, BEGUN) if resume else (FINISHED,)
+    return {
+        title: stage
+        for title, stage in stages.items()
+        if not any(Path(stage.work_dir, name).is_file() for name in begun)
+    }
+
+
 def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None:
     """Trains a config without ``stages`` as mmseg would, with our checks before it and a start that fits or is refused.
 
@@ -113,9 +133,12 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
         RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs.
     """
     init_default_scope(cfg.get('default_scope') or 'mmseg')
+    check_keys(cfg, ())
     check_weights(cfg)
     check_data(cfg)
     cfg.work_dir = str(work_dir)
+    if not (resume and Path(work_dir, 'last_checkpoint').is_file()):
+        rehearse({'training': cfg})
     if resume:
         resume_where_possible(cfg)
     launcher_of_environment()

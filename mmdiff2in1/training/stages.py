@@ -16,6 +16,7 @@ from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis.settings import CREATOR
 
+from .config_keys import check_keys
 from .global_batch import split_global_batch
 from .labelling_stage import check_labels
 
@@ -43,7 +44,9 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
     if unknown:
         known = 'warmup, synthesis, labelling (the config itself is the last)'
         raise ValueError(f'unknown stages {sorted(unknown)}; known: {known}')
+    check_keys(cfg, CHAIN_KEYS)
     check_labels(cfg)
+    _check_average(cfg)
     if (cfg.stages.get('synthesis') or {}).get('unet') == CREATOR and not cfg.stages.get('warmup'):
         raise ValueError(
             "stages.synthesis.unet='creator' is the U-Net of the warm-up, but there is no stages.warmup; name a "
@@ -59,7 +62,14 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
     split_global_batch(own, processes)
     loader = own.train_dataloader
     if type_name(loader.dataset) == 'SyntheticSampleDataset':
-        BatchMix.parse(loader.dataset.get('mix', 'uniform')).composition(loader.batch_size)
+        mix = BatchMix.parse(loader.dataset.get('mix', 'uniform'))
+        mix.composition(loader.batch_size)
+        if cfg.model.get('normalize_by') == 'real' and not mix.exact and store_of(cfg, Path()) is not None:
+            raise ValueError(
+                "model.normalize_by='real' and mix='uniform' of the training set: a batch of created samples alone, "
+                "which comes sooner or later, has nothing to be normalised by; set mix=dict(added='equal'), or "
+                "normalize_by='batch'"
+            )
     elif cfg.stages.get('synthesis'):
         raise ValueError(
             f'stages.synthesis makes samples, but train_dataloader.dataset is a {loader.dataset.get("type")}; wrap it: '
@@ -87,6 +97,17 @@ def _reads_creator(model: Config) -> bool:
         return 'creator' in (teachers if isinstance(teachers, list | tuple) else [teachers])
     kind = TASK_UTILS.get(rule.type) if isinstance(rule.get('type'), str) else rule.get('type')
     return bool(getattr(kind, 'reads_outputs', True))
+
+
+def _check_average(cfg: Config) -> None:
+    """θ_C is what the average makes of θ_E: without it the first weights would be the result, and twice is too fast."""
+    hooks = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
+    found = sum(type_name(hook) == AVERAGE for hook in hooks if hook)
+    if found != 1:
+        raise ValueError(
+            f'the config has {found} hooks {AVERAGE}, expected one, which makes θ_C out of θ_E: '
+            f"custom_hooks=[dict(type='{AVERAGE}', alpha=0.998, samples_per_update=40), …]"
+        )
 
 
 def _check_scenes(cfg: Config) -> None:

@@ -1,0 +1,237 @@
+"""Before the first stage each is built and shown a sample: what is wrong with the last is found before the first runs.
+
+Nothing of it stays: the folder is a temporary one, random states are put back, logs and pictures go nowhere.
+"""
+
+import copy
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import OPTIMIZERS, Registry
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from mmseg import registry
+from mmseg.evaluation import IoUMetric
+from torch import nn
+
+from mmdiff2in1.core.randomness import kept_randomness
+from mmdiff2in1.engine.self_improving_hook import SelfImprovingHook
+from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
+
+from .runs import build_runner, free_memory, unwrapped
+
+MOST = 2
+"""Samples of a batch that is tried: enough for batch norm."""
+OF_IOU = ('mIoU', 'mDice', 'mFscore')
+
+
+def rehearse(stages: Mapping[str, Config]) -> None:
+    """Builds the loops, the optimizer, the hooks and the model of each stage, and takes a sample through them.
+
+    A stage that starts from a checkpoint that is there loads it. Training: a batch of the loader's first samples gives
+    losses; of a self-improving model once more, as if the last of them were created, unless a teacher would be loaded
+    for it. Validation: one sample is predicted, and handed to the metrics where a hook waits for a figure by name.
+
+    Args:
+        stages: Title → config, complete but for what earlier stages will give.
+
+    Raises:
+        ValueError: Something cannot be built, computed or read, with stage and key of the config.
+    """
+    for title, cfg in stages.items():
+        with kept_randomness(), _scratch(cfg) as stage:
+            _Rehearsal(title, stage).run()
+        free_memory()
+
+
+@contextmanager
+def _scratch(cfg: Config) -> Iterator[Config]:
+    """A copy of a stage's config that leaves nothing behind."""
+    stage = copy.deepcopy(cfg)
+    with TemporaryDirectory(prefix='rehearsal') as folder:
+        stage.experiment_name = Path(folder).name
+        stage.work_dir, stage.log_level, stage.resume = folder, 'ERROR', False
+        if stage.get('visualizer'):
+            stage.visualizer.vis_backends = None
+        hook = (stage.get('default_hooks') or {}).get('checkpoint') or {}
+        hook.pop('out_dir', None)
+        # The newest of each speaks for the process.
+        before = {manager: dict(manager._instance_dict) for manager in (MMLogger, MessageHub, Visualizer)}
+        try:
+            yield stage
+        finally:
+            for manager, instances in before.items():
+                manager._instance_dict.clear()
+                manager._instance_dict.update(instances)
+
+
+class _Rehearsal:
+    """One stage, part by part."""
+
+    def __init__(self, title: str, cfg: Config) -> None:
+        self.title, self.cfg = title, cfg
+
+    def run(self) -> None:
+        """See `rehearse`."""
+        with self._part('model, hooks, visualizer or randomness'):
+            runner = build_runner(self.cfg)
+        with self._part('train_dataloader or train_cfg'):
+            runner._train_loop = runner.build_train_loop(runner._train_loop)
+            self._check_length(runner)
+        with self._part('optim_wrapper'):
+            self._check_optimizer()
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+            self._check_rates(runner)
+        with self._part('param_scheduler'):
+            if runner.param_schedulers is not None:
+                runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+        with self._part('val_dataloader, val_evaluator or val_cfg'):
+            if runner._val_loop is not None:
+                runner._val_loop = runner.build_val_loop(runner._val_loop)
+                self._check_metrics(runner.val_loop.evaluator)
+        with self._part('test_dataloader, test_evaluator or test_cfg'):
+            if runner._test_loop is not None:
+                runner._test_loop = runner.build_test_loop(runner._test_loop)
+                self._check_metrics(runner.test_loop.evaluator)
+        with self._part('load_from, or weights of the model'):
+            runner.call_hook('before_run')
+            runner._init_model_weights()
+            runner.load_or_resume()
+            self._check_weights(unwrapped(runner.model))
+        with self._part('custom_hooks'):
+            for hook in runner.hooks:
+                if isinstance(hook, SelfImprovingHook):
+                    hook.before_train(runner)
+        with self._part('the first training samples'), torch.no_grad():
+            self._first_losses(runner)
+        with self._part('the first validation sample'), torch.no_grad():
+            if runner._val_loop is not None:
+                self._first_prediction(runner)
+
+    @contextmanager
+    def _part(self, what: str) -> Iterator[None]:
+        """What fails inside is said to be of this part, whatever it said by itself."""
+        try:
+            yield
+        except Exception as error:
+            said = str(error).strip() or type(error).__name__
+            said += _meant(said)
+            raise ValueError(f'{self.title} cannot run: {what}: {said}') from error
+
+    @staticmethod
+    def _check_length(runner: Runner) -> None:
+        loop: Any = runner.train_loop
+        if loop.max_iters < 1 or loop.val_interval < 1:
+            raise ValueError(
+                f'train_cfg has {loop.max_iters} iterations and val_interval={loop.val_interval}, expected 1 or more'
+            )
+
+    def _check_optimizer(self) -> None:
+        kind = (self.cfg.optim_wrapper.get('optimizer') or {}).get('type')
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+            raise ValueError(f'{kind} is not in the optimizer registry')
+
+    @staticmethod
+    def _check_rates(runner: Runner) -> None:
+        wrapper: Any = runner.optim_wrapper
+        for name, one in wrapper.items() if hasattr(wrapper, 'items') else [('', wrapper)]:
+            for group in one.param_groups:
+                for key in ('lr', 'weight_decay'):
+                    value = group.get(key)
+                    if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+                        raise ValueError(
+                            f'{name} {key}={value} of the optimizer, expected a finite number >= 0'.strip()
+                        )
+
+    @staticmethod
+    def _check_metrics(evaluator: Any) -> None:
+        for metric in evaluator.metrics:
+            wrong = sorted(set(metric.metrics) - set(OF_IOU)) if isinstance(metric, IoUMetric) else []
+            if wrong:
+                raise ValueError(f'iou_metrics has {", ".join(wrong)}; known: {", ".join(OF_IOU)}')
+
+    @staticmethod
+    def _check_weights(model: nn.Module) -> None:
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise ValueError(
+                    f'{name} holds values that are not finite: the file is damaged, or its training failed'
+                )
+
+    def _first_losses(self, runner: Runner) -> None:
+        model, loader = unwrapped(runner.model), runner.train_dataloader
+        size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size or 1
+        samples = [loader.dataset[i] for i in range(min(MOST, size, len(loader.dataset)))]
+        self._losses(runner, loader.collate_fn(copy.deepcopy(samples)))
+        if isinstance(model, SelfImprovingSegmentor) and model.teachers is None:
+            samples[-1]['data_samples'].set_metainfo(dict(synthetic=True))
+            self._losses(runner, loader.collate_fn(samples))
+
+    @staticmethod
+    def _losses(runner: Runner, batch: Any) -> None:
+        model = unwrapped(runner.model)
+        model.train()
+        with runner.optim_wrapper.optim_context(runner.model):
+            data = model.data_preprocessor(batch, True)
+            losses = model(**data, mode='loss')
+        _, terms = model.parse_losses(losses)
+        wrong = [name for name, value in terms.items() if not torch.as_tensor(value).isfinite().all()]
+        if wrong:
+            raise ValueError(f'{", ".join(wrong)} is not finite; look at the labels and the weights of the losses')
+
+    @staticmethod
+    def _first_prediction(runner: Runner) -> None:
+        model, loop = unwrapped(runner.model), runner.val_loop
+        batch = loop.dataloader.collate_fn([loop.dataloader.dataset[0]])
+        model.eval()
+        outputs = model.val_step(batch)
+        awaited = _awaited(runner)
+        if not awaited:
+            return
+        loop.evaluator.process(data_samples=outputs, data_batch=batch)
+        try:
+            figures = loop.evaluator.evaluate(1)
+        except Exception:  # a metric may need more than one image; then its figures are not known
+            return
+        if getattr(loop, 'exploiter', False):
+            figures |= {f'exploiter/{name}': value for name, value in figures.items()}
+        for name, by in awaited.items():
+            if name not in figures:
+                raise ValueError(f'{by} waits for {name!r}, which no metric gives; there are {", ".join(figures)}')
+
+
+def _meant(said: str) -> str:
+    """The names in a registry that are like one that is not in it."""
+    missing = re.search(r"'?([\w.]+) is not in the [\w: ]*registry", said)
+    if missing is None:
+        return ''
+    known = {name for one in vars(registry).values() if isinstance(one, Registry) for name in _names(one)}
+    near = get_close_matches(missing[1], known)
+    return f'; did you mean {" or ".join(near)}?' if near else ''
+
+
+def _names(one: Registry | None) -> set[str]:
+    """Of a registry and those that it falls back on."""
+    return set() if one is None else {*one.module_dict, *_names(one.parent)}
+
+
+def _awaited(runner: Runner) -> dict[str, str]:
+    """Figures that hooks wait for by name, and who does."""
+    awaited: dict[str, str] = {}
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            names = [hook.save_best] if isinstance(hook.save_best, str) else hook.save_best
+            awaited |= {name: 'save_best' for name in names if name != 'auto'}
+        if isinstance(hook, EarlyStoppingHook):
+            awaited[hook.monitor] = 'EarlyStoppingHook.monitor'
+    return awaited

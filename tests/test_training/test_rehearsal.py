@@ -1,0 +1,99 @@
+"""What is wrong with any stage is found before the first one starts, and the rehearsal leaves nothing behind."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from tiny_chain import chain_config
+
+from mmdiff2in1.training.chain import train
+from mmdiff2in1.training.rehearsal import rehearse
+from mmdiff2in1.training.stages import self_improving_config, warmup_config
+
+HOOK = dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=4)
+WRONG = [
+    (dict(model__synthetic_weight=-1.0), 'self-improving stage cannot run: .*synthetic_weight'),
+    (dict(model__label_rule=dict(type='TeacherLabel', min_confidence=2.0)), 'self-improving stage.*min_confidence'),
+    (dict(model__normalize_by='real', train_dataloader__dataset__mix='uniform', train_dataloader__batch_sampler=None),
+     'a batch of created samples alone'),
+    (dict(model__segmentor__decode_head__head__in_channels=[8, 8, 9]), 'warm-up cannot run: the first training'),
+    (dict(custom_hooks=[dict(HOOK, alpha=None, remaining=2)]), 'self-improving stage.*remaining is 2'),
+    (dict(custom_hooks=[dict(HOOK, samples_per_update=10**9)]), 'self-improving stage.*make no update'),
+    (dict(custom_hooks=[]), 'has 0 hooks SelfImprovingHook, expected one'),
+    (dict(custom_hooks=[HOOK, HOOK]), 'has 2 hooks SelfImprovingHook, expected one'),
+    (dict(custom_hooks=[HOOK, dict(type='NoSuchHook')]), 'warm-up cannot run: model, hooks.*NoSuchHook'),
+    (dict(stages__warmup__train_cfg__max_iters=0), 'warm-up cannot run: train_dataloader or train_cfg: .*0 iterations'),
+    (dict(train_cfg__max_iters=0), 'self-improving stage cannot run: train_dataloader or train_cfg: .*0 iterations'),
+    (dict(train_cfg__max_iter=5), "train_dataloader or train_cfg: .*unexpected keyword argument 'max_iter'"),
+    (dict(stages__warmup__train_cgf=dict(max_iters=5)), "stages.warmup has a key 'train_cgf'"),
+    (dict(param_schedulers=[]), "key 'param_schedulers', which nothing reads"),
+    (dict(optim_wrapper__optimizer__lr=float('inf')), 'cannot run: optim_wrapper: lr=inf'),
+    (dict(optim_wrapper__optimizer__lr=-1e-3), 'cannot run: optim_wrapper: '),
+    (dict(optim_wrapper__optimizer__type='AdamWW'), 'cannot run: optim_wrapper: .*AdamWW.*did you mean Adam'),
+    (dict(param_scheduler=[dict(type='PolyLRR')]), 'stage cannot run: param_scheduler: .*PolyLRR.*did you mean PolyLR'),
+    (dict(val_evaluator__iou_metrics=['mIoUU']), 'val_evaluator.*iou_metrics has mIoUU; known: mIoU, mDice, mFscore'),
+    (dict(test_evaluator__type='IoUMetrik'), 'cannot run: test_dataloader, test_evaluator.*IoUMetrik'),
+    (dict(default_hooks__checkpoint__save_best='mIou', default_hooks__checkpoint__rule='greater'),
+     "save_best waits for 'mIou', which no metric gives; there are aAcc, mIoU"),
+    (dict(val_dataloader__batchsize=3), 'val_dataloader.*batchsize'),
+    (dict(stages__synthesis__batch_size=0), 'batch_size'),
+    (dict(stages__synthesis__guidance_scale=float('nan')), 'guidance_scale'),
+    (dict(stages__synthesis__num_calls=0), 'num_calls'),
+    (dict(stages__synthesis__samples_per_image=10**8), 'samples_per_image'),
+    (dict(stages__synthesis__filters=dict(contrast=(float('nan'), None))), 'filter contrast'),
+]  # fmt: skip
+
+
+def changed(folder, changes):
+    cfg = chain_config(folder)
+    for key, value in changes.items():
+        *path, last = key.split('__')
+        place = cfg
+        for name in path:
+            place = place[name]
+        place[last] = value
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'), WRONG, ids=lambda value: next(iter(value)) if type(value) is dict else ''
+)
+def test_found_before_the_first_stage(chain_folder, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(changed(chain_folder, changes), tmp_path)
+    assert not [path for path in tmp_path.rglob('*') if path.suffix in ('.pth', '.png')]
+    assert not (tmp_path / 'warmup' / 'begun.json').exists()
+
+
+def test_a_start_that_is_not_finite_is_refused(chain_folder, straight, tmp_path):
+    cfg = chain_config(chain_folder)
+    cfg.stages.pop('warmup')
+    checkpoint = torch.load(straight[0] / 'warmup' / 'iter_20.pth', weights_only=False)
+    next(value for key, value in checkpoint['state_dict'].items() if 'conv_seg' in key)[:] = float('nan')
+    cfg.load_from = str(tmp_path / 'nan.pth')
+    torch.save(checkpoint, cfg.load_from)
+    with pytest.raises(ValueError, match='self-improving stage cannot run: load_from.*conv_seg.*not finite'):
+        train(cfg, tmp_path / 'run')
+
+
+def test_nothing_stays(chain_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv('TMPDIR', str(tmp_path))
+    monkeypatch.setattr('tempfile.tempdir', None)
+    cfg = chain_config(chain_folder)
+    stages = {
+        'warm-up': warmup_config(cfg, tmp_path / 'a'),
+        'last': self_improving_config(cfg, tmp_path / 'b', None, None),
+    }
+    before = copy.deepcopy({title: stage.to_dict() for title, stage in stages.items()})
+    logger = MMLogger.get_instance('someone', log_level='INFO')
+    hubs = list(MessageHub._instance_dict)
+    torch.manual_seed(3)
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    rehearse(stages)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states
+    assert {title: stage.to_dict() for title, stage in stages.items()} == before
+    assert MMLogger.get_current_instance() is logger and list(MessageHub._instance_dict) == hubs
+    assert not list(tmp_path.iterdir())
