@@ -21,6 +21,7 @@ from .moving_average import alpha_for, move_creator
 
 SAMPLES = 'self_improving_n'
 UPDATES = 'self_improving_updates'
+BATCH = 'self_improving_batch'
 
 
 @HOOKS.register_module()
@@ -45,19 +46,26 @@ class SelfImprovingHook(Hook):
 
     To the model it also takes `load_from_may_differ` of the config, which the model alone cannot see; see `load_whole`.
 
+    A resume with another global batch, by another number of processes say, would change what an update is of and with
+    `remaining` α itself: it is refused unless `batch_may_change`.
+
     A step that mixed precision skips because of an overflow counts as a step, for the same reason.
 
     Raises ValueError for none or both of alpha and remaining, alpha outside [0, 1], remaining outside (0, 1) or
     samples_per_update that is no integer >= 1; at the start of the training TypeError for a model without
-    `ema_tensors`, and ValueError where `remaining` cannot be turned into α: no iteration-based training, batches of
-    unknown size, or a training without a single update.
+    `ema_tensors`, and ValueError for a resume with another batch, a training without a single update, or where
+    `remaining` cannot be turned into α: no iteration-based training, batches of unknown size.
     """
 
     # After the optimizer step, as all hooks of `after_train_iter`; before the log (60) and the checkpoint (90).
     priority = 'ABOVE_NORMAL'
 
     def __init__(
-        self, alpha: float | None = None, remaining: float | None = None, samples_per_update: int = 40
+        self,
+        alpha: float | None = None,
+        remaining: float | None = None,
+        samples_per_update: int = 40,
+        batch_may_change: bool = False,
     ) -> None:
         if (alpha is None) == (remaining is None):
             raise ValueError(
@@ -73,6 +81,7 @@ class SelfImprovingHook(Hook):
         self.alpha = alpha
         self.remaining = remaining
         self.samples_per_update = samples_per_update
+        self.batch_may_change = batch_may_change
 
     def before_run(self, runner: Runner) -> None:
         # Here and not at the start of the training: what is read from `load_from` is read in between.
@@ -93,6 +102,7 @@ class SelfImprovingHook(Hook):
         self._n = runner.message_hub.get_info(SAMPLES, 0) if resumed else 0
         self._updates = runner.message_hub.get_info(UPDATES, 0) if resumed else 0
         self._world_size = get_world_size()
+        self._check_batch(runner, resumed)
         if self.remaining is not None:
             updates = _expected_updates(runner, self._world_size, self.samples_per_update)
             self.alpha = alpha_for(updates, self.remaining)
@@ -100,10 +110,28 @@ class SelfImprovingHook(Hook):
                 f'SelfImprovingHook: α = {self.alpha:.6g}, of which {updates} updates leave {self.remaining:g} of the '
                 'first θ_C'
             )
-        else:
-            _refuse_idle(runner, self._world_size, self.samples_per_update)
         self._collect(model)
         self._report(runner)
+
+    def _check_batch(self, runner: Runner, resumed: bool) -> None:
+        """Whether the samples of a step are those of the run that is resumed, and enough for an update."""
+        samples = _known_batch_size(runner.train_loop.dataloader)
+        if samples is None:
+            return
+        samples *= self._world_size
+        before = runner.message_hub.get_info(BATCH, samples) if resumed else samples
+        if before != samples and not self.batch_may_change:
+            raise ValueError(
+                f'this run has had {before} samples per step, and would go on with {samples} on {self._world_size} '
+                f'process(es); start as many processes as before, set global_batch_size={before}, or say '
+                'batch_may_change=True to the SelfImprovingHook'
+            )
+        runner.message_hub.update_info(BATCH, samples)
+        if runner.max_iters * samples < self.samples_per_update:
+            raise ValueError(
+                f'{runner.max_iters} iterations of {samples} samples make no update of {self.samples_per_update} '
+                'samples, so θ_C stays what it was; train longer, or lower samples_per_update'
+            )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: dict | None = None
@@ -172,26 +200,24 @@ def _expected_updates(runner: Runner, world_size: int, samples_per_update: int) 
     return updates
 
 
-def _refuse_idle(runner: Runner, world_size: int, samples_per_update: int) -> None:
-    """A training so short that θ_C would stay what it was; a batch of unknown size may have any number of samples."""
-    loader = runner.train_loop.dataloader
-    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
-    if isinstance(size, int) and runner.max_iters * size * world_size < samples_per_update:
-        raise ValueError(
-            f'{runner.max_iters} iterations of {size * world_size} samples make no update of {samples_per_update} '
-            'samples, so θ_C stays what it was; train longer, or lower samples_per_update'
-        )
-
-
 def _loader_batch_size(dataloader: DataLoader) -> int:
-    """Samples of a process's batch: a batch sampler that mixes adds to the `batch_size` of the config."""
-    size = getattr(dataloader.batch_sampler, 'batch_size', dataloader.batch_size)
-    if not isinstance(size, int):
+    """Samples of a process's batch.
+
+    Raises ValueError where nobody knows.
+    """
+    size = _known_batch_size(dataloader)
+    if size is None:
         raise ValueError(
-            f'the batch size of {type(dataloader.batch_sampler).__name__} is {size!r}, expected an integer; give it a '
+            f'the batch size of {type(dataloader.batch_sampler).__name__} is not known, expected an integer; give it a '
             '`batch_size`, or the hook alpha instead of remaining'
         )
     return size
+
+
+def _known_batch_size(dataloader: DataLoader) -> int | None:
+    """Samples of a process's batch, if known: a batch sampler that mixes adds to the `batch_size` of the config."""
+    size = getattr(dataloader.batch_sampler, 'batch_size', dataloader.batch_size)
+    return size if isinstance(size, int) else None
 
 
 def _has_stepped(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:

@@ -73,7 +73,7 @@ PRESETS: dict[str, dict[str, Any]] = dict(
 OF_MODEL = ('normalize_by', 'synthetic_weight', 'label_rule', 'share_draws')
 OF_DATASET = ('mix', 'store', 'labels')
 OF_TEACHER = ('teacher', 'per_step', 'soft', 'temperature', 'min_confidence', 'mirrored', 'scales', 'balanced', 'topk')
-OF_HOOK = ('alpha', 'remaining', 'samples_per_update')
+OF_HOOK = ('alpha', 'remaining', 'samples_per_update', 'batch_may_change')
 OF_CREATION = (
     *('layout', 'diffusion', 'controlnet', 'unet', 'captions', 'caption_fallback', 'scenes'),
     *('samples_per_image', 'num_samples', 'size', 'restore_size', 'condition', 'resample'),
@@ -104,9 +104,10 @@ def make_self_improving(
             `label_rule`, `share_draws`: see `SelfImprovingSegmentor`. `teacher`, `soft`, `temperature`,
             `min_confidence`, `mirrored`, `scales`, `balanced`, `topk`: see `TeacherLabel`; the labels are written once
             (``stages.labelling``), or with `per_step` made anew for every crop. `store`, `mix`, `labels`: see
-            `SyntheticSampleDataset`; `alpha` or `remaining`, `samples_per_update`: see `SelfImprovingHook`. The others
-            are keys of ``stages.synthesis``, see `SynthesisSettings`. Without `diffusion` and `layout` nothing is
-            created: the samples are the `unlabelled` images alone, or `store` must name some that are there.
+            `SyntheticSampleDataset`; `alpha` or `remaining`, `samples_per_update`, `batch_may_change`: see
+            `SelfImprovingHook`. The others are keys of ``stages.synthesis``, see `SynthesisSettings`. Without
+            `diffusion` and `layout` nothing is created: the samples are the `unlabelled` images alone, or `store` must
+            name some that are there.
 
     Raises:
         ValueError: Unknown preset or setting, none of `diffusion`, `layout`, `unlabelled` and `store`, a teacher beside

@@ -25,7 +25,7 @@ from mmseg.evaluation import IoUMetric
 from torch import nn
 
 from mmdiff2in1.core.randomness import kept_randomness
-from mmdiff2in1.engine.self_improving_hook import SelfImprovingHook
+from mmdiff2in1.engine import ExactResumeHook, SelfImprovingHook
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 
 from .runs import build_runner, free_memory, unwrapped
@@ -92,6 +92,7 @@ class _Rehearsal:
             self._check_optimizer()
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             self._check_rates(runner)
+            self._check_accumulation(runner)
         with self._part('param_scheduler'):
             if runner.param_schedulers is not None:
                 runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
@@ -152,6 +153,19 @@ class _Rehearsal:
                         raise ValueError(
                             f'{name} {key}={value} of the optimizer, expected a finite number >= 0'.strip()
                         )
+
+    @staticmethod
+    def _check_accumulation(runner: Runner) -> None:
+        """A checkpoint holds no gradients: of one between two steps of the optimizer, a resume is not exact."""
+        count = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        exact = any(isinstance(hook, ExactResumeHook) for hook in runner.hooks)
+        for hook in runner.hooks if exact and count > 1 else ():
+            if isinstance(hook, CheckpointHook) and not hook.by_epoch and hook.interval % count:
+                raise ValueError(
+                    f'default_hooks.checkpoint.interval={hook.interval} and accumulative_counts={count}: a checkpoint '
+                    'between two steps of the optimizer loses the gradients so far, and a resumed run differs from a '
+                    f'straight one; choose a multiple of {count}'
+                )
 
     @staticmethod
     def _check_metrics(evaluator: Any) -> None:

@@ -101,6 +101,7 @@ def _leave_one(cfg: Any, task: str) -> None:
     number = list(FIGURES).index(task)
     segmentor.task = head.tasks = kept
     head.heads = {task: head.heads[task]}
+    cfg.model.label_rule = None  # there is nothing to label, and depth has no confidence
     for key in ('val_evaluator', 'test_evaluator'):
         cfg[key] = cfg[key][number]
 

@@ -223,7 +223,7 @@ def test_remaining_without_a_length():
     with pytest.raises(ValueError, match=r"found EpochBasedTrainLoop; .*type='IterBasedTrainLoop'"):
         _expected_updates(runner(EpochBasedTrainLoop), 1, 40)
     lists = torch.utils.data.DataLoader(range(4), batch_sampler=[[0, 1], [2, 3]])
-    with pytest.raises(ValueError, match='the batch size of list is None'):
+    with pytest.raises(ValueError, match='the batch size of list is not known'):
         _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=lists), 1, 40)
 
 
@@ -246,3 +246,20 @@ def test_the_average_on_tensors_of_several_types():
     move_creator((creator, exploiter, [counter], [steps]), 0.75)
     assert [each.item() for each in creator] == [1.5, 3.0] and counter == 7
     assert [each.item() for each in exploiter] == [3.0, 6.0]
+
+
+def test_a_resume_with_another_batch_is_refused(tiny, tmp_path):
+    folder = tmp_path / 'run'
+    checkpoints = dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=6)))
+    tiny.regression_runner(folder, 16, max_iters=6, **checkpoints).train()
+    again = dict(max_iters=10, resume=True, load_from=str(folder / 'iter_6.pth'))
+    with pytest.raises(ValueError, match='has had 16 samples per step, and would go on with 8 on 1 process.*size=16'):
+        tiny.regression_runner(tmp_path / 'other', 8, **again).train()
+    runner = tiny.regression_runner(tmp_path / 'same', 16, **again)
+    runner.train()
+    assert runner.message_hub.get_info('self_improving_updates') == 10 * 16 // 40
+
+
+def test_a_training_without_an_update_is_refused(tiny, tmp_path):
+    with pytest.raises(ValueError, match='2 iterations of 16 samples make no update of 40 samples'):
+        tiny.regression_runner(tmp_path / 'run', 16, max_iters=2).train()

@@ -33,6 +33,8 @@ WRONG = [
     (dict(optim_wrapper__optimizer__lr=float('inf')), 'cannot run: optim_wrapper: lr=inf'),
     (dict(optim_wrapper__optimizer__lr=-1e-3), 'cannot run: optim_wrapper: '),
     (dict(optim_wrapper__optimizer__type='AdamWW'), 'cannot run: optim_wrapper: .*AdamWW.*did you mean Adam'),
+    (dict(optim_wrapper__accumulative_counts=4, default_hooks__checkpoint__interval=6),
+     'interval=6 and accumulative_counts=4.*choose a multiple of 4'),
     (dict(param_scheduler=[dict(type='PolyLRR')]), 'stage cannot run: param_scheduler: .*PolyLRR.*did you mean PolyLR'),
     (dict(val_evaluator__iou_metrics=['mIoUU']), 'val_evaluator.*iou_metrics has mIoUU; known: mIoU, mDice, mFscore'),
     (dict(test_evaluator__type='IoUMetrik'), 'cannot run: test_dataloader, test_evaluator.*IoUMetrik'),
