@@ -15,6 +15,25 @@ from mmdiff2in1.training.chain import train
 
 PADDED = (64, 128)
 INVPT, TASKPROMPTER = 'invpt_pascal-context', 'taskprompter_nyud-mt'
+PLAIN = f"""
+_base_ = [{str(ROOT / 'configs/baselines/mtl_pascal-context.py')!r}]
+from mmdiff2in1.training.recipes import make_self_improving
+
+rule = dict(type='RulePerTask', rules=dict(saliency=None, semantic_segmentation=dict(type='TeacherLabel', soft=True)))
+make_self_improving(
+    _base_,
+    preset='paper',
+    warmup=True,
+    mix=dict(added='equal'),
+    label_rule=rule,
+    synthetic_weight=dict(normal=0.5),
+    diffusion='weights',
+    captions='captions.jsonl',
+    samples_per_image=1,
+    restore_size=True,
+)
+"""
+"""Plain heads; saliency on real images alone, classes by their probabilities, normals of created images for half."""
 TASKS = {
     INVPT: ('semantic_segmentation', 'human_parts', 'saliency', 'normal'),
     TASKPROMPTER: ('semantic_segmentation', 'depth', 'normal'),
@@ -30,20 +49,34 @@ ALPHA = {INVPT: 0.999, TASKPROMPTER: 0.998}
 
 def narrow(name, chain_folder) -> Config:
     """The config with a few channels, on rendered rooms."""
-    data = chain_folder / name
-    images = (data / ('JPEGImages' if name == INVPT else 'images')).glob('*')
+    cfg = Config.fromfile(ROOT / f'configs/diff2in1/{name}.py', format_python_code=False)
+    cfg.merge_from_dict(on_rooms(cfg, chain_folder / name, STEPS[name]))
+    if name == INVPT:
+        cfg.model.segmentor.decode_head.update(in_channels=[32] * 3, channels=8, widths=[12, 8, 4])
+    else:
+        cfg.model.segmentor.backbone.update(taps=(2, 4), embed_channels=6, channels=8, channel_windows=2)
+        cfg.model.segmentor.decode_head.channels = 8
+        cfg.stages.synthesis.num_samples = 4
+        cfg.stages.warmup.global_batch_size = 2
+        cfg.train_dataloader.batch_sampler = dict(type='MixedBatchSampler')
+        cfg.train_dataloader.dataset.mix = dict(added='equal')
+    return cfg
+
+
+def on_rooms(cfg, data, steps) -> dict:
+    """Options: rendered rooms in the folder `data`, a narrow ViT, so many steps."""
+    images = [*data.glob('JPEGImages/*'), *data.glob('images/*')]
     lines = [json.dumps(dict(image=f'{each.parent.name}/{each.name}', caption='a red ball')) for each in images]
     (data / 'captions.jsonl').write_text('\n'.join(lines) + '\n')
-    cfg = Config.fromfile(ROOT / f'configs/diff2in1/{name}.py', format_python_code=False)
     options = {
         'global_batch_size': 1,
         'train_dataloader.dataset.dataset.data_root': str(data),
         'stages.warmup.train_cfg': dict(max_iters=3, val_interval=3),
-        'stages.synthesis.diffusion': str(chain_folder / 'weights'),
+        'stages.synthesis.diffusion': str(data.parent / 'weights'),
         'stages.synthesis.captions': str(data / 'captions.jsonl'),
         'stages.synthesis.size': SIZE,
         'stages.synthesis.num_calls': 2,
-        'train_cfg': dict(max_iters=STEPS[name], val_interval=STEPS[name]),
+        'train_cfg': dict(max_iters=steps, val_interval=steps),
         'default_hooks.logger.interval': 1,
         'default_hooks.checkpoint': dict(interval=10, max_keep_ckpts=5),
         'model.segmentor.backbone': dict(img_size=PADDED, width=32, depth=4, heads=2),
@@ -53,22 +86,12 @@ def narrow(name, chain_folder) -> Config:
         options[f'{loader}_dataloader.persistent_workers'] = False
         if loader != 'train':
             options[f'{loader}_dataloader.dataset.data_root'] = str(data)
-    steps = [each['type'] for each in cfg.train_dataloader.dataset.dataset.pipeline]
-    crop = steps.index('DenseRandomCrop')
+    pipeline = [each['type'] for each in cfg.train_dataloader.dataset.dataset.pipeline]
+    crop = pipeline.index('DenseRandomCrop')
     options[f'train_dataloader.dataset.dataset.pipeline.{crop}.crop_size'] = PADDED
     for preprocessor in ('data_preprocessor', 'model.segmentor.data_preprocessor'):
         options[preprocessor] = dict(size=PADDED, test_cfg=dict(size=PADDED))
-    if name == INVPT:
-        options['model.segmentor.decode_head'] = dict(in_channels=[32] * 3, channels=8, widths=[12, 8, 4])
-    else:
-        options['model.segmentor.backbone'].update(taps=(2, 4), embed_channels=6, channels=8, channel_windows=2)
-        options['model.segmentor.decode_head.channels'] = 8
-        options['stages.synthesis.num_samples'] = 4
-        options['stages.warmup.global_batch_size'] = 2
-        cfg.train_dataloader.batch_sampler = dict(type='MixedBatchSampler')
-        cfg.train_dataloader.dataset.mix = dict(added='equal')
-    cfg.merge_from_dict(options)
-    return cfg
+    return options
 
 
 @pytest.fixture(scope='module')
@@ -152,3 +175,21 @@ def test_killed_and_resumed_is_the_straight_run(runs, chain_folder):
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(found['optimizer']['state'][index][key]))
     tail = [entry for entry in logged_losses(straight / 'self_improving') if entry['iter'] > 30]
     assert logged_losses(stage)[-14:] == tail
+
+
+def test_plain_heads_with_a_rule_for_each_task(runs, chain_folder):
+    """Real images teach all tasks, created ones all but saliency."""
+    file = chain_folder / 'plain.py'
+    file.write_text(PLAIN)
+    cfg = Config.fromfile(file, format_python_code=False)
+    cfg.merge_from_dict(on_rooms(cfg, chain_folder / INVPT, steps=4))
+    for head in cfg.model.segmentor.decode_head.heads.values():
+        head.get('head', head).update(in_channels=32, channels=8)
+    results = train(cfg, chain_folder / 'plain')
+    logged = logged_losses(chain_folder / 'plain/self_improving')
+    assert len(logged) == 4
+    taught = {f'kept_share/{task}' for task in TASKS[INVPT] if task != 'saliency'}
+    for entry in logged:
+        assert {key for key in entry if key.startswith('kept_share')} == taught
+        assert math.isfinite(entry['loss']) and entry['decode.saliency.loss_balanced_ce'] > 0
+    assert all(math.isfinite(results['test'][figure]) for figure in FIGURES[INVPT])
