@@ -11,10 +11,15 @@ import tiny_invpt
 import tiny_taskprompter
 import torch
 from mmengine.registry import DefaultScope
+from mmengine.structures import PixelData
+from tiny_taskprompter import K
 
 from mmdiff2in1.models import SelfImprovingSegmentor
 from mmdiff2in1.models.multitask.task_losses import TASK_WEIGHTS
+from mmdiff2in1.models.self_improving import GivenLabel
+from mmdiff2in1.models.self_improving.labelling import labelled
 from mmdiff2in1.tasks import TaskSet, stacked_targets
+from mmdiff2in1.tasks.soft_classes import FIELD, to_topk
 
 NAMES = ('semantic_segmentation', 'saliency', 'human_parts', 'depth')
 SIZE = (64, 96)
@@ -131,3 +136,15 @@ def test_targets_of_which_some_are_probabilities():
         for x in range(6):
             k = int(hard[0, y, x])
             assert found[0, :, y, x].tolist() == [float(k == each) for each in range(5)]
+
+
+def test_stored_probabilities_are_those_of_the_classes_alone():
+    """A sample's top-k map is of semantic segmentation; human parts keep the label that came along."""
+    _, (_, sample) = batch()
+    parts, p = sample.gt_human_parts.data.clone(), torch.rand(K, *SIZE).softmax(0)
+    planes = torch.from_numpy(to_topk(p, K).astype('int32'))
+    sample.set_data({FIELD: PixelData(data=planes)})
+    tasks = TaskSet({name: tiny_taskprompter.TASKS[name] for name in NAMES})
+    (found,), _ = labelled(GivenLabel(), None, torch.zeros(1, 3, *SIZE), [sample], tasks, SIZE)
+    assert torch.equal(found.gt_human_parts.data, parts)
+    torch.testing.assert_close(found.gt_sem_seg.data, p, atol=1e-4, rtol=0)
