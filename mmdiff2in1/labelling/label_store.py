@@ -19,7 +19,7 @@ from mmdiff2in1.core.images import image_size, load_image
 from mmdiff2in1.models.self_improving import Label, TeacherLabel, Teachers
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.tasks import DenseTask, TaskSet
-from mmdiff2in1.tasks.soft_classes import as_file, to_topk
+from mmdiff2in1.tasks.soft_classes import TOPK_OF, as_file, to_topk
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Labelling:
         topk: k, classes per pixel of a soft label; their probabilities have 16 bits, the others share what is left.
 
     Raises:
-        ValueError: A rule that labels by θ_C, which learns, or over a whole batch.
+        ValueError: A rule that labels by θ_C, which learns, or over a whole batch; probabilities that no file keeps.
     """
 
     rule: TeacherLabel
@@ -53,6 +53,12 @@ class Labelling:
                 'label in every step (label_rule), or leave it out'
             )
         self.rule.check(self.tasks)
+        others = [name for name, task in self.tasks.items() if task.num_classes and task.field != TOPK_OF]
+        if self.rule.soft and others:
+            raise ValueError(
+                'soft=True: a store keeps the probabilities of semantic segmentation alone, not those of '
+                f'{", ".join(others)}; label in every step (label_rule), or with soft=False'
+            )
         if self.rule.soft and any(getattr(task, 'mirrored_pairs', ()) for task in self.tasks.values()):
             raise ValueError(
                 'soft=True, and classes that change places in a mirror: a pipeline would mirror a kept label wrongly; '

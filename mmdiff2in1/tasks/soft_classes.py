@@ -13,6 +13,8 @@ NOWHERE = 255
 """Index of the first plane of indices where nothing is known."""
 FIELD = 'gt_seg_topk'
 """Key of a top-k map in the results of a pipeline, there (H, W, 2k), and in a `SegDataSample`, (2k, H, W)."""
+TOPK_OF = 'gt_sem_seg'
+"""Field of the task that a top-k map in a sample is of; other tasks of classes have none."""
 
 
 def to_topk(probabilities: Tensor, k: int = 4) -> np.ndarray:

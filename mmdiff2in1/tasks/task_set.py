@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
@@ -134,6 +135,9 @@ def stacked_targets(
 ) -> Tensor:
     """Ground truth (B, c, H, W) of one task in its own type.
 
+    If a sample holds probabilities of classes (K, H, W), which label rules may give: (B, K, H, W), floating point, the
+    classes of the others being sure, all zero where nothing is known.
+
     Args:
         task: Whose field is read.
         samples: B samples; one without the field says nothing.
@@ -153,7 +157,18 @@ def stacked_targets(
     size = tuple(known.shape[-2:]) if size is None else size
     device = device or (known.device if known is not None else None)
     maps = [task.unknown_target(size, device) if each is None else each.data.to(device) for each in found]
+    if task.num_classes and any(len(each) != task.target_channels for each in maps):
+        return torch.stack([_probabilities(task, each) for each in maps])
     return torch.stack([each.to(task.target_dtype) for each in maps])
+
+
+def _probabilities(task: DenseTask, target: Tensor) -> Tensor:
+    """(K, H, W) of classes (1, H, W), 0 where they are not known; probabilities as they are."""
+    if len(target) != task.target_channels:
+        return target
+    valid = task.valid(target[None])[0]
+    sure = F.one_hot(target[0].where(valid[0], 0).long(), task.num_classes).movedim(-1, 0)
+    return sure.where(valid, 0).float()
 
 
 def _built(task: Any) -> DenseTask:

@@ -3,23 +3,31 @@
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from mmseg.registry import TASK_UTILS
 
-from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.labelling import LabellingSettings, label_store, labelling_of
 from mmdiff2in1.labelling.label_store import is_labelled
 from mmdiff2in1.labelling.settings import student_tasks
-from mmdiff2in1.models.self_improving import TeacherLabel, Teachers
+from mmdiff2in1.models.self_improving import LabelRule, Teachers
+from mmdiff2in1.models.self_improving.construction import build_rule
+from mmdiff2in1.models.self_improving.label_rules.teacher_settings import CREATOR
 from mmdiff2in1.synthesis import SampleStore
 
-SETTINGS_OF_A_RULE = ('teacher', 'mirrored', 'scales')
+
+def rule_of(model: Mapping) -> LabelRule:
+    """The label rule of the config of a self-improving model.
+
+    Raises:
+        ValueError: Settings that it refuses, or several rules.
+    """
+    return build_rule(model.get('label_rule'), model.get('min_confidence'), bool(model.get('use_stored_labels')))
 
 
 def check_teachers(cfg: Config) -> None:
@@ -37,12 +45,9 @@ def check_teachers(cfg: Config) -> None:
                     'a store does not say it; label in every step (label_rule), or take another teacher'
                 )
         return
-    rule = cfg.model.get('label_rule') or {}
-    if not isinstance(rule, dict) or rule.get('teacher') is None:
-        return
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
-    asked = TeacherLabel(**{key: rule[key] for key in SETTINGS_OF_A_RULE if key in rule}).teachers
-    if asked is not None:
+    asked = rule_of(cfg.model).teachers
+    if asked is not None and asked.teachers != (CREATOR,):
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
         Teachers(asked, student_tasks(cfg), dataset_meta_of(cfg).get('classes')).load()
 
 
@@ -52,34 +57,32 @@ def check_labels(cfg: Config) -> None:
     Raises:
         ValueError: They are not.
     """
-    labels, rule = cfg.train_dataloader.dataset.get('labels'), type_name(cfg.model.get('label_rule') or {})
+    labels, rule = cfg.train_dataloader.dataset.get('labels'), rule_of(cfg.model)
     if not cfg.stages.get('labelling'):
         _warn_of_labels(cfg, labels, rule)
         return
     LabellingSettings.from_cfg(cfg)
-    if labels != 'stored' or (rule != 'GivenLabel' and not cfg.model.get('use_stored_labels')):
+    if labels != 'stored' or not rule.reads_given:
         raise ValueError(
             f'stages.labelling writes labels, but train_dataloader.dataset.labels is {labels!r} and model.label_rule '
-            f"{rule or None!r}; expected labels='stored' and dict(type='GivenLabel')"
+            f"{type(rule).__name__}; expected labels='stored' and dict(type='GivenLabel')"
         )
 
 
-def _warn_of_labels(cfg: Config, labels: str | None, rule: str) -> None:
+def _warn_of_labels(cfg: Config, labels: str | None, rule: LabelRule) -> None:
     """Says what is created and then not taught, or taught otherwise, where nobody writes labels."""
     synthesis = cfg.stages.get('synthesis') or {}
-    kind = TASK_UTILS.get('GivenLabel' if cfg.model.get('use_stored_labels') else rule or 'TeacherLabel')
-    reads, asks = getattr(kind, 'reads_given', True), getattr(kind, 'reads_outputs', True)
-    if synthesis.get('layout') and not (reads and labels == 'stored'):
+    if synthesis.get('layout') and not (rule.reads_given and labels == 'stored'):
         print_log(
             f'stages.synthesis.layout composes true labels, but nobody reads them: labels={labels!r} of '
-            f"train_dataloader.dataset, label_rule {rule or 'TeacherLabel'}; expected labels='stored' and "
+            f"train_dataloader.dataset, label_rule {type(rule).__name__}; expected labels='stored' and "
             "dict(type='GivenLabel')",
             'current',
             logging.WARNING,
         )
-    if synthesis.get('unlabelled') and not asks:
+    if synthesis.get('unlabelled') and not rule.reads_outputs:
         print_log(
-            f'stages.synthesis.unlabelled: nobody labels these images, and {rule or "GivenLabel"} teaches nothing with '
+            f'stages.synthesis.unlabelled: nobody labels these images, and {type(rule).__name__} teaches nothing with '
             'them, unless their labels are in the store already; name a teacher (stages.labelling), or leave them out',
             'current',
             logging.WARNING,

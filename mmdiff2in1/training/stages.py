@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
-from mmseg.registry import TASK_UTILS
 
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets import BatchMix
@@ -18,7 +17,7 @@ from mmdiff2in1.synthesis.settings import CREATOR
 
 from .config_keys import check_keys
 from .global_batch import split_global_batch
-from .labelling_stage import check_labels
+from .labelling_stage import check_labels, rule_of
 
 CHAIN_KEYS = ('carry_optimizer', 'work_dir')
 """Settings of the warm-up that are no keys of its config."""
@@ -87,16 +86,8 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
 
 def _reads_creator(model: Config) -> bool:
     """Whether the label rule of a self-improving model asks what θ_C predicts."""
-    if model.get('use_stored_labels'):
-        return False
-    rule = model.get('label_rule')
-    if rule is None:
-        return True
-    teachers = rule.get('teacher')
-    if teachers:
-        return 'creator' in (teachers if isinstance(teachers, list | tuple) else [teachers])
-    kind = TASK_UTILS.get(rule.type) if isinstance(rule.get('type'), str) else rule.get('type')
-    return bool(getattr(kind, 'reads_outputs', True))
+    rule = rule_of(model)
+    return rule.reads_outputs and (rule.teachers is None or rule.teachers.asks_creator)
 
 
 def _check_average(cfg: Config) -> None:

@@ -298,3 +298,7 @@ def test_rules_that_cannot_be_written_down(rule, message):
     mirror = TaskSet(SemanticSegmentation(4, mirrored_pairs=[(1, 2)]))
     with pytest.raises(ValueError, match='change places in a mirror'):
         Labelling(TeacherLabel(teacher=dict(config='a', checkpoint='b'), soft=True), mirror)
+    several = TaskSet([TASKS[CLASSES], dict(type='HumanParts'), dict(type='Saliency'), TASKS['depth']])
+    with pytest.raises(ValueError, match='semantic segmentation alone, not those of human_parts, saliency;'):
+        Labelling(TeacherLabel(teacher=dict(config='a', checkpoint='b'), soft=True), several)
+    Labelling(TeacherLabel(teacher=dict(config='a', checkpoint='b')), several)

@@ -107,8 +107,8 @@ def work(rank, folder):
 def ranks(tmp_path_factory):
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp('ranks')
-    root = str(Path(mmdiff2in1.__file__).parents[1])
-    env = dict(os.environ, PYTHONPATH=root, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+    paths = Path(mmdiff2in1.__file__).parents[1], Path(__file__).parents[1]
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     started = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=env) for rank in (0, 1)]
     try:
         assert [process.wait(timeout=patient(300)) for process in started] == [0, 0]

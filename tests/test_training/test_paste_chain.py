@@ -99,7 +99,8 @@ def test_the_warning_is_for_rules_that_ask(cfg, monkeypatch):
     said = []
     monkeypatch.setattr('mmdiff2in1.training.stages.print_log', lambda text, *_: said.append(text))
     check_chain(cfg)
-    for rule in (dict(type='mmseg.GivenLabel'), None):
+    of_all = dict(type='RulePerTask', rules={}, default=dict(type='GivenLabel'))
+    for rule in (dict(type='mmseg.GivenLabel'), of_all, None):
         cfg.model.label_rule = rule
         cfg.model.use_stored_labels = rule is None
         check_chain(cfg)
@@ -108,8 +109,10 @@ def test_the_warning_is_for_rules_that_ask(cfg, monkeypatch):
     check_chain(cfg)
     cfg.model.label_rule = dict(type='TeacherLabel')
     check_chain(cfg)
+    cfg.model.label_rule = dict(type='RulePerTask', rules={})
+    check_chain(cfg)
     said = [text for text in said if 'composes true labels' not in text]
-    assert len(said) == 2 and all('neither stages.warmup nor load_from' in text for text in said)
+    assert len(said) == 3 and all('neither stages.warmup nor load_from' in text for text in said)
     assert json.loads(json.dumps(cfg.stages.synthesis.to_dict()))['T'] == 0
 
 

@@ -90,6 +90,8 @@ def input_size(batch_img_metas: Sequence[dict]) -> tuple[int, int]:
 def targets(batch_data_samples: Sequence, task: DenseTask) -> tuple[Tensor, Tensor | None]:
     """Ground truth (B, c, H, W), and the weights (B, 1, H, W) of its pixels where a label rule gave some.
 
+    Of classes also probabilities (B, K, H, W), see `stacked_targets`.
+
     Raises:
         ValueError: None of the samples has ground truth.
     """

@@ -12,7 +12,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmdiff2in1.tasks import VALID_REGION, DenseTask, TaskSet
-from mmdiff2in1.tasks.soft_classes import FIELD, from_topk
+from mmdiff2in1.tasks.soft_classes import FIELD, TOPK_OF, from_topk
 
 from ..image_region import image_region
 from .label_rules import Label, LabelRule
@@ -68,7 +68,7 @@ def _given(samples: list, tasks: TaskSet, size: tuple[int, int], device: torch.d
     """By task what the samples brought along (S, c, H, W); probabilities (S, K, H, W) where one has a top-k map."""
     given = tasks.targets(samples, size, device)
     for name, task in tasks.items():
-        if task.num_classes and any(FIELD in sample for sample in samples):
+        if task.field == TOPK_OF and any(FIELD in sample for sample in samples):
             target = given[name].where(task.valid(given[name]), task.num_classes)[:, 0]
             soft = F.one_hot(target, task.num_classes + 1).movedim(-1, 1)[:, :-1].float()
             for own, sample in zip(soft, samples, strict=True):

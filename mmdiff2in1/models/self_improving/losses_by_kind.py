@@ -4,7 +4,7 @@ B samples in the batch. Only the loss functions see the kinds apart: batch norma
 processes run over the whole batch, so processes may hold different numbers of synthetic samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
@@ -40,7 +40,7 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
         for kind, losses in zip(kinds, found, strict=True):
             _refuse_weights(segmentor, kind, tasks)
             own_inputs = inputs if len(kind.samples) == batch_size else inputs[kind.index]
-            losses.update(segmentor.loss(own_inputs, kind.samples))
+            losses.update(_by_task(segmentor, segmentor.loss(own_inputs, kind.samples), kind.task_weights, tasks))
     else:
         features = segmentor.extract_feat(inputs)
         for prefix, head, arguments in _head_calls(segmentor, features):
@@ -55,6 +55,7 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
                     _refuse_weights(head, kind, tasks)
                     own_arguments = _take(arguments, kind.index, batch_size)
                     of_head = head.loss(*own_arguments, kind.samples, segmentor.train_cfg)
+                of_head = _by_task(head, of_head, kind.task_weights, tasks)
                 losses.update({f'{prefix}.{name}': value for name, value in of_head.items()})
         for kind, losses in zip(kinds, found, strict=True):
             real = [i for i, sample in enumerate(kind.samples) if not is_synthetic(sample)]
@@ -81,6 +82,34 @@ def _refuse_weights(module: Any, kind: Kind, tasks: TaskSet) -> None:
             "weights, synthetic_weight=1 where normalize_by='pooled', and divide_by='loss', found "
             f'divide_by={kind.divide_by!r}'
         )
+
+
+def _by_task(module: Any, losses: dict[str, Any], weights: Mapping[str, float], tasks: TaskSet) -> dict[str, Any]:
+    """Losses times the weights of their tasks.
+
+    Args:
+        module: The head, or a segmentor with a `loss` of its own.
+        losses: What it gave; of a head of several tasks `<task>.<name>`.
+        weights: By task; of others 1.
+        tasks: What is predicted.
+
+    Raises:
+        ValueError: One loss of several tasks.
+    """
+    if not weights:
+        return losses
+    if len(tasks) > 1 and hasattr(module, 'tasks') and all(name.split('.')[0] in tasks for name in losses):
+        owners = {name: name.split('.')[0] for name in losses}
+    else:
+        field = module.task.field if hasattr(module, 'task') else 'gt_sem_seg'
+        candidates = [name for name, task in tasks.items() if len(tasks) == 1 or task.field == field]
+        if not candidates or len(tasks) > 1 and not isinstance(module, BaseDecodeHead):
+            raise ValueError(
+                f'{type(module).__name__} has losses of {", ".join(tasks)} in one; synthetic_weight must be one number '
+                f'for all of them, found {dict(weights)}'
+            )
+        owners = dict.fromkeys(losses, candidates[0])
+    return {name: _weighted(name, value, weights.get(owners[name], 1.0)) for name, value in losses.items()}
 
 
 def _keeps_mmseg_loss(segmentor: Any) -> bool:

@@ -4,7 +4,7 @@ B samples in a batch, r of them real and s synthetic; H, W the padded crop.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 
 from .construction import build_rule, build_tasks, split_config, twin
 from .forwarding import ReadsLikeItsSegmentor
-from .kinds import NORMALIZERS, is_synthetic, kinds_of
+from .kinds import NORMALIZERS, check_weight, is_synthetic, kinds_of
 from .label_rules import LabelRule
 from .labelling import labelled
 from .losses_by_kind import losses_by_kind
@@ -55,7 +55,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         segmentor: Config of any mmseg segmentor. Its `data_preprocessor` becomes that of the wrapper.
         task: What is predicted, see `TaskSet`; None: the segmentor's own, or semantic segmentation.
         label_rule: What created images are taught with, a TASK_UTILS config of a `LabelRule`; None: `TeacherLabel`.
-        synthetic_weight: w, weight of the synthetic losses, at least 0.
+        synthetic_weight: w, weight of the synthetic losses, at least 0; or one by the name of a task, of others 1.
         normalize_by: 'pooled', as the released code and Bae et al. have it: one loss of all samples, which the head
             computes once, as if all were real; a w other than 1 is a weight of synthetic pixels in that mean. Where
             no synthetic pixel counts, the loss is that of the real ones. 'batch': a mean of each kind,
@@ -86,7 +86,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         segmentor: dict | None = None,
         task: Any = None,
         label_rule: dict | LabelRule | None = None,
-        synthetic_weight: float = 1.0,
+        synthetic_weight: float | Mapping[str, float] = 1.0,
         normalize_by: str = 'batch',
         divide_by: str = 'loss',
         evaluate: str = 'creator',
@@ -254,8 +254,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         for name, known in (('normalize_by', NORMALIZERS), ('divide_by', DIVISORS)):
             if getattr(self, name) not in known:
                 raise ValueError(f'Unknown {name}={getattr(self, name)!r}; known: {", ".join(known)}.')
-        if not 0 <= self.synthetic_weight < float('inf'):
-            raise ValueError(f'synthetic_weight={self.synthetic_weight}: expected a finite number, at least 0.')
+        check_weight(self.synthetic_weight, self.tasks)
         if self.init_cfg is not None and self.init_cfg.get('type') != 'Pretrained':
             raise ValueError(
                 f"init_cfg={self.init_cfg}: expected None or dict(type='Pretrained', checkpoint=…). Initialise layers "

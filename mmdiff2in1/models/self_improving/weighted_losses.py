@@ -58,11 +58,6 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
 
 def _losses_of_all(head: Any, outputs: Any, samples: list, divide_by: str) -> dict[str, Tensor]:
     """Of one head for all tasks, whose losses `<task>.<name>` are weighted means over the pixels that count."""
-    if any(is_soft(samples, task) for task in head.tasks.values()):
-        raise ValueError(
-            f'{type(head).__name__} computes the losses of all tasks in a way of its own, which knows no '
-            'probabilities of classes; choose a label rule with hard labels (soft=False)'
-        )
     losses = head.loss_by_feat(outputs, samples)
     if divide_by != 'all':
         return losses
@@ -78,7 +73,7 @@ def _class_losses(head: Any, logits: Tensor, samples: list, task: DenseTask, div
             f'{type(head).__name__} computes its losses in a way of its own, so pixels cannot be weighted; choose a '
             "label rule without weights and divide_by='loss', or a head that keeps mmseg's loss_by_feat"
         )
-    target = _targets(task, samples)  # (S, 1 or K, H, W)
+    target = stacked_targets(task, samples)  # (S, 1 or K, H, W)
     logits = resize(logits, target.shape[2:], mode='bilinear', align_corners=head.align_corners)
     weight = _weights(task, samples, target)
     if head.sampler is not None:
@@ -139,21 +134,7 @@ def _weights(task: DenseTask, samples: list, target: Tensor) -> Tensor:
 
 def _counted_share(task: DenseTask, samples: list) -> Tensor:
     """Σ w over the pixels that count / (S · H · W), 0-dim."""
-    return _weights(task, samples, _targets(task, samples)).mean()
-
-
-def _targets(task: DenseTask, samples: list) -> Tensor:
-    """(S, c, H, W), or probabilities (S, K, H, W) if a label rule gave some to any: classes of the others are sure."""
-    if not is_soft(samples, task):
-        return stacked_targets(task, samples)
-    found = [sample.get(task.field).data for sample in samples]
-    classes = max(len(target) for target in found)
-    for i, target in enumerate(found):
-        if len(target) == task.target_channels:
-            valid = task.valid(target[None])[0]
-            sure = F.one_hot(target[0].where(valid[0], 0), classes).movedim(-1, 0)
-            found[i] = sure.where(valid, 0).float()
-    return torch.stack(found)
+    return _weights(task, samples, stacked_targets(task, samples)).mean()
 
 
 def _needs_care(task: DenseTask, samples: list) -> bool:
