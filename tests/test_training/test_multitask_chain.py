@@ -29,6 +29,7 @@ make_self_improving(
     synthetic_weight=dict(normal=0.5),
     diffusion='weights',
     captions='captions.jsonl',
+    samples_per_update=4,
     samples_per_image=1,
     restore_size=True,
 )

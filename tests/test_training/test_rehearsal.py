@@ -16,7 +16,7 @@ from mmdiff2in1.training.stages import self_improving_config, warmup_config
 HOOK = dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=4)
 WRONG = [
     (dict(model__synthetic_weight=-1.0), 'self-improving stage cannot run: .*synthetic_weight'),
-    (dict(model__label_rule=dict(type='TeacherLabel', min_confidence=2.0)), 'self-improving stage.*min_confidence'),
+    (dict(model__label_rule=dict(type='TeacherLabel', min_confidence=2.0)), 'min_confidence=2.0: expected a number'),
     (dict(model__normalize_by='real', train_dataloader__dataset__mix='uniform', train_dataloader__batch_sampler=None),
      'a batch of created samples alone'),
     (dict(model__segmentor__decode_head__head__in_channels=[8, 8, 9]), 'warm-up cannot run: the first training'),
