@@ -44,7 +44,7 @@ class LoadDenseAnnotation(BaseTransform):
         """Adds the map, (H, W) or (H, W, 3), where `results` holds an image."""
         height, width = results['ori_shape'][:2]
         size = (int(height), int(width))
-        if self.task.field in results.get('seg_fields', ()):
+        if self.task.field in results:
             raise ValueError(
                 f'{self.task.field} is there already, expected one step that loads it; take the second '
                 'LoadDenseAnnotation of that task out of the pipeline'
