@@ -134,7 +134,7 @@ def test_a_step_with_narrow_layers(name):
 def test_a_step_on_diffusion_features(tmp_path):
     """Narrow levels of a U-Net through the adapter; the U-Net is frozen, all else learns."""
     cfg = config(SD)
-    cfg.model.backbone.update(diffusion=str(write_weights(tmp_path / 'weights').parent / 'weights'), bf16=False)
+    cfg.model.backbone.update(diffusion=str(write_weights(tmp_path / 'weights')), bf16=False)
     cfg.model.neck.update(
         in_channels=list(WIDTHS), in_strides=[2, 4, 8, 16], out_channels=[8, 8, 8], out_strides=[8, 16, 32]
     )
