@@ -45,6 +45,8 @@ def check_labels(
     for index in spread(len(dataset), most):
         info = dataset.get_data_info(index)
         info = {key: value for key, value in info.items() if not read or key in read or key not in label_keys(info)}
+        if 'img_path' not in info:
+            continue
         fact = inspect_pair(info, rules, tasks)
         _refuse(fact.problems, name)
         if label_keys(info):

@@ -47,9 +47,11 @@ def loaded_twice(pipeline: Sequence[Mapping] | None) -> list[str]:
 
 
 def fields_made(pipeline: Sequence[Mapping] | None) -> set[str] | None:
-    """Keys of the label files whose fields the steps of a pipeline make; None: a step of somebody else may make any."""
+    """Keys of the label files whose fields the steps of a pipeline make; None: nobody knows (others' steps)."""
+    if pipeline is None:
+        return None
     keys = {label.key for label in loaded_labels(pipeline)}
-    for step in _steps(pipeline or []):
+    for step in _steps(pipeline):
         kind = step.get('type')
         kind = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
         if getattr(kind, '__module__', '').split('.')[0] not in ('mmdiff2in1', 'mmseg', 'mmcv', 'mmengine'):
