@@ -54,6 +54,21 @@ def test_full_size_on_the_meta_device(name, published):
     assert output.shape == (1, model.tasks.channels, *size)
 
 
+def size_of(model, without: str = '') -> int:
+    """Parameters, those of a task left out."""
+    return sum(tensor.numel() for name, tensor in model.named_parameters() if without not in name.split('.'))
+
+
+@pytest.mark.parametrize('name', BASELINES[:4:2])
+def test_full_size_without_edges(name):
+    """As large as with them, less what is theirs; two of a kind in the loop, θ_C and θ_E."""
+    plain, edges = on_meta(config(name)), on_meta(config(f'{name}-edge'))
+    assert size_of(plain) == size_of(edges, without='edge') < size_of(edges)
+    for own, end in ((plain, ''), (edges, '-edge')):
+        loop = on_meta(config(name.replace('baselines', 'diff2in1') + end))
+        assert size_of(loop) == 2 * size_of(own)
+
+
 @pytest.mark.parametrize('name', LOOPS)
 def test_the_loop_trains_what_the_baseline_trains(name):
     cfg, plain = config(name), config(name.replace('diff2in1', 'baselines'))
@@ -92,7 +107,7 @@ def test_the_recipe(name):
     assert tuple(cfg.model.task) == tuple(cfg.set_tasks) == tuple(cfg.model.backbone.tasks)
 
 
-@pytest.mark.parametrize('name', [*BASELINES, LOOPS[0]])
+@pytest.mark.parametrize('name', [*BASELINES, *LOOPS])
 def test_a_step_of_a_narrow_model(name):
     """Images of 64 × 128; created ones, where there are any, are labelled by θ_C in all tasks."""
     cfg = config(name)

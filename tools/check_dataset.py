@@ -62,6 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmseg')
+    try:
+        class_head(cfg)
+    except (TypeError, ValueError) as error:
+        print(f'{args.config}: model: {error}', file=sys.stderr)
+        return 1
     out = args.out or Path('work_dirs', 'check_dataset', Path(args.config).stem)
     report, parts = check_datasets(cfg, args.limit, args.workers)
     if not parts:

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from mmdiff2in1.core.problem import Problem
 
+from .config_check import config_problems
 from .files import count_images, file_problems, listed_twice
-from .given_labels import label_problems
 from .known_sets import expected_count
 from .labels import LabelRules
 from .pair import PairFacts, inspect_pair, judge_maps
 from .parts import DataPart, data_parts, spread
 from .report import DatasetReport, PartReport
-from .settings import class_head, setting_problems
+from .settings import class_head
 
 # So large a share of equal images is no accident of a public set, which may hold a few.
 LEAK = 0.01
@@ -56,7 +56,7 @@ def check_datasets(
             for other, theirs in zip(parts, digests, strict=True):
                 if other.loader == 'train':
                     report.problems += _leaks(seen, theirs, other.name)
-    return DatasetReport(reports, [*setting_problems(cfg, parts), *label_problems(parts)]), parts
+    return DatasetReport(reports, config_problems(cfg, parts)), parts
 
 
 def _walk(

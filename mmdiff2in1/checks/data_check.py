@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from mmdiff2in1.core.problem import Problem
 
-from .given_labels import label_problems
+from .config_check import config_problems
 from .labels import LabelRules
 from .loading import LoadedLabel, holds_classes, label_keys, tasks_to_check
 from .pair import inspect_pair, judge_maps
@@ -45,10 +45,13 @@ def check_labels(
     for index in spread(len(dataset), most):
         info = dataset.get_data_info(index)
         info = {key: value for key, value in info.items() if not read or key in read or key not in label_keys(info)}
+        if 'img_path' not in info:
+            continue
+        fact = inspect_pair(info, rules, tasks)
+        _refuse(fact.problems, name)
         if label_keys(info):
             infos.append(info)
-            facts.append(inspect_pair(info, rules, tasks))
-            _refuse(facts[-1].problems, name)
+            facts.append(fact)
     _, problems = judge_maps(facts, infos, tasks, getattr(dataset, 'data_prefix', {}))
     _refuse(problems, name)
     _warn(problems, name)
@@ -60,7 +63,8 @@ def check_data(cfg: Config) -> None:
 
     Raises:
         FileNotFoundError: A folder or split file is not there, or a set is empty; with the command that makes it.
-        ValueError: A set cannot be listed, no set gives the labels of a task, or see :func:`check_labels`.
+        ValueError: A set cannot be listed, it and the config disagree (:func:`config_problems`), or see
+            :func:`check_labels`.
     """
     _refuse(wrapper_problems(cfg), 'config')
     parts, num_classes = data_parts(cfg), class_head(cfg).get('num_classes')
@@ -68,9 +72,9 @@ def check_data(cfg: Config) -> None:
         if part.problems:
             missing = part.problems[0].check.startswith('missing')
             raise (FileNotFoundError if missing else ValueError)(f'{part.name}: {part.problems[0]}')
-    problems = label_problems(parts)
-    _refuse(problems, 'labels')
-    _warn(problems, 'labels')
+    problems = config_problems(cfg, parts)
+    _refuse(problems, 'config')
+    _warn(problems, 'config')
     for part in parts:
         if hasattr(part.dataset, 'ignore_index'):
             check_labels(part.dataset, num_classes, part.name, loaded=part.loaded)

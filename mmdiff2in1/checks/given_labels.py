@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from mmdiff2in1.core.problem import Problem
 
-from .loading import LoadedLabel, label_keys
+from .loading import LoadedLabel, label_keys, loaded_twice
 from .parts import DataPart
 
 
@@ -19,6 +19,7 @@ def label_problems(parts: Sequence[DataPart]) -> list[Problem]:
     if all(part.dataset is not None for part in train):  # what is missing in the others is told already
         problems += _training(train)
     for part in parts:
+        problems += _repeated(part)
         if part.dataset is not None:
             problems += _stopping(part)
             problems += _evaluation(part) if part.loader != 'train' else []
@@ -42,6 +43,12 @@ def _training(parts: Sequence[DataPart]) -> Iterable[Problem]:
             found = f'{_named(part)}, of what the pipeline loads nothing'
             step = 'Nothing is learnt from these images themselves; fine if only created ones are to be taught'
             yield Problem('warning', 'no-labels', _place(part), found, ' or '.join(sorted(keys)), step)
+
+
+def _repeated(part: DataPart) -> Iterable[Problem]:
+    for name in loaded_twice(part.cfg.get('pipeline')):
+        step = f'Take the second step that loads {name} out of the pipeline: a mirror would turn its map twice'
+        yield Problem('error', 'loaded-twice', _place(part), f'{name} loaded twice', 'one step that loads it', step)
 
 
 def _stopping(part: DataPart) -> Iterable[Problem]:

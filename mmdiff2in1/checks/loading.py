@@ -1,5 +1,6 @@
 """Which label files the pipeline of a data set loads, and what belongs into them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 from mmcv.transforms import LoadAnnotations
 from mmseg.registry import TASK_UTILS, TRANSFORMS
 
-from mmdiff2in1.datasets.transforms import LoadClassAnnotation, LoadDenseAnnotation
-from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
+from mmdiff2in1.datasets.transforms import EdgesFromClasses, LoadClassAnnotation, LoadDenseAnnotation
+from mmdiff2in1.tasks import DenseTask, Edges, SemanticSegmentation
+from mmdiff2in1.tasks.task_set import built_task
 
 LABEL_KEY = SemanticSegmentation.path_key
 
@@ -35,6 +37,28 @@ def loaded_labels(pipeline: Sequence[Mapping] | None) -> list[LoadedLabel]:
         if label is not None:
             found[label.name] = label
     return list(found.values())
+
+
+def loaded_twice(pipeline: Sequence[Mapping] | None) -> list[str]:
+    """Names of the labels that more than one step of a pipeline loads; alternatives inside of a step do not count."""
+    steps = (step for step in pipeline or [] if isinstance(step, Mapping) and not step.get('transforms'))
+    names = Counter(label.name for label in map(_loaded_by, steps) if label is not None)
+    return [name for name, count in names.items() if count > 1]
+
+
+def fields_made(pipeline: Sequence[Mapping] | None) -> set[str] | None:
+    """Keys of the label files whose fields the steps of a pipeline make; None: nobody knows (others' steps)."""
+    if pipeline is None:
+        return None
+    keys = {label.key for label in loaded_labels(pipeline)}
+    for step in _steps(pipeline):
+        kind = step.get('type')
+        kind = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
+        if getattr(kind, '__module__', '').split('.')[0] not in ('mmdiff2in1', 'mmseg', 'mmcv', 'mmengine'):
+            return None
+        if kind is EdgesFromClasses:
+            keys.add(Edges.path_key)
+    return keys
 
 
 def tasks_to_check(loaded: Sequence[LoadedLabel]) -> dict[str, DenseTask]:
@@ -89,7 +113,7 @@ def _loaded_by(step: Mapping) -> LoadedLabel | None:
     if not isinstance(loader, type):
         return None
     if issubclass(loader, LoadDenseAnnotation):
-        task = TASK_UTILS.build(step['task'])
+        task = built_task(step['task'])
         return LoadedLabel(task.name, task.path_key, True, task)
     if issubclass(loader, LoadAnnotations):
         return LoadedLabel(SemanticSegmentation.name, LABEL_KEY, issubclass(loader, LoadClassAnnotation))

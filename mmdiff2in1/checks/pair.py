@@ -139,7 +139,11 @@ def _guarded(read, path: str, what: str, problems: list[Problem], expected: str 
         return read()
     except FileNotFoundError:
         step = f'Add the {what}, or take the sample out of the split file or folder'
-        problems.append(Problem('error', f'missing-{what}', path, 'no such file', f'a {what}', step))
+        problems.append(
+            Problem(
+                'error', f'missing-{what}', path, 'no such file', f'{"an" if what == "image" else "a"} {what}', step
+            )
+        )
     except ValueError as error:
         found = str(error.__cause__ or error)
         step = 'Copy or unpack the file again'
@@ -176,7 +180,8 @@ def _label(
     """Content of a label file, whose size is compared with that of its image."""
     path = info[key]
     kind = format_of(info, key)
-    expected = 'a whole image file' if kind is None else f'a whole file of the format {kind}'
+    expected = 'a whole .npy file' if str(path).endswith('.npy') else 'a whole image file'
+    expected = expected if kind is None else f'a whole file of the format {kind}'
     label = _guarded(lambda: read_label(info, key, facts.size, as_classes), path, 'label', facts.problems, expected)
     if label is not None and image is not None and label.shape[:2] != facts.size:
         facts.problems.append(_other_size(path, label, info['img_path'], image, facts.size))
@@ -204,7 +209,7 @@ def _values(info: Mapping, raw: np.ndarray, name: str, task: DenseTask, facts: P
     problems = task.file_problems(path, raw, array)
     if refusal and not problems:
         step = 'Convert the file, or leave its key out of data_prefix'
-        problems = [Problem('error', 'label-values', path, refusal, f'a {task.name} map', step)]
+        problems = [Problem('error', 'label-values', path, refusal, f'a map of the task {task.name}', step)]
     facts.problems += problems
     if refusal:
         return

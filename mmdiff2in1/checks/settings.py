@@ -22,10 +22,15 @@ def class_head(cfg: Mapping) -> Mapping:
     classes. Empty without a model, and where no classes are predicted.
     """
     model = cfg.get('model') or {}
-    segmentor = model.get('segmentor') or model
-    head = segmentor.get('decode_head') or {}
-    tasks = segmentor.get('task') or model.get('task')
-    return _class_head(head[-1] if isinstance(head, list) else head, TaskSet(tasks) if tasks else None)
+    head = (model.get('segmentor') or model).get('decode_head') or {}
+    return _class_head(head[-1] if isinstance(head, list) else head, model_tasks(cfg))
+
+
+def model_tasks(cfg: Mapping) -> TaskSet | None:
+    """The tasks that the model names; None without a model, and where it is mmseg's, of classes."""
+    model = cfg.get('model') or {}
+    tasks = (model.get('segmentor') or model).get('task') or model.get('task')
+    return TaskSet(tasks) if tasks else None
 
 
 def setting_problems(cfg: Mapping, parts: Sequence[DataPart]) -> list[Problem]:

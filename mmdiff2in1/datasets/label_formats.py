@@ -18,6 +18,8 @@ CONTEXT_KEY = 'context_path'
 """Key, in a data info, of the file with PASCAL-Context's `LabelMap`."""
 GREY = 0.02
 """Vectors of 8 bits with all components below are the zero vector: 127 and 128 are half a step from it."""
+CLASS_SHARE = 0.01
+"""So many pixels of the value 1 in a map of 0, 1 and 255 are a class, and no faint grey."""
 
 
 def read_label_file(
@@ -64,6 +66,12 @@ def _grey_saliency(info: Mapping, key: str, size: tuple[int, int], backend_args:
         raise ValueError(f'saliency: the file holds {array.dtype} of shape {array.shape}, expected grey, uint8 (H, W)')
     if array.max(initial=0) == 1:
         raise ValueError('saliency: the file holds 0 and 1, expected grey 0 … 255 with 255 for what is salient')
+    counts = np.bincount(array.ravel(), minlength=256)
+    if counts[1] > CLASS_SHARE * array.size and not counts[2:255].any():
+        raise ValueError(
+            'saliency: the file holds 0, 1 and 255, expected grey 0 … 255: if 1 is salient and 255 is not known, leave '
+            'saliency_map_path out of label_formats'
+        )
     return (array > 127).astype(np.uint8)
 
 
@@ -74,7 +82,10 @@ def _grey_normals(info: Mapping, key: str, size: tuple[int, int], backend_args: 
 
 def _context_normals(info: Mapping, key: str, size: tuple[int, int], backend_args: dict | None) -> np.ndarray:
     """The same, at the size of the `LabelMap`, zero outside of the labels in which they count."""
-    labels = label_map(info[CONTEXT_KEY], backend_args)
+    try:
+        labels = label_map(info[CONTEXT_KEY], backend_args)
+    except ValueError as error:
+        raise ValueError(f'its labels {info[CONTEXT_KEY]}: {error}') from None
     vectors = _vectors(info[key], backend_args)
     if vectors.shape[:2] != labels.shape:
         vectors = cv2.resize(vectors, labels.shape[::-1], interpolation=cv2.INTER_CUBIC)

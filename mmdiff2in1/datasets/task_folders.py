@@ -17,9 +17,12 @@ def folders_of_tasks(tasks: Sequence[str], folders: Mapping[str, tuple[str, str]
         folders: Task → its key in `data_prefix` and its folder.
 
     Raises:
-        ValueError: No task, or one that the set has no labels of.
+        ValueError: No list, no task, one twice, or one that the set has no labels of.
     """
-    unknown = [task for task in tasks if task not in folders]
-    if unknown or not tasks:
-        raise ValueError(f'tasks={tuple(tasks)}: expected at least one of {", ".join(folders)}, and no other')
+    named = [tasks] if isinstance(tasks, str) else list(tasks)
+    if isinstance(tasks, str) or not named or set(named) - set(folders) or len(set(named)) < len(named):
+        raise ValueError(
+            f'tasks={tasks!r}: expected a list of some of {", ".join(folders)}, each once; correct the names, or leave '
+            'tasks out for all of them'
+        )
     return dict(folders[task] for task in tasks)

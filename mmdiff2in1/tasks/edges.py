@@ -109,22 +109,30 @@ class Edges(DenseTask):
         share = float((array[known] > 0.5).mean()) if known.any() else 0.0
         return [*super().legend(array), (f'edge {share:.1%}', EDGE), (f'no edge {1 - share:.1%}', NO_EDGE)]
 
-    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> tuple[int, int]:
-        """Edge pixels, and those in a block of 2 × 2 of them."""
+    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> tuple[int, int, int, int]:
+        """Edge pixels, those in a block of 2 × 2 of them, those of the value 1 of 255, and all known ones."""
         edge = (array > 0.5) & (array != self.invalid)
         blocks = np.pad(edge[:-1, :-1] & edge[1:, :-1] & edge[:-1, 1:] & edge[1:, 1:], 1)
         wide = edge & (blocks[:-1, :-1] | blocks[1:, :-1] | blocks[:-1, 1:] | blocks[1:, 1:])
-        return int(edge.sum()), int(wide.sum())
+        ones = int((raw == 1).sum()) if raw.dtype == np.uint8 else 0
+        return int(edge.sum()), int(wide.sum()), ones, int((array != self.invalid).sum())
 
     def judge(
-        self, facts: Sequence[tuple[int, int]], info: Mapping[str, Any], where: str
+        self, facts: Sequence[tuple[int, int, int, int]], info: Mapping[str, Any], where: str
     ) -> tuple[list[str], list[Problem]]:
-        """A warning for lines wider than one pixel: as a label image, which the score reads, each has two contours."""
-        edges, wide = (sum(numbers) for numbers in zip(*facts, strict=True))
+        """An error where edges are 1, or nearly everything is one; a warning for lines wider than one pixel.
+
+        They have two contours as a label image, and that is what the score reads.
+        """
+        edges, wide, ones, known = (sum(numbers) for numbers in zip(*facts, strict=True))
         share, problems = wide / max(1, edges), []
         if not edges:
             found, step = 'no edge in any map', 'Look at the files: 255 is an edge, not 1'
-            problems.append(Problem('warning', 'no-edges', where, found, 'lines of 255', step))
+            problems.append(Problem('error' if ones else 'warning', 'no-edges', where, found, 'lines of 255', step))
+        elif edges > known / 2:
+            found = f'edges on {edges / known:.0%} of the pixels'
+            step = 'Look at the files: 255 is an edge, 0 is none'
+            problems.append(Problem('error', 'all-edges', where, found, 'lines of 255 on 0', step))
         elif share > WIDE:
             found = f'lines of two pixels and more: {share:.0%} of the edge pixels lie in blocks of 2 × 2'
             step = (

@@ -1,9 +1,12 @@
 """Saliency: what stands out in an image, as two classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from mmseg.registry import TASK_UTILS
+
+from mmdiff2in1.core.problem import Problem
 
 from .semantic_segmentation import SemanticSegmentation
 
@@ -32,6 +35,24 @@ class Saliency(SemanticSegmentation):
     def of_dataset(self, meta: Mapping[str, Any]) -> 'Saliency':
         """This task: the names and colours of a data set are those of its semantic classes."""
         return self
+
+    def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
+        """Pixels of both classes, and of what says nothing, (3,)."""
+        return np.append(super().inspect(raw, array, info), np.count_nonzero(array == self.ignore_index))
+
+    def judge(
+        self, facts: Sequence[np.ndarray], info: Mapping[str, Any], where: str
+    ) -> tuple[list[str], list[Problem]]:
+        """How much is salient; an error where nothing is and much is ignored: masks of 0 and 255 are such."""
+        background, salient, ignored = np.sum(facts, axis=0).tolist()
+        notes, problems = [f'saliency: {salient / max(1, background + salient):.1%} of the known pixels'], []
+        if not salient:
+            severity, found = 'warning', f'nothing salient in any of the {len(facts)} maps read'
+            if ignored:
+                severity, found = 'error', f'{found}, but {self.ignore_index}, which says nothing'
+            step = "If 255 is salient: label_formats={'saliency_map_path': 'grey_saliency'} in the data set"
+            problems.append(Problem(severity, 'no-saliency', where, found, '1 where something is salient', step))
+        return notes, problems
 
     @property
     def loss(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class TaskSet(Mapping[str, DenseTask]):
             Without a name a task has its own.
 
     Raises:
-        ValueError: No task, two of one name, or two that read or write the same field of a sample.
+        ValueError: No task, an unknown one, two of one name, or two that read or write the same field of a sample.
         TypeError: Something else than tasks or configs.
     """
 
@@ -34,9 +34,9 @@ class TaskSet(Mapping[str, DenseTask]):
         if isinstance(tasks, DenseTask) or (isinstance(tasks, Mapping) and 'type' in tasks):
             tasks = [tasks]
         if isinstance(tasks, Mapping):
-            named = [(name, _built(task)) for name, task in tasks.items()]
+            named = [(name, built_task(task)) for name, task in tasks.items()]
         else:
-            built = [_built(task) for task in tasks]
+            built = [built_task(task) for task in tasks]
             named = [(task.name, task) for task in built]
         for what, keys in (('name', [n for n, _ in named]), ('field', [task.field for _, task in named])):
             if len(set(keys)) < len(keys):
@@ -171,7 +171,20 @@ def _probabilities(task: DenseTask, target: Tensor) -> Tensor:
     return sure.where(valid, 0).float()
 
 
-def _built(task: Any) -> DenseTask:
+def built_task(task: Any) -> DenseTask:
+    """A task, or that of a config.
+
+    Raises:
+        ValueError: No task of that name.
+        TypeError: Something else than a task or a config.
+    """
+    kind = task.get('type') if isinstance(task, Mapping) else None
+    if isinstance(kind, str) and TASK_UTILS.get(kind) is None:
+        tasks = (each for each in TASK_UTILS.module_dict.values() if isinstance(each, type))
+        known = ', '.join(sorted(each.__name__ for each in tasks if issubclass(each, DenseTask)))
+        raise ValueError(
+            f'found the task {kind!r}, expected one of {known}; correct its name, or name its module in custom_imports'
+        )
     built = TASK_UTILS.build(task) if isinstance(task, Mapping) else task
     if not isinstance(built, DenseTask):
         raise TypeError(f'found {task!r}, expected a DenseTask or the config of one, e.g. dict(type="Depth")')

@@ -16,6 +16,8 @@ DEPTH, NORMAL = (dict(type='LoadDenseAnnotation', task=dict(type=kind)) for kind
 CLASSES = dict(type='LoadClassAnnotation')
 FOLDERS = dict(seg_map_path='semantic', depth_map_path='depth', normal_map_path='normal')
 
+KEYS = ['classes', 'palette', 'reduce_zero_label']
+
 
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
@@ -37,7 +39,7 @@ def rooms(root, *steps, part='train', kind='DenseMapDataset', **prefix):
 
 
 def config(*train, val=None):
-    cfg = dict(train_dataloader=dict(dataset=dict(type='ConcatDataset', datasets=list(train))))
+    cfg = dict(train_dataloader=dict(dataset=dict(type='ConcatDataset', datasets=list(train), ignore_keys=KEYS)))
     return ConfigDict(cfg | (dict(val_dataloader=dict(dataset=val)) if val else {}))
 
 

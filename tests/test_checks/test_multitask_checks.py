@@ -83,11 +83,11 @@ def test_width_in_closed_form():
     """A line of one pixel has no block, one of two has nothing else; a junction of two thin lines has none either."""
     task, edges = Edges(), np.zeros((8, 9), np.uint8)
     edges[3], edges[:, 4] = 255, 255
-    assert task.inspect(edges, task.decode(edges), {}) == (16, 0)
+    assert task.inspect(edges, task.decode(edges), {}) == (16, 0, 0, 72)
     edges[4] = 255
-    assert task.inspect(edges, task.decode(edges), {}) == (24, 18)
+    assert task.inspect(edges, task.decode(edges), {}) == (24, 18, 0, 72)
     edges[:] = 255
-    assert task.inspect(edges, task.decode(edges), {}) == (72, 72)
+    assert task.inspect(edges, task.decode(edges), {}) == (72, 72, 0, 72)
 
 
 def test_normals_in_another_frame(tmp_path):

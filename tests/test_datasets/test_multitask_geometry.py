@@ -1,5 +1,6 @@
 """Image and maps keep together: a rendered room after zoom, crop, mirror and padding is still that room."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.datasets.scenes import render_scene
 from mmdiff2in1.datasets.scenes.layout import draw_layout
+from mmdiff2in1.datasets.scenes.vocabulary import CLASSES, STANDING
 from mmdiff2in1.datasets.transforms import DenseRandomCrop, IgnoreWithoutPersons
 from mmdiff2in1.models.image_region import image_region
 from mmdiff2in1.tasks import Edges, HumanParts, SurfaceNormal
@@ -136,6 +138,50 @@ def off_the_plane(image, found, meta, sign=1):
         same = (normal[here] == normal[there]).all(-1) & (classes[here] == classes[there]) & (length > 1e-6)
         values.append(np.abs((normal[here] * d).sum(-1))[same] / length[same])
     return np.concatenate(values)
+
+
+@pytest.fixture(scope='module')
+def rendered(loaded, scene):
+    """Saliency and edges as the renderer gives them, too."""
+    return loaded | dict(gt_saliency=scene.saliency, gt_edge=scene.edge)
+
+
+GEOMETRY = {
+    'none': [],
+    'zoom': STEPS[:1],
+    'enlarged': [dict(type='DenseResize', scale=(96, 96), keep_ratio=True, scale_values=True)],
+    'reduced': [dict(type='DenseResize', scale=(40, 40), keep_ratio=True, scale_values=True)],
+    'crop': STEPS[1:2],
+    "mmseg's crop": [dict(type='RandomCrop', crop_size=CROP, cat_max_ratio=0.75)],
+    'mirror': [dict(type='DenseRandomFlip', prob=1.0)],
+    'all': STEPS[:3],
+}
+
+
+@pytest.mark.parametrize('steps', GEOMETRY.values(), ids=GEOMETRY)
+def test_saliency_and_edges_still_belong_to_the_classes(rendered, steps):
+    """What is salient are the classes that stand in the room; edges lie within a pixel of where classes meet."""
+    standing = [CLASSES.index(name) for name in STANDING]
+    for seed in range(4):
+        np.random.seed(seed)
+        results = Compose(steps)(fresh(rendered))
+        classes, salient, edge = (results[key] for key in ('gt_seg_map', 'gt_saliency', 'gt_edge'))
+        np.testing.assert_array_equal(salient, np.isin(classes, standing))
+        meet = np.zeros(classes.shape, bool)
+        down, up, right, left = np.s_[1:], np.s_[:-1], np.s_[:, 1:], np.s_[:, :-1]
+        diagonals = (np.s_[1:, 1:], np.s_[:-1, :-1]), (np.s_[1:, :-1], np.s_[:-1, 1:])
+        for here, there in ((down, up), (right, left), *diagonals):
+            differ = classes[here] != classes[there]
+            meet[here] |= differ
+            meet[there] |= differ
+        near = cv2.dilate(meet.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        rows, columns = (slice(2, side - 2) for side in classes.shape)  # a border may lie just outside of a crop
+        lines = edge[rows, columns] == 1
+        assert lines.sum() > 20 and set(np.unique(edge)) == {0, 1}
+        assert near[rows, columns][lines].all()
+        assert (edge[rows, columns] == 1)[meet[rows, columns]].mean() > 0.3  # and edges are where classes meet
+    mirrored = results | dict(gt_saliency=results['gt_saliency'][:, ::-1])
+    assert (mirrored['gt_saliency'] != np.isin(classes, standing)).any()
 
 
 @pytest.mark.parametrize('seed', range(6))

@@ -90,7 +90,9 @@ class TestNYUD:
         info = dataset.get_data_info(0)
         assert info['depth_map_path'] == str(nyud / 'depth/0001.npy') and 'label_formats' not in info
         for tasks in ((), ('depth', 'human_parts')):
-            with pytest.raises(ValueError, match='expected at least one of semantic_segmentation, depth, normal, edge'):
+            with pytest.raises(
+                ValueError, match='expected a list of some of semantic_segmentation, depth, normal, edge'
+            ):
                 NYUDMTDataset(tasks=tasks, data_root=str(nyud))
         with pytest.raises(ValueError, match="part='test': expected one of train, val"):
             NYUDMTDataset(part='test', data_root=str(nyud))

@@ -17,7 +17,7 @@ from mmdiff2in1.converters.invpt import InvPT
 from mmdiff2in1.models import SelfImprovingSegmentor, task_loss
 from mmdiff2in1.models.multitask.invpt.aggregation import JointNorm
 from mmdiff2in1.models.multitask.invpt.message_attention import MessageAttention
-from mmdiff2in1.models.multitask.recomputing import recomputed
+from mmdiff2in1.models.recomputing import recomputed
 from mmdiff2in1.tasks import TaskSet
 
 WEIGHTS = dict(semantic_segmentation=1, depth=1, human_parts=2, saliency=5, normal=10, edge=50)

@@ -101,17 +101,18 @@ def _images(cell: Cell) -> Tensor:
 
 
 class Alive(TorchDispatchMode):
-    """Follows the tensors that exist; `peak` is the largest sum of their bytes."""
+    """Follows the tensors that exist on a device; `peak` is the largest sum of their bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = 'meta') -> None:
         super().__init__()
+        self._device = device
         self._known: set[int] = set()
         self.bytes = self.peak = 0
 
     def add(self, tensors: Any) -> None:
-        """Counts tensors of the meta device until they are freed, memory that they share once."""
+        """Counts tensors of the device until they are freed, memory that they share once."""
         for tensor in tree_leaves(tensors):
-            if not isinstance(tensor, Tensor) or tensor.device.type != 'meta':
+            if not isinstance(tensor, Tensor) or tensor.device.type != self._device:
                 continue
             storage = tensor.untyped_storage()
             if storage._cdata not in self._known:

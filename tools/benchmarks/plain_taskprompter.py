@@ -60,6 +60,13 @@ def forward(
         training: Statistics of the batch in the batch norms; without stochastic depth.
     """
     net = Named(state, training)
+    maps, held = backbone(net, images, setup)
+    return heads(net, maps, images.shape[2:]), held
+
+
+def backbone(net: Named, images: Tensor, setup: Setup) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Images → a map (B, F, h, w) for each task, and the raw scores of all blocks."""
+    state = net.state
     T, depth = (
         len(setup.tasks),
         1 + max(int(name.split('.')[2]) for name in state if name.startswith('backbone.blocks')),
@@ -81,15 +88,19 @@ def forward(
             read = net.layer_norm('backbone.norm', x) if i + 1 == depth else x
             features = read.transpose(1, 2).reshape(len(x), -1, *grid)
             levels.append(level(net, setup, len(levels), features, raw, spread, n_x))
+    return {task: sum(maps[t] for maps in levels) for t, task in enumerate(setup.tasks)}, held
+
+
+def heads(net: Named, maps: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
+    """Maps (B, F, h, w) → outputs (B, C_k, H, W)."""
     outputs = {}
-    for t, task in enumerate(setup.tasks):
-        y = sum(maps[t] for maps in levels)
+    for task, y in maps.items():
         y = F.interpolate(y, scale_factor=4, mode='bilinear', align_corners=False)
         y = net.conv(f'heads.{task}.mt_proj.0', y)
         y = F.gelu(net.batch_norm(f'heads.{task}.mt_proj.1', y))
         y = net.conv(f'heads.{task}.linear_pred', y)
-        outputs[task] = F.interpolate(y, images.shape[2:], mode='bilinear', align_corners=False)
-    return outputs, held
+        outputs[task] = F.interpolate(y, size, mode='bilinear', align_corners=False)
+    return outputs
 
 
 def attention(net: Named, name: str, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor]:

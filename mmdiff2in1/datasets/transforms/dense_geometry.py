@@ -21,7 +21,8 @@ class DenseResize(Resize):
         scale_values: Treat it as a zoom of the camera: depth is divided by the enlargement (InvPT, TaskPrompter). Else
             it is the same photograph in other pixels.
         nearest: All maps to the nearest neighbour by pixel centres, as the image is resized (InvPT, TaskPrompter). Else
-            each task as it likes, and class maps as mmseg resizes them, up to half a pixel beside.
+            each task as it likes. Class maps beside other maps are resized so in any case, that all agree; alone as
+            mmseg does it, up to half a pixel beside.
         **kwargs: See mmcv's `Resize`; for a random size `dict(type='RandomResize', resize_type='DenseResize', …)`.
     """
 
@@ -32,9 +33,9 @@ class DenseResize(Resize):
     def _resize_seg(self, results: dict) -> None:
         tasks, size = results.get('dense_tasks', {}), results['img'].shape[:2]
         aside = {field: results.pop(field) for field in tasks}
-        if self.nearest:
+        if self.nearest or aside:
             for field in results.get('seg_fields', []):
-                if field not in aside:
+                if field not in aside and results.get(field) is not None:
                     results[field] = nearest(results[field], size)
         else:
             super()._resize_seg(results)

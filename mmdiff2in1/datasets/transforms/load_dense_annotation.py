@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmseg.registry import TASK_UTILS, TRANSFORMS
+from mmseg.registry import TRANSFORMS
 
 from mmdiff2in1.core.label_files import is_known, read_map, where_known
 from mmdiff2in1.datasets.label_formats import read_label_file
 from mmdiff2in1.tasks import VALID_REGION, DenseTask, SurfaceNormal
+from mmdiff2in1.tasks.task_set import built_task
 
 
 @TRANSFORMS.register_module()
@@ -31,17 +32,23 @@ class LoadDenseAnnotation(BaseTransform):
         backend_args: Of mmengine's file backend.
 
     Raises, when called:
-        ValueError: A file that holds something else, or a map of another size than its image; both with the file.
+        ValueError: A file that holds something else, or a map of another size than its image, both with the file; a
+            map that has been loaded already: all that is done to a field would be done to it twice.
     """
 
     def __init__(self, task: dict, backend_args: dict | None = None) -> None:
-        self.task: DenseTask = TASK_UTILS.build(task)
+        self.task: DenseTask = built_task(task)
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         """Adds the map, (H, W) or (H, W, 3), where `results` holds an image."""
         height, width = results['ori_shape'][:2]
         size = (int(height), int(width))
+        if self.task.field in results:
+            raise ValueError(
+                f'{self.task.field} is there already, expected one step that loads it; take the second '
+                'LoadDenseAnnotation of that task out of the pipeline'
+            )
         if results.get(self.task.path_key) is None:
             array = self.task.unknown(size)
         else:

@@ -54,7 +54,11 @@ class OrBlank:
         self.loader, self.path_key, self.key, self.blank, self.as_stored = loader, path_key, key, blank, as_stored
 
     def __call__(self, results: dict) -> dict:
-        """Adds the map (H, W)."""
+        """Adds the map (H, W).
+
+        Raises:
+            ValueError: A file that cannot be read, or a map of another size than its image.
+        """
         height, width = results['ori_shape'][:2]
         size = (int(height), int(width))
         path, fields = results.get(self.path_key), results.setdefault('seg_fields', [])
@@ -68,9 +72,18 @@ class OrBlank:
                 results[FIELD] = topk
                 fields.append(FIELD)
         else:
-            results = self.loader(results)
+            try:
+                results = self.loader(results)
+            except (OSError, SyntaxError) as error:  # Pillow's, which do not name the file
+                raise ValueError(f'{path}: expected a whole label file, found: {error}; unpack it again') from error
         if results.get('labels') == 'source' and results[self.key].shape != size:
             results[self.key] = nearest(results[self.key], size)
+        found = results[self.key].shape[:2]
+        if found != size:
+            raise ValueError(
+                f'{path}: found a map of {found[0]}×{found[1]} (height × width), expected {height}×{width}, the size '
+                f'of {results.get("img_path")}; check that the two belong together'
+            )
         return results
 
 

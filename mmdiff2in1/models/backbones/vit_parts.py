@@ -5,8 +5,12 @@ B, 3, H, W: images; h, w: patches, H and W divided by the side of a patch, round
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+
+from ..recomputing import recomputed
+
+EPS = 1e-6
+"""Of the layer norms."""
 
 
 class PatchEmbedding(nn.Module):
@@ -24,21 +28,29 @@ class PatchEmbedding(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU, linear; the hidden width is four times C."""
+    """Linear, GELU, linear; what GELU gives is large and cheap, and computed again in the backward pass.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: C.
+        hidden: Width between the layers; None: four times C.
+    """
+
+    def __init__(self, width: int, hidden: int | None = None) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        hidden = 4 * width if hidden is None else hidden
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, C) → the same."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return recomputed(self._second, self.fc1(x))
+
+    def _second(self, hidden: Tensor) -> Tensor:
+        return self.fc2(F.gelu(hidden))
 
 
-def drop_paths(rate: float, depth: int) -> list[nn.Module]:
-    """Stochastic depth of each of the blocks, from 0 rising linearly to `rate`."""
-    rates = [rate * i / max(1, depth - 1) for i in range(depth)]
-    return [DropPath(each) if each else nn.Identity() for each in rates]
+def drop_rates(rate: float, depth: int) -> list[float]:
+    """Stochastic depth (Huang et al., 2016) of each of the blocks, from 0 rising linearly to `rate`."""
+    return [rate * i / max(1, depth - 1) for i in range(depth)]
 
 
 def resized_positions(positions: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -4,6 +4,7 @@ AugReg: "How to train your ViT?", 2021; its files are those of Google's vision_t
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,22 +52,29 @@ def read_vit(path: str | Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(('head', 'fc_norm', 'pre_logits'))}
 
 
-def load_vit(module: nn.Module, path: str | Path, grid: tuple[int, int]) -> None:
+def load_vit(
+    module: nn.Module, path: str | Path, grid: tuple[int, int], positions: str = 'pos_embed', beside: str = ''
+) -> None:
     """Fills a module that has timm's names; positions are resized to its `grid`.
 
     Args:
-        module: With `pos_embed` (1, 1 + h·w, C).
+        module: Which.
         path: See `read_vit`; positions of another number are those of a square grid.
         grid: (h, w) of the module.
+        positions: Name of the module's positions: (1, 1 + h·w, C), the class token's first, or (h·w, C) without it.
+        beside: Pattern of the names, from their begin on, of what the module has beside a ViT; it stays.
 
     Raises:
         ValueError: Tensors are missing, unexpected or of another shape; they are listed.
     """
-    state, own = read_vit(path), module.state_dict()
+    state = read_vit(path)
+    own = {name: tensor for name, tensor in module.state_dict().items() if not beside or not re.match(beside, name)}
     count = state['pos_embed'].shape[1] - 1
     side = math.isqrt(count)
     if count != math.prod(grid) and side * side == count:
         state['pos_embed'] = resized_positions(state['pos_embed'].float(), (side, side), grid)
+    found = state.pop('pos_embed')
+    state[positions] = found if own[positions].ndim == found.ndim else found[0, 1:]
     wrong = {
         'missing': sorted(own.keys() - state.keys()),
         'unexpected': [name for name in state if name not in own and name != 'cls_token'],

@@ -15,7 +15,7 @@ from mmdiff2in1.tasks import DenseTask, TaskSet
 
 from ...backbones.vit_parts import init_linear
 from ...decode_heads.dense_task_head import input_size, targets
-from ..recomputing import recomputed
+from ...recomputing import recomputed
 from ..task_losses import task_loss, task_output, weights_of
 from .aggregation import JointNorm, TaskOutput
 from .layers import COARSEST, at_size, enlarged
@@ -49,7 +49,7 @@ class InvPTHead(BaseModule):
         norm_cfg: Of the convolutions; of several processes, `sync_bn='torch'` in the config synchronises it, as
             published.
         checkpointing: In training, stages, outputs and losses are computed again in the backward pass: the same numbers
-            from 65 instead of 903 MiB an image (four tasks, 448 × 576), for about an eighth more arithmetic.
+            from 57 instead of 833 MiB an image (four tasks, 448 × 576), for about an eighth more arithmetic.
 
     Raises:
         ValueError: Skips that cannot land on 1/8 and 1/16, widths that two heads cannot share, or factors of tasks that

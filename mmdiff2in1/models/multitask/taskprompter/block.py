@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..recomputing import recomputed
+from mmdiff2in1.models.backbones.vit_parts import EPS, FeedForward
+
 from .channel_windows import channel_scores
 from .grid import Grid, GridLink
-
-EPS = 1e-6
-"""Of the layer norms of ViTs."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +47,6 @@ class PromptedAttention(nn.Module):
         return self.proj(read.transpose(1, 2).flatten(2)), scores
 
 
-class MLP(nn.Module):
-    """C → hidden → C; what GELU gives is computed anew in the backward pass, which is cheap and large."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L, C) → (B, L, C)."""
-        return recomputed(self._second, self.fc1(tokens))
-
-    def _second(self, hidden: Tensor) -> Tensor:
-        return self.fc2(F.gelu(hidden))
-
-
 class PromptedBlock(nn.Module):
     """x, p ← attention over [p; x], then the MLP; p also gets W2 · W1 · p, with p normed.
 
@@ -85,7 +67,7 @@ class PromptedBlock(nn.Module):
         self.attn = PromptedAttention(width, heads)
         self.link = GridLink(width, grid, returns=not last)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
-        self.mlp = MLP(width, hidden)
+        self.mlp = FeedForward(width, hidden)
         self.drop_path = drop_path
 
     def forward(

@@ -9,7 +9,7 @@ import torch
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
-from ..recomputing import recomputed
+from ...recomputing import recomputed
 from .block import PromptScores
 from .channel_windows import over_windows
 

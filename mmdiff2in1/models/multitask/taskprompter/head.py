@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmdiff2in1.models.decode_heads.dense_task_head import input_size, targets
 from mmdiff2in1.tasks import TaskSet
 
-from ..recomputing import recomputed
+from ...recomputing import recomputed
 from ..task_losses import task_loss, task_output, weights_of
 
 

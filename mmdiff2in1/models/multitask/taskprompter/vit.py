@@ -13,12 +13,11 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mmdiff2in1.core.names import listed
-from mmdiff2in1.models.backbones.vit_parts import PatchEmbedding, init_linear
-from mmdiff2in1.models.backbones.vit_weights import read_vit
+from mmdiff2in1.models.backbones.vit_parts import EPS, PatchEmbedding, drop_rates, init_linear
+from mmdiff2in1.models.backbones.vit_weights import load_vit
 from mmdiff2in1.tasks import TaskSet
 
-from .block import EPS, PromptedBlock
+from .block import PromptedBlock
 from .fusion import PromptFusion
 from .grid import on_grid
 
@@ -51,7 +50,8 @@ class TaskPrompterViT(BaseModule):
         channel_windows: s: channel scores are taken in s × s windows.
         reweighted: Whether the features of a task are mixed with those of the others.
         mlp_ratio: Hidden width of the MLPs over C.
-        drop_path_rate: Stochastic depth of the last block, rising from 0 in the first.
+        drop_path_rate: Stochastic depth of the last block, rising from 0 in the first. That it is drawn is published;
+            the rate that TaskPrompter was trained with was not found: 0.15 is InvPT's.
         norm_cfg: Of the batch norms; `sync_bn='torch'` in the config synchronises them, as published.
         pretrained: A file of a plain ViT, see `read_vit`, for what the two have in common; None: random weights.
 
@@ -100,15 +100,8 @@ class TaskPrompterViT(BaseModule):
         self.position = nn.Parameter(torch.empty(self.grid[0] * self.grid[1], width))
         self.prompts = nn.ParameterDict({name: torch.empty(1, width) for name in self.task_names})
         self.blocks = nn.ModuleList(
-            PromptedBlock(
-                width,
-                heads,
-                self.grid,
-                int(width * mlp_ratio),
-                drop_path_rate * i / max(1, depth - 1),
-                last=i == depth - 1,
-            )
-            for i in range(depth)
+            PromptedBlock(width, heads, self.grid, int(width * mlp_ratio), rate, last=i == depth - 1)
+            for i, rate in enumerate(drop_rates(drop_path_rate, depth))
         )
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.fusions = nn.ModuleList(
@@ -116,7 +109,7 @@ class TaskPrompterViT(BaseModule):
         )
         self._initialise()
         if pretrained is not None:
-            self._load(pretrained)
+            load_vit(self, pretrained, self.grid, 'position', beside=r'prompts\.|fusions\.|blocks\.\d+\.link\.')
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, 3, H, W) → a map (B, F, ⌈H / 16⌉, ⌈W / 16⌉) for each task."""
@@ -144,31 +137,3 @@ class TaskPrompterViT(BaseModule):
         nn.init.trunc_normal_(self.position, std=0.02)
         for prompt in self.prompts.values():
             nn.init.trunc_normal_(prompt, mean=1.0, std=1.0, a=-2.0, b=2.0)
-
-    def _load(self, path: str) -> None:
-        """Fills all but prompts, fusions and links; positions are resized to the grid, the class token's are left."""
-        found = read_vit(path)
-        of_patches = found.pop('pos_embed')[0, 1:].float()
-        found.pop('cls_token', None)
-        side = math.isqrt(len(of_patches))
-        if len(of_patches) != len(self.position) and side * side == len(of_patches):
-            of_patches = on_grid(of_patches, (side, side), self.grid)
-        found['position'] = of_patches
-        own = {
-            name: tensor
-            for name, tensor in self.state_dict().items()
-            if not name.startswith(('prompts.', 'fusions.')) and '.link.' not in name
-        }
-        wrong = {
-            'missing': sorted(own.keys() - found.keys()),
-            'unexpected': sorted(found.keys() - own.keys()),
-            'of another shape': [
-                f'{name} {list(found[name].shape)}, expected {list(tensor.shape)}'
-                for name, tensor in own.items()
-                if name in found and found[name].shape != tensor.shape
-            ],
-        }
-        if any(wrong.values()):
-            raise ValueError(f'{path} does not fit the ViT of TaskPrompterViT: tensors {listed(wrong)}; are width and '
-                             'depth those of the file?')  # fmt: skip
-        self.load_state_dict(found, strict=False)
