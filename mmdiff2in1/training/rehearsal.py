@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.registry import OPTIMIZERS, Registry
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
@@ -48,6 +48,8 @@ def rehearse(stages: Mapping[str, Config]) -> None:
     Raises:
         ValueError: Something cannot be built, computed or read, with stage and key of the config.
     """
+    if stages:
+        print_log(f'built and shown a sample before the start: {", ".join(stages)}', 'current')
     for title, cfg in stages.items():
         with kept_randomness(), _scratch(cfg) as stage:
             _Rehearsal(title, stage).run()
