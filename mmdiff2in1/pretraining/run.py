@@ -28,6 +28,7 @@ from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.controlnet import branch_for
 from mmdiff2in1.generators.tokenizer import split_words, words_of
+from mmdiff2in1.models.checkpoints import read_checkpoint
 from mmdiff2in1.pretraining.mean_squared_error import MeanSquaredError
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
@@ -187,12 +188,11 @@ def _train_stage(
             folder.begin()
         runner.train()
         if is_main_process():
-            folder.finish(checkpoint=runner.message_hub.get_info('last_ckpt'), iters=iters)
+            folder.finish(checkpoint=Path(runner.message_hub.get_info('last_ckpt')).name, iters=iters)
             curve_picture(read_scalars(folder.path), folder.path / 'curves.png', f'{name}, {iters} iterations')
         barrier()
     # EMAHook stores the averaged weights under the plain key.
-    checkpoint = torch.load(folder.result()['checkpoint'], map_location='cpu', weights_only=False)
-    objective.load_state_dict(checkpoint['state_dict'])
+    objective.load_state_dict(read_checkpoint(folder.path / Path(folder.result()['checkpoint']).name)['state_dict'])
 
 
 def _runner(path: Path, objective, data, options: PretrainingOptions, iters: int, lr: float, hooks: Sequence) -> Runner:
