@@ -63,6 +63,12 @@ class StageFolder:
         return facts
 
 
+def begun_mark(folder: Path) -> str | None:
+    """Fingerprint of the stage that was begun in a folder; None without one."""
+    file = folder / BEGUN
+    return json.loads(file.read_text())['fingerprint'] if file.is_file() else None
+
+
 def finished_facts(folder: Path) -> dict | None:
     """What was kept of the finished stage in a folder, whatever it was made from; None without one."""
     file = folder / FINISHED

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.inside import remove_inside
 from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.tasks import TaskSet
 from mmdiff2in1.visualization import contact_sheet
@@ -66,4 +67,4 @@ def _remove_earlier(out: Path) -> None:
         for sample in json.loads(recipes.read_text())['samples']:
             for key, file in sample.items():
                 if key.split('/')[0] in ('images', 'labels', 'colours'):
-                    (out / file).unlink(missing_ok=True)
+                    remove_inside(out, file)

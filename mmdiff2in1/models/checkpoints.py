@@ -3,7 +3,6 @@
 θ_C is `creator`, θ_E `exploiter`.
 """
 
-import os
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from mmengine.logging import print_log
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mmdiff2in1.core.atomic_files import replacing
 from mmdiff2in1.core.names import some
 from mmdiff2in1.generators.checkpoint_file import read_checkpoint_file
 
@@ -40,17 +40,12 @@ def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None, 
 
     Another ``key`` is for those who look for the weights there, and for nothing beside them; '' is the bare state dict.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    try:
+    with replacing(path) as part:
         if path.suffix == '.safetensors':
             save_file(state, part, metadata={'format': 'pt'})
         else:
             beside = dict(meta=meta or {}) if key == 'state_dict' else {}
             torch.save({key: state, **beside} if key else state, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> dict:

@@ -1,5 +1,6 @@
 """Training a small latent diffusion model from scratch on a folder of images: autoencoder, then U-Net and text."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -22,6 +23,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmdiff2in1.captions import read_captions
+from mmdiff2in1.core.lock import locked
 from mmdiff2in1.engine import AtomicCheckpointHook, ExactResumeHook
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.stage_folder import StageFolder
@@ -54,6 +56,7 @@ def pretrain(options: PretrainingOptions) -> Path:
         FileNotFoundError: No images, images without label maps, or no weights to start from.
         ValueError: Unreadable images, captions or labels, a condition without labels or weights, sizes that do not fit
             the widths, or a work dir of other options.
+        InUseError: Another pretraining is at work in the work dir.
     """
     if options.vae_iters == 0 and options.init is None:
         raise ValueError('vae_iters is 0 and init is None: an untrained autoencoder has no use; name init or train it')
@@ -81,12 +84,9 @@ def pretrain(options: PretrainingOptions) -> Path:
     diffusion = initial_diffusion(options, images.captions).to(get_device())
     if any(side % diffusion.multiple for side in options.size):
         raise ValueError(f'size {options.size}: height and width must be multiples of {diffusion.multiple}')
-    if options.condition:
-        _train_branch(options, images, digest, diffusion)
-    elif options.decoder_only:
-        _train_decoder(options, images, digest, diffusion)
-    else:
-        _train_all(options, images, digest, diffusion)
+    kind = _train_branch if options.condition else _train_decoder if options.decoder_only else _train_all
+    with locked(work_dir, 'pretraining') if is_main_process() else contextlib.nullcontext():
+        kind(options, images, digest, diffusion)
     if is_main_process():
         diffusion.save_folder(options.out, torch.float16)
         Path(options.out, 'training.json').write_text(json.dumps(_settings(options), indent=2) + '\n')
