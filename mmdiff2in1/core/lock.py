@@ -7,6 +7,7 @@ nothing can be written, there is none.
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import socket
@@ -78,12 +79,12 @@ def alone(file: Path) -> Iterator[FileIO]:
 
 
 def owned(descriptor: int) -> bool:
-    """Marks an open file as that of a living process, for :func:`is_left`; False where one has it already."""
-    return _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Marks an open file as that of a living process, for :func:`is_left`; whether that could be done."""
+    return _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is True
 
 
 def is_left(file: Path) -> bool:
-    """Whether no living process has :func:`owned` the file any more."""
+    """Whether no living process has :func:`owned` the file any more; False where that cannot be known."""
     try:
         with open(file, 'rb') as stream:
             return owned(stream.fileno())
@@ -101,7 +102,7 @@ def _taken(file: Path, what: str) -> int | None:
             return None
         raise
     try:
-        if not _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
             raise InUseError(
                 f'{file.parent} is in use by {_holder(descriptor)}; wait until that process has ended, end it, or '
                 'choose another folder. A lock ends with its process: there is nothing to delete'
@@ -123,8 +124,8 @@ def _holder(descriptor: int) -> str:
         return 'another process'
 
 
-def _flock(descriptor: int, how: int) -> bool:
-    """Whether the lock was given, or there are none."""
+def _flock(descriptor: int, how: int) -> bool | None:
+    """Whether the lock was given; None where the file system has none."""
     try:
         fcntl.flock(descriptor, how)
     except BlockingIOError:
@@ -132,8 +133,14 @@ def _flock(descriptor: int, how: int) -> bool:
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise
-        print_log(f'the file system has no locks ({error.strerror}): see to it that one process writes here', 'current')
+        _say_once(f'the file system has no locks ({error.strerror}): see to it that one process writes here')
+        return None
     return True
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print_log(text, 'current')
 
 
 def _is_at(descriptor: int, file: Path) -> bool:

@@ -54,7 +54,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         found, own = (checkpoint.get('meta') or {}).get(STAGE), begun_mark(Path(runner.work_dir))
-        if runner._resume and found and own and found != own:
+        # One that the user names is the user's choice.
+        differs = runner._resume and found and own and found != own
+        if differs and runner._load_from == str(last_checkpoint(runner.work_dir, self.out_dir)):
             raise ValueError(
                 f'{runner._load_from} is a checkpoint of another run than that of {runner.work_dir} (fingerprint '
                 f'{found[:8]}, expected {own[:8]}); name one of this run in {Path(runner.work_dir, LAST)}, or delete '
@@ -64,8 +66,9 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         # A run that was copied remembers where the best ones were.
-        if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = self._place(self.best_ckpt_path)
+        best: str | None = getattr(self, 'best_ckpt_path', None)
+        if best:
+            self.best_ckpt_path = self._place(best)
         for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[name] = path and self._place(path)
         self.file_backend = _Postponing(self.out_dir)

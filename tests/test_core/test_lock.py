@@ -1,6 +1,8 @@
 """Locks of folders and files: between processes, after a kill, on what cannot be written."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -168,3 +170,19 @@ def test_only_what_is_inside_goes(tmp_path):
         assert not remove_inside(folder, name)
     assert remove_inside(folder, 'b') and remove_inside(folder, 'a') and remove_inside(folder, 'never there')
     assert (outside / 'a').read_text() == 'mine' and [file.name for file in folder.iterdir()] == ['linked']
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    """Work goes on, and nobody's half-written file is taken for a leftover."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(fcntl, 'flock', refuse)
+    with locked(tmp_path, 'x') as held:
+        assert held
+    append_line(tmp_path / 'lines', 'one')
+    write_atomically(tmp_path / 'file', b'two')
+    (tmp_path / '.file.0123abcd.part').touch()
+    assert remove_parts(tmp_path) == []
+    assert (tmp_path / 'lines').read_text() == 'one\n' and (tmp_path / 'file').read_bytes() == b'two'

@@ -89,6 +89,9 @@ def test_a_checkpoint_of_another_stage_is_not_gone_on_from(trained, tmp_path):
     (tmp_path / 'run' / 'begun.json').write_text(json.dumps(dict(fingerprint='b' * 64)))
     with pytest.raises(ValueError, match=r'iter_4\.pth is a checkpoint of another run .*aaaaaaaa, expected bbbbbbbb'):
         trained('run', 6, resume=True)
+    (tmp_path / 'run' / 'begun.json').write_text('{"fingerprint"')
+    with pytest.raises(ValueError, match=r'begun\.json is damaged .*delete it to run the stage anew'):
+        trained('run', 6, resume=True)
 
 
 def test_a_checkpoint_cannot_have_files_of_others_deleted(trained, tmp_path):
