@@ -39,7 +39,8 @@ def locked(folder: str | Path, what: str, name: str = LOCK) -> Iterator[bool]:
     Args:
         folder: Made if it is not there.
         what: What the process does there, for the message to others.
-        name: Of the lock file, which stays; processes of one run need different ones.
+        name: Of the lock file, which goes with the lock, and stays when the process is killed; processes of one run
+            need different ones.
 
     Raises:
         InUseError: Another process has it: which, where, since when and for what.
@@ -56,11 +57,13 @@ def locked(folder: str | Path, what: str, name: str = LOCK) -> Iterator[bool]:
     try:
         yield True
     finally:
-        descriptor, inside = _held[key]
-        if inside > 1:
+        descriptor, inside = _held.get(key, (None, 0))
+        if descriptor is not None and inside > 1:
             _held[key] = descriptor, inside - 1
-        else:
+        elif descriptor is not None:  # a forked child has none
             del _held[key]
+            with contextlib.suppress(OSError):  # its folder may have gone
+                os.unlink(key)
             os.close(descriptor)
 
 
@@ -93,7 +96,7 @@ def is_left(file: Path) -> bool:
 
 
 def _taken(file: Path, what: str) -> int | None:
-    """The descriptor of a lock of this process; None where there are none."""
+    """The descriptor of a lock of this process; None where nothing can be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -107,13 +110,16 @@ def _taken(file: Path, what: str) -> int | None:
                 f'{file.parent} is in use by {_holder(descriptor)}; wait until that process has ended, end it, or '
                 'choose another folder. A lock ends with its process: there is nothing to delete'
             )
-        facts = dict(pid=os.getpid(), host=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M:%S'), what=what)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(facts).encode() + b'\n', 0)
+        if _is_at(descriptor, file):
+            facts = dict(pid=os.getpid(), host=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M:%S'))
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(facts | dict(what=what)).encode() + b'\n', 0)
+            return descriptor
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    os.close(descriptor)  # its owner has just ended, and the file with it
+    return _taken(file, what)
 
 
 def _holder(descriptor: int) -> str:

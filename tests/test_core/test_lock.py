@@ -58,7 +58,33 @@ def test_a_process_may_ask_again_and_keeps_it_to_the_end(tmp_path):
         with locked(tmp_path, 'inner'):
             pass
         assert run(ask).communicate()[0] == ''
+    assert not list(tmp_path.iterdir()), 'nothing is left'
     assert run(ask).communicate()[0] == 'got it\n'
+
+
+TURNS = """
+import sys, time
+from pathlib import Path
+from mmdiff2in1.core.lock import InUseError, locked
+file, done = Path(sys.argv[1], 'count'), 0
+while done < 40:
+    try:
+        with locked(Path(sys.argv[1], 'folder'), 'counting'):
+            count = int(file.read_text())
+            time.sleep(0.001)
+            file.write_text(str(count + 1))
+            done += 1
+    except InUseError:
+        time.sleep(0.001)
+"""
+
+
+def test_a_lock_that_goes_is_not_taken_twice(tmp_path):
+    """Its file is removed while others are about to open it."""
+    (tmp_path / 'count').write_text('0')
+    processes = [run(TURNS, tmp_path) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert (tmp_path / 'count').read_text() == '120'
 
 
 def test_what_cannot_be_written_is_not_locked(tmp_path):
