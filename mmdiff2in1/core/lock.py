@@ -71,8 +71,9 @@ def locked(folder: str | Path, what: str, name: str = LOCK) -> Iterator[bool]:
 def alone(file: Path) -> Iterator[FileIO]:
     """The file, opened to append to, while nobody else is in such a block; waits for its turn.
 
-    A file that another has replaced meanwhile is opened anew.
+    A file that another has replaced meanwhile is opened anew; one that is not there is made.
     """
+    file.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with open(file, 'ab+', buffering=0) as stream:
             _flock(stream.fileno(), fcntl.LOCK_EX)

@@ -16,10 +16,13 @@ from safetensors.torch import load_file
 
 from mmdiff2in1.core.names import some
 
+from . import pickled_numbers
+
 HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 PASSED_OVER = (
     'builtins.getattr',  # with every log buffer of mmengine, to name its statistics
     'builtins.slice',
+    'numpy.ndarray',  # named beside every array
     'argparse.Namespace',
     'types.SimpleNamespace',
     'pathlib.PosixPath',
@@ -77,6 +80,7 @@ def read_checkpoint_file(path: str | Path, map_location: Any = 'cpu', mmap: bool
     with _nothing_else_allowed():
         try:
             found = torch.load(path, map_location, weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+            found = pickled_numbers.as_arrays(found)
         except Exception as error:  # torch, zip and pickle each have their own
             raise _refusal(path, error) from error
     hub = found.get('message_hub') if isinstance(found, dict) else None
@@ -99,15 +103,7 @@ def _nothing_else_allowed() -> Iterator[None]:
 
 
 def _allowed() -> list:
-    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    numpy_names = [
-        (function, f'numpy.{core}.multiarray.{name}')
-        for core in ('core', '_core')
-        for function, name in ((reconstruct, '_reconstruct'), (scalar, 'scalar'))
-    ]
-    dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefd'}
-    replaced = [(_History, HISTORY), *((Unread, name) for name in PASSED_OVER)]
-    return [*numpy_names, *dtypes, np.ndarray, np.dtype, *replaced]
+    return [*pickled_numbers.allowed(), (_History, HISTORY), *((Unread, name) for name in PASSED_OVER)]
 
 
 def _refusal(path: Path, error: Exception) -> ValueError:
@@ -136,7 +132,7 @@ def _history(path: Path, key: str, found: Any) -> Any:
     """mmengine's log buffer with the numbers of the file, and the statistics of this process."""
     if not isinstance(found, _History):
         return found
-    state = found.state if isinstance(found.state, dict) else {}
+    state = pickled_numbers.as_arrays(found.state) if isinstance(found.state, dict) else {}
     parts = [state.get(name) for name in ('_log_history', '_count_history')]
     lengths = {part.shape for part in parts if isinstance(part, np.ndarray) and part.dtype.kind in 'iufb'}
     longest = state.get('max_length')

@@ -78,6 +78,65 @@ def test_logs_come_back_as_numbers_and_bring_no_functions(tmp_path):
         read_checkpoint_file(tmp_path / 'odd.pth')
 
 
+@pytest.mark.parametrize(
+    'array',
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
+        np.array([1.5, -2], '>f4'),
+        np.array(['wall', 'tür']),
+        np.array([True, False]),
+        np.zeros((0, 3), np.uint8),
+        np.array(7, np.complex64),
+    ],
+)
+def test_arrays_and_numbers_come_back(tmp_path, array):
+    content = dict(a=array, nested=[dict(b=(array, 1))], number=array.ravel()[0] if array.size else np.int8(3))
+    torch.save(content, tmp_path / 'model.pth')
+    found = read_checkpoint_file(tmp_path / 'model.pth')
+    for each in (found['a'], found['nested'][0]['b'][0]):
+        assert type(each) is np.ndarray and each.dtype == array.dtype and np.array_equal(each, array)
+        each.flags.writeable = True
+    assert type(found['number']) is type(content['number']) and found['number'] == content['number']
+
+
+class Pickled:
+    """Whatever `function(*arguments)` gives, with a state."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.parts = function, arguments, *(() if state is None else (state,))
+
+    def __reduce__(self):
+        return self.parts
+
+
+RECONSTRUCT = np.empty(0).__reduce__()[0]
+POINTERS = b'\x10' * 8
+"""What NumPy takes for the address of an object, where the type is one of objects."""
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        Pickled(np.ndarray, (1,), np.dtype('O'), POINTERS),
+        Pickled(np.ndarray, (1,), np.dtype('i8'), POINTERS),
+        Pickled(RECONSTRUCT, np.ndarray, (0,), b'b', state=(1, (1,), np.dtype('O'), False, POINTERS)),
+        Pickled(RECONSTRUCT, np.ndarray, (0,), b'b', state=(1, (9,), np.dtype('f8'), False, POINTERS)),
+        Pickled(np.float64(0).__reduce__()[0], np.dtype([('a', 'O')]), np.zeros(1)),
+        Pickled(np.dtype, 'f8', False, True, state=(3, '<', None, ('a',), dict(a=(np.dtype('O'), 0)), -1, -1, 63)),
+        np.array([None], object),
+    ],
+)
+def test_arrays_of_pointers_are_not_made(tmp_path, value):
+    torch.save(dict(state_dict={}, value=value), tmp_path / 'model.pth')
+    try:
+        found = read_checkpoint_file(tmp_path / 'model.pth')['value']
+    except ValueError as error:
+        assert 'model.pth' in str(error)
+    else:
+        assert isinstance(found, Unread) or found == np.dtype('f8') and found.names is None
+
+
 def test_safetensors_and_damage(tmp_path):
     save_file({'w': torch.ones(2)}, tmp_path / 'model.safetensors')
     assert read_checkpoint_file(tmp_path / 'model.safetensors')['w'].tolist() == [1, 1]
