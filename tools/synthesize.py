@@ -30,6 +30,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmdiff2in1.core.dataset_images import list_images
+from mmdiff2in1.core.lock import InUseError
 from mmdiff2in1.synthesis import SampleStore, prepare, run_job
 from mmdiff2in1.synthesis.labelled_set import LabelledSet
 from mmdiff2in1.synthesis.plan import NOISE
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.verify or args.show is not None:
         try:
             verify(store) if args.verify else show(cfg, store, args.show)
-        except (FileNotFoundError, ValueError) as error:
+        except (FileNotFoundError, InUseError, ValueError) as error:
             raise SystemExit(str(error)) from error
         return
     rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))

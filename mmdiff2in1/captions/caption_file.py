@@ -44,9 +44,9 @@ class CaptionFile:
             return False
         cut = self._cut()
         if not cut:  # written by hand, without the new line: `append` would take it for a cut one
-            write_atomically(self.path, self.path.read_bytes() + b'\n', self._writer)
+            write_atomically(self.path, self.path.read_bytes() + b'\n')
             return False
-        write_atomically(self.path, _text(complete_lines(self.path)).encode(), self._writer)
+        write_atomically(self.path, _text(complete_lines(self.path)).encode())
         return True
 
     def append(self, entries: Mapping[str, str]) -> None:
@@ -76,9 +76,7 @@ class CaptionFile:
         position = {image: index for index, image in enumerate(order)}
         images = sorted(set(new) - there, key=lambda image: (position.get(image, len(position)), image))
         if shards:
-            write_atomically(
-                self.path, _text([*lines, *(_line(image, new[image]) for image in images)]).encode(), self._writer
-            )
+            write_atomically(self.path, _text([*lines, *(_line(image, new[image]) for image in images)]).encode())
         for shard in shards:
             shard.unlink(missing_ok=True)
 
@@ -88,11 +86,7 @@ class CaptionFile:
         self.merge([])
         kept = [line for line in complete_lines(self.path) if not line.strip() or self._entry(line)[0] not in images]
         if self.path.is_file():
-            write_atomically(self.path, _text(kept).encode(), self._writer)
-
-    @property
-    def _writer(self) -> str:
-        return '' if self.rank is None else f'.{self.rank}'
+            write_atomically(self.path, _text(kept).encode())
 
     def _shard(self, rank: int | str) -> Path:
         return self.path.with_name(f'{self.path.stem}.rank{rank}{self.path.suffix}')

@@ -69,9 +69,9 @@ class ImageCaptioner:
         source = check_captioner(path)
         with _explaining(source):
             # Pillow prepares the images: the other backend needs torchvision.
-            processor = AutoProcessor.from_pretrained(source, backend='pil')
+            processor = AutoProcessor.from_pretrained(source, backend='pil', trust_remote_code=False)
             model, info = AutoModelForImageTextToText.from_pretrained(
-                source, dtype=dtype or default_dtype(device), output_loading_info=True
+                source, dtype=dtype or default_dtype(device), output_loading_info=True, trust_remote_code=False
             )
         bad = {kind: sorted(map(str, info[kind]))[:5] for kind in ('missing_keys', 'mismatched_keys') if info[kind]}
         if bad:

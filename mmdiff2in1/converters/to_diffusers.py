@@ -4,6 +4,7 @@
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -135,8 +136,7 @@ class ToDiffusers(Converter):
     def write(self, converted: Converted, out: Path, meta: dict) -> None:
         """The folder is there whole or not at all."""
         assert isinstance(converted, ConvertedDiffusion)
-        part = out.with_name(f'.{out.name}.part')
-        shutil.rmtree(part, ignore_errors=True)  # what a killed run left behind
+        part = out.with_name(f'.{out.name}.{secrets.token_hex(4)}.part')
         try:
             converted.diffusion.save_folder(part, DTYPES[self.dtype])
             if out.is_dir():

@@ -1,37 +1,61 @@
 """Files that are either whole or absent after a crash."""
 
+import contextlib
 import os
+import secrets
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
+from .lock import alone, is_left, owned
 
-def write_atomically(file: Path, data: bytes, writer: str = '') -> None:
-    """Write to a neighbour, flush to the disk, rename. Missing parent folders are made; nothing is left on failure.
 
-    Processes that may write the same file at once need different `writer` names.
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A neighbour of its own to write to, which then takes the place of the file; nothing is left on failure.
+
+    What a killed process leaves behind (`.NAME.….part`) goes with :func:`remove_parts`.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    # A fixed name: what a killed run left behind is overwritten by the run that does its work again.
-    part = file.with_name(f'.{file.name}{writer}.part')
+    part = file.with_name(f'.{file.name}.{secrets.token_hex(4)}.part')
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with open(part, 'wb') as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        owned(descriptor)
+        yield part
+        os.fsync(descriptor)
         os.replace(part, file)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
     _sync_folder(file.parent)
 
 
+def write_atomically(file: Path, data: bytes) -> None:
+    """Write to a neighbour, flush to the disk, rename. Missing parent folders are made; nothing is left on failure."""
+    with replacing(file) as part:
+        part.write_bytes(data)
+
+
+def remove_parts(folder: str | Path) -> list[str]:
+    """Delete the parts that processes which are no more have left in `folder`; returns their names."""
+    parts = [part for part in sorted(Path(folder).glob('.*.part')) if part.is_file() and is_left(part)]
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return [part.name for part in parts]
+
+
 def append_line(file: Path, line: str) -> None:
-    """Append one line and flush it to the disk; a truncated last line of a killed run is cut off first."""
+    """Append one line and flush it to the disk; a truncated last line of a killed run is cut off first.
+
+    Several processes may append to one file.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     is_new = not file.exists()
     data = line.encode() + b'\n'
     # Unbuffered: a buffer that could not be written to a full disk would be tried again on closing.
-    with open(file, 'ab+', buffering=0) as stream:
+    with alone(file) as stream:
         end = _end_of_complete_lines(stream)
         stream.truncate(end)
         try:

@@ -8,7 +8,7 @@ from mmdiff2in1.core.atomic_files import write_atomically
 
 
 class AtomicBackend(LocalBackend):
-    """Writes to a hidden neighbour `.<name>.part`, flushes it to the disk and renames it over the target.
+    """Writes to a hidden neighbour `.<name>.….part`, flushes it to the disk and renames it over the target.
 
     Chosen by `backend_args=dict(backend='atomic')`. A process killed while writing leaves the old file and the
     neighbour, which `remove_parts` deletes.
@@ -25,14 +25,6 @@ class AtomicBackend(LocalBackend):
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """As `put`, for text."""
         self.put(obj.encode(encoding), filepath)
-
-
-def remove_parts(folder: str | Path) -> list[str]:
-    """Delete what killed processes left in `folder`; returns the names. Not while another process writes there."""
-    parts = sorted(Path(folder).glob('.*.part'))
-    for part in parts:
-        part.unlink(missing_ok=True)
-    return [part.name for part in parts]
 
 
 register_backend('atomic', AtomicBackend, force=True)

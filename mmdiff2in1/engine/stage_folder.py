@@ -50,7 +50,7 @@ class StageFolder:
         file = self.path / name
         if not file.is_file():
             return None
-        facts = json.loads(file.read_text())
+        facts = _facts(file)
         found = facts.pop('fingerprint')
         if found != self.fingerprint and not refuse:
             return None
@@ -63,12 +63,28 @@ class StageFolder:
         return facts
 
 
+def begun_mark(folder: Path) -> str | None:
+    """Fingerprint of the stage that was begun in a folder; None without one."""
+    file = folder / BEGUN
+    return _facts(file)['fingerprint'] if file.is_file() else None
+
+
 def finished_facts(folder: Path) -> dict | None:
     """What was kept of the finished stage in a folder, whatever it was made from; None without one."""
     file = folder / FINISHED
-    return json.loads(file.read_text()) if file.is_file() else None
+    return _facts(file) if file.is_file() else None
 
 
 def finished_mark(folder: Path) -> str:
     """Identity of the finished stage in a folder, for those that build on it: another run of it has another one."""
     return hashlib.sha256((folder / FINISHED).read_bytes()).hexdigest()
+
+
+def _facts(file: Path) -> dict:
+    try:
+        facts = json.loads(file.read_bytes())
+        if not isinstance(facts['fingerprint'], str):
+            raise TypeError('the fingerprint is no text')
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{file} is damaged ({error!r}); delete it to run the stage anew') from error
+    return facts

@@ -71,7 +71,7 @@ def compute_class_embeddings(text: CaptionEncoder, classes: Sequence[str], templ
 def write_class_embeddings(file: Path, embeddings: Tensor, classes: Sequence[str]) -> None:
     """Writes (K, D) embeddings with the names that they belong to, whole or not at all."""
     content = save({NAME: embeddings.contiguous()}, metadata={'classes': json.dumps(list(classes))})
-    write_atomically(file, content, writer=str(os.getpid()))
+    write_atomically(file, content)
 
 
 def read_class_embeddings(path: str | Path, classes: Sequence[str] | None, width: int) -> Tensor:

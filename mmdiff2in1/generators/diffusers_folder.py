@@ -24,7 +24,7 @@ def read_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
     for name, model in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel), ('text_encoder', CLIPTextModel)):
         parts[name] = read_model(model, folder / name, dtype)
     with loading(folder / 'tokenizer'):
-        tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True, trust_remote_code=False)
     scheduler = read_json(folder / 'scheduler' / 'scheduler_config.json')
     return Parts(parts['vae'], parts['unet'], parts['text_encoder'], tokenizer, scheduler)
 
@@ -34,6 +34,8 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> A
     # Models that keep some parameters in float32 are left to their library; so are all of transformers.
     plain = issubclass(kind, ModelMixin) and not kind._keep_in_fp32_modules
     extra = {'low_cpu_mem_usage': False} if plain else {}
+    if not issubclass(kind, ModelMixin):  # diffusers' models know no code beside their weights
+        extra['trust_remote_code'] = False
     with loading(folder):
         model, info = kind.from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra

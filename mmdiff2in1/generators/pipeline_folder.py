@@ -44,7 +44,7 @@ def read_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Diffusion
             models[name] = read_model(kind, folder / name, dtype)
     try:
         return AutoPipelineForImage2Image.from_pretrained(
-            folder, local_files_only=True, low_cpu_mem_usage=False, **models
+            folder, local_files_only=True, trust_remote_code=False, low_cpu_mem_usage=False, **models
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f'{folder}: no image-to-image pipeline could be made of this {pipeline}: {error}') from error

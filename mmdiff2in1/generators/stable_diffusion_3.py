@@ -129,7 +129,9 @@ class StableDiffusion3(LatentModel):
 
         def text(kind: Any, number: str) -> tuple[nn.Module, Any]:
             with loading(folder / f'tokenizer{number}'):
-                tokenizer = AutoTokenizer.from_pretrained(folder / f'tokenizer{number}', local_files_only=True)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    folder / f'tokenizer{number}', local_files_only=True, trust_remote_code=False
+                )
             return read_model(kind, folder / f'text_encoder{number}', dtype), tokenizer
 
         transformer = read_model(SD3Transformer2DModel, folder / 'transformer', dtype)

@@ -1,80 +1,13 @@
 """Files of weights: what is in them without reading it, and reading them without running what is in them."""
 
-import re
-import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .checkpoint_file import read_checkpoint_file
+
 NESTED = ('state_dict', 'model')  # where frameworks put the tensors: mmcv, mmengine and Lightning; timm and its heirs
-
-
-class Unread:
-    """Stands where a file holds an object that nobody needs here; takes any arguments and state, and does nothing."""
-
-    def __new__(cls, *args: Any) -> 'Unread':
-        return object.__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def harmless() -> list:
-    """What may stand in a file besides tensors and plain values, for `torch.serialization.safe_globals`.
-
-    mmengine stores its log buffers, and `getattr` with them, which must not be called on behalf of a file: both are
-    replaced. NumPy numbers and arrays are what they are.
-    """
-    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    numpy_names = [
-        (function, f'numpy.{core}.multiarray.{name}')
-        for core in ('core', '_core')
-        for function, name in ((reconstruct, '_reconstruct'), (scalar, 'scalar'))
-    ]
-    dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefd'}
-    replaced = [(Unread, 'mmengine.logging.history_buffer.HistoryBuffer'), (Unread, 'builtins.getattr')]
-    return [*numpy_names, *dtypes, np.ndarray, np.dtype, *replaced]
-
-
-def unpickled(path: Path, mmap: bool = False) -> Any:
-    """What a PyTorch checkpoint holds, on the CPU, without running any of it (`weights_only=True`).
-
-    Objects that are neither tensors nor plain values, such as what a training has left beside its weights, become
-    :class:`Unread`.
-
-    Args:
-        path: The file.
-        mmap: Map it into memory: what is not read is not loaded. Old formats are loaded whole.
-
-    Raises:
-        ValueError: It is damaged, or holds an object that cannot be passed over.
-    """
-    replaced: list[tuple[type, str]] = []
-    while True:
-        try:
-            with torch.serialization.safe_globals([*harmless(), *replaced]):
-                return torch.load(path, 'cpu', weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
-        except Exception as error:  # torch, zip and pickle each have their own
-            found = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, UnpicklingError) else None
-            if found is None:
-                # torch's advice to read the file without weights_only is not passed on.
-                reason = 'no PyTorch checkpoint' if isinstance(error, UnpicklingError) else error
-                raise ValueError(
-                    f'{path} cannot be read ({reason}); is it complete? Copy or download it again'
-                ) from error
-            name = found[1] if '.' in found[1] else f'builtins.{found[1]}'  # torch leaves this out
-            if (Unread, name) in replaced:
-                raise ValueError(
-                    f'{path} holds a {name}, which could run code while it is read; expected tensors and plain values. '
-                    'If you trust its source, save it anew with nothing but its weights: torch.save(dict('
-                    "state_dict=torch.load(old, weights_only=False)['state_dict']), new)"
-                ) from error
-            replaced.append((Unread, name))
 
 
 class WeightFile:
@@ -101,7 +34,7 @@ class WeightFile:
             except (OSError, SafetensorError) as error:
                 raise ValueError(f'{self.path} cannot be read ({error}); is it complete? Download it again') from error
         else:
-            found = unpickled(self.path, mmap=True)
+            found = read_checkpoint_file(self.path, mmap=True)
             if isinstance(found, Tensor):
                 found = {'tensor': found}
             found = found if isinstance(found, dict) else {}

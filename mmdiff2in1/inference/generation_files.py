@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.inside import remove_inside
 from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.tasks import TaskSet
 from mmdiff2in1.visualization import contact_sheet
@@ -66,8 +67,15 @@ def generation_sheet(made: Sequence[Generation]) -> np.ndarray:
 
 def _remove_earlier(out: Path) -> None:
     recipes = out / RECIPES
-    if recipes.is_file():
-        for sample in json.loads(recipes.read_text())['samples']:
-            for key, file in sample.items():
-                if key.split('/')[0] in ('images', 'labels', 'colours'):
-                    (out / file).unlink(missing_ok=True)
+    if not recipes.is_file():
+        return
+    try:
+        listed = [entry for sample in json.loads(recipes.read_bytes())['samples'] for entry in sample.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{recipes} is damaged ({error!r}), so what an earlier run has written is not known; delete it, or name '
+            'another folder'
+        ) from error
+    for key, file in listed:
+        if key.split('/')[0] in ('images', 'labels', 'colours'):
+            remove_inside(out, file)

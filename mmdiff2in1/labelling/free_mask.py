@@ -99,9 +99,10 @@ def free_mask(
         return report
     digest = hashlib.sha256(means.tobytes()).hexdigest()
     by = f'{NAME}margin={margin:g}, teacher={report["teacher"][:12]}, class_means={digest[:12]})'
-    _filter(store, records, meter, maps, means, margin, by)
-    report |= _shares(store, maps, names)
-    write_atomically(store.folder / REPORT, (json.dumps(report, indent=2) + '\n').encode())
+    with store.writing('filtering labels'):
+        _filter(store, records, meter, maps, means, margin, by)
+        report |= _shares(store, maps, names)
+        write_atomically(store.folder / REPORT, (json.dumps(report, indent=2) + '\n').encode())
     return report
 
 

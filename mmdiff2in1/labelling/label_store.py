@@ -139,9 +139,8 @@ def label_store(
     print_log(f'{store.folder}: {len(todo)} of {len(share)} samples are to be labelled (teacher {mark})', 'current')
     writer = SampleStore(store.folder, rank) if world_size > 1 else store
     where = device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
-    with tqdm(
-        total=len(share), initial=len(share) - len(todo), desc='labelling', unit='img', disable=not progress
-    ) as bar:
+    bar = tqdm(total=len(share), initial=len(share) - len(todo), desc='labelling', unit='img', disable=not progress)
+    with SampleStore(store.folder, rank).writing('labelling samples'), bar:
         for batch in _batches(todo, store, batch_size):
             images = np.stack([load_image(store.image(each), image_size(store.image(each))) for each in batch])
             # BGR, as pipelines load images.
@@ -149,8 +148,8 @@ def label_store(
             for record, maps in zip(batch, labelling.maps(pixels), strict=True):
                 writer.label(record, {name: maps[name] for name in names if not _own(record, name)}, mark)
                 bar.update()
-    if todo and all(is_labelled(record, names, mark, store) for record in store.records()):
-        store.merge([record['sample_id'] for record in records])
+        if todo and all(is_labelled(record, names, mark, store) for record in store.records()):
+            store.merge([record['sample_id'] for record in records])
     return store
 
 

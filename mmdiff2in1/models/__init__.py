@@ -1,5 +1,6 @@
 """What sees: backbones, necks, decode heads, losses, and the segmentor that improves itself."""
 
+from . import mmengine_checkpoints  # noqa: F401  before anything is read
 from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone, ViTLevels
 from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, UShapedHead, VPDDepthDecodeHead

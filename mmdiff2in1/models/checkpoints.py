@@ -3,17 +3,16 @@
 θ_C is `creator`, θ_E `exploiter`.
 """
 
-import os
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mmdiff2in1.core.atomic_files import replacing
 from mmdiff2in1.core.names import some
-from mmdiff2in1.generators.weight_files import unpickled
+from mmdiff2in1.generators.checkpoint_file import read_checkpoint_file
 
 from .self_improving.whole_loading import frozen_names, refuse_misfits
 
@@ -21,22 +20,13 @@ from .self_improving.whole_loading import frozen_names, refuse_misfits
 def read_checkpoint(path: str | Path) -> dict[str, dict]:
     """`state_dict` and `meta` of a checkpoint of mmengine, of a bare state dict, or of a safetensors file, on the CPU.
 
-    No code of the file is run (`weights_only=True`).
+    Nothing of the file is run, see `read_checkpoint_file`.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: A damaged file, one that holds other objects than weights, or one without weights.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist; expected a .pth or .safetensors file')
-    if path.suffix == '.safetensors':
-        try:
-            found = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f'{path} cannot be read ({error}); is it complete? Copy or download it again') from error
-    else:
-        found = unpickled(path, mmap=True)  # moments of the optimizer stay on the disk
+    found = read_checkpoint_file(path, mmap=True)  # moments of the optimizer stay on the disk
     state = found.get('state_dict', found) if isinstance(found, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         names = some([*map(str, state)]) if state else type(found).__name__
@@ -50,17 +40,12 @@ def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None, 
 
     Another ``key`` is for those who look for the weights there, and for nothing beside them; '' is the bare state dict.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    try:
+    with replacing(path) as part:
         if path.suffix == '.safetensors':
             save_file(state, part, metadata={'format': 'pt'})
         else:
             beside = dict(meta=meta or {}) if key == 'state_dict' else {}
             torch.save({key: state, **beside} if key else state, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> dict:

@@ -1,5 +1,6 @@
 """Training a small latent diffusion model from scratch on a folder of images: autoencoder, then U-Net and text."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -22,12 +23,14 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmdiff2in1.captions import read_captions
+from mmdiff2in1.core.lock import locked
 from mmdiff2in1.engine import AtomicCheckpointHook, ExactResumeHook
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.controlnet import branch_for
 from mmdiff2in1.generators.tokenizer import split_words, words_of
+from mmdiff2in1.models.checkpoints import read_checkpoint
 from mmdiff2in1.pretraining.mean_squared_error import MeanSquaredError
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
@@ -53,6 +56,7 @@ def pretrain(options: PretrainingOptions) -> Path:
         FileNotFoundError: No images, images without label maps, or no weights to start from.
         ValueError: Unreadable images, captions or labels, a condition without labels or weights, sizes that do not fit
             the widths, or a work dir of other options.
+        InUseError: Another pretraining is at work in the work dir.
     """
     if options.vae_iters == 0 and options.init is None:
         raise ValueError('vae_iters is 0 and init is None: an untrained autoencoder has no use; name init or train it')
@@ -80,12 +84,9 @@ def pretrain(options: PretrainingOptions) -> Path:
     diffusion = initial_diffusion(options, images.captions).to(get_device())
     if any(side % diffusion.multiple for side in options.size):
         raise ValueError(f'size {options.size}: height and width must be multiples of {diffusion.multiple}')
-    if options.condition:
-        _train_branch(options, images, digest, diffusion)
-    elif options.decoder_only:
-        _train_decoder(options, images, digest, diffusion)
-    else:
-        _train_all(options, images, digest, diffusion)
+    kind = _train_branch if options.condition else _train_decoder if options.decoder_only else _train_all
+    with locked(work_dir, 'pretraining') if is_main_process() else contextlib.nullcontext():
+        kind(options, images, digest, diffusion)
     if is_main_process():
         diffusion.save_folder(options.out, torch.float16)
         Path(options.out, 'training.json').write_text(json.dumps(_settings(options), indent=2) + '\n')
@@ -187,12 +188,11 @@ def _train_stage(
             folder.begin()
         runner.train()
         if is_main_process():
-            folder.finish(checkpoint=runner.message_hub.get_info('last_ckpt'), iters=iters)
+            folder.finish(checkpoint=Path(runner.message_hub.get_info('last_ckpt')).name, iters=iters)
             curve_picture(read_scalars(folder.path), folder.path / 'curves.png', f'{name}, {iters} iterations')
         barrier()
     # EMAHook stores the averaged weights under the plain key.
-    checkpoint = torch.load(folder.result()['checkpoint'], map_location='cpu', weights_only=False)
-    objective.load_state_dict(checkpoint['state_dict'])
+    objective.load_state_dict(read_checkpoint(folder.path / Path(folder.result()['checkpoint']).name)['state_dict'])
 
 
 def _runner(path: Path, objective, data, options: PretrainingOptions, iters: int, lr: float, hooks: Sequence) -> Runner:

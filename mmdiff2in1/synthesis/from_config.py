@@ -194,7 +194,15 @@ def synthesize_from_config(
 
 
 def run_job(job: Job, store: SampleStore, rank: int = 0, world_size: int = 1, progress: bool = True) -> SampleStore:
-    """The unlabelled images of a job, and `synthesize` with its settings."""
+    """The unlabelled images of a job, and `synthesize` with its settings.
+
+    Raises InUseError if another run writes to the store, before anything is created.
+    """
+    with SampleStore(store.folder, rank).writing('creating samples'):
+        return _run(job, store, rank, world_size, progress)
+
+
+def _run(job: Job, store: SampleStore, rank: int, world_size: int, progress: bool) -> SampleStore:
     settings = job.settings
     beside = [] if job.pool is None else job.pool.add(store, rank, world_size)
     if not job.creates:

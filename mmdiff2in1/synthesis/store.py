@@ -20,37 +20,27 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
+from mmdiff2in1.core.atomic_files import append_line, complete_lines, remove_parts, write_atomically
+from mmdiff2in1.core.inside import remove_inside
+from mmdiff2in1.core.lock import LOCK, alone, locked
 
-from .store_files import check_label, damage_of, encoded, files_of, size_of
+from .records import UNLABELLED, as_lines, check_record, file_name, flaw_of
+from .store_files import Damage, check_label, damage_of, encoded, files_of, size_of
 
 MANIFEST = 'manifest.jsonl'
 IMAGES, LABELS = 'images', 'labels'
-UNLABELLED = 'unlabelled'
-"""`kind` in the record of an image that was not created: the user's own, without a label."""
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One damaged place of a store: `file` relative to it, what was `found`, the sample it belongs to (if known)."""
-
-    file: str
-    found: str
-    sample_id: str | None = None
-
-    def __str__(self) -> str:
-        return f'{self.file}: {self.found}'
+__all__ = ['IMAGES', 'LABELS', 'MANIFEST', 'UNLABELLED', 'Damage', 'SampleStore']
 
 
 class SampleStore:
     """Reads and writes the store at `path`; `rank` names the shard to append to (None: the manifest itself).
 
-    Opening creates nothing. Several processes may append at once if each has its own `rank`.
+    Opening creates nothing. Several processes of one run may append at once, each with its own `rank`; two runs are
+    kept apart by `writing`.
     """
 
     def __init__(self, path: str | Path, rank: int | None = None) -> None:
@@ -61,6 +51,21 @@ class SampleStore:
     def exists(self) -> bool:
         """Whether a manifest or a shard of one is there."""
         return self._manifest.is_file() or bool(self._shards())
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """The store is this run's own until the block ends, or the process; `what` it does is told to others.
+
+        What killed runs have left half-written goes first. A complete store may lie where nothing can be written: then
+        nothing is locked.
+
+        Raises InUseError if another run writes to it.
+        """
+        with locked(self.folder, what, LOCK if not self.rank else f'{LOCK}.rank{self.rank}') as is_locked:
+            if is_locked and not self.rank:
+                for folder in (self.folder, self.folder / IMAGES, *(self.folder / LABELS).glob('*')):
+                    remove_parts(folder)
+            yield
 
     def records(self, rejected: bool = False) -> list[dict]:
         """All kept samples sorted by `sample_id`; with `rejected=True` those that a filter refused, too.
@@ -112,7 +117,7 @@ class SampleStore:
                 raise ValueError(
                     f'the label of {task} is {label.shape[:2]}, expected the size of its image {image.shape[:2]}'
                 )
-        name = f'{record["sample_id"]}.png'
+        name = file_name(record)
         record = dict(record, image=f'{IMAGES}/{name}')
         record['image_sha256'] = self._write(record['image'], image)
         if labels:
@@ -128,6 +133,7 @@ class SampleStore:
 
         An `image` with an absolute path stays where it is; below the store, it becomes a copy of `file`, byte by byte.
         """
+        check_record(record)
         if not os.path.isabs(record['image']):
             with self._explaining_full_disk():
                 write_atomically(self.folder / record['image'], Path(file).read_bytes())
@@ -143,7 +149,7 @@ class SampleStore:
         """
         for task, label in labels.items():
             check_label(task, label)
-        name = f'{record["sample_id"]}.png'
+        name = file_name(record)
         files = {task: f'{LABELS}/{task}/{name}' for task in labels}
         written = {task: dict(file=file, sha256=self._write(file, labels[task]), by=by) for task, file in files.items()}
         record = dict(record, labels=record.get('labels', {}) | written)
@@ -171,14 +177,16 @@ class SampleStore:
     def merge(self, expected: Collection[str] = ()) -> None:
         """Fold all shards into one manifest sorted by `sample_id`.
 
-        To be called when nobody appends any more. Several processes may do it at once and it may be killed: the new
-        manifest is in place before the first shard goes, and readers look at the shards first. Where a record of the
-        samples `expected` is not seen (a network file system may be late), nothing is done.
+        Several processes may do it at once, others may append, and it may be killed: the new manifest is in place
+        before the first shard goes, and readers look at the shards first. Where a record of the samples `expected` is
+        not seen (a network file system may be late), or nothing is to be done, nothing is written.
         """
         shards = self._shard_sizes()
         records = self.finished()
-        if set(expected) <= records.keys():
-            self._replace(records, shards)
+        if not set(expected) <= records.keys() or (not shards and self._is_merged(records)):
+            return
+        with alone(self._own(self._manifest)):
+            self._replace(self.finished(), shards)
 
     def verify(self, records: Iterable[dict] | None = None) -> list[Damage]:
         """Compare every file with its hash, those of `records` or all; an empty list means that all is well."""
@@ -196,17 +204,24 @@ class SampleStore:
     def remove(self, sample_ids: Iterable[str]) -> None:
         """Forget these samples and delete their files, so that the next run makes them again.
 
-        Files outside of the store, which are the user's, stay.
+        Files outside of the store, which are the user's, stay, and so do those that a link in the store leads to.
         Broken lines of the manifest go as well. Not to be called while another process writes.
+
+        Raises ValueError if a folder is in the place of a file; the sample is forgotten all the same.
         """
-        shards = self._shard_sizes()
-        records, _ = self._read()
-        gone = [records.pop(sample_id) for sample_id in set(sample_ids) if sample_id in records]
-        self._replace(records, shards)
+        shards, blocked = self._shard_sizes(), list[str]()
+        with alone(self._own(self._manifest)):
+            records, _ = self._read()
+            gone = [records.pop(sample_id) for sample_id in set(sample_ids) if sample_id in records]
+            self._replace(records, shards)
         for record in gone:
             for name, _ in files_of(record):
-                if not os.path.isabs(name):
-                    (self.folder / name).unlink(missing_ok=True)
+                if (self.folder / name).is_dir():
+                    blocked.append(name)
+                else:
+                    remove_inside(self.folder, name)
+        if blocked:
+            raise ValueError(f'{self.folder / blocked[0]} is a folder, expected a file; move it away')
 
     @property
     def _manifest(self) -> Path:
@@ -221,18 +236,18 @@ class SampleStore:
         return sorted(self.folder.glob('manifest.rank*.jsonl'))
 
     def _append(self, record: dict) -> None:
+        check_record(record)
         file = self._manifest if self.rank is None else self.folder / f'manifest.rank{self.rank}.jsonl'
         with self._explaining_full_disk():
-            append_line(file, json.dumps(record, sort_keys=True))
+            append_line(self._own(file), json.dumps(record, sort_keys=True))
 
     def _shard_sizes(self) -> dict[Path, int]:
         return {shard: size for shard in self._shards() if (size := size_of(shard)) is not None}
 
     def _replace(self, records: dict[str, dict], shards: dict[Path, int]) -> None:
         """Writes the manifest; of `shards`, sizes as they were before `records` were read, only unchanged ones go."""
-        lines = [json.dumps(records[sample_id], sort_keys=True) + '\n' for sample_id in sorted(records)]
         with self._explaining_full_disk():
-            write_atomically(self._manifest, ''.join(lines).encode(), '' if self.rank is None else f'.{self.rank}')
+            write_atomically(self._manifest, as_lines(records))
         for shard, size in shards.items():
             if size_of(shard) == size:
                 shard.unlink(missing_ok=True)
@@ -241,20 +256,36 @@ class SampleStore:
         """Records by sample_id in sorted order, and broken lines."""
         records: dict[str, dict] = {}
         problems = []
+        if self._manifest.is_dir():
+            self._own(self._manifest)
         # Shards are read first: see `merge`. What they say is newer.
         *shards, manifest = ((file, complete_lines(file)) for file in [*self._shards(), self._manifest])
         for file, lines in [manifest, *shards]:
             for number, line in enumerate(lines, start=1):
                 try:
                     record = json.loads(line)
-                    sample_id = record['sample_id']
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, RecursionError):
                     problems.append(Damage(file.name, f'line {number} is no record: {line[:60]!r}'))
                     continue
+                flaw = flaw_of(record)
+                if flaw:
+                    problems.append(Damage(file.name, f'line {number}, {flaw}'))
+                    continue
+                sample_id = record['sample_id']
                 # Made twice (its file had gone), or labelled since: the last that describes the files on disk is right.
                 if sample_id not in records or record == records[sample_id] or self._describes_disk(record):
                     records[sample_id] = record
         return dict(sorted(records.items())), problems
+
+    def _own(self, file: Path) -> Path:
+        """A manifest or shard that may be written: not one that a link leads to, elsewhere."""
+        if file.is_symlink() or file.is_dir():
+            what = 'link' if file.is_symlink() else 'folder'
+            raise ValueError(f'{file} is a {what}, expected a file of the store itself; put its content there')
+        return file
+
+    def _is_merged(self, records: dict[str, dict]) -> bool:
+        return self._manifest.is_file() and self._manifest.read_bytes() == as_lines(records)
 
     def _describes_disk(self, record: dict) -> bool:
         return not any(damage_of(self.folder / name, expected) for name, expected in files_of(record))

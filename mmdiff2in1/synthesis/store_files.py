@@ -1,10 +1,23 @@
 """The files of a store: which belong to a record, how an array becomes one, and whether it is still what it was."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One damaged place of a store: `file` relative to it, what was `found`, the sample it belongs to (if known)."""
+
+    file: str
+    found: str
+    sample_id: str | None = None
+
+    def __str__(self) -> str:
+        return f'{self.file}: {self.found}'
 
 
 def files_of(record: dict) -> list[tuple[str, str]]:

@@ -55,17 +55,19 @@ def remove_damaged(store: SampleStore) -> list[Damage]:
         raise FileNotFoundError(
             f'{store.folder} holds no manifest.jsonl: there is nothing to verify; name the store with --out'
         )
-    problems = store.verify()
-    if problems:
-        # Without any id this still drops the lines of the manifest that are no records.
-        store.remove({problem.sample_id for problem in problems if problem.sample_id})
+    with store.writing('removing damaged samples'):
+        problems = store.verify()
+        if problems:
+            # Without any id this still drops the lines of the manifest that are no records.
+            store.remove({problem.sample_id for problem in problems if problem.sample_id})
     return problems
 
 
 def remove_others(job: Job, store: SampleStore) -> list[str]:
     """Removes samples of another plan: other T, seed, size, captions, sources or unlabelled images; their ids."""
-    others = job.others(store)
-    store.remove(others)
+    with store.writing('removing samples of another plan'):
+        others = job.others(store)
+        store.remove(others)
     return others
 
 

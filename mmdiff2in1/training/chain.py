@@ -36,6 +36,7 @@ from .runs import (
     keep_checkpoints_apart,
     last_metrics,
     numbers,
+    one_training,
     resume_where_possible,
     unwrapped,
 )
@@ -64,15 +65,20 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         FileNotFoundError: Weights, data, or the file that lists a part of it.
         ValueError: The config cannot be chained, a teacher does not fit, data or synthesis settings do not fit it, or
             the work dir holds stages that were made from something else. All of it is found before the first stage.
-        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs.
+        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs; or
+            another training is at work in the work dir.
     """
     launcher_of_environment()
+    with one_training(work_dir):
+        return _train(cfg, Path(work_dir), resume)
+
+
+def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
     check_chain(cfg, get_world_size())
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     check_weights(cfg)
     check_data(cfg)
     check_teachers(cfg)
-    work_dir = Path(work_dir)
     store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
     parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
     warmup = cfg.stages.get('warmup')
@@ -130,20 +136,22 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
 
     Raises:
         FileNotFoundError, ValueError: Weights or data are not there or do not fit, see :func:`train`.
-        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs.
+        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs; or
+            another training is at work in the work dir.
     """
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
-    check_keys(cfg, ())
-    check_weights(cfg)
-    check_data(cfg)
-    cfg.work_dir = str(work_dir)
-    if not (resume and Path(work_dir, 'last_checkpoint').is_file()):
-        rehearse({'training': cfg})
-    if resume:
-        resume_where_possible(cfg)
     launcher_of_environment()
-    split_global_batch(cfg, get_world_size())
-    build_runner(cfg).train()
+    with one_training(work_dir):
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        check_keys(cfg, ())
+        check_weights(cfg)
+        check_data(cfg)
+        cfg.work_dir = str(work_dir)
+        if not (resume and Path(work_dir, 'last_checkpoint').is_file()):
+            rehearse({'training': cfg})
+        if resume:
+            resume_where_possible(cfg)
+        split_global_batch(cfg, get_world_size())
+        build_runner(cfg).train()
 
 
 def draw_curves(work_dir: Path) -> None:
@@ -205,18 +213,27 @@ def run_stage(
         ``checkpoint``, ``iters``, ``seconds`` and ``metrics`` of the last validation.
     """
     folder = StageFolder(cfg.work_dir, fingerprint(cfg, parents))
-    facts = folder.result()
-    barrier()  # nobody writes before everybody has looked
-    if facts is not None:
-        print_log(f'{title}: finished before, skipped ({cfg.work_dir})', 'current')
-        return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
+    with one_training(folder.path):  # several runs may share a warm-up
+        facts = folder.result()
+        barrier()  # nobody writes before everybody has looked
+        if facts is None:
+            facts = _trained(folder, title, cfg, resume, before, carry_optimizer)
+        else:
+            print_log(f'{title}: finished before, skipped ({cfg.work_dir})', 'current')
+    return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
+
+
+def _trained(
+    folder: StageFolder, title: str, cfg: Config, resume: bool, before: str | None, carry_optimizer: bool
+) -> dict:
+    """What :func:`run_stage` does for a stage that is not finished."""
     if before is not None:
         # resume=True of the config means this stage; with load_from, mmengine would go on from the stage before.
         resume, cfg.resume = resume or bool(cfg.get('resume')), False
+    keep_checkpoints_apart(cfg)
     if resume:
         resume_where_possible(cfg)
     split_global_batch(cfg, get_world_size())
-    keep_checkpoints_apart(cfg)
     runner = build_runner(cfg)
     if is_main_process():
         folder.begin()
@@ -240,7 +257,7 @@ def run_stage(
     barrier()
     del runner
     free_memory()
-    return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
+    return facts
 
 
 def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float]:

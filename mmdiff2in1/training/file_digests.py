@@ -53,7 +53,7 @@ def digests_of(files: Sequence[str], place: str) -> list[str]:
     }
     if any(known.get(file) != entry for file, entry in entries.items()):
         with contextlib.suppress(OSError):  # not kept: the next start reads the files again
-            write_atomically(kept, json.dumps(known | entries).encode(), f'.{os.getpid()}')
+            write_atomically(kept, json.dumps(known | entries).encode())
     return [digest for _, digest in found]
 
 

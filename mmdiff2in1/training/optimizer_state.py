@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import torch
 from mmengine.runner import Runner
+
+from mmdiff2in1.generators.checkpoint_file import read_checkpoint_file
 
 
 def carry_optimizer_state(runner: Runner, checkpoint: str | Path) -> None:
@@ -14,7 +15,7 @@ def carry_optimizer_state(runner: Runner, checkpoint: str | Path) -> None:
     """
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     optimizer = runner.optim_wrapper.optimizer
-    carried = torch.load(checkpoint, map_location='cpu', weights_only=False)['optimizer']
+    carried = read_checkpoint_file(checkpoint)['optimizer']
     own = optimizer.state_dict()
     groups = [[len(group['params']) for group in state['param_groups']] for state in (carried, own)]
     if sum(groups[0]) != sum(groups[1]):

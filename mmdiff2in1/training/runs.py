@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mmdiff2in1.checks.channels import check_channels
+from mmdiff2in1.core.lock import locked
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
+from mmdiff2in1.engine.last_checkpoint import last_checkpoint
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
 
 
@@ -41,11 +44,20 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def resume_where_possible(cfg: Config) -> None:
-    """Lets a run go on from the last checkpoint of its work dir, if there is one."""
-    cfg.resume = Path(cfg.work_dir, 'last_checkpoint').is_file()
+    """Lets a run go on from the last checkpoint of its work dir, if there is one.
+
+    Raises what `last_checkpoint` raises.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    found = last_checkpoint(cfg.work_dir, hook.get('out_dir'))
+    cfg.resume = found is not None
     if cfg.resume:
-        # With load_from set, mmengine would resume from that other run's end instead.
-        cfg.load_from = None
+        cfg.load_from = str(found)
+
+
+def one_training(work_dir: str | Path) -> contextlib.AbstractContextManager:
+    """Keeps other trainings out of a work dir; InUseError says who is in it."""
+    return locked(work_dir, 'training') if is_main_process() else contextlib.nullcontext()
 
 
 def keep_checkpoints_apart(cfg: Config) -> None:

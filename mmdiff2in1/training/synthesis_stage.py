@@ -9,7 +9,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_main_process
+from mmengine.logging import print_log
 
+from mmdiff2in1.core.lock import READ_ONLY
 from mmdiff2in1.datasets.synthetic_records import draw
 from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.synthesis import SampleRecipe, SampleStore, check_plan, job_of, others_of, run_job
@@ -103,18 +105,24 @@ class SynthesisStage:
             made = self._create(warmup, poll_seconds)
         barrier()  # all have looked: now the record may be written
         if not complete and is_main_process():
-            StageFolder(self.store, self._fingerprint(warmup)).finish(samples=made)
+            try:
+                StageFolder(self.store, self._fingerprint(warmup)).finish(samples=made)
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise
+                print_log(f'{self.store} cannot be written: that it is complete is found out at every start', 'current')
 
     def _create(self, warmup: str | None, poll_seconds: float) -> list[str]:
         rank, world_size = get_rank(), int(os.environ.get('WORLD_SIZE', 1))
         job = self.job.with_unet(str(warmup)) if self.later else self.job
         if job.creates:
             job.diffusion.to(job.device)
-        run_job(job, SampleStore(self.store), rank, world_size)
-        asked = {*(recipe.sample_id for recipe in job.plan()), *job.unlabelled(SampleStore(self.store))}
-        missing = asked
-        while missing := missing - SampleStore(self.store).whole(missing):
-            time.sleep(poll_seconds)
+        with SampleStore(self.store, rank).writing('creating samples'):
+            run_job(job, SampleStore(self.store), rank, world_size)
+            asked = {*(recipe.sample_id for recipe in job.plan()), *job.unlabelled(SampleStore(self.store))}
+            missing = asked
+            while missing := missing - SampleStore(self.store).whole(missing):
+                time.sleep(poll_seconds)
         return sorted(asked)
 
     def _is_complete(self, warmup: str | None) -> bool:

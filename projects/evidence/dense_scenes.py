@@ -21,6 +21,7 @@ from evidence.paired import Spread, compare
 from run_queue import queue, queue_parser
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
+from mmdiff2in1.engine.last_checkpoint import last_checkpoint
 
 ROOT = Path(__file__).parents[2]
 # Config → the figure that is compared, its decimals, and further columns.
@@ -83,7 +84,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict:
             'test_dataloader.dataset.data_root': args.data_root,
         }
         if changes is ALL_PIXELS:
-            options |= {'stages.warmup': None, 'load_from': (folder / 'warmup' / 'last_checkpoint').read_text()}
+            options |= {'stages.warmup': None, 'load_from': last_checkpoint(folder / 'warmup')}
         else:
             options |= {'stages.warmup.work_dir': folder / 'warmup'}
         if config == 'diff2in1':

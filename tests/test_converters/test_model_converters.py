@@ -5,6 +5,7 @@ VPD's files are made here, from the module trees of its published code: K classe
 
 import importlib.util
 import re
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -161,7 +162,7 @@ def saved(state, path, task='segmentation'):
     if path.suffix == '.safetensors':
         save_file(state, path)
     elif task == 'depth':
-        torch.save(dict(model=state, optimizer={}, epoch=25, args=SimpleNamespace(batch_size=3)), path)
+        torch.save(dict(model=state, optimizer={}, epoch=25, args=Namespace(batch_size=3)), path)
     else:
         torch.save(dict(state_dict=state, meta=dict(CLASSES=('wall', 'sky'), mmcv_version='1.7.1'), optimizer={}), path)
     return path

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.fileio import get_file_backend
-from mmengine.runner import find_latest_checkpoint
 
 from mmdiff2in1.engine import AtomicBackend, AtomicCheckpointHook
+from mmdiff2in1.engine.last_checkpoint import last_checkpoint
 
 
 class Killed(BaseException):
@@ -50,8 +50,8 @@ def test_old_checkpoints_go_after_the_new_one_is_safe(tiny, scene_files, tmp_pat
     replace, seen = os.replace, []
 
     def watched(source, target):
-        pointer = find_latest_checkpoint(str(tmp_path / 'run'))
-        seen.append((Path(target).name, names(tmp_path / 'run'), pointer and Path(pointer).name))
+        pointer = last_checkpoint(tmp_path / 'run')
+        seen.append((Path(target).name, names(tmp_path / 'run'), pointer and pointer.name))
         if pointer:
             torch.load(pointer, weights_only=False)
         replace(source, target)
@@ -107,7 +107,7 @@ def test_kill_between_save_and_delete_is_made_good_on_resume(tiny, scene_files, 
     with pytest.raises(Killed):
         tiny.segmentation_runner(tmp_path / 'run', scene_files, **without, default_hooks=checkpoint).train()
     assert names(tmp_path / 'run') == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth']
-    assert Path(find_latest_checkpoint(str(tmp_path / 'run'))).name == 'iter_6.pth'
+    assert last_checkpoint(tmp_path / 'run').name == 'iter_6.pth'
 
     monkeypatch.setattr(AtomicCheckpointHook, '_delete_outdated', delete)
     resumed = tiny.segmentation_runner(
@@ -124,7 +124,7 @@ def test_own_checkpoints_load_under_weights_only(tiny, scene_files, tmp_path):
 
     tiny.segmentation_runner(tmp_path / 'run', scene_files, max_iters=4).train()
     with torch.serialization.safe_globals(get_torch_safe_globals()):
-        checkpoint = torch.load(find_latest_checkpoint(str(tmp_path / 'run')), weights_only=True)
+        checkpoint = torch.load(last_checkpoint(tmp_path / 'run'), weights_only=True)
     assert {'state_dict', 'optimizer', 'param_schedulers', 'message_hub', 'meta'} <= set(checkpoint)
     history = checkpoint['message_hub']['log_scalars']['train/ema_updates'].data[0]
     assert history.tolist() == [0, 1, 2, 2]  # 5, 10, 15, 20 samples; an update per 7

@@ -7,6 +7,8 @@ import sys
 import types
 from pathlib import Path
 
+import hostile
+import numpy as np
 import pytest
 import torch
 from ldm_names import ldm_names
@@ -78,30 +80,22 @@ def test_version_2_says_beside_it_what_it_predicts(second, tmp_path):
     assert LatentDiffusion.from_pretrained(path).schedule.prediction_type == 'epsilon'
 
 
-class Callback:
-    """Left behind by a training; opening the file must not run it."""
-
-    ran = False
-
-    def __reduce__(self):
-        return _run, ()
-
-
-def _run() -> None:
-    Callback.ran = True
-
-
 def test_a_checkpoint_is_read_without_running_what_it_holds(first, tmp_path, monkeypatch):
-    module = types.ModuleType('pytorch_lightning')
-    module.ModelCheckpoint = type('ModelCheckpoint', (), {'__module__': 'pytorch_lightning'})
-    monkeypatch.setitem(sys.modules, 'pytorch_lightning', module)
-    left = {'callbacks': {module.ModelCheckpoint: {'best': Callback(), 'kind': dict}}, 'global_step': 470000}
-    path = tmp_path / 'model.ckpt'
+    """The callback of Lightning that the published files hold is passed over; code is refused."""
+    name = 'pytorch_lightning.callbacks.model_checkpoint'
+    for package in ('pytorch_lightning', 'pytorch_lightning.callbacks', name):
+        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+    kind = sys.modules[name].ModelCheckpoint = type('ModelCheckpoint', (), {'__module__': name})
+    left = {'callbacks': {kind: {'best': np.float64(0.5)}}, 'global_step': 470000}
+    path, watch = tmp_path / 'model.ckpt', hostile.Watch(tmp_path / 'ran')
     torch.save({'state_dict': ldm_names(first), **left}, path)
-    monkeypatch.delitem(sys.modules, 'pytorch_lightning')
-    loaded = LatentDiffusion.from_pretrained(path)
-    assert not Callback.ran
-    assert_alike(first, loaded)
+    for package in ('pytorch_lightning', 'pytorch_lightning.callbacks', name):
+        monkeypatch.delitem(sys.modules, package)
+    assert_alike(first, LatentDiffusion.from_pretrained(path))
+    hostile.write('system', path, watch.marker, state_dict=ldm_names(first))
+    with pytest.raises(ValueError, match=r'model\.ckpt holds posix\.system'):
+        LatentDiffusion.from_pretrained(path)
+    watch.assert_nothing_ran()
 
 
 def test_parameters_own_their_memory(file, monkeypatch):

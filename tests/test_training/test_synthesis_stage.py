@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from modes import read_only
 from tiny_chain import chain_config
 
 from mmdiff2in1.generators import LatentDiffusion
@@ -66,6 +67,20 @@ def test_loaded_once_and_then_never(cfg, tmp_path, costs):
     store.rename(tmp_path / 'moved')
     run(cfg, tmp_path / 'moved')
     assert costs() == (0, 0)
+
+
+def test_a_complete_store_that_cannot_be_written(cfg, tmp_path, costs):
+    """With the record of its completeness, or without, as tools/synthesize.py leaves it."""
+    store = tmp_path / 'store'
+    run(cfg, store)
+    before = SampleStore(store).records()
+    with read_only(store):
+        run(cfg, store)
+    (store / 'finished.json').unlink()
+    with read_only(store):
+        run(cfg, store)
+        assert SampleStore(store).records() == before
+    assert not (store / 'finished.json').exists() and not (store / '.lock').exists()
 
 
 def test_a_sample_that_is_gone_is_made_again(cfg, tmp_path, costs):

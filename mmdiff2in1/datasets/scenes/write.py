@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.lock import locked
 from mmdiff2in1.tasks import Depth, Edges, Saliency, SemanticSegmentation, SurfaceNormal
 
 from .render import VERSION, render_scene
@@ -65,13 +67,13 @@ def make_scenes(
     out = Path(out)
     counts = dict(DEFAULT_COUNTS if counts is None else counts)
     meta = check_plan(out, counts, size, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / 'meta.json', meta)
-    for part, count in counts.items():
-        if missing := missing_folders(out / part, part):
-            _make_part(out, part, missing, count, size, seed, workers or os.cpu_count() or 1, progress)
-        meta['counts'][part] = count
+    with locked(out, 'making scenes'):
         _write_json(out / 'meta.json', meta)
+        for part, count in counts.items():
+            if missing := missing_folders(out / part, part):
+                _make_part(out, part, missing, count, size, seed, workers or os.cpu_count() or 1, progress)
+            meta['counts'][part] = count
+            _write_json(out / 'meta.json', meta)
     return out
 
 
@@ -169,6 +171,4 @@ def _write_png(path: Path, array: np.ndarray) -> None:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    temporary = path.with_suffix('.json.partial')
-    temporary.write_text(json.dumps(value, indent=1) + '\n')
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(value, indent=1) + '\n').encode())

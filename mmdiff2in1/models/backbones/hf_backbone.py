@@ -73,7 +73,11 @@ class HFBackbone(BaseModule):
                 f'{folder}: found no weights, expected model.safetensors; a pytorch_model.bin becomes one with '
                 'save_pretrained'
             )
-        self.config = _config(model) if isinstance(model, Mapping) else AutoConfig.from_pretrained(folder)
+        self.config = (
+            _config(model)
+            if isinstance(model, Mapping)
+            else AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        )
         self.out_indices, self.out_channels, self.strides, unread = _probe(self.config, out_indices)
         self.model = _model(self.config, self.out_indices, folder)
         self.model.is_init = True  # else mmengine calls transformers' init_weights on top of what was loaded
@@ -124,13 +128,17 @@ def _config(fields: Mapping[str, Any]) -> Any:
     return CONFIG_MAPPING[family](**fields)
 
 
+def _backbone(config: Any) -> nn.Module:
+    return AutoBackbone.from_config(config, trust_remote_code=False)
+
+
 def _model(config: Any, out_indices: list[int], folder: str | None = None) -> nn.Module:
     """The transformers model, with the weights of a folder or random ones, in float32."""
     config = copy.deepcopy(config)
     config.dtype = torch.float32
     if config.model_type != 'efficientnet':
         config.out_indices = out_indices
-    build = EfficientNetModel if config.model_type == 'efficientnet' else AutoBackbone.from_config
+    build = EfficientNetModel if config.model_type == 'efficientnet' else _backbone
     if folder is None:
         model = build(config)
     else:
@@ -140,6 +148,7 @@ def _model(config: Any, out_indices: list[int], folder: str | None = None) -> nn
             folder,
             config=config,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # they are an error below, which says so in one line
@@ -173,7 +182,7 @@ def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], l
             count = len(level_ends(_model(config, [])))
         else:
             try:
-                count = len(AutoBackbone.from_config(config).stage_names)
+                count = len(_backbone(config).stage_names)
             except ValueError as error:
                 raise ValueError(f'{config.model_type}: transformers has no backbone of this family') from error
         every = list(range(count))

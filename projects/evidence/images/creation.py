@@ -5,7 +5,6 @@ N, H, W, 3: uint8 RGB.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -86,7 +85,7 @@ class KeptImages:
         created = np.concatenate(made)
         content = BytesIO()
         np.save(content, created)
-        write_atomically(file, content.getvalue(), writer=str(os.getpid()))  # others may be at the same images
+        write_atomically(file, content.getvalue())
         return created
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.generators.checkpoint_file import read_checkpoint_file
 
 
 def identity(*settings: object) -> str:
@@ -30,7 +31,7 @@ def load_state(path: Path, belongs_to: str) -> dict | None:
     """
     if not path.is_file():
         return None
-    state = torch.load(path, map_location='cpu', weights_only=True)
+    state = read_checkpoint_file(path)
     if state['identity'] != belongs_to:
         raise ValueError(f'{path} was made with other weights or settings; delete it, or choose another --work-dir')
     return state
