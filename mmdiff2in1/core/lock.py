@@ -20,6 +20,8 @@ from mmengine.logging import print_log
 
 LOCK = '.lock'
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+PATIENCE = 10.0
+"""Seconds."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _held: dict[str, tuple[int, int]] = {}
@@ -37,7 +39,7 @@ def locked(folder: str | Path, what: str, name: str = LOCK) -> Iterator[bool]:
     A process that has it may ask again. In a folder that cannot be written nothing is locked, for nothing can be lost.
 
     Args:
-        folder: Made if it is not there.
+        folder: Made if it is not there, and gone again if nothing is in it at the end.
         what: What the process does there, for the message to others.
         name: Of the lock file, which goes with the lock, and stays when the process is killed; processes of one run
             need different ones.
@@ -48,6 +50,7 @@ def locked(folder: str | Path, what: str, name: str = LOCK) -> Iterator[bool]:
     file = Path(folder, name)
     key = os.path.realpath(file)
     descriptor, inside = _held.get(key, (None, 0))
+    made = [each for each in (file.parent, *file.parent.parents) if not each.exists()]
     if descriptor is None:
         descriptor = _taken(file, what)
     if descriptor is None:
@@ -65,6 +68,9 @@ def locked(folder: str | Path, what: str, name: str = LOCK) -> Iterator[bool]:
             with contextlib.suppress(OSError):  # its folder may have gone
                 os.unlink(key)
             os.close(descriptor)
+            with contextlib.suppress(OSError):  # something is in it
+                for each in made:
+                    each.rmdir()
 
 
 @contextlib.contextmanager
@@ -106,7 +112,7 @@ def _taken(file: Path, what: str) -> int | None:
             return None
         raise
     try:
-        if _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
+        if not _given(descriptor):
             raise InUseError(
                 f'{file.parent} is in use by {_holder(descriptor)}; wait until that process has ended, end it, or '
                 'choose another folder. A lock ends with its process: there is nothing to delete'
@@ -121,6 +127,29 @@ def _taken(file: Path, what: str) -> int | None:
         raise
     os.close(descriptor)  # its owner has just ended, and the file with it
     return _taken(file, what)
+
+
+def _given(descriptor: int) -> bool:
+    """Whether the lock could be had; that of a killed process lingers until its forked children have let go of it."""
+    end = time.monotonic() + PATIENCE
+    while _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
+        if time.monotonic() > end or not _is_of_the_dead(descriptor):
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _is_of_the_dead(descriptor: int) -> bool:
+    try:
+        facts = json.loads(os.pread(descriptor, 4096, 0))
+        if facts['host'] != socket.gethostname():
+            return False
+        os.kill(facts['pid'], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return False
 
 
 def _holder(descriptor: int) -> str:

@@ -22,6 +22,8 @@ from .moving_average import alpha_for, move_creator
 SAMPLES = 'self_improving_n'
 UPDATES = 'self_improving_updates'
 BATCH = 'self_improving_batch'
+TRIAL = 100
+"""Iterations below which a training without an update is taken for a trial."""
 
 
 @HOOKS.register_module()
@@ -53,8 +55,9 @@ class SelfImprovingHook(Hook):
 
     Raises ValueError for none or both of alpha and remaining, alpha outside [0, 1], remaining outside (0, 1) or
     samples_per_update that is no integer >= 1; at the start of the training TypeError for a model without
-    `ema_tensors`, and ValueError for a resume with another batch, a training without a single update, or where
-    `remaining` cannot be turned into α: no iteration-based training, batches of unknown size.
+    `ema_tensors`, and ValueError for a resume with another batch, for 100 iterations or more that make no update (fewer
+    are a trial, and warned of), or where `remaining` cannot be turned into α: no iteration-based training, batches of
+    unknown size, or a training without a single update.
     """
 
     # After the optimizer step, as all hooks of `after_train_iter`; before the log (60) and the checkpoint (90).
@@ -128,10 +131,13 @@ class SelfImprovingHook(Hook):
             )
         runner.message_hub.update_info(BATCH, samples)
         if runner.max_iters * samples < self.samples_per_update:
-            raise ValueError(
+            idle = (
                 f'{runner.max_iters} iterations of {samples} samples make no update of {self.samples_per_update} '
                 'samples, so θ_C stays what it was; train longer, or lower samples_per_update'
             )
+            if runner.max_iters >= TRIAL:
+                raise ValueError(idle)
+            runner.logger.warning(idle)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: dict | None = None

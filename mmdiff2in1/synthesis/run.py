@@ -90,7 +90,7 @@ def synthesize(
 
     started, calls, made = time.perf_counter(), 0, Counter()
     bar = tqdm(total=len(share), initial=len(share) - len(missing), desc='creating', unit='img', disable=not progress)
-    with bar:
+    with store.writing('creating samples'), bar:
         for batch in batches:
             composed = composing.compose(batch) if composing is not None else None
             images, sources, walked = create_batch(diffusion, batch, data_root, composed, pictures)

@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.engine.stage_folder import BEGUN, FINISHED, StageFolder, finished_facts, finished_mark
 from mmdiff2in1.generators.loading import check_perceiver
@@ -120,6 +121,14 @@ def _to_be_trained(cfg: Config, work_dir: Path, warmup_dir: Path, resume: bool) 
     if cfg.stages.get('warmup'):
         stages['warm-up'] = warmup_config(cfg, warmup_dir)
     last = self_improving_config(cfg, work_dir / 'self_improving', None, None)
+    if store_of(cfg, work_dir) is not None:
+        # As many samples as a step will have, real ones in the place of those that are not there yet.
+        own = copy.deepcopy(cfg)
+        split_global_batch(own, get_world_size())
+        last.pop('global_batch_size', None)
+        loader = own.train_dataloader
+        mix = BatchMix.parse(loader.dataset.get('mix', 'uniform'))
+        last.train_dataloader.batch_size = sum(mix.composition(loader.batch_size))
     if stages:
         last.load_from = None  # the warm-up's result
     stages['self-improving stage'] = last

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.logging import print_log
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope, init_default_scope
 
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.labelling import LabellingSettings, label_store, labelling_of
@@ -27,7 +27,8 @@ def rule_of(model: Mapping) -> LabelRule:
     Raises:
         ValueError: Settings that it refuses, or several rules.
     """
-    return build_rule(model.get('label_rule'), model.get('min_confidence'), bool(model.get('use_stored_labels')))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return build_rule(model.get('label_rule'), model.get('min_confidence'), bool(model.get('use_stored_labels')))
 
 
 def check_teachers(cfg: Config) -> None:

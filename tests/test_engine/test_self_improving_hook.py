@@ -260,6 +260,13 @@ def test_a_resume_with_another_batch_is_refused(tiny, tmp_path):
     assert runner.message_hub.get_info('self_improving_updates') == 10 * 16 // 40
 
 
-def test_a_training_without_an_update_is_refused(tiny, tmp_path):
-    with pytest.raises(ValueError, match='2 iterations of 16 samples make no update of 40 samples'):
+def test_a_training_without_an_update_is_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmdiff2in1.engine.self_improving_hook.TRIAL', 2)
+    message = 'iterations of 16 samples make no update of 40 samples'
+    with pytest.raises(ValueError, match=f'2 {message}'):
         tiny.regression_runner(tmp_path / 'run', 16, max_iters=2).train()
+    runner = tiny.regression_runner(tmp_path / 'trial', 16, max_iters=1)
+    warned = []
+    monkeypatch.setattr(runner.logger, 'warning', lambda text, *_: warned.append(text))
+    runner.train()
+    assert any(text.startswith(f'1 {message}') for text in warned)

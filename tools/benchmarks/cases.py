@@ -15,6 +15,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mmdiff2in1.engine.self_improving_hook import SelfImprovingHook
 
@@ -114,6 +115,7 @@ def _average(cell: Cell) -> Job:
     runner: Any = SimpleNamespace(
         model=model,
         iter=0,
+        train_loop=SimpleNamespace(dataloader=DataLoader([], batch_size=None)),
         logger=MMLogger.get_instance('benchmark'),
         message_hub=MessageHub.get_instance('benchmark'),
         optim_wrapper=OptimWrapper(torch.optim.SGD([next(p for p in model.parameters() if p.requires_grad)], lr=0.0)),
