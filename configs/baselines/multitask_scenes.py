@@ -1,6 +1,6 @@
 """multitask_scenes without synthetic samples: θ_E is "real only", θ_C is "real + EMA"; same real samples, same steps.
 
-Expected score: not yet measured.
+Expected score: ``docs/evidence.md``, "Five tasks at once".
 """
 
 _base_ = ['../diff2in1/multitask_scenes.py']
