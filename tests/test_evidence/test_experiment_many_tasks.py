@@ -1,22 +1,8 @@
 """The experiment of five tasks: its configs and its table."""
 
 import argparse
-import importlib
-import sys
-from pathlib import Path
 
-import pytest
-
-EVIDENCE = Path(__file__).resolve().parents[2] / 'projects' / 'evidence'
-
-
-@pytest.fixture(scope='module')
-def many_tasks():
-    sys.path.insert(0, str(EVIDENCE))
-    try:
-        yield importlib.import_module('many_tasks')
-    finally:
-        sys.path.remove(str(EVIDENCE))
+import many_tasks
 
 
 def scores(**figures):
@@ -25,7 +11,7 @@ def scores(**figures):
     )
 
 
-def test_one_task_alone_shares_all_but_head_and_score(many_tasks, tmp_path):
+def test_one_task_alone_shares_all_but_head_and_score(tmp_path):
     args = argparse.Namespace(data_root=tmp_path / 'scenes', work_dir=tmp_path)
     alone, together, created = (
         many_tasks.config_of(name, 3, args) for name in ('edge alone', 'five tasks', 'five tasks, created')
@@ -40,20 +26,17 @@ def test_one_task_alone_shares_all_but_head_and_score(many_tasks, tmp_path):
     assert created.train_dataloader.dataset.dataset.subset_seed == 3
 
 
-def test_table_by_hand(many_tasks):
+def test_table_by_hand():
     lines = []
     for seed, more in ((0, 0.0), (1, 2.0)):
         for task, (figure, _, _) in many_tasks.FIGURES.items():
             lines.append(dict(run=f'{task} alone', seed=seed, test={figure: scores()[figure]}))
         both = scores(mIoU=55.0) | {f'exploiter/{name}': value for name, value in scores(mIoU=45.0).items()}
         lines.append(dict(run='five tasks', seed=seed, test=both))
-        lines.append(
-            dict(run='five tasks, created', seed=seed, test=scores(**{'mIoU': 54.0 + more, 'depth/rmse': 0.6}))
-        )
-    rows = {
-        row.split(' | ')[0].strip('| '): row.strip('| ').split(' | ')[1:]
-        for row in many_tasks.table(lines).splitlines()
-    }
+        created = scores(**{'mIoU': 54.0 + more, 'depth/rmse': 0.6})
+        lines.append(dict(run='five tasks, created', seed=seed, test=created))
+    cells = [row.strip('| ').split(' | ') for row in many_tasks.table(lines).splitlines()]
+    rows = {name: figures for name, *figures in cells}
     assert rows['one model for each, real + EMA, n 2'][:2] == ['50.00 ± 0.00', '50.00 ± 0.00']
     # One of five figures is 10 % better or worse.
     assert rows['real + EMA (θ_C), n 2'][-1] == '+2.00 ± 0.00'
