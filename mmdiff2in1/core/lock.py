@@ -21,7 +21,7 @@ from mmengine.logging import print_log
 LOCK = '.lock'
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 PATIENCE = 10.0
-"""Seconds."""
+"""Seconds in which the forked children of a killed process let go of its lock."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _held: dict[str, tuple[int, int]] = {}
@@ -140,24 +140,33 @@ def _given(descriptor: int) -> bool:
 
 
 def _is_of_the_dead(descriptor: int) -> bool:
+    facts = _facts(descriptor)
+    if facts is None or facts['host'] != socket.gethostname():
+        return False
     try:
-        facts = json.loads(os.pread(descriptor, 4096, 0))
-        if facts['host'] != socket.gethostname():
-            return False
         os.kill(facts['pid'], 0)
     except ProcessLookupError:
         return True
-    except (OSError, ValueError, KeyError, TypeError):
+    except PermissionError:  # another user's
         pass
     return False
 
 
 def _holder(descriptor: int) -> str:
+    facts = _facts(descriptor)
+    if facts is None:
+        return 'another process'
+    return f'process {facts["pid"]} on {facts["host"]} since {facts["since"]} ({facts["what"]})'
+
+
+def _facts(descriptor: int) -> dict | None:
+    """What the holder of a lock has written; None if that is not readable (yet)."""
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))
-        return f'process {facts["pid"]} on {facts["host"]} since {facts["since"]} ({facts["what"]})'
-    except (ValueError, KeyError, TypeError):
-        return 'another process'
+        whole = {'pid', 'host', 'since', 'what'} <= facts.keys() and isinstance(facts['pid'], int)
+    except (ValueError, AttributeError):
+        return None
+    return facts if whole else None
 
 
 def _flock(descriptor: int, how: int) -> bool | None:

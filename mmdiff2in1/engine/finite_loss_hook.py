@@ -31,10 +31,12 @@ class FiniteLossHook(Hook):
         if interval < 1:
             raise ValueError(f'interval is {interval}, expected an integer of 1 or more')
         self.interval = interval
-        self._first: Tensor | None = None
+        # Names of the terms of a step → the first step at which each was wrong. A batch without synthetic samples has
+        # other terms than one with some.
+        self._first: dict[tuple[str, ...], Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
-        self._first, self._names = None, []
+        self._first.clear()
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         self._skipped = isinstance(runner.optim_wrapper, AmpOptimWrapper) and bool(scaler and scaler.is_enabled())
 
@@ -45,15 +47,12 @@ class FiniteLossHook(Hook):
         terms = {name: value for name, value in (outputs or {}).items() if 'loss' in name and torch.is_tensor(value)}
         if self._skipped or not terms:
             return
-        with torch.no_grad():
-            wrong = torch.stack([~value.detach().isfinite().all() for value in terms.values()])
-            if self._first is None or list(terms) != self._names:
-                self._look()  # other terms: a batch without synthetic samples has fewer
-                self._first, self._wrong = wrong.new_full((), NEVER, dtype=torch.int64), wrong
-                self._names = list(terms)
-            now = wrong.any() & (self._first == NEVER)
-            self._wrong = torch.where(now, wrong, self._wrong)
-            self._first = torch.where(now, runner.iter + 1, self._first)
+        names = tuple(terms)
+        wrong = torch.stack([~value.detach().isfinite().all() for value in terms.values()])
+        first = self._first.get(names)
+        if first is None:
+            first = torch.full_like(wrong, NEVER, dtype=torch.int64)
+        self._first[names] = torch.where(wrong & (first == NEVER), runner.iter + 1, first)
         if self.every_n_train_iters(runner, self.interval) or runner.iter + 1 == runner.max_iters:
             self._look()
 
@@ -62,12 +61,17 @@ class FiniteLossHook(Hook):
         self._look()
 
     def _look(self) -> None:
-        if self._first is None or int(self._first) == NEVER:
+        if not self._first:
             return
-        named = [name for name, wrong in zip(self._names, self._wrong.tolist(), strict=True) if wrong]
+        names = [name for terms in self._first for name in terms]
+        steps = torch.cat(list(self._first.values())).tolist()
+        step = min(steps)
+        if step == NEVER:
+            return
+        named = [name for name, first in zip(names, steps, strict=True) if first == step]
         terms = [name for name in named if name != 'loss'] or named
         raise FloatingPointError(
-            f'step {int(self._first)}: {", ".join(terms)} is not finite; the last checkpoint is from before. Lower '
+            f'step {step}: {", ".join(terms)} is not finite; the last checkpoint is from before. Lower '
             'optim_wrapper.optimizer.lr, set optim_wrapper.clip_grad=dict(max_norm=1.0), or look at the labels of that '
             'step'
         )

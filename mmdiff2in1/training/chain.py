@@ -64,10 +64,10 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
 
     Raises:
         FileNotFoundError: Weights, data, or the file that lists a part of it.
-        ValueError: The config cannot be chained, a teacher does not fit, data or synthesis settings do not fit it, or
-            the work dir holds stages that were made from something else. All of it is found before the first stage.
-        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs; or
-            another training is at work in the work dir.
+        ValueError: The config cannot be chained, a teacher does not fit, data or synthesis settings do not fit it, the
+            work dir holds stages that were made from something else, or a stage cannot be built, loaded or shown a
+            sample (:func:`rehearse`). All of it is found before the first stage.
+        InUseError: Another training is at work in the work dir.
     """
     launcher_of_environment()
     with one_training(work_dir):
@@ -145,8 +145,7 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
 
     Raises:
         FileNotFoundError, ValueError: Weights or data are not there or do not fit, see :func:`train`.
-        RuntimeError: ``load_from`` does not fit the model, and ``load_from_may_differ`` does not name what differs; or
-            another training is at work in the work dir.
+        InUseError: Another training is at work in the work dir.
     """
     launcher_of_environment()
     with one_training(work_dir):

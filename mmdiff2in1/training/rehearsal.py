@@ -6,6 +6,7 @@ Nothing of it stays: the folder is a temporary one, random states are put back, 
 import copy
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -217,7 +218,9 @@ class _Rehearsal:
         loop.evaluator.process(data_samples=outputs, data_batch=batch)
         try:
             figures = loop.evaluator.evaluate(1)
-        except Exception:  # a metric may need more than one image; then its figures are not known
+        except Exception as error:  # a metric may need more than one image; then its figures are not known
+            said = f'the metrics of one image fail ({error!r}), so it is not known whether they give'
+            warnings.warn(f'{said} {", ".join(awaited)}', stacklevel=2)
             return
         if getattr(loop, 'exploiter', False):
             figures |= {f'exploiter/{name}': value for name, value in figures.items()}

@@ -17,6 +17,8 @@ PAPER = (255, 255, 255)
 INK = (20, 20, 20)
 EMPTY = (225, 225, 225)
 SWATCH = 11
+LONGEST = 16
+"""Entries of a legend; the classes of ADE20K would fill the sheet."""
 
 # A text and the colour of which it says what it stands for.
 Legend = Sequence[tuple[str, tuple[int, int, int]]]
@@ -135,6 +137,12 @@ def sheet_layout(
         for caption, legend in zip(captions, legends, strict=True)
     )
     return Layout(scale, cell, columns, header, footers)
+
+
+def shortened(legend: Legend) -> Legend:
+    """The first entries, and how many more there are."""
+    left_out = len(legend) - LONGEST
+    return legend if left_out <= 0 else [*legend[:LONGEST], (f'and {left_out} more', PAPER)]
 
 
 def side_by_side(sheets: list[np.ndarray]) -> np.ndarray:

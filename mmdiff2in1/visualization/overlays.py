@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from .contact_sheet import INK, LINE, PAPER, TEXT_SIZE, contact_sheet
+from .contact_sheet import Legend, contact_sheet, shortened
 
 LONGEST = 360  # pixels of a picture's longer side
-LEGEND_WIDTH = 240
 OPACITY = 0.55  # of the label
 
 
@@ -26,19 +25,19 @@ class Overlaid:
     image: np.ndarray
     colours: np.ndarray
     known: np.ndarray
-    legend: Sequence[tuple[str, tuple[int, int, int]]]
+    legend: Legend
     caption: str = ''
 
 
 def overlay_panel(rows: Sequence[Overlaid], title: str = '') -> np.ndarray:
-    """Rows of image | label over image | legend, as one uint8 RGB sheet."""
-    pictures = []
-    for row in rows:
-        image, over = _fitted(row.image), _fitted(blend(row))
-        pictures.append([image, over, _legend(row.legend, image.shape[0])])
-    captions = [row.caption for row in rows]
+    """Rows of image | label over image, each with its legend, as one uint8 RGB sheet."""
     return contact_sheet(
-        pictures, row_captions=captions, column_captions=['image', 'label over image', 'legend'], title=title, scale=1
+        [[_fitted(row.image), _fitted(blend(row))] for row in rows],
+        row_captions=[row.caption for row in rows],
+        row_legends=[shortened(row.legend) for row in rows],
+        column_captions=['image', 'label over image'],
+        title=title,
+        scale=1,
     )
 
 
@@ -56,18 +55,3 @@ def _fitted(picture: np.ndarray) -> np.ndarray:
         return picture.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = (max(1, round(side * LONGEST / longest)) for side in picture.shape[:2])
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
-
-
-def _legend(entries: Sequence[tuple[str, tuple[int, int, int]]], height: int) -> np.ndarray:
-    """As many entries as fit into the height, at least four; then how many more there are."""
-    lines = max(4, height // LINE)
-    shown = entries if len(entries) <= lines else entries[: lines - 1]
-    sheet = Image.new('RGB', (LEGEND_WIDTH, max(height, lines * LINE)), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_SIZE)
-    for line, (text, colour) in enumerate(shown):
-        y = line * LINE
-        draw.rectangle((0, y + 3, 12, y + 14), tuple(colour), outline=INK)
-        draw.text((18, y), text, INK, font)
-    if len(shown) < len(entries):
-        draw.text((18, len(shown) * LINE), f'and {len(entries) - len(shown)} more', INK, font)
-    return np.asarray(sheet)

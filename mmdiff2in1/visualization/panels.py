@@ -10,10 +10,7 @@ import numpy as np
 
 from mmdiff2in1.tasks import DenseTask
 
-from .contact_sheet import Legend, contact_sheet
-
-LONGEST = 16
-"""Entries of a legend; the classes of ADE20K would fill the sheet."""
+from .contact_sheet import Legend, contact_sheet, shortened
 
 
 @dataclass(frozen=True)
@@ -89,9 +86,7 @@ def _legend(task: DenseTask, maps: Sequence[np.ndarray]) -> Legend:
     if not maps:
         return ()
     # In one row, as maps may differ in size.
-    entries = task.legend(np.concatenate([each.reshape(1, -1, *each.shape[2:]) for each in maps], axis=1))
-    left_out = len(entries) - LONGEST
-    return entries if left_out <= 0 else [*entries[:LONGEST], (f'and {left_out} more', (255, 255, 255))]
+    return shortened(task.legend(np.concatenate([each.reshape(1, -1, *each.shape[2:]) for each in maps], axis=1)))
 
 
 def _sheet(pictures: list, captions: list[str], legends: list[Legend], columns: list[str], title: str) -> np.ndarray:

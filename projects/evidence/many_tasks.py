@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence.paired import Spread, compare
-from run_queue import alone_in, queue, queue_parser
+from run_queue import alone_in, queue, queue_parser, slug
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 from mmdiff2in1.evaluation import delta_mtl
@@ -106,11 +106,6 @@ def _leave_one(cfg: Any, task: str) -> None:
         cfg[key] = cfg[key][number]
 
 
-def slug(name: str) -> str:
-    """A name of a run as a name of a file."""
-    return re.sub(r'\W+', '-', name)
-
-
 def table(lines: list[dict]) -> str:
     """By arm: each task's figure on test, mean ± sample deviation, and Δ_MTL against the single-task models by seed."""
     scored = {(line['run'], line['seed']): line['test'] for line in lines}
@@ -130,29 +125,24 @@ def table(lines: list[dict]) -> str:
     rows = [f'| | {" | ".join(titles)} | Δ_MTL, % |', '| :-- ' + '| --: ' * (len(titles) + 1) + '|']
     for arm, by_seed in arms.items():
         cells = [
-            _spread(Spread.of(factor * scores[figure] for scores in by_seed.values()))
+            Spread.of(factor * scores[figure] for scores in by_seed.values()).shown()
             for figure, _, factor in FIGURES.values()
         ]
         gains = Spread.of(delta_mtl(by_seed[seed], alone[seed]) for seed in by_seed if seed in alone)
-        cells.append('–' if by_seed is alone else _spread(gains, '+'))
+        cells.append('–' if by_seed is alone else gains.shown('+'))
         rows.append(f'| {arm}, n {len(by_seed)} | {" | ".join(cells)} |')
     last = []
     for figure, _, factor in FIGURES.values():
         ours, base = ({s: factor * scores[figure] for s, scores in arms[a].items()} for a in list(arms)[:1:-1])
         paired = compare(ours, base)
         p = '' if paired.p is None else f' (p {paired.p:.2f})'
-        last.append(_spread(paired.spread, '+') + p)
+        last.append(paired.spread.shown('+', p))
     rows.append(f'| Diff-2-in-1 − real + EMA | {" | ".join(last)} | |')
     return re.sub(r'(?<= )-(?=\d)', '−', '\n'.join(rows))
 
 
 def _exploiter(scores: dict[str, float]) -> dict[str, float]:
     return {name.removeprefix('exploiter/'): value for name, value in scores.items() if name.startswith('exploiter/')}
-
-
-def _spread(spread: Spread, sign: str = '') -> str:
-    deviation = '' if spread.std is None else f' ± {spread.std:.2f}'
-    return '–' if spread.mean is None else f'{spread.mean:{sign}.2f}{deviation}'
 
 
 if __name__ == '__main__':

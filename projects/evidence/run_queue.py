@@ -4,6 +4,7 @@ import argparse
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -39,6 +40,11 @@ def queue_parser(description: str | None, name: str, run: str) -> argparse.Argum
     add('--table', action='store_true', help='print what --out says as Markdown, then stop')
     add('--run', nargs=2, metavar=(run, 'SEED'), help=argparse.SUPPRESS)  # a child: this one alone
     return parser
+
+
+def slug(name: str) -> str:
+    """A name of a run as a name of a file."""
+    return re.sub(r'\W+', '-', name)
 
 
 def queue(

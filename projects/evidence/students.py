@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence.paired import Paired, Spread, compare
-from run_queue import alone_in, queue, queue_parser
+from run_queue import alone_in, queue, queue_parser, slug
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 
@@ -148,11 +148,6 @@ def others(cfg: Any, folder: Path) -> Path:
     return folder
 
 
-def slug(name: str) -> str:
-    """A name of a run as a name of a file."""
-    return re.sub(r'\W+', '-', name)
-
-
 def table(lines: list[dict]) -> str:
     """By arm and number of labels: test mIoU of θ_C, and the difference to the control of equal batch, by seed."""
     counts = sorted({line['labels'] for line in lines})
@@ -168,19 +163,14 @@ def table(lines: list[dict]) -> str:
                 for each in (arm, CONTROL)
             )
             paired, own = compare(scores, control), Spread.of(scores.values())
-            cells += [_spread(own, f' (n {own.n})'), '–' if arm == CONTROL else _difference(paired)]
+            cells += [own.shown(after=f' (n {own.n})'), '–' if arm == CONTROL else _difference(paired)]
         rows.append(f'| {arm} | {" | ".join(cells)} |')
     return re.sub(r'-(?=\d)', '−', '\n'.join(rows))
 
 
 def _difference(paired: Paired) -> str:
     p = '' if paired.p is None else f' (p {"<0.001" if paired.p < 0.001 else f"{paired.p:.3f}"})'
-    return _spread(paired.spread, p, '+')
-
-
-def _spread(spread: Spread, after: str = '', sign: str = '') -> str:
-    deviation = '' if spread.std is None else f' ± {spread.std:.2f}'
-    return '–' if spread.mean is None else f'{spread.mean:{sign}.2f}{deviation}{after}'
+    return paired.spread.shown('+', p)
 
 
 if __name__ == '__main__':

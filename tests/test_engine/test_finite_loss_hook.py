@@ -58,16 +58,29 @@ def test_a_finite_run_is_let_be(tmp_path):
     assert runner.iter == 8 and isinstance(runner.hooks[-1], CheckpointHook)
 
 
-def test_other_terms_and_skipped_steps():
-    hook = FiniteLossHook(interval=1000)
+def test_batches_with_other_terms_are_remembered_apart_and_not_looked_at(monkeypatch):
+    hook, looks = FiniteLossHook(interval=1000), []
     runner = SimpleNamespace(optim_wrapper=None, iter=0, max_iters=10**6)
     hook.before_train(runner)
+    look = hook._look
+    monkeypatch.setattr(hook, '_look', lambda: looks.append(1) or look())
     nan, one = torch.tensor(float('nan')), torch.tensor(1.0)
-    hook.after_train_iter(runner, 0, None, dict(loss=one, acc=nan))  # an accuracy is no loss
-    runner.iter = 1
-    hook.after_train_iter(runner, 1, None, dict(loss=nan, real_loss=nan, synthetic_loss=one))
-    runner.iter = 2
-    with pytest.raises(FloatingPointError, match='step 2: real_loss is'):
-        hook.after_train_iter(runner, 2, None, dict(loss=one))
+    steps = [
+        dict(loss=one, acc=nan),  # an accuracy is no loss
+        dict(loss=one, real_loss=one, synthetic_loss=one),
+        dict(loss=nan, real_loss=nan, synthetic_loss=one),
+        dict(loss=nan),
+        dict(loss=nan, real_loss=one, synthetic_loss=nan),
+    ]
+    for runner.iter, losses in enumerate(steps):
+        hook.after_train_iter(runner, runner.iter, None, losses)
+    assert not looks
+    with pytest.raises(FloatingPointError, match='step 3: real_loss is not finite'):
+        hook.before_save_checkpoint(runner, {})
+    hook.before_train(runner)  # another run
+    hook.before_save_checkpoint(runner, {})
+
+
+def test_bad_interval():
     with pytest.raises(ValueError, match='interval is 0'):
         FiniteLossHook(0)

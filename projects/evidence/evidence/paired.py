@@ -25,6 +25,11 @@ class Spread:
             array.size,
         )
 
+    def shown(self, sign: str = '', after: str = '') -> str:
+        """As `1.23 ± 0.45` and what stands `after`; of one value without its deviation, of none a dash."""
+        deviation = '' if self.std is None else f' ± {self.std:.2f}'
+        return '–' if self.mean is None else f'{self.mean:{sign}.2f}{deviation}{after}'
+
 
 @dataclass(frozen=True)
 class Paired:
