@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup install demo demo-loop demo-short test test-all lint check-env
+.PHONY: help setup install demo demo-loop demo-short test test-all torture torture-short lint check-env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -70,6 +70,12 @@ test: setup ## the tests without those marked slow
 
 test-all: setup ## every test
 	$(PYTEST)
+
+torture: setup ## random kills, damaged stores, hostile files, mutated configs; TORTURE='--minutes 60', or '--help'
+	PYTHONPATH=tests $(RUN) -W ignore -m torture $(TORTURE)
+
+torture-short: setup ## one minute of it, with a seed that stays
+	PYTHONPATH=tests $(RUN) -W ignore -m torture --minutes 1 --seed 0
 
 lint: setup ## ruff check, ruff format --check, mypy
 	$(RUN) -m ruff check .

@@ -1,0 +1,82 @@
+"""A function in a process of its own, which may hang, be killed, or fail; the imports are those of the parent."""
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended.
+
+    Args:
+        how: ``done``, ``raised``, ``killed`` (as asked), ``hung`` (past the limit) or ``died`` (of a signal).
+        seconds: From the start.
+        error: Class of the exception, or the signal; empty.
+        text: Message of the exception.
+        place: Its last lines of traceback, for a report.
+    """
+
+    how: str
+    seconds: float
+    error: str = ''
+    text: str = ''
+    place: str = ''
+
+
+def run(work: Callable[[], object], log: Path, limit: float, kill_after: float | None = None) -> Ended:
+    """Runs ``work()`` in a fork of this process; what it prints is appended to ``log``.
+
+    Args:
+        limit: Seconds after which it is a hang.
+        kill_after: Seconds after which it is killed (SIGKILL), with all that it started.
+    """
+    started, error = time.monotonic(), log.with_suffix('.error')
+    error.unlink(missing_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _child(work, log, error)
+    end = started + (limit if kill_after is None else min(limit, kill_after))
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        seconds = time.monotonic() - started
+        if ended:
+            break
+        if time.monotonic() >= end:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return Ended('hung' if kill_after is None or kill_after >= limit else 'killed', seconds)
+        time.sleep(0.002)
+    if os.WIFSIGNALED(status):
+        return Ended('died', seconds, signal.Signals(os.WTERMSIG(status)).name)
+    if os.WEXITSTATUS(status) == 0:
+        return Ended('done', seconds)
+    return Ended('raised', seconds, **(json.loads(error.read_text()) if error.is_file() else {'error': 'exit'}))
+
+
+def _child(work: Callable[[], object], log: Path, error: Path) -> None:
+    code = 1
+    try:
+        os.setsid()
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for stream in (1, 2):
+            os.dup2(out, stream)
+        work()
+        code = 0
+    except BaseException as exception:  # noqa: BLE001 (whatever it is, it is the answer)
+        place = ''.join(traceback.format_exception(exception)[-3:])
+        facts = dict(error=type(exception).__name__, text=str(exception), place=place)
+        error.write_text(json.dumps(facts))
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
