@@ -30,7 +30,8 @@ FLOORS = (
     ('inference',),
     ('labelling',),
     ('training',),
-    ('components',),
+    ('commands',),
+    ('components', '__main__'),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Models of transformers that are no part of a diffusion model.

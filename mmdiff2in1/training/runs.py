@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mmdiff2in1.checks.channels import check_channels
+from mmdiff2in1.core.atomic_files import remove_parts
 from mmdiff2in1.core.lock import locked
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
@@ -55,9 +56,17 @@ def resume_where_possible(cfg: Config) -> None:
         cfg.load_from = str(found)
 
 
-def one_training(work_dir: str | Path) -> contextlib.AbstractContextManager:
-    """Keeps other trainings out of a work dir; InUseError says who is in it."""
-    return locked(work_dir, 'training') if is_main_process() else contextlib.nullcontext()
+@contextlib.contextmanager
+def one_training(work_dir: str | Path) -> Iterator[None]:
+    """Keeps other trainings out of a work dir (InUseError says who is in it); clears away what a killed one left."""
+    if not is_main_process():
+        yield
+        return
+    with locked(work_dir, 'training') as writable:
+        inside = [each for each in Path(work_dir).iterdir() if each.is_dir()] if writable else []
+        for folder in (Path(work_dir), *inside):
+            remove_parts(folder)
+        yield
 
 
 def keep_checkpoints_apart(cfg: Config) -> None:

@@ -24,3 +24,15 @@ def test_the_second_is_refused(entry, tmp_path):
     with pytest.raises(Exception) as caught:  # an empty config goes no further
         ENTRIES[entry](tmp_path / 'run')
     assert not isinstance(caught.value, InUseError)
+
+
+@pytest.mark.parametrize('entry', ['a chain', 'a plain config'])
+def test_what_a_killed_one_was_writing_is_cleared_away(entry, tmp_path):
+    """A kill between the beginning of results.json and its end, or of the metrics of a test."""
+    left = [tmp_path / '.results.json.9739fd4f.part', tmp_path / 'test' / '.finished.json.0a1b2c3d.part']
+    (tmp_path / 'test').mkdir()
+    for file in left:
+        file.touch()
+    with pytest.raises(Exception):  # noqa: B017 (an empty config goes no further)
+        ENTRIES[entry](tmp_path)
+    assert not any(file.exists() for file in left)

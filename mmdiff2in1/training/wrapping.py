@@ -1,0 +1,60 @@
+"""A recipe applied from outside: a plain config, whose file stays as it is, becomes a self-improving one."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .recipes import PRESETS, make_self_improving
+
+LABELLED_BY_CREATOR = ('careful', 'paper', 'released')
+"""Presets in which θ_C labels, and so must have learned first."""
+
+
+def wrap_config(base: Config, recipe: str = 'careful', load_from: str | None = None, **settings: Any) -> Config:
+    """The whole self-improving config of a plain one; `base` stays as it is.
+
+    Where θ_C labels and `load_from` does not say what it has learned, the base's own training comes first, as its
+    warm-up. One image is created for each labelled one, if nothing else is asked for.
+
+    Args:
+        base: Config of a plain segmentor, any of mmseg's or one's own.
+        recipe: A name of `PRESETS`, or a file of settings, see `read_recipe`.
+        load_from: A checkpoint of the base, which becomes θ_E and θ_C.
+        **settings: Of `make_self_improving`; they go before those of a file.
+
+    Raises:
+        FileNotFoundError: No such file of settings.
+        ValueError: See `make_self_improving`.
+    """
+    asked = {**read_recipe(recipe), **settings}
+    preset = asked.pop('preset')
+    if preset in LABELLED_BY_CREATOR and load_from is None:
+        asked.setdefault('warmup', True)
+    if asked.get('diffusion') is not None and asked.get('num_samples') is None:
+        asked.setdefault('samples_per_image', 1)
+    cfg = copy.deepcopy(base)
+    cfg.pop('work_dir', None)  # of the plain training
+    make_self_improving(cfg, preset, **asked)
+    if load_from is not None:
+        cfg.load_from = load_from
+    return cfg
+
+
+def read_recipe(recipe: str) -> dict[str, Any]:
+    """``preset`` and further settings: of a preset's name, or of a file in the syntax of configs.
+
+    Such a file names arguments of `make_self_improving`, one a line: ``preset = 'paper'``, ``T = [200, 400]``.
+
+    Raises:
+        FileNotFoundError: Neither a preset nor a file.
+    """
+    if recipe in PRESETS:
+        return dict(preset=recipe)
+    if not Path(recipe).is_file():
+        raise FileNotFoundError(
+            f'{recipe!r} is neither a preset ({", ".join(PRESETS)}) nor a file of settings, which would name arguments '
+            "of make_self_improving, one a line: preset = 'careful', T = [200, 400], … (docs/recipes.md)"
+        )
+    return {'preset': 'careful', **Config.fromfile(recipe, format_python_code=False).to_dict()}

@@ -1,0 +1,81 @@
+"""A recipe from outside: which presets need a warm-up, files of settings, and what the command line asks for."""
+
+import argparse
+
+import pytest
+from mmengine.config import Config
+from plain_config import base
+
+from mmdiff2in1.__main__ import main
+from mmdiff2in1.commands.recipe_arguments import add_recipe_arguments, recipe_settings
+from mmdiff2in1.training.recipes import make_self_improving
+from mmdiff2in1.training.wrapping import read_recipe, wrap_config
+
+
+def test_the_base_stays_and_the_result_is_that_of_a_config():
+    mine, before = base(work_dir='mine'), base(work_dir='mine').to_dict()
+    wrapped = wrap_config(mine, 'paper', 'mine.pth', diffusion='weights', T=400)
+    by_hand = base()
+    make_self_improving(by_hand, 'paper', diffusion='weights', T=400, samples_per_image=1)
+    assert mine.to_dict() == before
+    assert wrapped.to_dict() == by_hand.to_dict() | dict(load_from='mine.pth')
+
+
+@pytest.mark.parametrize(
+    ('preset', 'load_from', 'settings', 'warmup'),
+    [
+        ('careful', None, dict(diffusion='weights'), True),
+        ('released', None, dict(diffusion='weights'), True),
+        ('careful', 'mine.pth', dict(diffusion='weights'), False),
+        ('careful', 'mine.pth', dict(diffusion='weights', warmup=True), True),
+        ('paste', None, dict(samples_per_image=4), False),
+    ],
+)
+def test_where_the_creator_labels_it_learns_first(preset, load_from, settings, warmup):
+    wrapped = wrap_config(base(), preset, load_from, **settings)
+    assert ('warmup' in wrapped.stages) is warmup
+    assert wrapped.get('load_from') == load_from
+
+
+def test_images_that_are_counted_otherwise():
+    assert wrap_config(base(), diffusion='weights', num_samples=7).stages.synthesis.get('samples_per_image') is None
+    assert wrap_config(base(), 'careful', 'mine.pth', unlabelled='photos').stages.synthesis == dict(unlabelled='photos')
+
+
+def test_a_file_of_settings(tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text("preset = 'paper'\nT = [200, 400]\nsynthetic_weight = 0.5\n")
+    assert read_recipe(str(file)) == dict(preset='paper', T=[200, 400], synthetic_weight=0.5)
+    wrapped = wrap_config(base(), str(file), diffusion='weights', T=300)
+    assert wrapped.stages.synthesis['T'] == 300 and wrapped.model['synthetic_weight'] == 0.5
+    assert wrapped.model['normalize_by'] == 'pooled'
+    with pytest.raises(FileNotFoundError, match=r"'carefull' is neither a preset \(paper, released, careful, .*file"):
+        read_recipe('carefull')
+
+
+def test_flags_without_a_recipe_are_refused():
+    parser = argparse.ArgumentParser()
+    add_recipe_arguments(parser)
+    assert recipe_settings(parser.parse_args([])) == {}
+    asked = parser.parse_args('--self-improving paper --generator w --T 200 400 --size 64'.split())
+    assert recipe_settings(asked) == dict(diffusion='w', T=[200, 400], size=64)
+    with pytest.raises(ValueError, match='--generator, --load-from: of what[?] Add --self-improving careful'):
+        recipe_settings(parser.parse_args('--generator w --load-from a.pth'.split()))
+
+
+def test_wrap_says_in_one_line_what_is_wrong(tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(base(custom_hooks=[dict(type='EMAHook')]).pretty_text)
+    with pytest.raises(SystemExit, match='EMAHook among its custom_hooks') as caught:
+        main(['wrap', str(file), '--generator', 'weights', '--out', str(tmp_path / 'new.py')])
+    assert '\n' not in str(caught.value) and not (tmp_path / 'new.py').exists()
+
+
+def test_wrap_writes_one_file_that_stands_alone(tmp_path, capsys):
+    file, out = tmp_path / 'mine.py', tmp_path / 'new.py'
+    file.write_text(base().pretty_text)
+    main(['wrap', str(file), '--generator', 'weights', '--load-from', 'mine.pth', '--out', str(out)])
+    assert Config.fromfile(out).to_dict() == wrap_config(base(), 'careful', 'mine.pth', diffusion='weights').to_dict()
+    assert '_base_' not in out.read_text()
+    printed = capsys.readouterr().out
+    assert 'EncoderDecoder twice' in printed and 'from: load_from=mine.pth' in printed
