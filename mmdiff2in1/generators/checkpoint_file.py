@@ -90,8 +90,7 @@ def read_checkpoint_file(path: str | Path, map_location: Any = 'cpu', mmap: bool
             raise ValueError(f'{path} cannot be read ({error}); is it complete? Copy or download it again') from error
     with _nothing_else_allowed():
         try:
-            found = torch.load(path, map_location, weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
-            found = pickled_numbers.as_arrays(found)
+            found = pickled_numbers.as_arrays(_loaded(path, map_location, mmap))
         except Exception as error:  # torch, zip and pickle each have their own
             raise _refusal(path, error) from error
     hub = found.get('message_hub') if isinstance(found, dict) else None
@@ -110,6 +109,14 @@ def is_safetensors(path: Path) -> bool:
 def _start(path: Path, count: int) -> bytes:
     with path.open('rb') as file:
         return file.read(count)
+
+
+def _loaded(path: Path, map_location: Any, mmap: bool) -> Any:
+    """torch goes by a name in ``.safetensors``, so it does not learn it."""
+    if path.suffix.lower() != '.safetensors':
+        return torch.load(path, map_location, weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+    with path.open('rb') as file:
+        return torch.load(file, map_location, weights_only=True)
 
 
 @contextmanager
