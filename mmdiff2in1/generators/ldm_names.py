@@ -1,7 +1,7 @@
 """One file of weights under the names of the original latent-diffusion code, whoever has written it.
 
 Exporters and trainers write other names for the same tensors; which, is in the tables below. Sources: the scripts of
-diffusers that write such files, and its attention before and after July 2023; PyTorch's and Lightning's wrappers.
+diffusers that write such files, and its attention before and after July 2023; the wrappers of PyTorch and DeepSpeed.
 """
 
 import re
@@ -12,16 +12,14 @@ from torch import Tensor
 
 from mmdiff2in1.core.names import listed
 
-from .weight_files import WeightFile
+from .weight_files import WRAPPERS, WeightFile
 
-WRAPPERS = ('module', '_orig_mod', '_forward_module', '_fsdp_wrapped_module', '_checkpoint_wrapped_module')
-"""Of DistributedDataParallel, torch.compile, DeepSpeed and FSDP: steps in a name, anywhere."""
 VAE_ATTENTION = {
     'to_q': 'q', 'to_k': 'k', 'to_v': 'v', 'to_out.0': 'proj_out',
     'query': 'q', 'key': 'k', 'value': 'v', 'proj_attn': 'proj_out',
     'group_norm': 'norm',
 }  # fmt: skip
-_WRAPPED = re.compile(rf'(?<![^.])(?:{"|".join(WRAPPERS)})\.')
+_WRAPPED = re.compile(rf'(?<![^.])(?:module|{"|".join(WRAPPERS)})\.')
 _ATTENTION = re.compile(
     rf'(first_stage_model\.(?:encoder|decoder)\.mid\.attn_1\.)({"|".join(map(re.escape, VAE_ATTENTION))})(?=\.\w+$)'
 )

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from .checkpoint_file import is_safetensors, read_checkpoint_file
 
+WRAPPERS = ('_orig_mod', '_forward_module', '_fsdp_wrapped_module', '_checkpoint_wrapped_module')
+"""Of torch.compile, DeepSpeed and FSDP: steps in the names of what was stored while wrapped, anywhere in them."""
 NESTED = ('state_dict', 'model')  # where frameworks put the tensors: mmcv, mmengine and Lightning; timm and its heirs
 
 
