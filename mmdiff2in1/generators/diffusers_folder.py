@@ -12,6 +12,7 @@ from transformers import CLIPTextModel
 
 from mmdiff2in1.core.names import listed
 
+from .model_config import check_config
 from .model_files import variant_in
 from .parts import Parts
 from .reading import loading, read_json
@@ -43,6 +44,7 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> A
     extra = {'low_cpu_mem_usage': False} if plain else {}
     if not issubclass(kind, ModelMixin):  # diffusers' models know no code beside their weights
         extra['trust_remote_code'] = False
+    check_config(kind, folder)
     variant = variant_in(folder)
     with loading(folder):
         model, info = kind.from_pretrained(

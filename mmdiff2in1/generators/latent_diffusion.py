@@ -106,13 +106,11 @@ class LatentDiffusion(LatentModel):
         text = CaptionEncoder(parts.text_encoder, parts.tokenizer)
         own = place / BRANCH if (place / BRANCH).is_dir() else None
         branch = controlnet or own
-        return cls(
-            parts.vae,
-            parts.unet,
-            text,
-            NoiseSchedule(parts.scheduler),
-            None if branch is None else read_controlnet(branch, dtype),
-        )
+        shown = None if branch is None else read_controlnet(branch, dtype)
+        try:
+            return cls(parts.vae, parts.unet, text, NoiseSchedule(parts.scheduler), shown)
+        except ValueError as error:
+            raise ValueError(f'{place}: {error}') from error
 
     @classmethod
     def from_config(cls, config: dict) -> 'LatentDiffusion':
@@ -249,6 +247,8 @@ class LatentDiffusion(LatentModel):
         """
         meaning = {name: self.schedule.config[name] for name in SCHEDULE_FIELDS}
         meaning['scaling_factor'] = self.vae.config.scaling_factor
+        if self.vae.config.shift_factor:
+            meaning['shift_factor'] = self.vae.config.shift_factor
         if self.controlnet is not None:
             meaning |= {name: self.controlnet.config[name] for name in BRANCH_FIELDS}
         digest = hashlib.sha256(json.dumps(meaning).encode())

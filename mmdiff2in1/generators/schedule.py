@@ -28,11 +28,7 @@ class NoiseSchedule(nn.Module):
 
     def __init__(self, config: dict):
         super().__init__()
-        config = noise_config(config)
-        try:
-            scheduler = DDPMScheduler.from_config(config)
-        except (NotImplementedError, TypeError, RuntimeError) as error:
-            raise ValueError(f'no betas can be made of the scheduler config: {error}') from error
+        scheduler = DDPMScheduler.from_config(noise_config(config))
         # Without diffusers' notes on which fields were defaults: written to a file, they would overrule its fields.
         self.config = {name: value for name, value in scheduler.config.items() if not name.startswith('_')}
         self.prediction_type: str = self.config['prediction_type']

@@ -29,6 +29,8 @@ FLOW = ('FlowMatchEulerDiscreteScheduler', 'FlowMatchHeunDiscreteScheduler', 'Fl
 ENDS = ('beta_start', 'beta_end')
 BETWEEN = ('linear', 'scaled_linear', 'sigmoid')
 """Kinds of ``beta_schedule`` that lie between the two ends."""
+ALONE = ('squaredcos_cap_v2', 'laplace')
+"""Kinds that need none; all that DDPMScheduler has."""
 CURE = 'take scheduler/scheduler_config.json of the model that the weights come from'
 
 
@@ -129,6 +131,8 @@ def check_pipeline_scheduler(path: Path, kind: str, with_betas: bool) -> None:
 
 def _check_ends(config: Mapping[str, Any]) -> None:
     schedule = config.get('beta_schedule')
+    if schedule not in (None, *BETWEEN, *ALONE):
+        raise ValueError(f'unknown beta_schedule {schedule!r}; known: {", ".join((*BETWEEN, *ALONE))}')
     needed = [name for name in ENDS if schedule is None or schedule in BETWEEN]
     missing = [name for name in ('beta_schedule', *needed) if config.get(name) is None]
     if missing:

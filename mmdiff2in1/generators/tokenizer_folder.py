@@ -106,13 +106,16 @@ def check_tokenizer(tokenizer: Any, config: Any, place: str | Path) -> None:
     if absent:
         raise ValueError(f'{found}, and has no {", ".join(absent)}, which CLIP needs. {CURE}')
     end = config.eos_token_id
-    if end not in (None, WITHOUT_ENDS, tokenizer.eos_token_id) and end < size:
+    if not isinstance(end, int) or end not in (WITHOUT_ENDS, tokenizer.eos_token_id) and end < size:
         raise ValueError(f'{found} and ends a caption with {tokenizer.eos_token_id}; the encoder expects {end}. {CURE}')
-    if tokenizer.model_max_length > UNSET:
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or length < 2:
+        raise ValueError(f'{place}: model_max_length={length!r}, expected the tokens of a caption, both ends included')
+    if length > UNSET:
         tokenizer.model_max_length = config.max_position_embeddings
-    if tokenizer.model_max_length > config.max_position_embeddings:
+    elif length > config.max_position_embeddings:
         raise ValueError(
-            f'{found} and gives captions {tokenizer.model_max_length} of them; the encoder has '
+            f'{found} and gives captions {length} of them; the encoder has '
             f'{config.max_position_embeddings} positions. {CURE}'
         )
     if size == CLIP_VOCABULARY and vocabulary == _clip_words() and vocabulary_digest(tokenizer) != CLIP_DIGEST:

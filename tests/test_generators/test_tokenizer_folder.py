@@ -152,6 +152,13 @@ def test_length_and_ends_that_clip_needs():
     tokenizer = caption_tokenizer(WORDS, int(1e30))
     check_tokenizer(tokenizer, encoder, 'tokenizer')
     assert tokenizer.model_max_length == 12
+    for length in (-1, 0, 'x'):
+        tokenizer.model_max_length = length
+        with pytest.raises(ValueError, match=f'model_max_length={length!r}, expected the tokens of a caption'):
+            check_tokenizer(tokenizer, encoder, 'tokenizer')
+    encoder.eos_token_id = None
+    with pytest.raises(ValueError, match='ends a caption with 1; the encoder expects None'):
+        check_tokenizer(tokenizer, encoder, 'tokenizer')
     tokenizer.pad_token = None
     with pytest.raises(ValueError, match='has no pad_token, which CLIP needs'):
         check_tokenizer(tokenizer, encoder, 'tokenizer')
