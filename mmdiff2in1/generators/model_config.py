@@ -48,11 +48,13 @@ def _fits(name: str, value: Any, expected: Any, default: Any) -> bool:
     kinds = typing.get_args(expected) if union else (expected,)
     if value is None:
         return not default or type(None) in kinds
+    if isinstance(value, int | float) and value < 0 and name not in SIGNED:
+        return False
     if not set(kinds) <= {bool, int, float, str, type(None)}:
         return True
     if isinstance(value, bool):
         return bool in kinds
     if isinstance(value, int | float):
         number = float in kinds or int in kinds and float(value).is_integer()
-        return number and math.isfinite(value) and (value >= 0 or name in SIGNED)
+        return number and math.isfinite(value)
     return isinstance(value, str) and str in kinds

@@ -28,6 +28,7 @@ SDXL = dict(upcast_attention=None, num_attention_heads=None, attention_head_dim=
         (UNet2DConditionModel, SDXL | dict(norm_eps=float('nan')), 'found norm_eps=nan'),
         (UNet2DConditionModel, SDXL | dict(downsample_padding=True), 'found downsample_padding=True'),
         (UNet2DConditionModel, SDXL | dict(downsample_padding=0.5), 'found downsample_padding=0.5'),
+        (UNet2DConditionModel, SDXL | dict(attention_head_dim=-1), 'found attention_head_dim=-1'),
         (AutoencoderKL, dict(scaling_factor=None), 'found scaling_factor=None'),
         (AutoencoderKL, dict(shift_factor='x', norm_num_groups=-1), "found norm_num_groups=-1, shift_factor='x'"),
     ],
