@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
 
-from mmdiff2in1.generators.weights import loading, read_json
+from mmdiff2in1.core.names import listed
+from mmdiff2in1.generators.model_files import variant_in
+from mmdiff2in1.generators.reading import loading, read_json, reason_of
+from mmdiff2in1.generators.tokenizer_folder import check_tokenizer, check_tokenizer_files
 
 MODELS = ('blip-2', 'blip', 'git')
 """The `model_type` of what captions here. Chat models need a dialogue around the image, which nothing here writes."""
@@ -19,7 +22,6 @@ FILES = (
     ('config.json',),
     ('processor_config.json', 'preprocessor_config.json'),
     ('tokenizer.json', 'vocab.json', 'vocab.txt', 'spiece.model'),
-    ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json'),
 )
 FETCH = 'Fetch it once (`hf download OWNER/NAME --local-dir FOLDER`) and give the folder'
 
@@ -64,18 +66,24 @@ class ImageCaptioner:
 
         Raises:
             FileNotFoundError: No such folder, a file is missing in it, or the hub id is not at hand.
-            ValueError: Another kind of model, damaged files, or weights that do not fit their configuration.
+            ValueError: Another kind of model, damaged files, weights that do not fit their configuration, or a
+                tokenizer that does not fit the model.
         """
         source = check_captioner(path)
         with _explaining(source):
             # Pillow prepares the images: the other backend needs torchvision.
             processor = AutoProcessor.from_pretrained(source, backend='pil', trust_remote_code=False)
             model, info = AutoModelForImageTextToText.from_pretrained(
-                source, dtype=dtype or default_dtype(device), output_loading_info=True, trust_remote_code=False
+                source,
+                dtype=dtype or default_dtype(device),
+                variant=variant_in(source) if isinstance(source, Path) else None,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
-        bad = {kind: sorted(map(str, info[kind]))[:5] for kind in ('missing_keys', 'mismatched_keys') if info[kind]}
-        if bad:
-            raise ValueError(f'{source}: the weights do not fit the configuration beside them: {bad}')
+        check_tokenizer(processor.tokenizer, model.config, source)
+        bad = {kind: sorted(map(str, info[f'{kind}_keys'])) for kind in ('missing', 'mismatched')}
+        if any(bad.values()):
+            raise ValueError(f'{source}: the weights do not fit the configuration beside them: {listed(bad)}')
         return cls(model.to(device), processor, **options)
 
     @torch.no_grad()
@@ -148,10 +156,6 @@ def _check_files(folder: Path) -> None:
     if (folder / 'model_index.json').is_file():
         raise ValueError(f'{folder} is a diffusers folder, which creates images; expected a captioning model. {FETCH}')
     missing = [' or '.join(names) for names in FILES if not any((folder / name).is_file() for name in names)]
-    weights = next((folder / name for name in FILES[-1] if (folder / name).is_file()), None)
-    if weights is not None and weights.name.endswith('.index.json'):
-        shards = sorted(set(read_json(weights).get('weight_map', {}).values()))
-        missing += [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         found = sorted(each.name for each in folder.iterdir()) or ['nothing']
         more = f' and {len(found) - 10} more' if len(found) > 10 else ''
@@ -159,6 +163,8 @@ def _check_files(folder: Path) -> None:
             f'{folder} is not a complete folder of a captioning model: missing {"; ".join(missing)}; '
             f'found {", ".join(found[:10])}{more}'
         )
+    check_tokenizer_files(folder)
+    variant_in(folder)
 
 
 @contextmanager
@@ -170,8 +176,8 @@ def _explaining(source: str | Path) -> Iterator[None]:
         return
     try:
         yield
-    except OSError as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError) as error:
+        reason = reason_of(error).splitlines()[0]
         raise FileNotFoundError(
             f'{source} is no folder here, and as a hub id it could not be loaded ({reason}). {FETCH}'
         ) from error

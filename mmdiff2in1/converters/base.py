@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdiff2in1.core.names import kind_of, listed, some
 from mmdiff2in1.core.rooms import import_room
-from mmdiff2in1.generators.weight_files import WeightFile
+from mmdiff2in1.generators.weight_files import WRAPPERS, WeightFile
 from mmdiff2in1.models.checkpoints import read_checkpoint, write_state
 
 OURS, THEIRS = 'ours', 'theirs'
@@ -145,9 +145,13 @@ def convert(converter: Converter, path: str | Path, out: str | Path | None = Non
 
 
 def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefix of a model that was trained in DataParallel."""
-    wrapped = all(name.startswith('module.') for name in state)
-    return {name.removeprefix('module.') if wrapped else name: tensor for name, tensor in state.items()}
+    """Without the prefix of a model that was trained in DataParallel, and what else models are wrapped in."""
+    parallel = all(name.startswith('module.') for name in state)
+    plain = {}
+    for stored, tensor in state.items():
+        name = '.'.join(step for step in stored.split('.') if step not in WRAPPERS)
+        plain[name.removeprefix('module.') if parallel else name] = tensor
+    return plain
 
 
 def _check_kind(converter: Converter, path: str | Path, names: Iterable[str], to: str) -> None:

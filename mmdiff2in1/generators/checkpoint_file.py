@@ -34,6 +34,15 @@ PASSED_OVER = (
 """What published checkpoints hold beside their weights: never imported or called, :class:`Unread` stands there."""
 
 
+OTHER_KINDS = {
+    b'version https://git-lfs': 'a pointer of Git LFS and not the file; fetch that (`git lfs pull`, or `hf download`)',
+    b'<': 'a web page; download the file itself (`hf download REPOSITORY NAME`)',
+    b'GGUF': 'a GGUF file of quantised weights; expected safetensors or a PyTorch checkpoint',
+    b'{': 'a JSON file; expected safetensors or a PyTorch checkpoint',
+}
+"""How files begin that lie in the place of weights, and what they are."""
+
+
 class Unread:
     """Stands where a file holds an object that nobody needs here; takes any arguments and state, and does nothing."""
 
@@ -54,7 +63,9 @@ class _History(Unread):
 
 
 def read_checkpoint_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
-    """What a ``.safetensors`` file or a PyTorch checkpoint holds, read without running any of it.
+    """What a safetensors file or a PyTorch checkpoint holds, read without running any of it.
+
+    Its first bytes say which of the two it is, whatever its name (blobs of the hub's cache have no suffix).
 
     A checkpoint may hold tensors, plain values, NumPy numbers and arrays, mmengine's log buffers, which are read as
     such, and what :data:`PASSED_OVER` names, which becomes :class:`Unread`. There is no other way to read one: what
@@ -72,15 +83,14 @@ def read_checkpoint_file(path: str | Path, map_location: Any = 'cpu', mmap: bool
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist; expected a .pth or .safetensors file')
-    if path.suffix == '.safetensors':
+    if is_safetensors(path):
         try:
             return load_file(path, str(map_location or 'cpu'))
         except (OSError, SafetensorError) as error:
             raise ValueError(f'{path} cannot be read ({error}); is it complete? Copy or download it again') from error
     with _nothing_else_allowed():
         try:
-            found = torch.load(path, map_location, weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
-            found = pickled_numbers.as_arrays(found)
+            found = pickled_numbers.as_arrays(_loaded(path, map_location, mmap))
         except Exception as error:  # torch, zip and pickle each have their own
             raise _refusal(path, error) from error
     hub = found.get('message_hub') if isinstance(found, dict) else None
@@ -88,6 +98,25 @@ def read_checkpoint_file(path: str | Path, map_location: Any = 'cpu', mmap: bool
     if isinstance(scalars, dict):
         hub['log_scalars'] = {key: _history(path, key, value) for key, value in scalars.items()}
     return found
+
+
+def is_safetensors(path: Path) -> bool:
+    """By the first bytes: the length of the header, which never takes more than five, and the brace that opens it."""
+    start = _start(path, 9)
+    return len(start) == 9 and start[5:] == b'\0\0\0{'
+
+
+def _start(path: Path, count: int) -> bytes:
+    with path.open('rb') as file:
+        return file.read(count)
+
+
+def _loaded(path: Path, map_location: Any, mmap: bool) -> Any:
+    """torch goes by a name in ``.safetensors``, so it does not learn it."""
+    if path.suffix.lower() != '.safetensors':
+        return torch.load(path, map_location, weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+    with path.open('rb') as file:
+        return torch.load(file, map_location, weights_only=True)
 
 
 @contextmanager
@@ -121,6 +150,10 @@ def _refusal(path: Path, error: Exception) -> ValueError:
             "mmengine's log. If you trust its source, save it anew with nothing but its weights: torch.save(dict("
             "state_dict=torch.load(old, weights_only=False)['state_dict']), new)"
         )
+    start = _start(path, 64)
+    other = next((kind for begin, kind in OTHER_KINDS.items() if start.lstrip().startswith(begin)), '')
+    if other or not start:
+        return ValueError(f'{path} cannot be read: it is {other or "empty; copy or download it again"}')
     # torch's advice to read the file without weights_only is not passed on.
     reason = (
         'no PyTorch checkpoint, or one that asks for more than values' if isinstance(error, UnpicklingError) else error

@@ -13,7 +13,6 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -87,10 +86,7 @@ def read_class_embeddings(path: str | Path, classes: Sequence[str] | None, width
         ValueError: It holds another number of classes, other names, or tokens of another width.
     """
     file = WeightFile(path)
-    names = None
-    if file.path.suffix == '.safetensors':
-        with safe_open(file.path, 'pt') as opened:
-            names = json.loads((opened.metadata() or {}).get('classes', 'null'))
+    names = json.loads(file.metadata.get('classes', 'null'))
     shapes = list(file.shapes.values())
     if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != width:
         raise ValueError(f'{path} holds {shapes}; expected one tensor (K, {width}): an embedding for each class')

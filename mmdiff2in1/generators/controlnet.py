@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
 from .diffusers_folder import read_model
-from .weights import read_json
+from .reading import read_json
 
 EMBEDDING_WIDTHS = (16, 32, 96, 256)
 """Channels of the small network that brings a picture to the latent's size; each but the first halves it (ControlNet,

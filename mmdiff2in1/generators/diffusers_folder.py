@@ -8,41 +8,51 @@ import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoTokenizer, CLIPTextModel
+from transformers import CLIPTextModel
 
+from mmdiff2in1.core.names import listed
+
+from .model_config import check_config
+from .model_files import variant_in
 from .parts import Parts
-from .weights import loading, read_json
+from .reading import loading, read_json
+from .scheduler_config import read_scheduler
+from .tokenizer_folder import read_tokenizer
 
 
 def read_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
     """Loads the parts as ``dtype``.
 
     Raises:
-        ValueError: A file is damaged; keys are missing from a part, or do not belong to it.
+        FileNotFoundError: A part has no weights, or the tokenizer no vocabulary.
+        ValueError: A file is damaged; keys are missing from a part, or do not belong to it; the tokenizer is not the
+            text encoder's; the scheduler has no betas.
     """
     parts = {}
     for name, model in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel), ('text_encoder', CLIPTextModel)):
         parts[name] = read_model(model, folder / name, dtype)
-    with loading(folder / 'tokenizer'):
-        tokenizer = AutoTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True, trust_remote_code=False)
-    scheduler = read_json(folder / 'scheduler' / 'scheduler_config.json')
+    tokenizer = read_tokenizer(folder / 'tokenizer', parts['text_encoder'])
+    scheduler = read_scheduler(folder / 'scheduler' / 'scheduler_config.json')
     return Parts(parts['vae'], parts['unet'], parts['text_encoder'], tokenizer, scheduler)
 
 
 def read_model(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """Loads one part, a model class of diffusers or transformers; raises ValueError as :func:`read_folder`."""
+    """Loads one part, a model class of diffusers or transformers, of the variant that lies there, see
+    :func:`.variant_in`; raises FileNotFoundError and ValueError as :func:`read_folder`."""
     # Models that keep some parameters in float32 are left to their library; so are all of transformers.
     plain = issubclass(kind, ModelMixin) and not kind._keep_in_fp32_modules
     extra = {'low_cpu_mem_usage': False} if plain else {}
     if not issubclass(kind, ModelMixin):  # diffusers' models know no code beside their weights
         extra['trust_remote_code'] = False
+    check_config(kind, folder)
+    variant = variant_in(folder)
     with loading(folder):
         model, info = kind.from_pretrained(
-            folder, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
+            folder, variant=variant, torch_dtype=dtype, local_files_only=True, output_loading_info=True, **extra
         )
-    bad = {fault: sorted(map(str, info[fault])) for fault in ('missing_keys', 'unexpected_keys') if info[fault]}
-    if bad:
-        raise ValueError(f'{folder}: the weights do not fit the configuration beside them: {bad}')
+    bad = {fault: sorted(map(str, info[f'{fault}_keys'])) for fault in ('missing', 'unexpected')}
+    if any(bad.values()):
+        raise ValueError(f'{folder}: the weights do not fit the configuration beside them: {listed(bad)}')
     for parameter in model.parameters():
         # Memory of its own, aligned: mapped from a file, its offset there would decide the last bit of results.
         # diffusers passes over the type where the first tensor of the file is a float32 buffer (SD3).

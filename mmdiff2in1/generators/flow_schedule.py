@@ -7,6 +7,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
+from .scheduler_config import flow_config
+
 
 class FlowSchedule(nn.Module):
     """Rectified flow of a diffusers scheduler configuration (Esser et al. 2024).
@@ -18,12 +20,13 @@ class FlowSchedule(nn.Module):
         config: A diffusers ``scheduler_config.json`` as a dict (``num_train_timesteps``, ``shift``).
 
     Raises:
-        ValueError: The shift follows the size of the image (FLUX), so that a timestep alone is no noise level.
+        ValueError: It is of another kind, see :func:`.flow_config`; the shift follows the size of the image (FLUX), so
+            that a timestep alone is no noise level.
     """
 
     def __init__(self, config: dict):
         super().__init__()
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(flow_config(config))
         if scheduler.config.use_dynamic_shifting:
             raise ValueError(
                 'the scheduler shifts timesteps by the size of the image (use_dynamic_shifting), which is not '

@@ -30,6 +30,7 @@ from .schedule import SCHEDULE_FIELDS, NoiseSchedule
 from .taps import Block, check_layout, freeze_unread, last_read, ldm_blocks, vpd_taps
 from .text import CaptionEncoder
 from .tokenizer import tokenizer_of
+from .tokenizer_folder import foreign_vocabulary
 from .weights import resolve_weights
 
 CONFIG_PARTS = ('vae', 'unet', 'text_encoder', 'scheduler', 'words', 'max_length')
@@ -105,13 +106,11 @@ class LatentDiffusion(LatentModel):
         text = CaptionEncoder(parts.text_encoder, parts.tokenizer)
         own = place / BRANCH if (place / BRANCH).is_dir() else None
         branch = controlnet or own
-        return cls(
-            parts.vae,
-            parts.unet,
-            text,
-            NoiseSchedule(parts.scheduler),
-            None if branch is None else read_controlnet(branch, dtype),
-        )
+        shown = None if branch is None else read_controlnet(branch, dtype)
+        try:
+            return cls(parts.vae, parts.unet, text, NoiseSchedule(parts.scheduler), shown)
+        except ValueError as error:
+            raise ValueError(f'{place}: {error}') from error
 
     @classmethod
     def from_config(cls, config: dict) -> 'LatentDiffusion':
@@ -243,14 +242,18 @@ class LatentDiffusion(LatentModel):
     def weights_hash(self) -> str:
         """SHA-256 over all parameters and buffers, names and types included; part of a sample's recipe.
 
-        What decides the meaning of these numbers counts as well: the noise schedule and the latent's scale.
+        What decides the meaning of these numbers counts as well: the noise schedule, the latent's scale, and a
+        vocabulary of CLIP's size that is not CLIP's, see :func:`.foreign_vocabulary`.
         """
         meaning = {name: self.schedule.config[name] for name in SCHEDULE_FIELDS}
         meaning['scaling_factor'] = self.vae.config.scaling_factor
+        if self.vae.config.shift_factor:
+            meaning['shift_factor'] = self.vae.config.shift_factor
         if self.controlnet is not None:
             meaning |= {name: self.controlnet.config[name] for name in BRANCH_FIELDS}
         digest = hashlib.sha256(json.dumps(meaning).encode())
         add_tensors(digest, self.state_dict())
+        digest.update(foreign_vocabulary(self.text.tokenizer).encode())
         return digest.hexdigest()
 
 

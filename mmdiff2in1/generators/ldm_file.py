@@ -3,6 +3,9 @@
 Configurations are read off the shapes of the tensors; what shapes do not say (heads, betas, scale of the latent) is the
 same in every model of a family. Source of names and constants: the v1 and v2 inference configurations of
 CompVis/stable-diffusion and Stability-AI/stablediffusion.
+
+Not by diffusers' ``from_single_file``: without a network it wants a folder of configurations, random weights stay where
+tensors are missing, others are passed over, and a text encoder alone or a checkpoint with callbacks it does not read.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,20 +18,23 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from mmdiff2in1.core.names import listed
+from mmdiff2in1.core.names import listed, some
 
 from .architectures import BETAS
+from .ldm_names import LdmFile
 from .ldm_text import SDXL_TEXT, TEXT, is_open_clip, text_encoder_config, text_encoder_state
 from .parts import Parts
 from .schedule import NoiseSchedule
 from .tokenizer import CLIP_VOCABULARY, tokenizer_of
-from .weight_files import WeightFile
 
 UNET, VAE = 'model.diffusion_model.', 'first_stage_model.'
 OTHERS = {
     SDXL_TEXT: 'SDXL, which creates (stages.synthesis.diffusion) but does not perceive here',
     'control_model.': 'a ControlNet',
     'lora_': 'a LoRA',
+    f'{UNET}joint_blocks.': 'Stable Diffusion 3; give its diffusers folder',
+    f'{UNET}double_blocks.': 'FLUX; give its diffusers folder',
+    'double_blocks.': 'the transformer of FLUX alone; give the diffusers folder of the whole pipeline',
     'down_blocks.': 'one bare diffusers model; give the folder of the whole pipeline',
     'model_ema.': 'averaged weights without the model that they belong to',
 }
@@ -36,14 +42,14 @@ PARAMETERIZATIONS = {'eps': 'epsilon', 'v': 'v_prediction', 'x0': 'sample'}
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def check_ldm_file(path: Path) -> WeightFile:
+def check_ldm_file(path: Path) -> LdmFile:
     """The opened file, if it holds a Stable Diffusion 1.x or 2.x model; its values have not been read.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: It is damaged, or holds something else.
     """
-    file = WeightFile(path)
+    file = LdmFile(path)
     missing = [prefix for prefix in (UNET, VAE, TEXT) if not any(name.startswith(prefix) for name in file.shapes)]
     if missing:
         kinds = (kind for start, kind in OTHERS.items() if any(name.startswith(start) for name in file.shapes))
@@ -62,7 +68,8 @@ def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
     """Loads the parts; every tensor below their prefixes has a place in them.
 
     Args:
-        path: ``.safetensors`` or ``.ckpt``. Averaged weights in it (``model_ema.``) are left alone.
+        path: Safetensors or a PyTorch checkpoint, see :class:`.LdmFile`. Averaged weights in it
+            (``model_ema.``) are left alone.
         dtype: Type of the parameters.
 
     Raises:
@@ -109,21 +116,31 @@ def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
 
 
 def converted(convert: Callable[..., dict[str, Tensor]], state: dict[str, Tensor], config: dict) -> dict[str, Tensor]:
-    """``convert`` of diffusers passes over names that it does not know."""
-    known = convert(dict(state), config)
-    if len(known) != len(state):
-        raise ValueError(f'{len(state) - len(known)} of {len(state)} have no place in it')
-    return known
+    """The tensors under the names of diffusers, whose ``convert`` moves numbers in their places.
+
+    Raises:
+        ValueError: Names that ``convert`` passes over, or asks for in vain; they are listed.
+    """
+    names = list(state)
+    numbers = {name: torch.full([1] * state[name].ndim, i, dtype=torch.float64) for i, name in enumerate(names)}
+    try:
+        moved = {new: names[int(i)] for new, i in convert(numbers, config).items() if i is not None}
+    except KeyError as error:
+        raise ValueError(f'missing 1: {error.args[0]}') from error
+    left = sorted(state.keys() - set(moved.values()))
+    if left:
+        raise ValueError(f'{len(left)} of {len(state)} have no place in it: {some(left)}')
+    return {new: state[name] for new, name in moved.items()}
 
 
-def prediction_type_of(file: WeightFile) -> str:
+def prediction_type_of(file: LdmFile) -> str:
     """From the original configuration beside the file (STEM.yaml), the marker ``v_pred``, or the family."""
     beside = file.path.with_suffix('.yaml')
     if beside.is_file():
         try:
             params = yaml.safe_load(beside.read_text())['model'].get('params') or {}
             return PARAMETERIZATIONS[params.get('parameterization', 'eps')]
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'{beside}: expected model.params.parameterization to be one of {", ".join(PARAMETERIZATIONS)}, or not '
                 f'to be there (eps), as in the original configurations; found {error!r}'
@@ -139,11 +156,12 @@ def prediction_type_of(file: WeightFile) -> str:
     return 'epsilon'
 
 
-def check_betas(file: WeightFile) -> None:
+def check_betas(file: LdmFile) -> None:
     stored, expected = file.read('alphas_cumprod').get('alphas_cumprod'), NoiseSchedule(BETAS).alphas_cumprod
-    if stored is not None and not (
-        stored.shape == expected.shape and torch.allclose(stored.float(), expected, atol=1e-3)
-    ):
+    if stored is None:
+        return
+    near = max(1e-3, torch.finfo(stored.dtype).eps) if stored.is_floating_point() else 0  # bfloat16 keeps two digits
+    if stored.shape != expected.shape or not torch.allclose(stored.float(), expected, atol=near):
         raise ValueError(f"{file.path} was trained with another noise schedule than Stable Diffusion's")
 
 

@@ -6,8 +6,8 @@ Stable Diffusion 1.x holds transformers' own CLIP, 2.x OpenCLIP, whose state bef
 from torch import Tensor
 from transformers import CLIPTextConfig
 
+from .ldm_names import LdmFile
 from .tokenizer import CLIP_VOCABULARY
-from .weight_files import WeightFile
 
 TEXT = 'cond_stage_model.'
 SDXL_TEXT = 'conditioner.embedders.'
@@ -27,21 +27,21 @@ PARTS = {
     'mlp.c_proj': 'mlp.fc2',
     'attn.out_proj': 'self_attn.out_proj',
 }
-BEHIND = ('text_projection', 'logit_scale')
-"""What OpenCLIP does with the text afterwards."""
+BEHIND = ('text_projection', 'text_projection.weight', 'logit_scale')
+"""What CLIP does with the text afterwards."""
 
 
-def is_open_clip(file: WeightFile) -> bool:
+def is_open_clip(file: LdmFile) -> bool:
     """Whether the file is of Stable Diffusion 2.x."""
     return any(name.startswith(OPEN_CLIP) for name in file.shapes)
 
 
-def is_sdxl(file: WeightFile) -> bool:
+def is_sdxl(file: LdmFile) -> bool:
     """Whether the file is of SDXL or one of its relatives."""
     return any(name.startswith(SDXL_TEXT) for name in file.shapes)
 
 
-def text_encoder_config(file: WeightFile, prefix: str | None = None, whole: bool = False) -> CLIPTextConfig:
+def text_encoder_config(file: LdmFile, prefix: str | None = None, whole: bool = False) -> CLIPTextConfig:
     """Read off the shapes; raises KeyError for a tensor that is not there.
 
     Args:
@@ -80,14 +80,12 @@ def text_encoder_config(file: WeightFile, prefix: str | None = None, whole: bool
     )
 
 
-def text_encoder_state(file: WeightFile, layers: int, prefix: str | None = None) -> dict[str, Tensor]:
+def text_encoder_state(file: LdmFile, layers: int, prefix: str | None = None) -> dict[str, Tensor]:
     """The tensors under the names of transformers, for an encoder of so many layers; ``prefix`` as above."""
     prefix = prefix or _prefix(file)
     tensors = {name.removeprefix(prefix): value for name, value in file.read(prefix).items()}
     if not prefix.endswith('.model.'):
-        state = {name.removeprefix('text_model.'): value for name, value in tensors.items()}
-        state.pop('embeddings.position_ids', None)  # stored by older versions of transformers
-        return state
+        return {name.removeprefix('text_model.'): value for name, value in tensors.items() if name not in BEHIND}
     state = {}
     for name, value in tensors.items():
         if name.startswith(BLOCK):
@@ -99,7 +97,7 @@ def text_encoder_state(file: WeightFile, layers: int, prefix: str | None = None)
     return state
 
 
-def _prefix(file: WeightFile) -> str:
+def _prefix(file: LdmFile) -> str:
     return OPEN_CLIP if is_open_clip(file) else CLIP
 
 

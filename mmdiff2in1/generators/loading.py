@@ -7,9 +7,9 @@ import torch
 
 from .interfaces import Generator, Perceiver
 from .latent_diffusion import LatentDiffusion
+from .ldm_names import LdmFile
 from .ldm_text import is_sdxl
 from .stable_diffusion_3 import StableDiffusion3
-from .weight_files import WeightFile
 from .weights import creates_only, find_weights
 
 PERCEIVERS: tuple[Any, ...] = (StableDiffusion3,)
@@ -70,7 +70,7 @@ def load_generator(
             another pipeline.
     """
     place = find_weights(path)
-    if place.is_file() and is_sdxl(WeightFile(place)):
+    if place.is_file() and is_sdxl(LdmFile(place)):
         from .sdxl_file import read_sdxl_file  # here and below: diffusers' pipelines take seconds to import
 
         pipeline = read_sdxl_file(place, dtype)

@@ -21,6 +21,7 @@ from .digest import add_tensors
 from .interfaces import Creation
 from .sample_noise import generators_of
 from .timesteps import timestep_grid
+from .tokenizer_folder import foreign_vocabulary
 
 GRID, SOLVER = 'even', 'pipeline'
 NEEDED = (
@@ -201,7 +202,8 @@ class PipelineGenerator:
         )
 
     def weights_hash(self) -> str:
-        """SHA-256 over the parameters of all parts, the kind of pipeline, its scheduler and the latent's scale."""
+        """SHA-256 over the parameters of all parts, the kind of pipeline, its scheduler, the latent's scale, and what
+        :func:`.foreign_vocabulary` gives."""
         scheduler = self.pipeline.scheduler
         known = _accepted(type(scheduler))
         meaning = {name: value for name, value in scheduler.config.items() if name in known}
@@ -212,6 +214,8 @@ class PipelineGenerator:
         for name, part in sorted(self.pipeline.components.items()):
             if isinstance(part, nn.Module):
                 add_tensors(digest, {f'{name}.{key}': tensor for key, tensor in part.state_dict().items()})
+            elif name.startswith('tokenizer') and part is not None:
+                digest.update(foreign_vocabulary(part).encode())
         return digest.hexdigest()
 
     def to(self, device: torch.device | str) -> Self:

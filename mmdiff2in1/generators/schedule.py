@@ -6,7 +6,8 @@ B, c, h, w: latents. ᾱ_t: cumulative product of 1 - β, here ``alphas_cumprod[
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-PREDICTION_TYPES = ('epsilon', 'v_prediction', 'sample')
+from .scheduler_config import noise_config
+
 SCHEDULE_FIELDS = (
     'num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule', 'trained_betas', 'rescale_betas_zero_snr',
     'prediction_type',
@@ -21,17 +22,16 @@ class NoiseSchedule(nn.Module):
         config: A diffusers ``scheduler_config.json`` as a dict (betas, ``num_train_timesteps``, ``prediction_type``).
 
     Raises:
-        ValueError: The prediction type is none of ``epsilon``, ``v_prediction``, ``sample``.
+        ValueError: It is of another kind, lacks the betas, or they are none, see :func:`.noise_config`; the prediction
+            type is none of ``epsilon``, ``v_prediction``, ``sample``.
     """
 
     def __init__(self, config: dict):
         super().__init__()
-        scheduler = DDPMScheduler.from_config(config)
+        scheduler = DDPMScheduler.from_config(noise_config(config))
         # Without diffusers' notes on which fields were defaults: written to a file, they would overrule its fields.
         self.config = {name: value for name, value in scheduler.config.items() if not name.startswith('_')}
         self.prediction_type: str = self.config['prediction_type']
-        if self.prediction_type not in PREDICTION_TYPES:
-            raise ValueError(f'unknown prediction_type {self.prediction_type!r}; known: {", ".join(PREDICTION_TYPES)}')
         self.register_buffer('alphas_cumprod', scheduler.alphas_cumprod.float(), persistent=False)
 
     @property

@@ -32,12 +32,14 @@ from .ldm_file import (
     unet_config_of,
     vae_config_of,
 )
+from .ldm_names import LdmFile
 from .ldm_text import SDXL_TEXT, text_encoder_config, text_encoder_state
 from .tokenizer import CLIP_VOCABULARY, tokenizer_of
-from .weight_files import WeightFile
 
 CLIP, OPEN_CLIP = f'{SDXL_TEXT}0.transformer.', f'{SDXL_TEXT}1.model.'
 PROJECTION = f'{OPEN_CLIP}text_projection'
+LINEAR = f'{PROJECTION}.weight'
+"""As transformers has it, and exporters that leave it as it is; OpenCLIP multiplies the pooled text from the left."""
 VAE_SCALE = 0.13025
 TIME_NUMBERS = 6
 """Original size, crop and target size, two numbers each, are embedded like timesteps beside the pooled text."""
@@ -47,14 +49,15 @@ def read_sdxl_file(path: Path, dtype: torch.dtype = torch.float32) -> DiffusionP
     """Loads the pipeline; every tensor below the prefixes of its parts has a place in it.
 
     Args:
-        path: ``.safetensors`` or ``.ckpt``. A VAE other than the original one must lie in the file.
+        path: Safetensors or a PyTorch checkpoint, see :class:`.LdmFile`. A VAE other than the
+            original one must lie in the file.
         dtype: Type of the parameters.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: It is damaged, or is no SDXL base model: tensors are missing, have no place, or do not fit.
     """
-    file = WeightFile(path)
+    file = LdmFile(path)
     missing = [each for each in (UNET, VAE, CLIP, OPEN_CLIP) if not any(name.startswith(each) for name in file.shapes)]
     if missing:
         raise ValueError(
@@ -66,7 +69,7 @@ def read_sdxl_file(path: Path, dtype: torch.dtype = torch.float32) -> DiffusionP
         raise ValueError(f'{path} is trained in the EDM way ({", ".join(edm)}), not as SDXL; give a diffusers folder')
     try:
         text_1, text_2 = text_encoder_config(file, CLIP), text_encoder_config(file, OPEN_CLIP, whole=True)
-        text_2.projection_dim = file.shapes[PROJECTION][1]
+        text_2.projection_dim = (file.shapes.get(LINEAR) or file.shapes[PROJECTION][::-1])[0]
         unet_config = sdxl_unet_config(below(file.shapes, UNET), text_2.projection_dim)
         vae_config = vae_config_of(below(file.shapes, VAE)) | dict(scaling_factor=VAE_SCALE, force_upcast=True)
     except (KeyError, IndexError) as error:
@@ -133,14 +136,14 @@ def _check_fit(path: Path, unet: dict, vae: dict, text_1, text_2) -> None:
             raise ValueError(f"{path}: {text.vocab_size} words; SDXL has CLIP's {CLIP_VOCABULARY}, twice")
 
 
-def _open_clip_state(file: WeightFile, layers: int) -> dict[str, Tensor]:
+def _open_clip_state(file: LdmFile, layers: int) -> dict[str, Tensor]:
     state = text_encoder_state(file, layers, OPEN_CLIP)
-    # OpenCLIP multiplies the pooled text from the left.
-    projection = {'text_projection.weight': file.read(PROJECTION)[PROJECTION].T.contiguous()}
-    return {f'text_model.{name}': value for name, value in state.items()} | projection
+    found = file.read(PROJECTION)
+    projection = found[LINEAR] if LINEAR in found else found[PROJECTION].T.contiguous()
+    return {f'text_model.{name}': value for name, value in state.items()} | {'text_projection.weight': projection}
 
 
-def _scheduler(file: WeightFile) -> EulerDiscreteScheduler:
+def _scheduler(file: LdmFile) -> EulerDiscreteScheduler:
     """Models that were trained with zero terminal SNR carry the marker ``ztsnr``, as others ``v_pred``."""
     to_zero = 'ztsnr' in file.shapes
     return EulerDiscreteScheduler(

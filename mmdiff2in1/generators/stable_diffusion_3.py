@@ -14,14 +14,17 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5EncoderModel
+from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
 from .diffusers_folder import read_model
 from .digest import add_tensors
 from .flow_schedule import FlowSchedule
 from .interfaces import Features, Tap
 from .latent_model import LatentModel
-from .weights import find_weights, loading, pipeline_parts, read_json
+from .model_files import variant_in
+from .scheduler_config import read_scheduler
+from .tokenizer_folder import check_tokenizer_files, foreign_vocabulary, read_tokenizer
+from .weights import find_weights, pipeline_parts
 
 T5_LENGTH = 256
 """Tokens of the T5, its own padding included: diffusers' default."""
@@ -102,7 +105,12 @@ class StableDiffusion3(LatentModel):
 
     @staticmethod
     def check(path: str | Path) -> Path:
-        """The folder, complete; raises FileNotFoundError for parts that its ``model_index.json`` names."""
+        """The folder, complete: the parts that its ``model_index.json`` names, with weights, vocabularies and schedule.
+
+        Raises:
+            FileNotFoundError: One is missing.
+            ValueError: The scheduler is not one of flow matching.
+        """
         folder = find_weights(path)
         needed = ('vae', 'transformer', 'scheduler', 'text_encoder', 'text_encoder_2', 'tokenizer', 'tokenizer_2')
         t5 = [part for part in ('text_encoder_3', 'tokenizer_3') if pipeline_parts(folder).get(part)]
@@ -110,6 +118,12 @@ class StableDiffusion3(LatentModel):
         if missing:
             found = ', '.join(sorted(p.name for p in folder.iterdir()))
             raise FileNotFoundError(f'{folder} is not a complete folder: missing {", ".join(missing)}; found {found}')
+        for part in (*needed, *t5):
+            if part.startswith('tokenizer'):
+                check_tokenizer_files(folder / part)
+            elif part != 'scheduler':
+                variant_in(folder / part)
+        read_scheduler(folder / 'scheduler' / 'scheduler_config.json', flow=True)
         return folder
 
     @classmethod
@@ -128,11 +142,8 @@ class StableDiffusion3(LatentModel):
         folder = cls.check(path)
 
         def text(kind: Any, number: str) -> tuple[nn.Module, Any]:
-            with loading(folder / f'tokenizer{number}'):
-                tokenizer = AutoTokenizer.from_pretrained(
-                    folder / f'tokenizer{number}', local_files_only=True, trust_remote_code=False
-                )
-            return read_model(kind, folder / f'text_encoder{number}', dtype), tokenizer
+            encoder = read_model(kind, folder / f'text_encoder{number}', dtype)
+            return encoder, read_tokenizer(folder / f'tokenizer{number}', encoder)
 
         transformer = read_model(SD3Transformer2DModel, folder / 'transformer', dtype)
         clips = [text(CLIPTextModelWithProjection, number) for number in ('', '_2')]
@@ -141,7 +152,7 @@ class StableDiffusion3(LatentModel):
             read_model(AutoencoderKL, folder / 'vae', dtype),
             transformer,
             JointText(clips, t5, transformer.config.joint_attention_dim),
-            FlowSchedule(read_json(folder / 'scheduler' / 'scheduler_config.json')),
+            FlowSchedule(read_scheduler(folder / 'scheduler' / 'scheduler_config.json', flow=True)),
         )
 
     @property
@@ -231,10 +242,11 @@ class StableDiffusion3(LatentModel):
         return (output - self.schedule.target(z0, noise)).square()
 
     def weights_hash(self) -> str:
-        """SHA-256 over all parameters and buffers, the noise levels, and the latent's scale."""
+        """SHA-256 over all parameters and buffers, the noise levels, the latent's scale, and foreign vocabularies."""
         scale = [self.vae.config[name] for name in ('scaling_factor', 'shift_factor')]
         digest = hashlib.sha256(json.dumps(scale).encode())
         add_tensors(digest, self.state_dict() | {'sigmas': self.schedule.sigmas})
+        digest.update(''.join(map(foreign_vocabulary, self.text.tokenizers)).encode())
         return digest.hexdigest()
 
     def _last(self, taps: Collection[str]) -> int:

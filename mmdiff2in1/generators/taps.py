@@ -100,6 +100,7 @@ _FOREIGN = (
     'addition_embed_type', 'center_input_sample', 'class_embed_type', 'dual_cross_attention', 'encoder_hid_dim',
     'num_class_embeds', 'only_cross_attention', 'time_embedding_act_fn',
 )  # fmt: skip
+_FIXED = dict(downsample_padding=1, flip_sin_to_cos=True, freq_shift=0, mid_block_scale_factor=1)
 
 
 def check_layout(unet: UNet2DConditionModel) -> None:
@@ -112,6 +113,7 @@ def check_layout(unet: UNet2DConditionModel) -> None:
     blocks = {*config.down_block_types, str(config.mid_block_type), *config.up_block_types}
     foreign = sorted(blocks - _BLOCK_TYPES)
     foreign += [f'{name}={config[name]!r}' for name in _FOREIGN if config.get(name)]
+    foreign += [f'{name}={config[name]!r}' for name, usual in _FIXED.items() if config.get(name, usual) != usual]
     if foreign:
         raise ValueError(
             f'this U-Net uses {", ".join(foreign)}; only the layout of Stable Diffusion 1.x and 2.x is known'

@@ -5,17 +5,26 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .checkpoint_file import read_checkpoint_file
+from .checkpoint_file import is_safetensors, read_checkpoint_file
 
+WRAPPERS = ('_orig_mod', '_forward_module', '_fsdp_wrapped_module', '_checkpoint_wrapped_module')
+"""Of torch.compile, DeepSpeed and FSDP: steps in the names of what was stored while wrapped, anywhere in them."""
 NESTED = ('state_dict', 'model')  # where frameworks put the tensors: mmcv, mmengine and Lightning; timm and its heirs
 
 
 class WeightFile:
-    """The tensors of a ``.safetensors`` file or of a PyTorch checkpoint, by name; values are read when asked for.
+    """The tensors of a safetensors file or of a PyTorch checkpoint, by name; values are read when asked for.
+
+    What the file is, its first bytes say, whatever its name.
 
     Args:
         path: The file. A checkpoint may hold them under ``state_dict`` or ``model``, and beside them whatever its
             training left there: nothing of that is run. A single tensor is named ``tensor``.
+
+    Attributes:
+        path: The file.
+        shapes: Name → shape.
+        metadata: What a safetensors file says beside its tensors.
 
     Raises:
         FileNotFoundError: No such file.
@@ -27,9 +36,11 @@ class WeightFile:
         if not self.path.is_file():
             raise FileNotFoundError(f'{self.path}: no such file of weights')
         self._state: dict[str, Tensor] | None = None
-        if self.path.suffix == '.safetensors':
+        self.metadata: dict[str, str] = {}
+        if is_safetensors(self.path):
             try:
                 with safe_open(self.path, 'pt') as file:
+                    self.metadata = file.metadata() or {}
                     self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
             except (OSError, SafetensorError) as error:
                 raise ValueError(f'{self.path} cannot be read ({error}); is it complete? Download it again') from error
@@ -46,7 +57,9 @@ class WeightFile:
 
     def read(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with ``prefix``."""
-        names = [name for name in self.shapes if name.startswith(prefix)]
+        return self._tensors([name for name in self.shapes if name.startswith(prefix)])
+
+    def _tensors(self, names: list[str]) -> dict[str, Tensor]:
         if self._state is not None:
             return {name: self._state[name] for name in names}
         with safe_open(self.path, 'pt') as file:

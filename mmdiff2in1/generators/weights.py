@@ -1,13 +1,12 @@
 """Where weights come from: a diffusers folder, one file, or a folder that is part of the package (``builtin:NAME``)."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from .ldm_file import check_ldm_file
+from .model_files import variant_in
+from .reading import read_json
+from .scheduler_config import read_scheduler
+from .tokenizer_folder import check_tokenizer_files
 
 BUILTIN = Path(__file__).parent / 'builtin'
 PARTS = {
@@ -31,8 +30,10 @@ def resolve_weights(path: str | Path) -> Path:
             come with the package.
 
     Raises:
-        FileNotFoundError: No such folder or file, or a part of the pipeline is missing in the folder.
-        ValueError: The file is damaged, or holds something else; the folder holds a pipeline that does not perceive.
+        FileNotFoundError: No such folder or file, or a part of the pipeline is missing in the folder, or its weights or
+            vocabulary.
+        ValueError: The file is damaged, or holds something else; the folder holds a pipeline that does not perceive, or
+            a scheduler without betas.
     """
     place = find_weights(path)
     if place.is_file():
@@ -50,6 +51,10 @@ def resolve_weights(path: str | Path) -> Path:
         raise FileNotFoundError(
             f'{place} is not a complete diffusers folder: missing {", ".join(missing)}; found {found}'
         )
+    for part in [part for part, name in needed.items() if name == 'config.json']:
+        variant_in(place / part)
+    check_tokenizer_files(place / 'tokenizer')
+    read_scheduler(place / 'scheduler' / 'scheduler_config.json')
     return place
 
 
@@ -89,20 +94,3 @@ def pipeline_parts(place: Path) -> dict[str, str | None]:
     if not index.is_file():
         return {}
     return {name: value[1] for name, value in read_json(index).items() if isinstance(value, list) and len(value) == 2}
-
-
-@contextmanager
-def loading(folder: Path) -> Iterator[None]:
-    """Turns what a library says about damaged files in ``folder`` into a ValueError that names the folder."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f'{folder} cannot be loaded, its files are damaged or do not fit: {error}') from error
-
-
-def read_json(path: Path) -> dict:
-    """The JSON file at ``path``; a damaged one is named."""
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{path} is not valid JSON: {error}') from error

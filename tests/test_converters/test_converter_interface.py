@@ -74,7 +74,7 @@ def theirs(width=4, depth=2, classes=3):
 
 
 def written(state, path):
-    torch.save(dict(model={f'module.{name}': tensor for name, tensor in state.items()}), path)
+    torch.save(dict(model={f'module._orig_mod.{name}': tensor for name, tensor in state.items()}), path)
     return path
 
 

@@ -148,6 +148,49 @@ def test_safetensors_and_damage(tmp_path):
         read_checkpoint_file(tmp_path / 'nothing.pth')
 
 
+@pytest.mark.parametrize('name', ['model.pth', 'model.ckpt', 'MODEL.SAFETENSORS', '8d3f'])
+def test_the_first_bytes_decide_and_not_the_name(tmp_path, name):
+    save_file({'w': torch.ones(2)}, tmp_path / name)
+    assert read_checkpoint_file(tmp_path / name)['w'].tolist() == [1, 1]
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-4])
+    with pytest.raises(ValueError, match=rf'{name} cannot be read .*is it complete'):
+        read_checkpoint_file(tmp_path / name)
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_a_checkpoint_named_safetensors(tmp_path, old):
+    path = tmp_path / 'model.safetensors'
+    torch.save({'w': torch.ones(2)}, path, _use_new_zipfile_serialization=not old)
+    assert read_checkpoint_file(path)['w'].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize('kind', hostile.KINDS)
+def test_the_name_of_safetensors_opens_no_door(kind, tmp_path):
+    watch = hostile.Watch(tmp_path / 'ran')
+    path = hostile.write(kind, tmp_path / 'model.safetensors', watch.marker)
+    with pytest.raises(ValueError, match=r'model\.safetensors (holds|cannot be read)'):
+        read_checkpoint_file(path)
+    watch.assert_nothing_ran()
+
+
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+@pytest.mark.parametrize(
+    ('data', 'message'),
+    [
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'it is a pointer of Git LFS.*git lfs pull'),
+        (b'<!DOCTYPE html><html>', 'it is a web page; download the file itself'),
+        (b'\n<html>', 'it is a web page'),
+        (b'GGUF\x03\0\0\0', 'it is a GGUF file of quantised weights'),
+        (b'{"weight_map": {}}', 'it is a JSON file'),
+        (b'', 'it is empty'),
+    ],
+)
+def test_what_lies_in_the_place_of_weights(tmp_path, data, message, suffix):
+    (tmp_path / f'model.{suffix}').write_bytes(data)
+    with pytest.raises(ValueError, match=rf'model\.{suffix} cannot be read: {message}'):
+        read_checkpoint_file(tmp_path / f'model.{suffix}')
+
+
 def test_there_is_one_reader():
     """Neither torch.load nor what fetches and reads in one step stands anywhere else."""
     found = []

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import pickle
+import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -16,6 +18,8 @@ from safetensors.torch import save_file
 from tiny_stable_diffusion import stable_diffusion
 
 from mmdiff2in1.generators import LatentDiffusion
+from mmdiff2in1.generators.ldm_file import check_ldm_file
+from mmdiff2in1.generators.ldm_names import original_names
 from mmdiff2in1.generators.tokenizer import clip_tokenizer
 from mmdiff2in1.generators.weight_files import WeightFile
 from mmdiff2in1.training.identity import weights_mark
@@ -172,9 +176,16 @@ def change(file: Path, to: Path, edit) -> Path:
         ),
         (
             lambda s: s.update({'model.diffusion_model.label_emb.0.0.weight': torch.zeros(1)}),
-            'U-Net: .*1 of .* have no place in it',
+            r'U-Net: .*1 of \d+ have no place in it: model\.diffusion_model\.label_emb\.0\.0\.weight$',
         ),
-        (lambda s: s.update({'first_stage_model.encoder.stray': torch.zeros(1)}), 'VAE: .*1 of .* have no place'),
+        (
+            lambda s: s.update({'first_stage_model.encoder.stray': torch.zeros(1)}),
+            r'VAE: .*1 of \d+ have no place in it: first_stage_model\.encoder\.stray$',
+        ),
+        (
+            lambda s: s.update({'module.first_stage_model.quant_conv.bias': torch.zeros(8)}),
+            r'two tensors for one place: pairs 1: \S*quant_conv\.bias and \S*quant_conv\.bias; which one counts',
+        ),
         (
             lambda s: s.update({'model.diffusion_model.input_blocks.0.0.weight': torch.zeros(32, 9, 3, 3)}),
             'takes 9 channels, the latent has 4; an inpainting',
@@ -188,12 +199,127 @@ def test_what_does_not_fit_is_named(file, tmp_path, edit, message):
         LatentDiffusion.from_pretrained(change(file, tmp_path / 'changed.safetensors', edit))
 
 
+def renamed(*pairs: tuple[str, str]):
+    """Names with the first text of each pair in the place of the second, a pattern."""
+
+    def rename(state):
+        for name in list(state):
+            new = name
+            for theirs, plain in pairs:
+                new = re.sub(plain, theirs, new)
+            state[new] = state.pop(name)
+
+    return rename
+
+
+def squeezed(state) -> None:
+    """Linear layers instead of 1×1 convolutions, and the names of diffusers' attention since July 2023."""
+    names = {'q': 'to_q', 'k': 'to_k', 'v': 'to_v', 'proj_out': 'to_out.0'}
+    for name in [name for name in state if '.mid.attn_1.' in name and '.norm.' not in name]:
+        start, part, kind = name.rsplit('.', 2)
+        value = state.pop(name)
+        state[f'{start}.{names[part]}.{kind}'] = value[:, :, 0, 0].contiguous() if value.ndim == 4 else value
+
+
+TEXT = 'cond_stage_model.transformer.'
+WRITERS = {
+    'diffusers from August 2023 to February 2024': squeezed,
+    'diffusers with its first names': renamed(
+        (r'\1.query.', r'(attn_1)\.q\.'), (r'\1.key.', r'(attn_1)\.k\.'), (r'\1.value.', r'(attn_1)\.v\.'),
+        (r'\1.proj_attn.', r'(attn_1)\.proj_out\.'), (r'\1.group_norm.', r'(attn_1)\.norm\.'),
+    ),
+    'torch.compile': renamed(('model._orig_mod.diffusion_model.', r'^model\.diffusion_model\.')),
+    'torch.compile of the U-Net': renamed(('model.diffusion_model._orig_mod.', r'^model\.diffusion_model\.')),
+    'DistributedDataParallel': renamed(('module.', '^')),
+    'DeepSpeed': renamed(('_forward_module.', '^')),
+    'FSDP': renamed((r'\1._fsdp_wrapped_module.', r'^(model\.diffusion_model\.middle_block)\.')),
+    'text_model twice': renamed((f'{TEXT}text_model.text_model.', re.escape(f'{TEXT}text_model.'))),
+    'positions and ends of CLIP': lambda s: s.update(
+        {
+            f'{TEXT}text_model.embeddings.position_ids': torch.arange(77)[None],
+            f'{TEXT}text_projection.weight': torch.zeros(64, 64),
+            f'{TEXT}logit_scale': torch.tensor(4.6),
+        }
+    ),
+    'what the autoencoder was trained with': lambda s: s.update(
+        {'first_stage_model.loss.logvar': torch.zeros(()), 'first_stage_model.model_ema.decay': torch.zeros(())}
+    ),
+    'others beside it': lambda s: s.update({'betas': torch.zeros(1000), 'model_ema.decay': torch.zeros(())}),
+}  # fmt: skip
+
+
+LEFT_OUT = (
+    f'{TEXT}text_model.embeddings.position_ids',
+    'first_stage_model.loss.logvar',
+    'first_stage_model.model_ema.decay',
+)
+BESIDE = (f'{TEXT}text_projection.weight', f'{TEXT}logit_scale', 'betas', 'model_ema.decay')
+
+
+@pytest.mark.parametrize('writer', WRITERS)
+def test_names_that_others_write(file, writer):
+    """Every tensor is found under its original name, whoever has written the file."""
+    state = dict.fromkeys(WeightFile(file).shapes, torch.zeros(1))
+    expected = set(state)
+    WRITERS[writer](state)
+    assert set(state) != expected
+    found = original_names(state, file)
+    assert sorted(found.values()) == sorted(set(state) - set(LEFT_OUT))
+    assert set(found) - set(BESIDE) == expected
+
+
+def test_a_file_of_many_writers(first, file, tmp_path):
+    """A Dreambooth extension's text encoder in a merge that diffusers exported, trained on several GPUs."""
+
+    def edit(state):
+        for writer in ('diffusers from August 2023 to February 2024', 'text_model twice', 'positions and ends of CLIP'):
+            WRITERS[writer](state)
+        WRITERS['DistributedDataParallel'](state)
+
+    loaded = LatentDiffusion.from_pretrained(change(file, tmp_path / 'model.safetensors', edit))
+    assert loaded.weights_hash() == first.weights_hash()
+
+
+def test_merges_without_text_model(first, file, tmp_path):
+    edit = renamed((TEXT, re.escape(f'{TEXT}text_model.')))
+    loaded = LatentDiffusion.from_pretrained(change(file, tmp_path / 'model.safetensors', edit))
+    assert loaded.weights_hash() == first.weights_hash()
+
+
+def test_bfloat16_in_all_that_the_file_holds(first, file, tmp_path):
+    def to(state):
+        state |= {name: value.bfloat16() for name, value in state.items()}
+
+    loaded = LatentDiffusion.from_pretrained(change(file, tmp_path / 'model.safetensors', to))
+    for name, value in first.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.bfloat16().float()), name
+
+
+@pytest.mark.parametrize('name', ['model.ckpt', 'UP.SAFETENSORS', '0f3a9c', 'model.bin'])
+def test_the_first_bytes_say_what_a_file_is(file, tmp_path, name):
+    shutil.copy(file, tmp_path / name)
+    found = check_ldm_file(tmp_path / name)
+    assert found.shapes == WeightFile(file).shapes
+    assert torch.equal(found.read('alphas_cumprod')['alphas_cumprod'], WeightFile(file).read('alp')['alphas_cumprod'])
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_a_checkpoint_under_the_name_of_safetensors(first, file, tmp_path, old):
+    path = tmp_path / 'model.safetensors'
+    torch.save({'state_dict': ldm_names(first)}, path, _use_new_zipfile_serialization=not old)
+    assert check_ldm_file(path).shapes == WeightFile(file).shapes
+
+
 @pytest.mark.parametrize(
     ('names', 'message'),
     [
         (['conditioner.embedders.0.x', 'model.diffusion_model.x', 'first_stage_model.x'], 'found SDXL'),
         (['control_model.x'], 'found a ControlNet'),
         (['lora_unet_x'], 'found a LoRA'),
+        (['model.diffusion_model.joint_blocks.0.x', 'first_stage_model.x'], 'found Stable Diffusion 3; give its diff'),
+        (['model.diffusion_model.double_blocks.0.x'], 'found FLUX; give its diffusers folder'),
+        (['double_blocks.0.x'], 'found the transformer of FLUX alone'),
+        (['model_ema.diffusion_modelout2bias'], 'found averaged weights without the model'),
         (['down_blocks.0.x', 'mid_block.x'], 'one bare diffusers model; give the folder'),
         (['backbone.x', 'decode_head.y'], r'tensors of another layout \(backbone, decode_head\)'),
     ],

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoBackbone, AutoConfig, EfficientNetModel
 
 from mmdiff2in1.core.names import some
+from mmdiff2in1.generators.model_files import variant_in
+from mmdiff2in1.generators.reading import loading
 
 from .efficientnet_levels import level_ends, level_maps, prepare
 from .frozen_features import FrozenFeatures
@@ -48,7 +50,9 @@ class HFBackbone(BaseModule):
         strides: Their strides; a map has H / stride rows, rounded as the model does it.
 
     Raises:
-        ValueError: Not a folder, an unknown family, field or index, or a checkpoint that lacks parameters.
+        FileNotFoundError: A folder without weights, or with some of its shards.
+        ValueError: Not a folder, damaged files, an unknown family, field or index, or a checkpoint that lacks
+            parameters.
     """
 
     def __init__(
@@ -68,16 +72,9 @@ class HFBackbone(BaseModule):
                 'name the folder, or give dict(model_type=…) for random weights'
             )
         folder = folder and str(Path(folder).expanduser())
-        if folder and not any(Path(folder).glob('*.safetensors')):
-            raise ValueError(
-                f'{folder}: found no weights, expected model.safetensors; a pytorch_model.bin becomes one with '
-                'save_pretrained'
-            )
-        self.config = (
-            _config(model)
-            if isinstance(model, Mapping)
-            else AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        )
+        if folder:
+            variant_in(Path(folder), safetensors_only=True)
+        self.config = _config(model) if isinstance(model, Mapping) else _config_in(folder)
         self.out_indices, self.out_channels, self.strides, unread = _probe(self.config, out_indices)
         self.model = _model(self.config, self.out_indices, folder)
         self.model.is_init = True  # else mmengine calls transformers' init_weights on top of what was loaded
@@ -128,6 +125,11 @@ def _config(fields: Mapping[str, Any]) -> Any:
     return CONFIG_MAPPING[family](**fields)
 
 
+def _config_in(folder: Any) -> Any:
+    with loading(Path(folder)):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def _backbone(config: Any) -> nn.Module:
     return AutoBackbone.from_config(config, trust_remote_code=False)
 
@@ -144,16 +146,19 @@ def _model(config: Any, out_indices: list[int], folder: str | None = None) -> nn
     else:
         with torch.device('meta'):
             family = type(build(config))
-        model, found = family.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # they are an error below, which says so in one line
-            output_loading_info=True,
-        )
+        variant = variant_in(Path(folder), safetensors_only=True)
+        with loading(Path(folder)):
+            model, found = family.from_pretrained(
+                folder,
+                config=config,
+                variant=variant,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # they are an error below, which says so in one line
+                output_loading_info=True,
+            )
         # Norms of the maps are made by the backbone class; classifiers have none.
         missing = [name for name in found['missing_keys'] if not name.startswith('hidden_states_norms.')]
         missing = sorted({*missing, *(name for name, *_ in found['mismatched_keys'])})

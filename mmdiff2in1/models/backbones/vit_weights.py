@@ -5,6 +5,7 @@ AugReg: "How to train your ViT?", 2021; its files are those of Google's vision_t
 
 import math
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def read_vit(path: str | Path) -> dict[str, Tensor]:
             f'{path} does not exist; expected the .npz of AugReg (L_16-i21k-…-res_384.npz) or a file with the names of '
             'timm. Nothing is downloaded: fetch it and name it, or set pretrained=None for random weights'
         )
-    if path.suffix != '.npz':
+    if not _is_npz(path):
         state = WeightFile(path).read('')
     else:
         with np.load(path, allow_pickle=False) as file:
@@ -50,6 +51,14 @@ def read_vit(path: str | Path) -> dict[str, Tensor]:
             'tensors; a checkpoint of InvPT or TaskPrompter goes through tools/model_converters first'
         )
     return {name: tensor for name, tensor in state.items() if not name.startswith(('head', 'fc_norm', 'pre_logits'))}
+
+
+def _is_npz(path: Path) -> bool:
+    """By what lies in it: a checkpoint is an archive as well."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith('.npy') for name in archive.namelist())
 
 
 def load_vit(
