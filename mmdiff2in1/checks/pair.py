@@ -181,7 +181,7 @@ def _is_lossy(path: str, facts: PairFacts) -> bool:
     """Whether a label file was compressed with loss, which is then a problem."""
     container = lossy_container(path)
     if container is not None:
-        found = f'a label compressed by {container}: its values are not those that were drawn, least at borders'
+        found = f'a label compressed by {container}: its values are not those that were drawn'
         step = 'Write it anew as PNG from where it was drawn; converting this file does not bring the values back'
         problem = Problem('error', 'lossy-label', path, found, 'a file that keeps values, such as PNG', step)
         facts.problems.append(problem)

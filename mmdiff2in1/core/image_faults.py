@@ -16,7 +16,9 @@ LONGEST_SIDE = 1 << 20
 MOST_PIXELS = 1 << 30
 """OpenCV reads no image with more (unless OPENCV_IO_MAX_IMAGE_PIXELS says so)."""
 _SAMPLES = {1: 'integer', 2: 'signed integer', 3: 'float'}
-_MAGICS = (b'II*\0', b'MM\0*')
+JPEG = b'\xff\xd8\xff'
+TIFF = (b'II*\0', b'MM\0*')
+"""What files of these kinds begin with."""
 
 # Pillow, which reads headers here and label files for mmseg's loader, refuses what has more than twice its limit as an
 # attack; so it reads what OpenCV reads.
@@ -70,7 +72,7 @@ def _too_large(path: str | Path, found: str) -> UnreadableImageError:
 
 def _tiff_samples(data: bytes) -> str | None:
     """`32-bit float`: of what the values of a TIFF are; None for another file."""
-    if data[:4] not in _MAGICS:
+    if data[:4] not in TIFF:
         return None
     try:
         tags = ImageFileDirectory_v2(data[:8])

@@ -20,14 +20,12 @@ from mmengine import fileio
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from .image_faults import AGAIN, READABLE, UnreadableImageError, fault_of
+from .image_faults import AGAIN, JPEG, READABLE, UnreadableImageError, fault_of
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 TURNED = range(2, 9)
 """EXIF orientations that are not upright."""
-JPEG = b'\xff\xd8\xff'
-"""What a JPEG file begins with."""
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -17,6 +17,8 @@ import numpy as np
 from mmengine import fileio
 from PIL import Image
 
+from .image_faults import JPEG, TIFF
+
 
 def read_map(path: str, backend_args: dict | None = None) -> np.ndarray:
     """A label file unchanged, colours in RGB order: any image that OpenCV reads, or a `.npy` array.
@@ -71,11 +73,11 @@ def lossy_container(path: str) -> str | None:
     try:
         with open(path, 'rb') as stream:
             head = stream.read(12)
-            if head[:3] == b'\xff\xd8\xff':
+            if head[:3] == JPEG:
                 return 'JPEG'
             if head[:4] == b'RIFF' and head[8:] == b'WEBP':
                 return 'WebP, as lossy as JPEG' if b'VP8 ' in _chunks(stream) else None
-        if head[:4] in (b'II*\0', b'MM\0*'):
+        if head[:4] in TIFF:
             with Image.open(path) as image:
                 return 'JPEG in a TIFF' if image.info.get('compression') in ('jpeg', 'tiff_jpeg') else None
     except (OSError, SyntaxError, ValueError, struct.error):  # its reader says what is wrong
