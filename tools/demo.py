@@ -22,10 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
+from mmdiff2in1.core.images import read_image
+from mmdiff2in1.core.label_files import read_png
 from mmdiff2in1.datasets.scenes import DEFAULT_COUNTS, make_scenes
 from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.synthesis import SampleStore
@@ -127,7 +128,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     }
     task = models[TEACHER].tasks.only
     tests = sorted((args.data / 'test' / 'images').glob('*.png'))[:ROWS]
-    truths = [np.asarray(Image.open(args.data / 'test' / 'semantic' / path.name)) for path in tests]
+    truths = [read_png(args.data / 'test' / 'semantic' / path.name) for path in tests]
     seen = [model(tests) for model in models.values()]
     rows = [
         Perceived(images[0].image, truth, [image.map for image in images])
@@ -149,8 +150,8 @@ def _samples(folder: Path, data: Path) -> Iterator[Created]:
     store = SampleStore(folder)
     records = store.records()
     for record in records[:: max(1, len(records) // ROWS)][:ROWS]:
-        source = None if record['source'] is None else np.asarray(Image.open(data / record['source']))
-        image, label = (np.asarray(Image.open(path)) for path in (store.image(record), *store.labels(record).values()))
+        source = None if record['source'] is None else read_image(data / record['source'])
+        image, (label,) = read_image(store.image(record)), map(read_png, store.labels(record).values())
         yield Created(source, image, label, record['caption'])
 
 

@@ -13,10 +13,11 @@ import platform
 import time
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
+from mmdiff2in1.core.images import read_image
+from mmdiff2in1.core.label_files import read_png
 from mmdiff2in1.datasets.scenes import DEFAULT_COUNTS, make_scenes
 from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.synthesis import SampleStore
@@ -109,7 +110,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     task, drawn = ours.tasks.only, {}
 
     tests = sorted((args.data / 'test' / 'images').glob('*.png'))[:ROWS]
-    truths = [np.asarray(Image.open(args.data / 'test' / 'semantic' / path.name)) for path in tests]
+    truths = [read_png(args.data / 'test' / 'semantic' / path.name) for path in tests]
     seen = [model(tests) for model in (only, plain, ours)]
     rows = [
         Perceived(images[0].image, truth, [image.map for image in images])
@@ -120,7 +121,7 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> list[Path]:
     store = SampleStore(args.work_dir / 'diff2in1' / 'synthetic')
     records = store.records()[:: max(1, len(store.records()) // ROWS)][:ROWS]
     created = ours([store.image(record) for record in records])
-    sources = [np.asarray(Image.open(args.data / record['source'])) for record in records]
+    sources = [read_image(args.data / record['source']) for record in records]
     drawn['created'] = creation_panel(
         [Created(source, c.image, c.map, r['caption']) for source, c, r in zip(sources, created, records, strict=True)],
         task,

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmdiff2in1.core.dataset_images import list_images, source_name
-from mmdiff2in1.core.images import IMAGE_SUFFIXES
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
 
 from .caption_file import CaptionFile
 from .lookup import captions_of
@@ -37,7 +37,7 @@ class ImageSet:
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder}: no such folder of images')
-        paths = sorted(path.as_posix() for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+        paths = [(folder / name).as_posix() for name in images_below(folder)]
         if not paths:
             raise FileNotFoundError(f'{folder}: no images ({", ".join(IMAGE_SUFFIXES)}) in it')
         return cls(paths, folder.as_posix())

@@ -13,7 +13,8 @@ import numpy as np
 from mmseg.registry import TRANSFORMS
 
 from mmdiff2in1.core.dataset_images import dataset_leaves
-from mmdiff2in1.core.images import check_sources, image_size, load_image
+from mmdiff2in1.core.folders import files_below
+from mmdiff2in1.core.images import check_sources, read_image
 
 from .lookup import captions_of, read_captions
 
@@ -34,7 +35,7 @@ class ModelCaptions:
 
     def __call__(self, paths: Sequence[str]) -> list[str]:
         with ThreadPoolExecutor() as pool:
-            return self._load()(list(pool.map(lambda path: load_image(path, image_size(path)), paths)))
+            return self._load()(list(pool.map(read_image, paths)))
 
 
 class ClassCaptions:
@@ -116,7 +117,7 @@ class FileCaptions:
         self.source, self.allow_missing = Path(source), allow_missing
         self._is_folder = self.source.is_dir()
         if self._is_folder:
-            files = sorted(self.source.rglob('*.txt'))
+            files = [self.source / name for name in files_below(self.source, '.txt')]
             if not files:
                 raise FileNotFoundError(f'folder {source} holds no .txt files; expected one NAME.txt per image')
             self._texts = {

@@ -10,7 +10,7 @@ from mmdiff2in1.core.problem import Problem
 
 from .config_check import config_problems
 from .labels import LabelRules
-from .loading import LoadedLabel, holds_classes, label_keys, tasks_to_check
+from .loading import LoadedLabel, class_backend, holds_classes, label_keys, tasks_to_check
 from .pair import inspect_pair, judge_maps
 from .parts import data_parts, spread
 from .settings import class_head, wrapper_problems
@@ -39,7 +39,7 @@ def check_labels(
             maps that fit another frame or unit better do, is a warning in the log.
     """
     tasks = tasks_to_check(loaded)
-    rules = LabelRules.of(dataset, num_classes) if holds_classes(loaded) else None
+    rules = LabelRules.of(dataset, num_classes, class_backend(loaded)) if holds_classes(loaded) else None
     read = {label.key for label in loaded}
     facts, infos = [], []
     for index in spread(len(dataset), most):

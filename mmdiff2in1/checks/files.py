@@ -1,10 +1,11 @@
 """Files in the folders of a data set against its list: what is there and not used, what is used and not there."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmdiff2in1.core.images import IMAGE_SUFFIXES
+from mmdiff2in1.core.folders import files_below, images_below
 from mmdiff2in1.core.problem import Problem
 
 
@@ -25,6 +26,7 @@ def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
     if not folder or not suffix or not Path(folder).is_dir():
         return []
     problems = [_suffix_twice(dataset, info) for info in infos if _has_suffix_twice(info['img_path'], suffix)]
+    problems += _listed_only_by_mmseg(dataset, infos)
     folders = {key: labels for key, labels in prefix.items() if key.endswith('_map_path') and labels}
     # Where all lie together, the others have a purpose.
     if not any(Path(labels) == Path(folder) for labels in folders.values()):
@@ -35,7 +37,7 @@ def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
     images, beginning = _image_names(dataset), getattr(dataset, 'name_prefixes', ('', ''))[1]
     for key, labels in folders.items():
         if Path(labels).is_dir():
-            names = [name for name in _below(labels, map_suffix(key)) if Path(name).name.startswith(beginning)]
+            names = [name for name in files_below(labels, map_suffix(key)) if Path(name).name.startswith(beginning)]
             problems += _orphans(labels, sorted(set(names) - {map_name(name, key) for name in images}), folder)
     return problems + list(_lacking(dataset, len(infos)))
 
@@ -61,16 +63,10 @@ def _lacking(dataset, count: int) -> Iterable[Problem]:
             yield Problem('warning', 'lacking-labels', where, found, 'a label of each image', step)
 
 
-def _below(folder: str, suffix: str) -> list[str]:
-    """Relative names of the files with a suffix, folders included, as mmseg lists them: without hidden ones."""
-    files = (file.relative_to(folder) for file in Path(folder).rglob(f'*{suffix}') if file.is_file())
-    return sorted(file.as_posix() for file in files if not any(part.startswith('.') for part in file.parts))
-
-
 def _image_names(dataset) -> list[str]:
     """Relative names of all files in the image folder that are images of this set."""
     beginning = getattr(dataset, 'name_prefixes', ('', ''))[0]
-    names = _below(dataset.data_prefix['img_path'], dataset.img_suffix)
+    names = files_below(dataset.data_prefix['img_path'], dataset.img_suffix)
     return [name for name in names if Path(name).name.startswith(beginning)]
 
 
@@ -83,13 +79,25 @@ def _suffix_twice(dataset, info: Mapping) -> Problem:
     return Problem('error', 'split-suffix', info['img_path'], 'the suffix twice', 'it once', step)
 
 
+def _listed_only_by_mmseg(dataset, infos: Sequence[Mapping]) -> list[Problem]:
+    """One problem for all images of a folder like `.ipynb_checkpoints`, or listed again behind a link that leads back:
+    mmseg's sets list them, everybody else passes over them."""
+    folder = dataset.data_prefix['img_path']
+    if getattr(dataset, 'ann_file', ''):
+        return []
+    names = {Path(os.path.relpath(info['img_path'], folder)).as_posix() for info in infos}
+    names = {name for name in names if name.endswith(dataset.img_suffix) and not name.startswith(os.pardir)}
+    more = sorted(names - set(_image_names(dataset)))
+    if not more:
+        return []
+    found = f'{len(more)} images in hidden folders or behind a link that leads back, e.g. {more[0]}; mmseg lists them'
+    step = 'Remove these folders and links, or name the images in a split file'
+    return [Problem('warning', 'hidden', folder, found, 'each image once, in folders that show', step)]
+
+
 def _unseen(folder: str, suffix: str, label_suffix: str) -> list[Problem]:
     """One problem for all images that end otherwise than the set's."""
-    others = [
-        name
-        for name in _below(folder, '')
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.endswith((suffix, label_suffix))
-    ]
+    others = [name for name in images_below(folder) if not name.endswith((suffix, label_suffix))]
     if not others:
         return []
     kinds = ', '.join(

@@ -18,7 +18,11 @@ UNKNOWN = (255, 0, 255)  # of values that no class has
 
 @dataclass(frozen=True)
 class LabelRules:
-    """Which raw values a label may hold. `num_classes` (K): None, if nobody knows; then every value is allowed."""
+    """Which raw values a label may hold.
+
+    `num_classes` (K): None, if nobody knows; then every value is allowed. `backend`: of mmcv, by which the training
+    reads the files.
+    """
 
     num_classes: int | None
     ignore_index: int = 255
@@ -26,10 +30,11 @@ class LabelRules:
     label_map: Mapping[int, int] | None = None
     palette: tuple[tuple[int, ...], ...] = ()
     classes: tuple[str, ...] = ()
+    backend: str = 'pillow'
 
     @classmethod
-    def of(cls, dataset, num_classes: int | None) -> 'LabelRules':
-        """Those of an mmseg dataset; without `num_classes` its class names count.
+    def of(cls, dataset, num_classes: int | None, backend: str = 'pillow') -> 'LabelRules':
+        """Those of an mmseg dataset; `backend` of mmcv reads its files. Without `num_classes` its class names count.
 
         What mmseg calls one class is a foreground, 1, on a background, 0: two values.
         """
@@ -42,6 +47,7 @@ class LabelRules:
             getattr(dataset, 'label_map', None),
             tuple(tuple(colour) for colour in metainfo.get('palette') or ()),
             tuple(metainfo.get('classes') or ()),
+            backend,
         )
 
     @cached_property

@@ -20,13 +20,15 @@ class LoadedLabel:
     """A label that a pipeline loads.
 
     `key`: of its file in a data info. `task`: None for classes as mmseg loads them, of which `LabelRules` knows the raw
-    values. `optional`: an image without a file gets a map that says nothing; else the training stops at it.
+    values. `optional`: an image without a file gets a map that says nothing; else the training stops at it. `backend`:
+    of mmcv, by which classes are read.
     """
 
     name: str
     key: str
     optional: bool
     task: DenseTask | None = None
+    backend: str = 'pillow'
 
 
 def loaded_labels(pipeline: Sequence[Mapping] | None) -> list[LoadedLabel]:
@@ -86,6 +88,11 @@ def holds_classes(loaded: Sequence[LoadedLabel]) -> bool:
     return any(label.task is None for label in here) if here else True
 
 
+def class_backend(loaded: Sequence[LoadedLabel]) -> str:
+    """Which backend of mmcv reads the class labels."""
+    return next((label.backend for label in loaded if label.key == LABEL_KEY and label.task is None), 'pillow')
+
+
 def label_keys(info: Mapping) -> list[str]:
     """Keys of the label files that a sample has."""
     return [key for key in info if key.endswith('_map_path') and info[key] is not None]
@@ -116,7 +123,8 @@ def _loaded_by(step: Mapping) -> LoadedLabel | None:
         task = built_task(step['task'])
         return LoadedLabel(task.name, task.path_key, True, task)
     if issubclass(loader, LoadAnnotations):
-        return LoadedLabel(SemanticSegmentation.name, LABEL_KEY, issubclass(loader, LoadClassAnnotation))
+        backend = step.get('imdecode_backend', 'pillow')
+        return LoadedLabel(SemanticSegmentation.name, LABEL_KEY, issubclass(loader, LoadClassAnnotation), None, backend)
     read = (kind.of_loader(loader, step) for kind in _registered())
     task = next((task for task in read if task is not None), None)
     return None if task is None else LoadedLabel(task.name, task.path_key, False, task)

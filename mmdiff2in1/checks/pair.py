@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from mmdiff2in1.core.label_files import read_map, where_known
+from mmdiff2in1.core.image_faults import UnreadableImageError
+from mmdiff2in1.core.images import TURNED, read_image, stored_frame
+from mmdiff2in1.core.label_files import lossy_container, read_classes, read_map, where_known
 from mmdiff2in1.core.problem import Problem
 from mmdiff2in1.datasets.label_formats import format_of, read_label_file
 from mmdiff2in1.tasks import DenseTask
@@ -17,7 +18,6 @@ from .labels import LabelRules, class_pixels
 from .loading import LABEL_KEY, label_keys
 
 SMALLEST = 32  # pixels; a shorter side is called tiny
-_ORIENTATION = 0x0112  # the EXIF tag
 
 
 @dataclass
@@ -47,14 +47,15 @@ def inspect_pair(info: Mapping, rules: LabelRules | None, tasks: Mapping[str, De
         tasks: Name → what belongs into the label files under its `path_key`.
     """
     facts = PairFacts()
-    image = _image(info['img_path'], facts)
+    stored = _image(info['img_path'], facts)
+    _mask(info, facts)
     for key in label_keys(info):
         if key == LABEL_KEY and rules is not None:
-            label = _label(info, key, image, facts, as_classes=True)
+            label = _label(info, key, stored, facts, rules.backend)
             facts.raw = None if label is None else class_pixels(info[key], label, rules, facts.problems)
         read_by = [name for name, task in tasks.items() if task.path_key == key]
         if read_by or key != LABEL_KEY:
-            label = _label(info, key, image, facts)
+            label = _label(info, key, stored, facts)
             for name in read_by if label is not None else []:
                 _values(info, label, name, tasks[name], facts)
     facts.problems = list(dict.fromkeys(facts.problems))  # a file may be read as two things
@@ -90,23 +91,16 @@ def judge_maps(
     return notes, problems
 
 
-def read_image(path: str) -> Image.Image:
-    """Decoded to the last byte and turned as its EXIF entry says, as OpenCV does in training; its own mode.
-
-    Raises:
-        ValueError: Not a whole image file.
-    """
-    return ImageOps.exif_transpose(_opened(path))
-
-
-def read_label(info: Mapping, key: str, size: tuple[int, int] | None = None, as_classes: bool = False) -> np.ndarray:
+def read_label(
+    info: Mapping, key: str, size: tuple[int, int] | None = None, classes_by: str | None = None
+) -> np.ndarray:
     """A label file unchanged, or as its `label_formats` says: (H, W) or (H, W, channels) in RGB order.
 
     Args:
         info: Data info.
         key: Of the file in it: an image, a `.npy` file, or what the format is of.
         size: (H, W) of its image, where it is known.
-        as_classes: As mmseg's loader of classes reads it: a palette image gives its indices.
+        classes_by: The backend by which mmseg's loader of classes reads it; None: it is not that.
 
     Raises:
         ValueError: Not a whole file of that kind.
@@ -119,19 +113,7 @@ def read_label(info: Mapping, key: str, size: tuple[int, int] | None = None, as_
             return np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise ValueError(f'{path}: expected a whole .npy file, found: {error}') from error
-    whole = _opened(path)
-    return np.asarray(whole) if as_classes else read_map(path)  # Pillow would cut 16-bit colour down to 8
-
-
-def _opened(path: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # every decoder has errors of its own
-        raise ValueError(f'{path}: expected a whole image file, found: {error}') from error
+    return read_map(path) if classes_by is None else read_classes(path, classes_by)
 
 
 def _guarded(read, path: str, what: str, problems: list[Problem], expected: str = 'a whole image file'):
@@ -144,6 +126,8 @@ def _guarded(read, path: str, what: str, problems: list[Problem], expected: str 
                 'error', f'missing-{what}', path, 'no such file', f'{"an" if what == "image" else "a"} {what}', step
             )
         )
+    except UnreadableImageError as error:
+        problems.append(Problem('error', 'unreadable', path, error.found, error.expected, error.step))
     except ValueError as error:
         found = str(error.__cause__ or error)
         step = 'Copy or unpack the file again'
@@ -151,19 +135,18 @@ def _guarded(read, path: str, what: str, problems: list[Problem], expected: str 
     return None
 
 
-def _image(path: str, facts: PairFacts) -> Image.Image | None:
-    """The image as stored; fills in what `facts` holds about it."""
-    stored = _guarded(lambda: _opened(path), path, 'image', facts.problems)
-    if stored is None:
+def _image(path: str, facts: PairFacts) -> tuple[int, int] | None:
+    """(H, W) of the image as stored; fills in what `facts` holds about it."""
+    rgb = _guarded(lambda: read_image(path), path, 'image', facts.problems)
+    if rgb is None:
         return None
-    turn = stored.getexif().get(_ORIENTATION, 1)
-    if turn not in (0, 1):
+    stored, turn = stored_frame(path)
+    if turn in TURNED:
         expected = 'upright pixels (training turns the image, not its label)'
         step = (
             'Turn the pixels and remove the entry, e.g. with Pillow ImageOps.exif_transpose; then look at the overlay'
         )
         facts.problems.append(Problem('warning', 'exif', path, f'EXIF orientation {turn}', expected, step))
-    rgb = np.asarray(ImageOps.exif_transpose(stored).convert('RGB'))
     facts.size = rgb.shape[:2]
     facts.digest = hashlib.blake2b(repr(rgb.shape).encode() + rgb.tobytes(), digest_size=16).hexdigest()
     facts.grey = bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
@@ -175,22 +158,41 @@ def _image(path: str, facts: PairFacts) -> Image.Image | None:
 
 
 def _label(
-    info: Mapping, key: str, image: Image.Image | None, facts: PairFacts, as_classes: bool = False
+    info: Mapping, key: str, stored: tuple[int, int] | None, facts: PairFacts, classes_by: str | None = None
 ) -> np.ndarray | None:
-    """Content of a label file, whose size is compared with that of its image."""
+    """Content of a label file, whose size is compared with that of its image; None where it tells nothing."""
     path = info[key]
     kind = format_of(info, key)
     expected = 'a whole .npy file' if str(path).endswith('.npy') else 'a whole image file'
     expected = expected if kind is None else f'a whole file of the format {kind}'
-    label = _guarded(lambda: read_label(info, key, facts.size, as_classes), path, 'label', facts.problems, expected)
-    if label is not None and image is not None and label.shape[:2] != facts.size:
-        facts.problems.append(_other_size(path, label, info['img_path'], image, facts.size))
-    return label
+    label = _guarded(lambda: read_label(info, key, facts.size, classes_by), path, 'label', facts.problems, expected)
+    if label is not None and stored is not None and label.shape[:2] != facts.size:
+        facts.problems.append(_other_size(path, label, info['img_path'], stored, facts.size))
+    # What the values of a lossy file seem to say is not worth a word.
+    return None if _is_lossy(path, facts) else label
 
 
-def _other_size(path: str, label: np.ndarray, image_path: str, stored: Image.Image, size: tuple[int, int]) -> Problem:
+def _mask(info: Mapping, facts: PairFacts) -> None:
+    if info.get('valid_mask_path') is not None:
+        _is_lossy(info['valid_mask_path'], facts)
+
+
+def _is_lossy(path: str, facts: PairFacts) -> bool:
+    """Whether a label file was compressed with loss, which is then a problem."""
+    container = lossy_container(path)
+    if container is not None:
+        found = f'a label compressed by {container}: its values are not those that were drawn'
+        step = 'Write it anew as PNG from where it was drawn; converting this file does not bring the values back'
+        problem = Problem('error', 'lossy-label', path, found, 'a file that keeps values, such as PNG', step)
+        facts.problems.append(problem)
+    return container is not None
+
+
+def _other_size(
+    path: str, label: np.ndarray, image_path: str, stored: tuple[int, int], size: tuple[int, int]
+) -> Problem:
     step = 'Check that the two belong together; resize neither blindly'
-    if label.shape[:2] == stored.size[::-1]:
+    if label.shape[:2] == stored:
         step = 'The image has an EXIF orientation and is turned in training: turn its pixels and remove the entry'
     found = f'{_size(label.shape)} (height × width)'
     expected = f'{_size(size)}, the size of its image {image_path}'

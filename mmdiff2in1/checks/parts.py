@@ -15,7 +15,7 @@ from mmdiff2in1.tasks import DenseTask
 
 from .known_sets import known_set
 from .labels import LabelRules
-from .loading import LoadedLabel, holds_classes, loaded_labels, tasks_to_check
+from .loading import LoadedLabel, class_backend, holds_classes, loaded_labels, tasks_to_check
 
 LOADERS = ('train', 'val', 'test')
 
@@ -44,7 +44,9 @@ class DataPart:
 
     def rules(self, num_classes: int | None) -> LabelRules | None:
         """For the class labels as mmseg loads them; None: it loads none so."""
-        return LabelRules.of(self.dataset, num_classes) if holds_classes(self.loaded) else None
+        if not holds_classes(self.loaded):
+            return None
+        return LabelRules.of(self.dataset, num_classes, class_backend(self.loaded))
 
 
 def data_parts(cfg: Mapping) -> list[DataPart]:

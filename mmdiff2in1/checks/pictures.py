@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdiff2in1.core.images import read_image
 from mmdiff2in1.core.label_files import read_map, where_known
 from mmdiff2in1.datasets.transforms.load_dense_annotation import is_turned
 from mmdiff2in1.tasks import DenseTask
@@ -12,7 +13,7 @@ from mmdiff2in1.visualization.overlays import Overlaid, overlay_panel
 
 from .labels import LabelRules
 from .loading import LABEL_KEY, label_keys
-from .pair import read_image, read_label
+from .pair import read_label
 from .parts import DataPart, spread
 
 
@@ -41,7 +42,7 @@ def _rows(part: DataPart, info: Mapping, rules: LabelRules | None) -> Iterable[O
         labels += [(key, task.of_dataset(part.dataset.metainfo)) for task in tasks]
     for key, task in labels:
         try:
-            image = np.asarray(read_image(info['img_path']).convert('RGB'))
+            image = read_image(info['img_path'])
             array = _map(info, key, task, image.shape[:2])
             if array.shape[:2] != image.shape[:2]:
                 continue
@@ -56,7 +57,7 @@ def _rows(part: DataPart, info: Mapping, rules: LabelRules | None) -> Iterable[O
 def _map(info: Mapping, key: str, task: DenseTask | LabelRules, size: tuple[int, int]) -> np.ndarray:
     """The map of a label file, in this package's axes."""
     if isinstance(task, LabelRules):
-        return task.decode(read_label(info, key, size, as_classes=True))
+        return task.decode(read_label(info, key, size, task.backend))
     raw = read_label(info, key, size)
     if info.get('valid_mask_path') is not None:
         raw = where_known(raw, read_map(info['valid_mask_path']))

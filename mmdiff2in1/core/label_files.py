@@ -1,11 +1,23 @@
-"""Label maps as files: PNG of 8 or 16 bits as this package writes them, and what data sets have. H, W: image size."""
+"""Label maps as files: PNG of 8 or 16 bits as this package writes them, and what data sets have. H, W: image size.
+
+Two readers, because training has two: class indices are read by Pillow, as mmseg's `LoadAnnotations` has it (a palette
+image gives its indices, a 1-bit one 0 and 1), all other maps by OpenCV, because Pillow has no 16-bit colour.
+"""
 
 import io
+import os
+import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
+import mmcv
 import numpy as np
 from mmengine import fileio
+from PIL import Image
+
+from .image_faults import JPEG, TIFF
 
 
 def read_map(path: str, backend_args: dict | None = None) -> np.ndarray:
@@ -26,6 +38,59 @@ def read_map(path: str, backend_args: dict | None = None) -> np.ndarray:
     if array is None:
         raise ValueError('expected an image file, found something that OpenCV cannot read')
     return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 and array.shape[2] == 3 else array
+
+
+def read_classes(path: str, backend: str = 'pillow') -> np.ndarray:
+    """A file of class indices as mmseg's `LoadAnnotations` reads it, before it keeps the lowest 8 bits: (H, W), or
+    RGB (H, W, channels) of a file that holds colours.
+
+    Args:
+        path: Of the file.
+        backend: mmcv's name of the decoder, `imdecode_backend` of the loader.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a whole image file.
+    """
+    try:
+        array = mmcv.imfrombytes(fileio.get(path), flag='unchanged', backend=backend)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # every decoder has errors of its own
+        raise ValueError(f'{path}: expected a whole image file, found: {error}') from error
+    if array is None:
+        raise ValueError(f'{path}: expected a whole image file, found something that {backend} cannot read')
+    if array.ndim == 3 and array.shape[2] >= 3:  # mmcv's order is BGR
+        array = np.concatenate([array[..., 2::-1], array[..., 3:]], -1)
+    return array
+
+
+def lossy_container(path: str) -> str | None:
+    """By what a file is compressed such that its values are not those that were written, whatever it is called.
+
+    `JPEG`, `JPEG in a TIFF`, `WebP, as lossy as JPEG`; None: by nothing of the kind, or it cannot be read.
+    """
+    try:
+        with open(path, 'rb') as stream:
+            head = stream.read(12)
+            if head[:3] == JPEG:
+                return 'JPEG'
+            if head[:4] == b'RIFF' and head[8:] == b'WEBP':
+                return 'WebP, as lossy as JPEG' if b'VP8 ' in _chunks(stream) else None
+        if head[:4] in TIFF:
+            with Image.open(path) as image:
+                return 'JPEG in a TIFF' if image.info.get('compression') in ('jpeg', 'tiff_jpeg') else None
+    except (OSError, SyntaxError, ValueError, struct.error):  # its reader says what is wrong
+        pass
+    return None
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Names of the chunks of a RIFF file, from where the stream is."""
+    while len(head := stream.read(8)) == 8:
+        yield head[:4]
+        (length,) = struct.unpack('<I', head[4:])
+        stream.seek(length + length % 2, os.SEEK_CUR)
 
 
 def where_known(raw: np.ndarray, mask: np.ndarray) -> np.ndarray:

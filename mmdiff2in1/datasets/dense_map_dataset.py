@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from mmdiff2in1.core.images import IMAGE_SUFFIXES
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES, is_hidden
 from mmdiff2in1.tasks import SurfaceNormal
 
 from .label_formats import FORMATS_KEY
@@ -133,7 +133,7 @@ class DenseMapDataset(BaseSegDataset):
             folder, list_dir=False, suffix=self.img_suffix, recursive=True, backend_args=self.backend_args
         )
         for name in sorted(names):
-            if osp.basename(name).startswith(self.name_prefixes[0]):
+            if osp.basename(name).startswith(self.name_prefixes[0]) and not is_hidden(name):
                 yield self._pair(name)
 
     def _listed(self) -> Iterable[dict[str, str]]:

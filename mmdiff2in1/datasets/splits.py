@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.core.images import IMAGE_SUFFIXES
+from mmdiff2in1.core.folders import files_below, images_below
 from mmdiff2in1.core.randomness import derived_seed
 
 
@@ -34,10 +34,7 @@ def asked_by_name(name: str, total: int) -> int | None:
 
 def image_names(folder: str | Path, suffix: str) -> list[str]:
     """Paths of the images below `folder`, relative, without the suffix, with `/`, sorted; hidden files are left out."""
-    folder = Path(folder)
-    files = (file.relative_to(folder) for file in folder.rglob(f'*{suffix}') if file.is_file())
-    shown = (file for file in files if not any(part.startswith('.') for part in file.parts))
-    return sorted(file.as_posix()[: -len(suffix)] for file in shown)
+    return sorted(name.removesuffix(suffix) for name in files_below(folder, suffix))
 
 
 def names_of_folder(folder: Path, suffix: str | None = None) -> tuple[list[str], str]:
@@ -49,8 +46,7 @@ def names_of_folder(folder: Path, suffix: str | None = None) -> tuple[list[str],
     if not folder.is_dir():
         raise ValueError(f'{folder}: found no such folder, expected the folder of the training images')
     if suffix is None:
-        files = (file for file in folder.rglob('*') if file.is_file() and not file.name.startswith('.'))
-        found = Counter(file.suffix for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+        found = Counter(Path(name).suffix for name in images_below(folder))
         if len(found) != 1:
             kinds = ', '.join(f'{count} {kind}' for kind, count in sorted(found.items())) or 'no images'
             raise ValueError(f"{folder}: found {kinds}, expected images of one kind; name the data set's with --suffix")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from mmdiff2in1.core.images import IMAGE_SUFFIXES, as_rgb, check_sources
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
+from mmdiff2in1.core.images import check_sources, read_image
 
 Images = str | Path | np.ndarray | Image.Image | Sequence
 """A file, a folder of files, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 RGB(A), a Pillow image, or a
@@ -50,7 +51,7 @@ def _listed(images: Images) -> Sequence[Path | np.ndarray | Image.Image]:
         path = Path(images).expanduser()
         if not path.is_dir():
             return [path]
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        files = [path / name for name in images_below(path)]
         if not files:
             raise FileNotFoundError(f'folder {path} holds no images ({", ".join(IMAGE_SUFFIXES)})')
         return files
@@ -63,10 +64,9 @@ def _listed(images: Images) -> Sequence[Path | np.ndarray | Image.Image]:
 
 def _picture(image: Path | np.ndarray | Image.Image) -> Picture:
     if isinstance(image, Path):
-        with Image.open(image) as opened:
-            return Picture(as_rgb(opened), image.as_posix())
+        return Picture(read_image(image), image.as_posix())
     if isinstance(image, Image.Image):
-        return Picture(as_rgb(image))
+        return Picture(_rgb(image))
     if image.dtype != np.uint8:
         raise TypeError(f'an image array holds {image.dtype}; expected uint8 in 0 … 255')
     if image.ndim == 3 and image.shape[2] == 1:
@@ -75,4 +75,17 @@ def _picture(image: Path | np.ndarray | Image.Image) -> Picture:
         raise ValueError(
             f'an image array has shape {image.shape}; expected (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey'
         )
-    return Picture(as_rgb(Image.fromarray(np.ascontiguousarray(image))))
+    return Picture(_rgb(Image.fromarray(np.ascontiguousarray(image))))
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """As `read_image` gives it of a file with the same pixels."""
+    if image.mode in ('I', 'F'):
+        raise TypeError(
+            f'a Pillow image has the mode {image.mode} ({"32-bit integers" if image.mode == "I" else "floats"}); '
+            'expected 8 or 16 bits per channel: bring its values to 0 … 255 first'
+        )
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):  # Pillow's own conversion clips at 255: the image would be white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.array(image.convert('RGB'))

@@ -8,11 +8,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmdiff2in1.core.images import read_image
 from mmdiff2in1.core.label_files import read_png, write_png
 from mmdiff2in1.tasks import DenseTask, TaskSet
 from mmdiff2in1.visualization import Perceived, prediction_panel
 
-from .image_files import read_images
 from .perception import tasks_of
 
 
@@ -54,7 +54,7 @@ class PredictionWriter(Hook):
 
     def _picture(self, sample, name: Path) -> np.ndarray:
         """The image, the truth and what each model sees: of several tasks a row for each."""
-        image, rows = read_images(sample.img_path)[0].image, []
+        image, rows = read_image(sample.img_path), []
         for task_name, task in self.tasks.items():
             shift = _shift(sample, task)
             before = [task.decode(read_png(self._file(m, task_name, name)) - shift) for m in self.models[:-1]]

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from torch import Tensor
 
+from mmdiff2in1.core.images import read_image
 from mmdiff2in1.generators.digest import add_tensors
 from mmdiff2in1.inference import Diff2in1Inferencer
-from mmdiff2in1.inference.image_files import read_images
 from mmdiff2in1.inference.perception import array_pipeline, logits_of
 from mmdiff2in1.synthesis import LabelMaps
 from mmdiff2in1.tasks import SemanticSegmentation
@@ -91,7 +91,7 @@ class ClassMeans:
 def real_pairs(maps: LabelMaps) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Image and label of each labelled source, in the order of their names."""
     for name in maps.names:
-        yield read_images(maps.path(name))[0].image, maps.map(name)
+        yield read_image(maps.path(name)), maps.map(name)
 
 
 def mean_by_mask(label: np.ndarray, values: np.ndarray, ignore_index: int) -> float:

@@ -19,9 +19,9 @@ from mmengine.logging import print_log
 from tqdm import tqdm
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.images import read_image
 from mmdiff2in1.core.label_files import read_png
 from mmdiff2in1.inference import Diff2in1Inferencer
-from mmdiff2in1.inference.image_files import read_images
 from mmdiff2in1.synthesis import LabelMaps, SampleStore
 from mmdiff2in1.tasks import SemanticSegmentation
 
@@ -151,7 +151,7 @@ def _filter(
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for record in todo:
-            image = read_images(store.image(record))[0].image
+            image = read_image(store.image(record))
             yield image, maps.map(record['source'], image.shape[:2])
 
     for record, losses in zip(

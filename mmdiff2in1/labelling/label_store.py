@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from tqdm import tqdm
 
-from mmdiff2in1.core.images import image_size, load_image
+from mmdiff2in1.core.images import image_size, read_image
 from mmdiff2in1.models.self_improving import Label, TeacherLabel, Teachers
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.tasks import DenseTask, TaskSet
@@ -142,7 +142,7 @@ def label_store(
     bar = tqdm(total=len(share), initial=len(share) - len(todo), desc='labelling', unit='img', disable=not progress)
     with SampleStore(store.folder, rank).writing('labelling samples'), bar:
         for batch in _batches(todo, store, batch_size):
-            images = np.stack([load_image(store.image(each), image_size(store.image(each))) for each in batch])
+            images = np.stack([read_image(store.image(each)) for each in batch])
             # BGR, as pipelines load images.
             pixels = torch.from_numpy(images[..., ::-1].copy()).permute(0, 3, 1, 2).float().to(where)
             for record, maps in zip(batch, labelling.maps(pixels), strict=True):

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.core.images import IMAGE_SUFFIXES
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
+from mmdiff2in1.core.images import read_image
 from mmdiff2in1.generators.latent_diffusion import LatentDiffusion
 
 
@@ -38,9 +39,7 @@ class ImageCaptionFolder(Dataset):
         self.folder, self.size = Path(folder), size
         if not self.folder.is_dir():
             raise FileNotFoundError(f'{folder}: no such folder of images')
-        self.names = sorted(
-            str(p.relative_to(folder)) for p in self.folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES
-        )
+        self.names = images_below(self.folder)
         if not self.names:
             raise FileNotFoundError(f'{folder}: no images ({", ".join(IMAGE_SUFFIXES)}) in it')
         missing = [] if captions is None else [name for name in self.names if name not in captions]
@@ -55,10 +54,7 @@ class ImageCaptionFolder(Dataset):
 
     def _read(self, name: str) -> np.ndarray:
         height, width = self.size
-        try:
-            image = Image.open(self.folder / name).convert('RGB')
-        except OSError as error:
-            raise ValueError(f'{self.folder / name} cannot be read as an image: {error}') from error
+        image = Image.fromarray(read_image(self.folder / name))
         resized, top, left = framed((image.height, image.width), self.size)
         image = image.resize(resized[::-1], Image.Resampling.LANCZOS)
         return np.asarray(image.crop((left, top, left + width, top + height))).transpose(2, 0, 1)

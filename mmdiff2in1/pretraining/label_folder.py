@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 import mmdiff2in1.datasets  # noqa: F401  registers
 from mmdiff2in1.core.images import image_size
-from mmdiff2in1.core.label_files import read_map
+from mmdiff2in1.core.label_files import read_classes, read_map
 from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 
 from .image_folder import ImageCaptionFolder, LatentCaptions, framed
@@ -62,8 +62,9 @@ class LabelFolder:
         ]
 
     def _read(self, file: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
+        read = read_classes if isinstance(self.task, SemanticSegmentation) else read_map
         try:
-            array = self.task.decode(read_map(str(file)))
+            array = self.task.decode(read(str(file)))
         except ValueError as error:
             raise ValueError(f'{file}: {error}') from error
         native = image_size(image)

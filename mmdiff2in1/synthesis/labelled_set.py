@@ -12,7 +12,7 @@ from mmcv.transforms import LoadAnnotations
 from mmseg.registry import TASK_UTILS, TRANSFORMS
 
 from mmdiff2in1.core.dataset_images import dataset_leaves, source_name
-from mmdiff2in1.core.images import image_size, load_image
+from mmdiff2in1.core.images import read_image
 from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 
 from .layouts import LabelledSample, LabelledSamples
@@ -112,7 +112,7 @@ class LabelledSet(LabelledSamples):
         for leaf, index in self._found[name]:
             info = leaf.get_data_info(index)
             if image is None:
-                image = load_image(info['img_path'], image_size(info['img_path']))
+                image = read_image(info['img_path'])
             of_classes, loaders = self._loaders[id(leaf)]
             if classes is None:
                 classes = of_classes.read(info, image)

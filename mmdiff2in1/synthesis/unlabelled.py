@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmdiff2in1.core.images import IMAGE_SUFFIXES, check_sources, image_size
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
+from mmdiff2in1.core.images import check_sources, image_size
 
 from .recipe import MAX_STEM
 from .store import IMAGES, UNLABELLED, SampleStore
@@ -130,8 +131,10 @@ def image_files(places: str | Sequence[str]) -> list[str]:
     found: set[str] = set()
     for place in [places] if isinstance(places, str | Path) else places:
         path = Path(place).expanduser()
-        tops = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        files = [file for top in tops for file in (_below(top) if top.is_dir() else [top])]
+        tops = [path] if path.exists() else _matches(str(path))
+        files = [
+            file for top in tops for file in ([top / name for name in images_below(top)] if top.is_dir() else [top])
+        ]
         images = [os.path.abspath(file) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             what = 'no images in it' if tops else 'nothing there'
@@ -172,5 +175,10 @@ def _digest(file: str, _size: int, _modified: int) -> str:
 
 
 def _below(folder: Path) -> list[Path]:
-    files = [file for file in folder.rglob('*') if file.is_file()]
-    return [file for file in files if not any(part.startswith('.') for part in file.relative_to(folder).parts)]
+    return [folder / name for name in images_below(folder)]
+
+
+def _matches(pattern: str) -> list[Path]:
+    """Files and folders; a bracket is one of a name if there are such names, else begins a choice of letters."""
+    named = glob.glob(pattern.replace('[', '[[]'), recursive=True)
+    return [Path(match) for match in sorted(named or glob.glob(pattern, recursive=True))]

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmdiff2in1.core.folders import files_below
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.generators.weights import find_weights
 from mmdiff2in1.models.self_improving.trained_teacher import model_config
@@ -105,7 +106,8 @@ def weights_mark(place: str | Path) -> str:
     if root.is_file():
         files, root = [file for file in (root, root.with_suffix('.yaml')) if file.is_file()], root.parent
     else:
-        files = sorted(file for kind in ('safetensors', 'json', 'bin') for file in root.rglob(f'*.{kind}'))
+        # In the order of paths, not of names: an identity that was written once stays.
+        files = sorted(root / name for name in files_below(root, ('.safetensors', '.json', '.bin')))
     for file in files:
         digest.update(f'{file.relative_to(root)} {sampled_digest(file)}'.encode())
     return digest.hexdigest()

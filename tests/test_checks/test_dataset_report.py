@@ -109,7 +109,7 @@ def test_truncated_file(ade, kind):
     file = next((ade / kind / 'training').glob('1.*'))
     file.write_bytes(file.read_bytes()[:-40])
     problem = the_one(config(ade), 'error', 'unreadable')
-    assert problem.file == str(file) and problem.expected == 'a whole image file'
+    assert problem.file == str(file) and problem.expected.startswith('a whole image file')
 
 
 def test_image_without_label(ade):

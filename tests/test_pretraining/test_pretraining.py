@@ -148,5 +148,5 @@ def test_folders_and_captions_that_are_not_right(images, tmp_path):
     with pytest.raises(ValueError, match='no caption for 2 of the 3 images .* first b.png'):
         ImageCaptionFolder(images, (8, 8), {'a.png': 'A'})
     (images / 'b.png').write_bytes(b'not an image')
-    with pytest.raises(ValueError, match='b.png cannot be read as an image'):
+    with pytest.raises(ValueError, match=r'b\.png: found something that is no image'):
         ImageCaptionFolder(images, (8, 8))

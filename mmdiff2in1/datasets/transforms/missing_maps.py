@@ -7,6 +7,7 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
+from PIL import Image
 
 from mmdiff2in1.core.label_files import read_map
 from mmdiff2in1.tasks.base import nearest
@@ -74,7 +75,7 @@ class OrBlank:
         else:
             try:
                 results = self.loader(results)
-            except (OSError, SyntaxError) as error:  # Pillow's, which do not name the file
+            except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's, without the file
                 raise ValueError(f'{path}: expected a whole label file, found: {error}; unpack it again') from error
         if results.get('labels') == 'source' and results[self.key].shape != size:
             results[self.key] = nearest(results[self.key], size)

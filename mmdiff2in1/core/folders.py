@@ -1,0 +1,50 @@
+"""The files below a folder: the one walk of all that lists, checks, hashes or trains on one.
+
+It lists what mmseg's data sets list (linked folders are followed, hidden files passed over), without two traps of
+theirs: a link back to a folder above ends the walk there, and hidden folders are passed over as well.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+"""What the names of images end with, in small or capital letters."""
+
+
+def files_below(folder: str | Path, suffix: str | tuple[str, ...] = '') -> list[str]:
+    """Names relative to `folder`, with `/`, sorted, of the files in it and in all folders below.
+
+    Args:
+        folder: Linked folders in it are followed.
+        suffix: What the names end with, in these letters; of several, one.
+
+    Raises:
+        OSError: A folder that cannot be listed, with its name.
+    """
+    return sorted(name for name in _names(os.fspath(folder), '', ()) if name.endswith(suffix))
+
+
+def images_below(folder: str | Path) -> list[str]:
+    """`files_below` of those that end as images do, in small or capital letters."""
+    return [name for name in files_below(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a relative name, with `/`, is that of a hidden file (a Mac's `._a.jpg` is one), or lies in a hidden
+    folder."""
+    return any(part.startswith('.') and part not in ('.', '..') for part in name.split('/'))
+
+
+def _names(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+    place = os.path.realpath(folder)
+    if place in above:  # a link that leads back
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                yield from _names(entry.path, f'{prefix}{entry.name}/', (*above, place))
+            elif entry.is_file():
+                yield prefix + entry.name
