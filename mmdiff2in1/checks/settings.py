@@ -91,7 +91,8 @@ def _head(head: Mapping, part: DataPart) -> Iterable[Problem]:
         step = f'Set decode_head.num_classes={K} (and the auxiliary heads)'
         yield _error('num-classes', 'decode_head.num_classes', found, f'{K}, the classes of {kind}', step)
     ignored, theirs = head.get('ignore_index', 255), getattr(part.dataset, 'ignore_index', 255)
-    if head and ignored != theirs:
+    # One of the head's own classes is what mmseg's HSI-Drive has: it is not learned.
+    if head and ignored != theirs and not _is_class(ignored, head):
         step = (
             f'Set ignore_index={theirs} in the decode head (and the auxiliary heads), or ignore_index of the data set'
         )
@@ -105,10 +106,15 @@ def _evaluator(cfg: Mapping, part: DataPart) -> Iterable[Problem]:
         evaluators = cfg.get(f'{loader}_evaluator') or []
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
             found = evaluator.get('ignore_index', 255)
-            if evaluator.get('type') == 'IoUMetric' and found != theirs:
+            unlearned = found == class_head(cfg).get('ignore_index') and _is_class(found, class_head(cfg))
+            if evaluator.get('type') == 'IoUMetric' and found != theirs and not unlearned:
                 step = f'Set ignore_index={theirs} in {loader}_evaluator'
                 expected = f'{theirs}, the ignore_index of {part.cfg["type"]}: ignored pixels would lower the score'
                 yield _error('ignore-index', f'{loader}_evaluator.ignore_index', found, expected, step)
+
+
+def _is_class(index: int | None, head: Mapping) -> bool:
+    return index is not None and index < (head.get('num_classes') or 0)
 
 
 def _reduction(part: DataPart) -> Iterable[Problem]:
