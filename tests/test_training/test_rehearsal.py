@@ -17,6 +17,7 @@ HOOK = dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=4)
 WRONG = [
     (dict(model__synthetic_weight=-1.0), 'self-improving stage cannot run: .*synthetic_weight'),
     (dict(model__label_rule=dict(type='TeacherLabel', min_confidence=2.0)), 'min_confidence=2.0: expected a number'),
+    (dict(train_dataloader__drop_last=True), r'write drop_last into the batch sampler: batch_sampler=dict'),
     (dict(model__normalize_by='real', train_dataloader__dataset__mix='uniform', train_dataloader__batch_sampler=None),
      'a batch of created samples alone'),
     (dict(model__segmentor__decode_head__head__in_channels=[8, 8, 9]), 'warm-up cannot run: the first training'),
