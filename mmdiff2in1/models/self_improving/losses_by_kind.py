@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.segmentors import CascadeEncoderDecoder, DepthEstimator, EncoderDecoder
+from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from torch import Tensor, nn
 
 from mmdiff2in1.tasks import TaskSet
@@ -89,8 +89,7 @@ def stops_without_labels(segmentor: Any, samples: list, tasks: TaskSet) -> bool:
     modules = [segmentor] if own else [head for _, head in heads_of(segmentor)]
     if not any(minds_ignored(module) for module in modules):
         return False
-    known = known_samples(samples, tasks)
-    return not (all(known) if isinstance(segmentor, DepthEstimator) else any(known))  # its loss is a mean of images
+    return not any(known_samples(samples, tasks))
 
 
 def _own_loss(
