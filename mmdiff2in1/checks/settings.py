@@ -91,7 +91,13 @@ def _head(head: Mapping, part: DataPart) -> Iterable[Problem]:
         step = f'Set decode_head.num_classes={K} (and the auxiliary heads)'
         yield _error('num-classes', 'decode_head.num_classes', found, f'{K}, the classes of {kind}', step)
     ignored, theirs = head.get('ignore_index', 255), getattr(part.dataset, 'ignore_index', 255)
-    if head and ignored != theirs:
+    if _is_unlearned(ignored, head, part):
+        classes = part.dataset.metainfo.get('classes') or ()
+        name = f', {classes[ignored]!r},' if ignored < len(classes) else ''
+        step = 'Nothing, if that class means "not labelled"; else leave ignore_index out of the heads'
+        expected = f'that class {ignored}{name} is to be learned by nobody'
+        yield Problem('warning', 'ignore-index', 'decode_head.ignore_index', str(ignored), expected, step)
+    elif head and ignored != theirs:
         step = (
             f'Set ignore_index={theirs} in the decode head (and the auxiliary heads), or ignore_index of the data set'
         )
@@ -105,10 +111,18 @@ def _evaluator(cfg: Mapping, part: DataPart) -> Iterable[Problem]:
         evaluators = cfg.get(f'{loader}_evaluator') or []
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
             found = evaluator.get('ignore_index', 255)
-            if evaluator.get('type') == 'IoUMetric' and found != theirs:
+            head = class_head(cfg)
+            unlearned = found == head.get('ignore_index') and _is_unlearned(found, head, part)
+            if evaluator.get('type') == 'IoUMetric' and found != theirs and not unlearned:
                 step = f'Set ignore_index={theirs} in {loader}_evaluator'
                 expected = f'{theirs}, the ignore_index of {part.cfg["type"]}: ignored pixels would lower the score'
                 yield _error('ignore-index', f'{loader}_evaluator.ignore_index', found, expected, step)
+
+
+def _is_unlearned(index: int | None, head: Mapping, part: DataPart) -> bool:
+    """Whether an ignored index is one of the head's classes, as in mmseg's HSI-Drive; zero-label reduction frees 0."""
+    reduced = bool(getattr(part.dataset, 'reduce_zero_label', False))
+    return index is not None and index < (head.get('num_classes') or 0) and not reduced
 
 
 def _reduction(part: DataPart) -> Iterable[Problem]:

@@ -66,7 +66,7 @@ class MixedStream(Sampler):
     the mix ends; `drop_last` decides on a last batch with fewer real samples. `skip` exists if the sampler has it.
     """
 
-    def __init__(self, sampler: Sampler, num_real: int, num_synthetic: int, drop_last: bool = True) -> None:
+    def __init__(self, sampler: Sampler, num_real: int, num_synthetic: int, drop_last: bool = False) -> None:
         self.sampler = sampler
         self.num_real = num_real
         self.num_synthetic = num_synthetic
@@ -79,11 +79,17 @@ class MixedStream(Sampler):
             self.skip = self._skip
 
     def __iter__(self) -> Iterator[int]:
-        real, synthetic = iter(self.sampler), self._synthetic()
+        real, synthetic, empty = iter(self.sampler), self._synthetic(), True
         while True:
             keys = list(islice(real, self.num_real))
             if len(keys) < self.num_real and (self.drop_last or not keys):
+                if empty:
+                    raise ValueError(
+                        f'drop_last=True leaves no batch: {len(keys)} real samples on this process, and '
+                        f'{self.num_real} in a batch; leave drop_last out of the batch_sampler, or take a smaller batch'
+                    )
                 return
+            empty = False
             yield from keys
             yield from islice(synthetic, self.num_synthetic)
 
@@ -120,14 +126,16 @@ class MixedStream(Sampler):
 
 
 @DATA_SAMPLERS.register_module()
-def MixedBatchSampler(sampler: Sampler, batch_size: int, drop_last: bool = True) -> BatchSampler:  # noqa: N802
+def MixedBatchSampler(sampler: Sampler, batch_size: int, drop_last: bool = False) -> BatchSampler:  # noqa: N802
     """Batches as the `mix` of a `SyntheticSampleDataset` asks for: of an exact one real samples first, then synthetic.
 
     Returns torch's own `BatchSampler` over a `MixedStream`, of r + s samples per batch ('uniform': the sampler's own
     order): of batch samplers, mmengine's train loop fast-forwards the `sampler.skip` of exactly that class. Through
     every other it steps batch by batch, with worker processes also loading all that is skipped.
     `batch_size` is that of the dataloader: for `added` the real samples, for `ratio` and 'uniform' all of them.
-    Without synthetic samples the batches are those of the wrapped dataset, whatever the mix.
+    Without synthetic samples the batches are those of the wrapped dataset, whatever the mix. As in torch, an epoch ends
+    in a batch with fewer real samples, and all s synthetic ones, unless `drop_last`; for a stream without end there is
+    no such batch. In a dataloader `drop_last` stands here, not beside the batch sampler, where torch refuses it.
 
     Raises TypeError if the dataset is no `SyntheticSampleDataset`, ValueError if `ratio` does not divide the batch.
     """

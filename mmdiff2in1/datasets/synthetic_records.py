@@ -87,7 +87,9 @@ def unwrapped(dataset: object) -> list[BaseDataset]:
         return [dataset]
     raise TypeError(
         f'cannot add synthetic samples to a {type(dataset).__name__}; expected a dataset derived from '
-        'mmengine.dataset.BaseDataset, or ConcatDataset, RepeatDataset, ClassBalancedDataset of such'
+        'mmengine.dataset.BaseDataset, or ConcatDataset, RepeatDataset, ClassBalancedDataset of such. What puts '
+        'several images into one (MultiImageMixDataset with RandomMosaic) leaves none that a created image could be a '
+        'twin of: take the data set inside of it'
     )
 
 

@@ -24,6 +24,7 @@ from mmdiff2in1.synthesis.store import UNLABELLED, SampleStore
 from mmdiff2in1.tasks import DenseTask
 
 from .batch_mix import BatchMix
+from .edge_width import edge_width
 from .stream_keys import StreamKey
 from .synthetic_records import SourceImage, SourceIndex, draw, unwrapped
 
@@ -182,7 +183,7 @@ class SyntheticSampleDataset(Dataset):
             sample = self._samples[idx - self.real_length]
             data = self._run_pipeline(sample, idx)
             if data is not None:
-                return _marked(data, sample.sample_id)
+                return _marked(data, sample.sample_id, edge_width(pipeline_of.pipeline))
             idx = self.real_length + np.random.randint(self.synthetic_length)
         raise RuntimeError(
             f'the pipeline refused {pipeline_of.max_refetch + 1} synthetic samples of {self.store.folder} in a row; '
@@ -286,12 +287,15 @@ def _checked(num_samples: int | None, samples_per_image: int | None) -> tuple[in
     return num_samples, samples_per_image
 
 
-def _marked(data: dict, sample_id: str | None) -> dict:
+def _marked(data: dict, sample_id: str | None, borders: int | None = None) -> dict:
     """Set what the self-improving model reads; after the pipeline, because packing drops what meta_keys do not name."""
     if not isinstance(data, dict) or not hasattr(data.get('data_samples'), 'set_metainfo'):
         raise TypeError(
             "the wrapped pipeline returned no 'data_samples' to mark as real or synthetic; "
-            "end it with dict(type='PackSegInputs')"
+            "end it with dict(type='PackSegInputs'). A MultiImageMixDataset around this one cannot be: it would put "
+            'real and created images into one (Mosaic); leave it out'
         )
     data['data_samples'].set_metainfo(dict(synthetic=sample_id is not None, sample_id=sample_id))
+    if borders is not None:
+        data['data_samples'].set_metainfo(dict(edge_width=borders))
     return data

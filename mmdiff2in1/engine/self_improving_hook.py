@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
 
+from .kept_share_watch import KeptShareWatch
 from .moving_average import alpha_for, move_creator
 
 SAMPLES = 'self_improving_n'
@@ -105,6 +106,7 @@ class SelfImprovingHook(Hook):
         self._n = runner.message_hub.get_info(SAMPLES, 0) if resumed else 0
         self._updates = runner.message_hub.get_info(UPDATES, 0) if resumed else 0
         self._world_size = get_world_size()
+        self._kept_shares = KeptShareWatch()
         self._check_batch(runner, resumed)
         if self.remaining is not None:
             updates = _expected_updates(runner, self._world_size, self.samples_per_update)
@@ -150,6 +152,7 @@ class SelfImprovingHook(Hook):
             if k:
                 self._update(_unwrapped(runner.model), k)
         self._report(runner)
+        self._kept_shares.look(runner.message_hub, runner.logger, outputs)
         runner.message_hub.update_scalar('train/ema_updates', self._updates)
 
     def _collect(self, model: nn.Module) -> None:

@@ -136,6 +136,10 @@ class DenseTask(ABC):
         mean = torch.stack(list(outputs)).mean(0)
         return self.resize_output(mean, (int(mean.shape[-2]), int(mean.shape[-1])))
 
+    def output_for(self, other: 'DenseTask', output: Tensor) -> Tensor:
+        """An output (B, C, H, W) of this task as the head of `other` puts it out: the same task of another model."""
+        return output
+
     def class_logits(self, output: Tensor) -> Tensor:
         """Logits (B, K, H, W) whose softmax are the probabilities of classes.
 

@@ -14,6 +14,9 @@ from mmdiff2in1.core.problem import Problem
 
 from .base import DenseTask, nearest
 
+TINY = 1e-12
+"""Scores below count as this much, so that they have a logarithm."""
+
 
 @TASK_UTILS.register_module()
 class SemanticSegmentation(DenseTask):
@@ -26,11 +29,14 @@ class SemanticSegmentation(DenseTask):
         threshold: A head of mmseg with one channel for two classes: class 1 is where its sigmoid is above.
         mirrored_pairs: Classes that change places in a mirror, such as the left and the right arm.
         classes: K names, for legends.
+        scores: A head gives scores >= 0 that are no logits, Σ softmax · sigmoid over its masks, as MaskFormer does.
+
+    An ignored index below K is a class that no pixel is taught, and that says nothing where it is predicted (mmseg's
+    configs for HSI-Drive).
 
     Raises:
-        ValueError: K outside [1, 255], an ignored index that is a class or does not fit 8 bits, a palette or names of
-            another number, a threshold outside (0, 1) or with other than two classes, pairs of no classes or of one
-            logit.
+        ValueError: K outside [1, 255], an ignored index that does not fit 8 bits, a palette or names of another number,
+            a threshold outside (0, 1), with other than two classes or with scores, pairs of no classes or of one logit.
     """
 
     name = 'semantic_segmentation'
@@ -39,6 +45,7 @@ class SemanticSegmentation(DenseTask):
     logits_key = 'seg_logits'
     target_dtype = torch.int64
     has_confidence = True
+    scores = False
 
     def __init__(
         self,
@@ -48,15 +55,18 @@ class SemanticSegmentation(DenseTask):
         threshold: float | None = None,
         mirrored_pairs: Sequence[Sequence[int]] = (),
         classes: Sequence[str] | None = None,
+        scores: bool = False,
     ) -> None:
         if not 1 <= num_classes <= 255:
             raise ValueError(f'num_classes={num_classes}: expected 1 to 255, a label file has 8 bits')
-        if not num_classes <= ignore_index <= 255:
-            raise ValueError(f'ignore_index={ignore_index}: expected {num_classes} to 255, outside the classes')
+        if not 0 <= ignore_index <= 255:
+            raise ValueError(f'ignore_index={ignore_index}: expected 0 to 255, a label file has 8 bits')
         if palette is not None and len(palette) != num_classes:
             raise ValueError(f'palette has {len(palette)} colours for {num_classes} classes')
         if threshold is not None and not (num_classes == 2 and 0 < threshold < 1):
             raise ValueError(f'threshold={threshold}: expected a number in (0, 1), and two classes, not {num_classes}')
+        if scores and threshold is not None:
+            raise ValueError(f'threshold={threshold} is of one logit, and scores=True says that there are no logits')
         if classes is not None and len(classes) != num_classes:
             raise ValueError(f'classes holds {len(classes)} names for {num_classes} classes')
         self.mirrored_pairs = tuple((int(a), int(b)) for a, b in mirrored_pairs)
@@ -66,6 +76,8 @@ class SemanticSegmentation(DenseTask):
         if paired and threshold is not None:
             raise ValueError(f'mirrored_pairs={self.mirrored_pairs}: one logit has no channels that change places')
         self.num_classes, self.threshold = num_classes, threshold
+        if scores:  # else it stays out of `repr`, by which stored labels know their task
+            self.scores = True
         self.channels = num_classes if threshold is None else 1
         self.ignore_index = self.invalid = ignore_index
         self.palette = _hues(num_classes) if palette is None else np.asarray(palette, np.uint8)
@@ -75,17 +87,28 @@ class SemanticSegmentation(DenseTask):
             self._mirrored[[a, b]] = b, a
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Class probabilities (B, K, H, W). Of one logit: two, so that the likelier is mmseg's sigmoid > threshold."""
+        """Class probabilities (B, K, H, W). Of one logit: two, so that the likelier is mmseg's sigmoid > threshold.
+
+        Scores are such as they are, divided by their sum where that is above 1; what is left of 1 is of no class.
+        """
+        if self.scores:
+            self._check_channels(logits)
+            return logits / logits.sum(dim=1, keepdim=True).clamp(min=1)
         return self.class_logits(logits).softmax(dim=1)
 
     def head_output(self, raw: Tensor) -> Tensor:
-        """The class logits as they are."""
+        """The class logits, or scores, as they are."""
         self._check_channels(raw)
         return raw
 
     def class_logits(self, output: Tensor) -> Tensor:
-        """Logits (B, K, H, W), of one logit those of two classes: 0 and what it lies above the threshold."""
+        """Logits (B, K, H, W), of one logit those of two classes: 0 and what it lies above the threshold.
+
+        Of scores their logarithm: the softmax of it is a score's share in the sum.
+        """
         self._check_channels(output)
+        if self.scores:
+            return output.float().clamp(min=TINY).log()
         if self.threshold is None:
             return output
         return torch.cat([torch.zeros_like(output), output - self._shift], dim=1)
@@ -94,8 +117,16 @@ class SemanticSegmentation(DenseTask):
         """Logits of the mean of the probabilities; not of the logits, of which a model that is too sure has larger."""
         if len(outputs) == 1:
             return outputs[0]
+        if self.scores:
+            return super().mean_output(outputs)
         log_mean = torch.stack([self.activate(output) for output in outputs]).mean(0).log()
         return log_mean if self.threshold is None else log_mean[:, 1:] - log_mean[:, :1] + self._shift
+
+    def output_for(self, other: DenseTask, output: Tensor) -> Tensor:
+        """See `DenseTask`; probabilities are scores, and the logarithms of scores are logits."""
+        if self.scores == getattr(other, 'scores', False):
+            return output
+        return self.class_logits(output) if self.scores else self.activate(output)
 
     @property
     def _shift(self) -> float:
@@ -135,7 +166,9 @@ class SemanticSegmentation(DenseTask):
 
     def valid(self, target: Tensor) -> Tensor:
         """Where a target (B, 1, H, W) names a class."""
-        return target != self.ignore_index
+        valid = target != self.ignore_index
+        # With an ignored index among the classes what data sets and padding have, 255, is another one.
+        return valid & (target < self.num_classes) if self.ignore_index < self.num_classes else valid
 
     def encode(self, array: np.ndarray) -> np.ndarray:
         """The indices as uint8."""
@@ -188,7 +221,7 @@ class SemanticSegmentation(DenseTask):
         palette = self.palette if known['palette'] is None else known['palette']
         classes = self.classes if known['classes'] is None else known['classes']
         return SemanticSegmentation(
-            self.num_classes, self.ignore_index, palette, self.threshold, self.mirrored_pairs, classes
+            self.num_classes, self.ignore_index, palette, self.threshold, self.mirrored_pairs, classes, self.scores
         )
 
     @property

@@ -30,6 +30,7 @@ from mmdiff2in1.synthesis import SampleStore, prepare
 from mmdiff2in1.synthesis.upkeep import dry_run
 
 from .chain import train
+from .drop_last import without_batch_sampler
 from .recipes import make_self_improving
 from .scoring import better_by, chosen_metric, scores
 from .stages import store_of, warmup_config
@@ -134,7 +135,7 @@ def control_config(cfg: Config) -> Config:
     control.stages = dict()
     control.model.pop('label_rule', None)
     control.train_dataloader.dataset.update(store=None, mix='uniform', labels='none')
-    control.train_dataloader.pop('batch_sampler', None)
+    without_batch_sampler(control.train_dataloader)
     control.train_dataloader.batch_size *= 2
     if control.get('global_batch_size'):
         control.global_batch_size *= 2

@@ -19,6 +19,8 @@ from mmengine.config import Config, ConfigDict
 
 from mmdiff2in1.datasets import BatchMix
 
+from .drop_last import into_batch_sampler
+
 COMPONENTS = 'mmdiff2in1.components'
 CONSTRUCTOR = 'ExploiterOptimWrapperConstructor'
 EQUAL = dict(added='equal')
@@ -229,6 +231,7 @@ def _mix_samples_in(base: ConfigDict | Config, chosen: Mapping[str, Any]) -> Non
                 "a MixedBatchSampler; take it out, or choose mix='uniform'"
             )
         loader.batch_sampler = dict(type='MixedBatchSampler')
+        into_batch_sampler(loader)
     # No store: the stage chain's own, <work_dir>/synthetic.
     inner, labels = loader.dataset, _part(chosen, ('labels',))
     loader.dataset = dict(type='SyntheticSampleDataset', dataset=inner, store=chosen.get('store'), mix=mix, **labels)

@@ -230,7 +230,9 @@ class _Rehearsal:
 
 
 def _meant(said: str) -> str:
-    """The names in a registry that are like one that is not in it."""
+    """What to do about what others say; the names in a registry that are like one that is not in it."""
+    if 'batch_sampler option is mutually exclusive' in said:
+        return "; write drop_last into the batch sampler: batch_sampler=dict(type='MixedBatchSampler', drop_last=True)"
     missing = re.search(r"'?([\w.]+) is not in the [\w: ]*registry", said)
     if missing is None:
         return ''

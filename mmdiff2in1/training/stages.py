@@ -16,6 +16,7 @@ from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis.settings import CREATOR
 
 from .config_keys import check_keys
+from .drop_last import into_batch_sampler, without_batch_sampler
 from .global_batch import split_global_batch
 from .labelling_stage import check_labels, rule_of
 
@@ -177,6 +178,7 @@ def self_improving_config(cfg: Config, work_dir: Path, warmup: Path | None, stor
         _without_samples(stage)
     else:
         stage.train_dataloader.dataset.store = str(store)
+        into_batch_sampler(stage.train_dataloader)
     if warmup is not None:
         stage.load_from = str(warmup)
         stage.pop(MAY_DIFFER, None)  # that was said of the warm-up's start
@@ -191,4 +193,4 @@ def _without_samples(cfg: Config) -> None:
     if type_name(dataset) == 'SyntheticSampleDataset':
         seed = dataset.get('seed', 0)
         cfg.train_dataloader.dataset = ConfigDict(type=dataset.type, dataset=dataset.dataset, seed=seed)
-        cfg.train_dataloader.pop('batch_sampler', None)
+        without_batch_sampler(cfg.train_dataloader)

@@ -315,6 +315,20 @@ def test_settings_that_contradict_the_data(ade):
     assert found['decode_head.num_classes'].expected.startswith('150')
 
 
+def test_a_class_that_is_ignored_is_a_warning_where_zero_is_not_reduced(ade):
+    """mmseg's configs for HSI-Drive."""
+    cfg = config(ade)
+    for part in ('train', 'val'):
+        cfg[f'{part}_dataloader'].dataset.reduce_zero_label = False
+    cfg.model = dict(decode_head=dict(num_classes=150, ignore_index=0))
+    cfg.val_evaluator = dict(type='IoUMetric', ignore_index=0)
+    found = report(cfg)
+    every = [problem for severity in ('error', 'warning') for _, problem in found.problems(severity)]
+    of_index = [problem for problem in every if problem.check == 'ignore-index']
+    assert {(problem.severity, problem.file) for problem in of_index} == {('warning', 'decode_head.ignore_index')}
+    assert "class 0, 'wall'," in of_index[0].expected
+
+
 def test_sets_inside_wrappers(ade):
     inner, other = loader(ade)['dataset'], loader(ade, part='validation')['dataset']
     cfg = ConfigDict(

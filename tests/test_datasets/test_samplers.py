@@ -260,3 +260,34 @@ def test_as_many_created_samples_as_real_ones_whatever_the_share_of_a_process(sh
     mix = BatchMix.parse(dict(added='equal'))
     assert mix.exact and mix.composition(share) == (share, share)
     assert mix.composition(share) == BatchMix.parse(dict(added=share)).composition(share)
+
+
+@pytest.mark.parametrize('size', [1, 2, 8, 9])
+def test_the_end_of_an_epoch_is_that_of_torch(size):
+    """8 images in batches of 3 are three steps, and every image is seen; created ones are in each of them."""
+    data = Keys(real=size, synthetic=6, mix=dict(added=2))
+    sampler = MixedBatchSampler(DefaultSampler(data, shuffle=True, seed=1), 3)
+    torchs = BatchSampler(DefaultSampler(data, shuffle=True, seed=1), 3, drop_last=False)
+    for epoch in range(3):
+        sampler.sampler.set_epoch(epoch)
+        torchs.sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert [[key for key in batch if key < size] for batch in batches] == list(torchs)
+        assert [len([key for key in batch if key >= size]) for batch in batches] == [2] * len(torchs)
+        assert len(sampler) == len(torchs) == len(batches)
+    # The created ones go on where the epoch before has left them.
+    sampler.sampler.set_epoch(0)
+    first = [key.position for batch in sampler for key in batch if key >= size]
+    sampler.sampler.set_epoch(1)
+    second = [key.position for batch in sampler for key in batch if key >= size]
+    assert first + second == list(range(4 * len(torchs)))
+
+
+def test_a_set_smaller_than_the_batch_says_so_where_short_batches_are_dropped():
+    data = Keys(real=2, synthetic=6, mix=dict(added=2))
+    dropping = MixedBatchSampler(DefaultSampler(data, seed=1), 3, drop_last=True)
+    with pytest.raises(ValueError, match='drop_last=True leaves no batch: 2 real samples'):
+        next(iter(dropping))
+    short = MixedBatchSampler(DefaultSampler(data), 3)
+    loop = _InfiniteDataloaderIterator(DataLoader(data, batch_sampler=short, collate_fn=pseudo_collate))
+    assert [len(next(loop)['key']) for _ in range(3)] == [4, 4, 4]

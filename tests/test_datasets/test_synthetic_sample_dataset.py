@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.dataset import Compose, InfiniteSampler, pseudo_collate
 from mmengine.registry import init_default_scope
+from mmseg.datasets import MultiImageMixDataset
 from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader
 
@@ -268,6 +269,27 @@ def test_workers_read_what_the_main_process_reads(root):
         assert all(torch.equal(a, b) for a, b in zip(mine['inputs'], theirs['inputs'], strict=True))
         for a, b in zip(mine['data_samples'], theirs['data_samples'], strict=True):
             assert a.metainfo['sample_id'] == b.metainfo['sample_id']
+
+
+def test_several_images_in_one_are_refused_by_name(root):
+    inner = dict(type='mmseg.MultiImageMixDataset', dataset=config(root), pipeline=[])
+    with pytest.raises(TypeError, match='MultiImageMixDataset.*take the data set inside of it'):
+        SyntheticSampleDataset(inner, root / 'store')
+    without = config(root)
+    without['pipeline'] = [step for step in without['pipeline'] if 'Pack' not in str(step['type'])]
+    around = MultiImageMixDataset(dict(type='SyntheticSampleDataset', dataset=without, store=str(root / 'store')), [])
+    with pytest.raises(TypeError, match='A MultiImageMixDataset around this one .* leave it out'):
+        around[0]
+
+
+def test_created_images_know_how_wide_borders_are(root):
+    """For heads such as PIDNet's, whose borders are drawn anew from the label in use."""
+    cfg = config(root)
+    *before, last = cfg['pipeline']
+    cfg['pipeline'] = [*before, dict(type='mmseg.GenerateEdge', edge_width=4), last]
+    dataset = SyntheticSampleDataset(cfg, root / 'store')
+    assert dataset[-1]['data_samples'].metainfo['edge_width'] == 4
+    assert 'edge_width' not in SyntheticSampleDataset(config(root), root / 'store')[-1]['data_samples'].metainfo
 
 
 def test_a_refused_sample_is_replaced_by_another_of_its_kind(root):

@@ -455,6 +455,7 @@ def test_a_cascaded_head_with_its_own_loss():
 def test_a_segmentor_with_its_own_loss_is_called_once_per_kind():
     config = encoder_decoder(fcn(), type='DepthEstimator')
     model = wrap(config, use_stored_labels=True, synthetic_weight=0.5)
+    model.tasks = TaskSet(SemanticSegmentation(K))  # it stands for any segmentor with a loss of its own
     reference = copy.deepcopy(model)
     losses = model.loss(images(), samples())
     for kind, positions, factor in (('real', [0, 2], 0.5), ('synthetic', [1, 3], 0.25)):

@@ -163,8 +163,9 @@ def test_refusals(task):
         task.pseudo_label(torch.zeros(1, 5, 2, 2))
     with pytest.raises(ValueError, match='palette has 3 colours for 4 classes'):
         SemanticSegmentation(4, palette=[(0, 0, 0)] * 3)
-    with pytest.raises(ValueError, match='ignore_index=3: expected 4 to 255'):
-        SemanticSegmentation(4, ignore_index=3)
+    for index in (-1, 256):
+        with pytest.raises(ValueError, match=f'ignore_index={index}: expected 0 to 255'):
+            SemanticSegmentation(4, ignore_index=index)
     with pytest.raises(ValueError, match='num_classes=256'):
         SemanticSegmentation(256)
     with pytest.raises(ValueError, match='classes holds 3 names for 4 classes'):

@@ -82,6 +82,15 @@ def test_a_warm_up_is_the_base_as_it_was():
         assert warmup[key] == plain[key], key
 
 
+def test_drop_last_goes_with_the_batch_sampler():
+    """torch refuses it beside one."""
+    for asked, expected in ((True, dict(drop_last=True)), (False, {})):
+        cfg = base()
+        cfg.train_dataloader.drop_last = asked
+        loader = made(cfg, preset='careful').train_dataloader
+        assert loader.batch_sampler == dict(type='MixedBatchSampler', **expected) and 'drop_last' not in loader
+
+
 @pytest.mark.parametrize('preset', [name for name in PRESETS if name != 'distil'])
 def test_presets(preset):
     model, loader, hook = (lambda cfg: (cfg.model, cfg.train_dataloader, cfg.custom_hooks[0]))(

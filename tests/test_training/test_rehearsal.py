@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub, MMLogger
 from tiny_chain import chain_config
 
 from mmdiff2in1.training.chain import train
-from mmdiff2in1.training.rehearsal import rehearse
+from mmdiff2in1.training.rehearsal import _meant, rehearse
 from mmdiff2in1.training.stages import self_improving_config, warmup_config
 
 HOOK = dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=4)
@@ -100,3 +100,18 @@ def test_nothing_stays(chain_folder, tmp_path, monkeypatch):
     assert {title: stage.to_dict() for title, stage in stages.items()} == before
     assert MMLogger.get_current_instance() is logger and list(MessageHub._instance_dict) == hubs
     assert not list(tmp_path.iterdir())
+
+
+def test_drop_last_follows_the_batch_sampler(chain_folder, tmp_path):
+    """torch refuses it in a loader with a batch sampler; the stages without one have it in the loader."""
+    for place in ('loader', 'batch sampler'):
+        cfg = chain_config(chain_folder)
+        loader = cfg.train_dataloader
+        loader.batch_sampler = dict(type='MixedBatchSampler')
+        (loader if place == 'loader' else loader.batch_sampler).drop_last = True
+        first = warmup_config(cfg, tmp_path / 'a').train_dataloader
+        assert first.drop_last is True and 'batch_sampler' not in first
+        last = self_improving_config(cfg, tmp_path / 'b', None, tmp_path / 'store').train_dataloader
+        assert last.batch_sampler.drop_last is True and 'drop_last' not in last
+    said = _meant('batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last')
+    assert "batch_sampler=dict(type='MixedBatchSampler', drop_last=True)" in said

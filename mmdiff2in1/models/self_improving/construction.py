@@ -12,6 +12,7 @@ from torch import nn
 
 from mmdiff2in1.tasks import Depth, SemanticSegmentation, TaskSet
 
+from .head_kinds import gives_scores, heads_of
 from .label_rules import GivenLabel, LabelRule, TeacherLabel
 from .parameter_pairs import shared_names
 
@@ -76,14 +77,15 @@ def build_tasks(tasks: Any, exploiter: Any) -> TaskSet:
     """The tasks of a config, or the segmentor's own, or semantic segmentation over the classes of the last decode head.
 
     mmseg's `DepthEstimator` predicts depth. A head of mmseg with one channel for foreground and background makes the
-    task one of two classes, with the head's threshold.
+    task one of two classes, with the head's threshold; one that gives scores (`gives_scores`) makes it one of scores.
 
     Args:
         tasks: See `TaskSet`; None: what the segmentor says.
         exploiter: A segmentor.
 
     Raises:
-        ValueError: The tasks have other channels than the decode head.
+        ValueError: The tasks have other channels than the decode head, a `DepthEstimator` is told of classes, or
+            heads ignore different indices.
     """
     head = last_head(exploiter)
     own = getattr(exploiter, 'tasks', None)
@@ -101,10 +103,16 @@ def build_tasks(tasks: Any, exploiter: Any) -> TaskSet:
         raise ValueError(f'The segmentor predicts {own!r}, the wrapper is told {built!r}. Leave its `task` out.')
     task = built.only if len(built) == 1 else None
     if own is None and isinstance(task, SemanticSegmentation):
-        if task.num_classes != _classes(exploiter):
+        if isinstance(exploiter, DepthEstimator):
             raise ValueError(
-                f'The task has {task.num_classes} classes, the decode head {_classes(exploiter)}. Give both the same '
-                'number, or leave `task` out.'
+                f'A DepthEstimator predicts depth, the wrapper is told {built!r}. Leave its `task` out, or give it '
+                "dict(type='Depth', max_depth=…)."
+            )
+        if task.num_classes != _classes(exploiter) and not task.num_classes == exploiter.num_classes == 1:
+            one = " (mmseg's one class and its background)" if exploiter.num_classes == 1 else ''
+            raise ValueError(
+                f'The task has {task.num_classes} classes, the decode head {_classes(exploiter)}{one}. Give both the '
+                'same number, or leave `task` out.'
             )
         ignored = getattr(head, 'ignore_index', None)
         if ignored is not None and ignored != task.ignore_index:
@@ -112,9 +120,17 @@ def build_tasks(tasks: Any, exploiter: Any) -> TaskSet:
                 f'The task ignores {task.ignore_index}, the decode head {ignored}. Give both the same, or leave `task` '
                 'out.'
             )
+        for name, each in heads_of(exploiter):
+            other = getattr(each, 'ignore_index', None)
+            if other is not None and other != task.ignore_index:
+                raise ValueError(
+                    f'{name} ignores {other}, the task {task.ignore_index}: what is not known in a created image would '
+                    f'be a class for one of them. Set ignore_index={task.ignore_index} in {name}.'
+                )
+        if gives_scores(head):
+            return TaskSet({next(iter(built)): _of_head(task, task.num_classes, scores=True)})
         if head.out_channels == 1 and task.threshold is None:
-            one_channel = SemanticSegmentation(2, task.ignore_index, task.palette, head.threshold, classes=task.classes)
-            return TaskSet({next(iter(built)): one_channel})
+            return TaskSet({next(iter(built)): _of_head(task, 2, head.threshold)})
     elif own is None and built.channels != head.out_channels:
         raise ValueError(
             f'{built!r} has {built.channels} channels, the decode head puts out {head.out_channels}. Give both the '
@@ -145,6 +161,16 @@ def last_head(segmentor: Any) -> Any:
     """The head that predicts: the last one of a cascade."""
     head = segmentor.decode_head
     return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
+def _of_head(
+    task: SemanticSegmentation, count: int, threshold: float | None = None, scores: bool = False
+) -> SemanticSegmentation:
+    """The task of a config as the head has it: `count` classes, with names and colours of as many."""
+    same = count == task.num_classes
+    palette, classes = (task.palette, task.classes) if same else (None, None)
+    pairs = () if threshold else task.mirrored_pairs
+    return SemanticSegmentation(count, task.ignore_index, palette, threshold, pairs, classes, scores)
 
 
 def _classes(exploiter: Any) -> int:

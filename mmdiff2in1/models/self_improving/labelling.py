@@ -15,12 +15,19 @@ from mmdiff2in1.tasks import VALID_REGION, DenseTask, TaskSet
 from mmdiff2in1.tasks.soft_classes import FIELD, TOPK_OF, from_topk
 
 from ..image_region import image_region
+from . import class_borders as borders
 from .label_rules import Label, LabelRule
 
 
 @torch.no_grad()
 def labelled(
-    rule: LabelRule, creator: Any, inputs: Any, samples: list, tasks: TaskSet, size: tuple[int, int]
+    rule: LabelRule,
+    creator: Any,
+    inputs: Any,
+    samples: list,
+    tasks: TaskSet,
+    size: tuple[int, int],
+    edges: bool = False,
 ) -> tuple[list, dict[str, Tensor]]:
     """Created images with the labels that a rule gives them (Diff-2-in-1, self-improving stage).
 
@@ -31,6 +38,7 @@ def labelled(
         samples: S samples; they are not changed.
         tasks: What is predicted.
         size: (H, W).
+        edges: Whether a head asks for borders of classes, see `class_borders`: they are those of the label in use.
 
     Returns:
         Copies of the samples with these targets (c, H, W), and weights where the rule gives some, invalid in the
@@ -58,6 +66,9 @@ def labelled(
             fields = {task.field: PixelData(data=target)}
             if label is not None and label.weight is not None:
                 fields[task.weight_field] = PixelData(data=label.weight[i])
+            if edges and task.field == 'gt_sem_seg' and len(target) == 1:
+                width = copy.metainfo.get(borders.WIDTH, 3)
+                fields[borders.FIELD] = PixelData(data=borders.class_borders(target, task, width))
             copy.set_data(fields)
     inside = (~padding).sum()
     shares = {name: (_taught(tasks[name], label) & ~padding).sum() / inside for name, label in labels.items()}
@@ -86,7 +97,7 @@ def _without(task: DenseTask, label: Label, left_out: Tensor) -> Label:
     """A label that teaches nothing where `left_out` (S, 1, H, W) is true."""
     if _soft(task, label.target):
         return Label(label.target.masked_fill(left_out, 0), label.weight)
-    return Label(task.invalidate(label.target, left_out), label.weight)
+    return Label(task.invalidate(label.target, left_out | ~task.valid(label.target)), label.weight)
 
 
 def _taught(task: DenseTask, label: Label) -> Tensor:

@@ -5,9 +5,9 @@ processes run over the whole batch, so processes may hold different numbers of s
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from torch import Tensor, nn
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from mmdiff2in1.tasks import TaskSet
 
 from ..segmentors import DenoisingEncoderDecoder, DenseEstimator, SceneConditionedEstimator
+from .head_kinds import heads_of, keeps_loss, minds_ignored
 from .kinds import Kind, is_synthetic
+from .nothing_known import known_samples, losses_of_known
+from .taking import take
 from .weighted_losses import is_soft, losses_of_head
 
 
@@ -28,7 +31,8 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
     Heads that keep mmseg's `loss` (forward, then loss_by_feat) run once on the batch. A head with a `loss` of its own
     (PointRend, Mask2Former) is called once per kind on that kind's features, a segmentor with a `loss` of its own
     (DepthEstimator) once per kind on that kind's inputs: their number of forward passes follows the batch, so with
-    synchronised batch normalisation every process must hold the same kinds (an exact mix).
+    synchronised batch normalisation every process must hold the same kinds (an exact mix). Samples of which nothing is
+    known are left out of losses that would make something of them, see `losses_of_known`.
 
     Raises:
         ValueError: A divisor, or weights or probabilities of a label rule, for a head or segmentor with a `loss` of
@@ -39,22 +43,26 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
     if not _keeps_mmseg_loss(segmentor):
         for kind, losses in zip(kinds, found, strict=True):
             _refuse_weights(segmentor, kind, tasks)
-            own_inputs = inputs if len(kind.samples) == batch_size else inputs[kind.index]
-            losses.update(_by_task(segmentor, segmentor.loss(own_inputs, kind.samples), kind.task_weights, tasks))
+
+            def of_segmentor(own: list, positions: list[int] | None, index: Tensor = kind.index) -> dict[str, Any]:
+                index = index if positions is None else index[positions]
+                return segmentor.loss(inputs if len(own) == batch_size else inputs[index], own)
+
+            of_kind = losses_of_known(segmentor, kind.samples, tasks, of_segmentor)
+            losses.update(_by_task(segmentor, of_kind, kind.task_weights, tasks))
     else:
         features = segmentor.extract_feat(inputs)
         for prefix, head, arguments in _head_calls(segmentor, features):
-            # Of the bound method: a head that wraps another one hands out that one's loss.
-            once = getattr(head.loss, '__func__', None) in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss)
+            once = keeps_loss(head)
             outputs = head.forward(*arguments) if once else None
             for kind, losses in zip(kinds, found, strict=True):
                 if once:
-                    own_outputs = _take(outputs, kind.index, batch_size)
+                    own_outputs = take(outputs, kind.index, batch_size)
                     of_head = losses_of_head(head, own_outputs, kind.samples, tasks, kind.divide_by)
                 else:
                     _refuse_weights(head, kind, tasks)
-                    own_arguments = _take(arguments, kind.index, batch_size)
-                    of_head = head.loss(*own_arguments, kind.samples, segmentor.train_cfg)
+                    own_loss = partial(_own_loss, head, arguments, kind.index, batch_size, segmentor.train_cfg)
+                    of_head = losses_of_known(head, kind.samples, tasks, own_loss)
                 of_head = _by_task(head, of_head, kind.task_weights, tasks)
                 losses.update({f'{prefix}.{name}': value for name, value in of_head.items()})
         for kind, losses in zip(kinds, found, strict=True):
@@ -67,6 +75,29 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
         prefix = f'{kind.name}/' if kind.name else ''
         weighted.update({prefix + name: _weighted(name, value, kind.weight) for name, value in losses.items()})
     return weighted
+
+
+def stops_without_labels(segmentor: Any, samples: list, tasks: TaskSet) -> bool:
+    """Whether mmseg's own loss of these samples would stop, leave the graph or be no number, as nothing is known.
+
+    Args:
+        segmentor: θ_E.
+        samples: Of a batch, all real.
+        tasks: What is predicted.
+    """
+    own = not _keeps_mmseg_loss(segmentor)
+    modules = [segmentor] if own else [head for _, head in heads_of(segmentor)]
+    if not any(minds_ignored(module) for module in modules):
+        return False
+    return not any(known_samples(samples, tasks))
+
+
+def _own_loss(
+    head: Any, arguments: tuple, index: Tensor, batch_size: int, train_cfg: Any, samples: list,
+    positions: list[int] | None,
+) -> dict[str, Any]:  # fmt: skip
+    index = index if positions is None else index[positions]
+    return head.loss(*take(arguments, index, batch_size), samples, train_cfg)
 
 
 def _refuse_weights(module: Any, kind: Kind, tasks: TaskSet) -> None:
@@ -141,26 +172,6 @@ def _head_calls(segmentor: Any, features: Any) -> Iterator[tuple[str, Any, tuple
                 yield f'aux_{i}', head, (features,)
         else:
             yield 'aux', segmentor.auxiliary_head, (features,)
-
-
-def _take(outputs: Any, index: Tensor, batch_size: int) -> Any:
-    """The samples at `index` of every tensor in a nest of lists, tuples and dicts."""
-    if len(index) == batch_size or outputs is None:
-        return outputs
-    if isinstance(outputs, Tensor):
-        if outputs.shape[:1] != (batch_size,):
-            raise ValueError(
-                f'A head gave a tensor of shape {tuple(outputs.shape)} for {batch_size} samples: its first dimension '
-                'is not the batch, so real and synthetic samples cannot be told apart. Give the head a `loss` method '
-                'of its own; it is then called once per kind.'
-            )
-        return outputs.index_select(0, index)
-    if isinstance(outputs, dict):
-        return {name: _take(value, index, batch_size) for name, value in outputs.items()}
-    if isinstance(outputs, (list, tuple)):
-        values = [_take(value, index, batch_size) for value in outputs]
-        return values if isinstance(outputs, list) else tuple(values)
-    raise TypeError(f'A head gave a {type(outputs).__name__}; expected tensors, or lists, tuples and dicts of them.')
 
 
 def _weighted(name: str, value: Any, weight: float) -> Any:

@@ -15,10 +15,11 @@ from torch import nn
 
 from .construction import build_rule, build_tasks, split_config, twin
 from .forwarding import ReadsLikeItsSegmentor
-from .kinds import NORMALIZERS, check_weight, is_synthetic, kinds_of
+from .head_kinds import takes_edges
+from .kinds import NORMALIZERS, Kind, check_weight, is_synthetic, kinds_of
 from .label_rules import LabelRule
 from .labelling import labelled
-from .losses_by_kind import losses_by_kind
+from .losses_by_kind import losses_by_kind, stops_without_labels
 from .parameter_pairs import EMATensors, copy_exploiter, ema_tensors
 from .state_dicts import complete, drop_second_copies
 from .teachers import Teachers
@@ -134,12 +135,17 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
         created = [i for i, sample in enumerate(data_samples) if is_synthetic(sample)]
         if not created:
-            return self.exploiter.loss(inputs, self.tasks.completed(data_samples, size, inputs.device))
+            samples = self.tasks.completed(data_samples, size, inputs.device)
+            if stops_without_labels(self.exploiter, samples, self.tasks):
+                pool = Kind('', torch.arange(len(samples), device=inputs.device), samples, 1.0)
+                return losses_by_kind(self.exploiter, inputs, [pool], self.tasks)
+            return self.exploiter.loss(inputs, samples)
         images = inputs if len(created) == len(inputs) else inputs[torch.tensor(created, device=inputs.device)]
         seen, seen_by_creator = self._seen(inputs, images, created)
         samples, own = list(data_samples), [data_samples[i] for i in created]
         teacher = self.creator if self.teachers is None else self.teachers.before(self.creator, images, own)
-        taught, kept_shares = labelled(self.label_rule, teacher, seen_by_creator, own, self.tasks, size)
+        edges = takes_edges(self.exploiter)
+        taught, kept_shares = labelled(self.label_rule, teacher, seen_by_creator, own, self.tasks, size, edges)
         for i, sample in zip(created, taught, strict=True):
             samples[i] = sample
         if hasattr(self.exploiter, 'conditioned'):

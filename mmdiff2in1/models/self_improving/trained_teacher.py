@@ -97,11 +97,9 @@ class Teacher:
                 _check_names(self.classes, classes)
 
     def output_for(self, student: TaskSet, output: Tensor) -> Tensor:
-        """The part of its output (S, C, H, W) that a student has, in the student's order."""
-        if list(student) == list(self.tasks):
-            return output
+        """The part of its output (S, C, H, W) that a student has, in the student's order and as its heads give it."""
         parts = self.tasks.split(output)
-        return torch.cat([parts[name] for name in student], dim=1)
+        return torch.cat([self.tasks[name].output_for(task, parts[name]) for name, task in student.items()], dim=1)
 
 
 def model_config(config: str | Path | Mapping) -> tuple[Mapping, ConfigDict, Any]:

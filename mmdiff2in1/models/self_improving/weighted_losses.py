@@ -15,6 +15,10 @@ from torch import Tensor
 
 from mmdiff2in1.tasks import DenseTask, TaskSet, stacked_targets
 
+from .head_kinds import minds_ignored
+from .nothing_known import known_samples, losses_of_known
+from .taking import take
+
 DIVISORS = ('loss', 'counted', 'all')
 """`loss`: what each loss divides by of its own: mmseg's by all pixels, this package's by those that count."""
 
@@ -44,12 +48,19 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
     if hasattr(head, 'task'):
         task, losses = head.task, head.loss_by_feat(outputs, samples)  # these divide by the pixels that count
     else:
-        if not _teach(head, samples):
-            return _zeros(head, outputs)
         if divide_by == 'loss' and not any(_needs_care(task, samples) for task in tasks.values()):
-            return head.loss_by_feat(outputs, samples)
+
+            def plain(own: list, positions: list[int] | None) -> dict[str, Any]:
+                return head.loss_by_feat(take(outputs, positions, len(samples)), own)
+
+            return losses_of_known(head, samples, tasks, plain)
         task = _class_task(head, tasks)
-        losses = _class_losses(head, outputs, samples, task, divide_by)
+
+        def careful(own: list, _: list[int] | None) -> dict[str, Any]:
+            return _class_losses(head, outputs, own, task, divide_by)
+
+        nothing = minds_ignored(head) and not any(known_samples(samples, [task]))
+        losses = losses_of_known(head, samples, tasks, careful) if nothing else careful(samples, None)
     if divide_by != 'all':
         return losses
     share = _counted_share(task, samples)
@@ -140,18 +151,6 @@ def _counted_share(task: DenseTask, samples: list) -> Tensor:
 def _needs_care(task: DenseTask, samples: list) -> bool:
     """Whether a label rule gave weights or probabilities, which no head of mmseg knows."""
     return any(task.weight_field in sample for sample in samples) or is_soft(samples, task)
-
-
-def _teach(head: Any, samples: list) -> bool:
-    """Whether any pixel counts, asked only of a head with one channel: mmseg's binary loss stops at none."""
-    if getattr(head, 'out_channels', None) != 1 or any('gt_sem_seg' not in sample for sample in samples):
-        return True
-    return any(bool((sample.gt_sem_seg.data != head.ignore_index).any()) for sample in samples)
-
-
-def _zeros(head: Any, outputs: Tensor) -> dict[str, Tensor]:
-    """Nothing is learned, and every parameter has a gradient, as processes that train together need it."""
-    return {loss.loss_name: outputs.sum() * 0 for loss in _modules(head.loss_decode)}
 
 
 def is_soft(samples: list, task: DenseTask) -> bool:
