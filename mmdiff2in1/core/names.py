@@ -24,7 +24,9 @@ def listed(kinds: Mapping[str, Sequence[str]]) -> str:
 def type_name(component: object) -> str:
     """Name of the class that a config's component is of: its ``type`` with or without a scope, a class, or an object.
 
-    ``dict(type='mmseg.ValLoop')``, ``dict(type=ValLoop)`` and a built loop are all ``ValLoop``; without a type: ''.
+    ``dict(type='mmseg.ValLoop')``, ``dict(type=ValLoop)`` and a built loop are all ``ValLoop``; without a type: ''. ValueError: its type is neither.
     """
     kind = component.get('type', '') if isinstance(component, Mapping) else type(component)
+    if not isinstance(kind, str | type):
+        raise ValueError(f'type={kind!r}: expected the name of a registered class, or the class')
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
