@@ -19,6 +19,7 @@ from pathlib import Path
 from torch import Tensor
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
+from mmdiff2in1.core.text_files import lines_of
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.class_embeddings import compute_class_embeddings, write_class_embeddings
 from mmdiff2in1.models.backbones.class_prompt import TEMPLATES, class_names
@@ -49,7 +50,7 @@ def names_of(args: argparse.Namespace) -> list[str]:
         except ValueError as error:
             raise SystemExit(str(error)) from None
     elif len(names) == 1 and Path(names[0]).is_file():
-        names = [line.strip() for line in Path(names[0]).read_text().splitlines() if line.strip()]
+        names = [line.strip() for line in lines_of(names[0]) if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SystemExit(f'names given more than once: {", ".join(twice)}; the model could not tell them apart')

@@ -7,6 +7,7 @@ captions.rank<r>.jsonl     the same, while several processes write; folded in by
 import errno
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 
@@ -92,7 +93,10 @@ class CaptionFile:
         return self.path.with_name(f'{self.path.stem}.rank{rank}{self.path.suffix}')
 
     def _shards(self) -> list[Path]:
-        return sorted(self.path.parent.glob(self._shard('*').name))
+        # Not by a glob: brackets of a name are its own.
+        shard = re.compile(rf'{re.escape(self.path.stem)}\.rank\d+{re.escape(self.path.suffix)}')
+        folder = self.path.parent
+        return sorted(each for each in folder.iterdir() if shard.fullmatch(each.name)) if folder.is_dir() else []
 
     def _cut(self) -> bool:
         """Whether the last line lacks its end."""

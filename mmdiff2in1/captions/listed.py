@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
+from mmdiff2in1.core.text_files import lines_of
+
 
 class ListedCaptions:
     """The captions of the file at `path` in their order; behind the last comes the first again.
@@ -21,7 +23,7 @@ class ListedCaptions:
         if not path.is_file():
             raise FileNotFoundError(f'caption list {path} does not exist; expected one caption per line')
         read = _of_json if path.suffix == '.jsonl' else str
-        lines = enumerate(path.read_text(encoding='utf-8').splitlines(), start=1)
+        lines = enumerate(lines_of(path), start=1)
         self._captions = [_read(line, read, path, number) for number, line in lines if line.strip()]
         if not self._captions:
             raise ValueError(f'{path} holds no captions; expected one per line')

@@ -1,17 +1,22 @@
 """Captions of images, read from a JSONL file and looked up by image path."""
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+
+from mmdiff2in1.core.text_files import lines_of
 
 
 def read_captions(path: str | Path) -> dict[str, str]:
     """Read lines of `{"image": "a/0001.png", "caption": "a room with …"}` into {image: caption}.
 
-    `image` may be a bare file name or carry as many parent folders as it takes to be unique.
+    `image` may be a bare file name or carry as many parent folders as it takes to be unique; see `image_key` for other
+    ways to write it.
 
     Raises FileNotFoundError without the file; ValueError, with file and line, for a line that is not such an object or
-    an image with two different captions. An empty caption is kept: `captions_of` decides what it means.
+    an image with two different captions, or an encoding that is not UTF-8. An empty caption is kept: `captions_of`
+    decides what it means.
     """
     path = Path(path)
     if not path.is_file():
@@ -21,7 +26,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
             '(caption_fallback="" creates without captions)'
         )
     captions: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(lines_of(path), start=1):
         if not line.strip():
             continue
         try:
@@ -33,7 +38,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
             raise ValueError(
                 f'{path}:{number}: found {line[:80]!r}, expected {{"image": "<file>", "caption": "<text>"}}'
             ) from None
-        image = PurePosixPath(image).as_posix()
+        image = image_key(image)
         if captions.setdefault(image, caption) != caption:
             raise ValueError(f'{path}:{number}: a second, different caption for {image}; keep one of them')
     return captions
@@ -52,7 +57,7 @@ def captions_of(images: Iterable[str], captions: Mapping[str, str], fallback: st
     missing: list[str] = []
     served: dict[str, str] = {}
     for image in images:
-        key = next((end for end in _path_ends(image) if end in captions), None)
+        key = next((end for end in _path_ends(image_key(image)) if end in captions), None)
         caption = captions[key].strip() if key is not None else ''
         if not caption and fallback is None:
             missing.append(image)
@@ -67,9 +72,30 @@ def captions_of(images: Iterable[str], captions: Mapping[str, str], fallback: st
         more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
         raise ValueError(
             f'no caption for {missing[0]}{more}: found {len(captions)} captions, expected a non-empty one per image. '
+            f'{_both_sides(missing, captions)}'
             'Add the lines, or set caption_fallback="" to create these without a caption'
         )
     return found
+
+
+def image_key(image: str) -> str:
+    """The name of an image as captions are looked up by: forward slashes, no ``./``, accents composed (NFC)."""
+    return PurePosixPath(unicodedata.normalize('NFC', image.replace('\\', '/'))).as_posix()
+
+
+def _both_sides(missing: list[str], captions: Mapping[str, str]) -> str:
+    """Two names of each side, and what commonly parts them."""
+    if not captions:
+        return ''
+    keys, images = list(captions)[:2], missing[:2]
+    shown = (
+        f'The file has captions of {" and ".join(map(repr, keys))}, the images are {" and ".join(map(repr, images))}'
+    )
+    if all(not PurePosixPath(key).suffix for key in keys):
+        return f'{shown}: the names of the file lack their suffix. '
+    if any(key.startswith('/') or key[1:3] == ':/' for key in keys):
+        return f'{shown}: the file has whole paths of another place; write them relative to the data root. '
+    return f'{shown}. '
 
 
 def _path_ends(image: str) -> Iterable[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmdiff2in1.core.folders import files_below, images_below
 from mmdiff2in1.core.problem import Problem
+from mmdiff2in1.core.text_files import lines_of
 
 
 def count_images(dataset) -> tuple[int, int]:
@@ -15,7 +16,7 @@ def count_images(dataset) -> tuple[int, int]:
     folder, split = prefix.get('img_path'), getattr(dataset, 'ann_file', '')
     there = len(_image_names(dataset)) if folder and suffix and Path(folder).is_dir() else len(dataset)
     if split and Path(split).is_file():
-        return sum(bool(line.strip()) for line in Path(split).read_text().splitlines()), there
+        return sum(bool(line.strip()) for line in lines_of(split)), there
     return there, there
 
 

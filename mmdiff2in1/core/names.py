@@ -24,7 +24,9 @@ def listed(kinds: Mapping[str, Sequence[str]]) -> str:
 def type_name(component: object) -> str:
     """Name of the class that a config's component is of: its ``type`` with or without a scope, a class, or an object.
 
-    ``dict(type='mmseg.ValLoop')``, ``dict(type=ValLoop)`` and a built loop are all ``ValLoop``; without a type: ''. ValueError: its type is neither.
+    ``dict(type='mmseg.ValLoop')``, ``dict(type=ValLoop)`` and a built loop are all ``ValLoop``; without a type: ''.
+
+    Raises ValueError where its type is neither a name nor a class.
     """
     kind = component.get('type', '') if isinstance(component, Mapping) else type(component)
     if not isinstance(kind, str | type):

@@ -15,6 +15,8 @@ from mmengine.logging import print_log
 from mmseg.registry import METRICS
 from tqdm import tqdm
 
+from mmdiff2in1.core.text_files import read_text
+
 from .edge_counts import THRESHOLDS, counts_of_image
 
 AHEAD = 4
@@ -77,7 +79,7 @@ class EdgeMetric(BaseMetric):
             raise ValueError(f'thresholds={tuple(thresholds)}: expected numbers in [0, 1)')
         self.max_distance, self.labels, self.ignore_index = max_distance, labels, ignore_index
         self.thresholds = tuple(thresholds)
-        self.names = None if image_list is None else frozenset(pathlib.Path(image_list).read_text().split())
+        self.names = None if image_list is None else frozenset(read_text(image_list).split())
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
         self.workers = max(1, cores // get_world_size()) if workers is None else workers
         self._pool: ProcessPoolExecutor | None = None

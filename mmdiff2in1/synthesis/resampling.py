@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from mmdiff2in1.core.text_files import lines_of
 from mmdiff2in1.tasks import SemanticSegmentation
 
 from .label_maps import LabelMaps
@@ -72,7 +73,7 @@ def read_scores(path: str | Path, by: str) -> dict[str, float]:
             f'scores {path}: no such file; write it with tools/free_mask.py CONFIG CHECKPOINT --scores'
         )
     scores = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(lines_of(path), 1):
         try:
             record = json.loads(line)
             scores[record['source']] = float(record[by])

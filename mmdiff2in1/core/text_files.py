@@ -1,0 +1,33 @@
+"""Text that a user brings: captions, lists of files, class names. Read here and nowhere else."""
+
+from pathlib import Path
+
+BOMS = {b'\xef\xbb\xbf': 'utf-8-sig', b'\xff\xfe': 'utf-16', b'\xfe\xff': 'utf-16'}
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, or in what the mark at its beginning says (UTF-8 or UTF-16); without that mark.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: Another encoding: file, line and byte, and how to convert it.
+    """
+    data = Path(path).read_bytes()
+    encoding = next((name for mark, name in BOMS.items() if data.startswith(mark)), 'utf-8')
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b'\n') + 1
+        raise ValueError(
+            f'{path}:{line}: found the byte 0x{data[error.start]:02x}, which is no {encoding[:6].strip("-").upper()}; '
+            f'expected a text file in UTF-8. If it is Latin-1: iconv -f latin1 -t utf-8 {Path(path).name} > new'
+        ) from None
+
+
+def lines_of(path: str | Path) -> list[str]:
+    r"""The lines of a text file, which end in ``\n``, ``\r\n`` or ``\r``; raises as `read_text`.
+
+    Not in U+2028 or U+0085, at which `str.splitlines` parts: JSON lines may hold them inside a caption.
+    """
+    lines = read_text(path).replace('\r\n', '\n').replace('\r', '\n').split('\n')
+    return lines if lines[-1] else lines[:-1]

@@ -1,0 +1,79 @@
+"""Text of others: marks, encodings, and lines that only a newline ends."""
+
+import json
+import unicodedata
+
+import pytest
+
+from mmdiff2in1.captions.caption_file import CaptionFile
+from mmdiff2in1.captions.listed import ListedCaptions
+from mmdiff2in1.captions.lookup import captions_of, read_captions
+from mmdiff2in1.captions.sources import FileCaptions
+from mmdiff2in1.core.text_files import lines_of, read_text
+
+LINES = ['{"image": "a/0001.png", "caption": "a room"}', '{"image": "a/0002.png", "caption": "two balls"}']
+WANTED = {'a/0001.png': 'a room', 'a/0002.png': 'two balls'}
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('newline', ['\n', '\r\n', '\r'])
+def test_marks_and_ends_of_lines(tmp_path, encoding, newline):
+    file = tmp_path / 'captions.jsonl'
+    file.write_bytes((newline.join(LINES) + newline).encode(encoding))
+    assert lines_of(file) == LINES
+    assert read_captions(file) == WANTED
+    assert ListedCaptions(file).captions(2) == list(WANTED.values())
+
+
+def test_another_encoding_is_named_with_line_and_cure(tmp_path):
+    file = tmp_path / 'captions.txt'
+    file.write_bytes('a room\nein Gemälde\n'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r'captions\.txt:2: found the byte 0xe4, which is no UTF-8; .*iconv -f latin1'):
+        ListedCaptions(file)
+    (tmp_path / 'texts').mkdir()
+    (tmp_path / 'texts' / '0001.txt').write_bytes(b'\xff\x41')
+    with pytest.raises(ValueError, match=r'0001\.txt:1: found the byte 0xff'):
+        FileCaptions(tmp_path / 'texts')
+    (tmp_path / 'texts' / '0001.txt').write_bytes('\ufeffa room\n'.encode())
+    assert FileCaptions(tmp_path / 'texts')(['0001.png']) == ['a room']
+    assert read_text(tmp_path / 'texts' / '0001.txt') == 'a room\n'
+
+
+@pytest.mark.parametrize('inside', ['\u2028', '\u0085', '\x0b', '\x1c'])
+def test_what_is_written_is_read_back(tmp_path, inside):
+    file = CaptionFile(tmp_path / 'run[1].jsonl')
+    CaptionFile(file.path, rank=0).append({'0001.png': f'a room{inside}with a ball'})
+    file.merge(['0001.png'])
+    assert read_captions(file.path) == {'0001.png': f'a room{inside}with a ball'}
+    assert list(tmp_path.iterdir()) == [file.path]
+
+
+@pytest.mark.parametrize('key', ['a\\0001.png', './a/0001.png', 'a/0001.png'])
+def test_other_ways_to_write_a_name(tmp_path, key):
+    (tmp_path / 'c.jsonl').write_text(json.dumps(dict(image=key, caption='a room')) + '\n')
+    assert captions_of(['data/a/0001.png'], read_captions(tmp_path / 'c.jsonl')) == ['a room']
+
+
+@pytest.mark.parametrize('forms', [('NFC', 'NFD'), ('NFD', 'NFC')])
+def test_accents_in_either_form(tmp_path, forms):
+    name, on_disk = (unicodedata.normalize(form, 'küche/été.png') for form in forms)
+    (tmp_path / 'c.jsonl').write_text(json.dumps(dict(image=name, caption='a kitchen')) + '\n')
+    assert captions_of([f'data/{on_disk}'], read_captions(tmp_path / 'c.jsonl')) == ['a kitchen']
+
+
+@pytest.mark.parametrize(
+    ('keys', 'reason'),
+    [
+        (
+            ['0001', '0002'],
+            "of '0001' and '0002', the images are 'data/0001.png' and 'data/0002.png': .* lack",
+        ),
+        (['/home/me/0003.png'], 'whole paths of another place'),
+        (['C:\\me\\0003.png'], 'whole paths of another place'),
+        (['b.png'], "captions of 'b.png', the images are 'data/0001.png' and 'data/0002.png'. Add the lines"),
+    ],
+)
+def test_names_that_do_not_match_are_shown_side_by_side(tmp_path, keys, reason):
+    (tmp_path / 'c.jsonl').write_text(''.join(json.dumps(dict(image=k, caption='x')) + '\n' for k in keys))
+    with pytest.raises(ValueError, match=reason):
+        captions_of(['data/0001.png', 'data/0002.png'], read_captions(tmp_path / 'c.jsonl'))
