@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.verify or args.show is not None:
         try:
             verify(store) if args.verify else show(cfg, store, args.show)
-        except (FileNotFoundError, InUseError, ValueError) as error:
+        except (OSError, InUseError, ValueError) as error:
             raise SystemExit(str(error)) from error
         return
     rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
@@ -141,6 +141,9 @@ def verify(store: SampleStore) -> None:
         print(problem)
     if problems:
         print(f'{len(problems)} problems; their samples are removed, run again without --verify to make them')
+    lost = store.unrecorded()
+    if lost:
+        print(f'{len(lost)} images that no record names, first {lost[0]}: run again without --verify, or delete them')
     print(f'{store.folder}: {len(store.records())} samples, all whole')
 
 

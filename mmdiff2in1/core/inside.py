@@ -3,12 +3,20 @@
 import os
 from pathlib import Path, PurePosixPath
 
+LONGEST = 255
+"""Bytes of a name, of which no file system takes more."""
+
 
 def is_inside(name: object) -> bool:
     """Whether a name, with forward slashes, is that of a file below the folder that it is relative to."""
     if not isinstance(name, str) or not name or '\0' in name or '\\' in name:
         return False
-    parts = PurePosixPath(name).parts
+    try:
+        parts = PurePosixPath(name).parts
+        if any(len(os.fsencode(part)) > LONGEST for part in parts):
+            return False
+    except UnicodeEncodeError:  # half a character
+        return False
     return bool(parts) and not name.startswith('/') and not name.endswith('/') and os.pardir not in parts
 
 

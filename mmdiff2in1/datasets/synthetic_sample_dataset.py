@@ -213,6 +213,13 @@ class SyntheticSampleDataset(Dataset):
         problems = [f'{record["sample_id"]} lacks a file ({record["image"]})' for record in broken]
         if self.verify and not problems:
             problems = [str(problem) for problem in self.store.verify(records[get_rank() :: get_world_size()])]
+        lost = self.store.unrecorded() if self.verify and not problems else []
+        if lost:
+            raise RuntimeError(
+                f'{folder} holds {len(lost)} images that no record names, first {lost[0]}: a run was killed, or the '
+                'manifest has lost lines, and these samples would not be trained on. Run tools/synthesize.py CONFIG '
+                f'--out {folder}, which makes those of its plan again, and delete the others'
+            )
         if problems:
             found = f'{folder}: {len(problems)} of {len(records)} samples are damaged: {"; ".join(problems[:3])}'
             moved = any(record.get('kind') == UNLABELLED for record in broken)

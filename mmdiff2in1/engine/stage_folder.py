@@ -20,18 +20,20 @@ class StageFolder:
     def __init__(self, path: Path, fingerprint: str):
         self.path, self.fingerprint = Path(path), fingerprint
 
-    def result(self, refuse: bool = True) -> dict | None:
+    def result(self, refuse: bool = True, **kinds: type) -> dict | None:
         """What :meth:`finish` was given, or None.
 
         Args:
             refuse: That the folder holds this stage of something else is an error; else it is as if it held nothing.
+            kinds: Results that must be there, of these kinds.
 
         Raises:
-            ValueError: The folder holds this stage of another config, other weights or data, or after another stage.
+            ValueError: The folder holds this stage of another config, other weights or data, or after another stage,
+                or its file is damaged.
         """
         if refuse:
             self._read(BEGUN, refuse)
-        return self._read(FINISHED, refuse)
+        return self._read(FINISHED, refuse, **kinds)
 
     def begin(self) -> None:
         """Marks the folder. To be called on one process."""
@@ -46,12 +48,14 @@ class StageFolder:
         text = json.dumps({'fingerprint': self.fingerprint, **facts}, indent=2) + '\n'
         write_atomically(self.path / name, text.encode())
 
-    def _read(self, name: str, refuse: bool) -> dict | None:
+    def _read(self, name: str, refuse: bool, **kinds: type) -> dict | None:
         file = self.path / name
         if not file.is_file():
             return None
         facts = _facts(file)
         found = facts.pop('fingerprint')
+        if found == self.fingerprint:
+            _check(file, facts, kinds)
         if found != self.fingerprint and not refuse:
             return None
         if found != self.fingerprint:
@@ -69,15 +73,32 @@ def begun_mark(folder: Path) -> str | None:
     return _facts(file)['fingerprint'] if file.is_file() else None
 
 
-def finished_facts(folder: Path) -> dict | None:
-    """What was kept of the finished stage in a folder, whatever it was made from; None without one."""
+def finished_facts(folder: Path, **kinds: type) -> dict | None:
+    """What was kept of the finished stage in a folder, whatever it was made from; None without one.
+
+    Raises ValueError if something else is in the place of the results of these `kinds`.
+    """
     file = folder / FINISHED
-    return _facts(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    facts = _facts(file)
+    _check(file, facts, kinds)
+    return facts
 
 
 def finished_mark(folder: Path) -> str:
     """Identity of the finished stage in a folder, for those that build on it: another run of it has another one."""
     return hashlib.sha256((folder / FINISHED).read_bytes()).hexdigest()
+
+
+def _check(file: Path, facts: dict, kinds: dict[str, type]) -> None:
+    for name, kind in kinds.items():
+        value = facts.get(name)
+        if not isinstance(value, kind) or (kind is list and not all(isinstance(each, str) for each in value)):
+            raise ValueError(
+                f'{file} is damaged ({name}: found {value!r:.60}, expected a {kind.__name__}); delete it to run the '
+                'stage anew'
+            )
 
 
 def _facts(file: Path) -> dict:

@@ -124,7 +124,7 @@ def label_store(
 
     Raises:
         FileNotFoundError: No store, or a teacher's files are not there.
-        ValueError: Labels of another teacher in the store, or a teacher that does not fit.
+        ValueError: Labels of another teacher in the store, damaged samples, or a teacher that does not fit.
     """
     records, mark, names = store.records(), labelling.mark, list(labelling.tasks)
     others = [each['sample_id'] for each in records if _by_another(each, names, mark)]
@@ -137,6 +137,7 @@ def label_store(
     share = records[rank::world_size]
     todo = [record for record in share if not is_labelled(record, names, mark, store)]
     print_log(f'{store.folder}: {len(todo)} of {len(share)} samples are to be labelled (teacher {mark})', 'current')
+    store.check_whole(todo)
     writer = SampleStore(store.folder, rank) if world_size > 1 else store
     where = device or (f'cuda:{rank % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu')
     bar = tqdm(total=len(share), initial=len(share) - len(todo), desc='labelling', unit='img', disable=not progress)

@@ -100,6 +100,11 @@ def check_made_alike(store: SampleStore, finished: dict[str, dict], settings: Ma
         if record.get('kind') == UNLABELLED:  # was not made
             continue
         for name, values in settings.items():
+            if name not in record:
+                raise ValueError(
+                    f'{store.folder} holds {record["sample_id"]}, whose record does not say its {name}, so it is not '
+                    'known whether it was made alike; choose another folder (--out), or take it out'
+                )
             if record[name] not in values and '' not in {record[name], *values}:
                 now = ' or '.join(sorted(map(str, values)))
                 raise ValueError(
@@ -120,7 +125,11 @@ def check_others(store: SampleStore, others: list[str]) -> None:
 
 def warn_of_changed_thresholds(records: Sequence[dict], thresholds: Thresholds | None) -> None:
     """Say which finished samples other thresholds would have kept, or refused."""
-    changed = [r['sample_id'] for r in records if bool(rejection(r['scores'], thresholds)) != bool(r.get('rejected'))]
+    changed = [
+        record['sample_id']
+        for record in records
+        if 'scores' in record and bool(rejection(record['scores'], thresholds)) != bool(record.get('rejected'))
+    ]
     if changed:
         print_log(
             f'{len(changed)} finished samples were filtered with other thresholds ({changed[0]} …) and stay as they '

@@ -3,10 +3,13 @@
 import json
 import math
 import re
+from pathlib import PurePosixPath
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mmdiff2in1.core.inside import is_inside
+
+from .recipe import Condition, SampleRecipe
 
 UNLABELLED = 'unlabelled'
 """`kind` in the record of an image that was not created: the user's own, without a label."""
@@ -23,7 +26,7 @@ def _is(*kinds: type) -> Callable[[Any], bool]:
 
 
 def _is_number(value: Any) -> bool:
-    return _is(int, float)(value) and not math.isinf(value)
+    return _is(int)(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_count(value: Any) -> bool:
@@ -72,6 +75,13 @@ OPTIONAL: dict[str, Field] = {
     'rejected': (_or_none(_is(str)), 'the reason, or null'),
 }
 """Other fields are let through: they are read by nobody."""
+BY_RECIPE = re.compile(r'-T\d+-s\d{4,}-[0-9a-f]{8}$')
+"""How the name of a created sample ends, which follows from its recipe."""
+OF_CREATED = (
+    *('caption', 'seed', 'T', 'grid', 'num_calls', 'solver', 'guidance_scale', 'size', 'weights_hash'),
+    *('scores', 'restore_size'),
+)
+"""Fields of a created sample that are read when a creation goes on."""
 
 
 def flaw_of(record: object) -> str | None:
@@ -81,7 +91,7 @@ def flaw_of(record: object) -> str | None:
     for name, value, (fits, expected) in _fields(record):
         if not fits(value):
             return f'field {name}: found {shown(value)}, expected {expected}'
-    return None
+    return _flaw_of_name(record)
 
 
 def check_record(record: dict) -> None:
@@ -114,6 +124,8 @@ def _fields(record: dict) -> Iterator[tuple[str, Any, Field]]:
         yield name, record.get(name, ...), field
     for name in OPTIONAL.keys() & record.keys():
         yield name, record[name], OPTIONAL[name]
+    for name in OF_CREATED if _is_created(record) else ():
+        yield name, record.get(name, ...), OPTIONAL[name]
     if record.get('rejected'):
         return
     if record.get('kind') == UNLABELLED:
@@ -129,6 +141,33 @@ def _fields(record: dict) -> Iterator[tuple[str, Any, Field]]:
         yield f'labels.{task}.file', label.get('file', ...), INSIDE
         yield f'labels.{task}.sha256', label.get('sha256', ...), DIGEST
         yield f'labels.{task}.by', label.get('by', ''), TEXT
+
+
+def _is_created(record: dict) -> bool:
+    return BY_RECIPE.search(record['sample_id']) is not None
+
+
+def _flaw_of_name(record: dict) -> str | None:
+    """The name follows from the recipe, and the names of the files from it: what has been changed or swapped shows."""
+    if _is_created(record):
+        given = {name: record[name] for name in ('source', *OF_CREATED[:-2])}
+        given['caption'] = record.get('source_caption', given['caption'])  # a layout writes its own
+        try:
+            condition = Condition(**record['condition']) if record.get('condition') else None
+            named = SampleRecipe(**given, layout=record.get('layout'), condition=condition).sample_id
+        except (TypeError, ValueError) as error:
+            return f'found the recipe of no sample ({error})'
+        if named != record['sample_id']:
+            return (
+                f'field sample_id: found {record["sample_id"]}, expected {named}, which follows from the other fields'
+            )
+    own = {} if record.get('rejected') else {f'labels.{t}.file': v['file'] for t, v in record.get('labels', {}).items()}
+    if not record.get('rejected') and is_inside(record['image']):
+        own['image'] = record['image']
+    for name, file in own.items():
+        if PurePosixPath(file).stem != record['sample_id']:
+            return f'field {name}: found {shown(file)}, expected a file of the name {record["sample_id"]}'
+    return None
 
 
 def _is_place(value: Any) -> bool:

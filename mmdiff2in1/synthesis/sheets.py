@@ -88,12 +88,13 @@ def store_sheet(
     Beside each sample stand its own labels, if it has some, of those `tasks` in which they are encoded. A sample
     without a source, created from noise or unlabelled, has a row of its own; of these kinds, as far as the store has
     them, each gets its share of the rows. A source that is not below `data_root` any more leaves its place empty.
-    Raises ValueError for an empty store.
+    Raises ValueError for an empty store, and for damaged samples.
     """
     groups = _groups(store)
     if not groups:
         raise ValueError(f'{store.folder} holds no samples; name the store with --out, or create them first')
     chosen = _chosen([list(kind.values()) for kind in groups.values()], max(1, count))
+    store.check_whole([record for group in chosen for record in group])
     known = tasks or {}
     pictured = max(len(_labels(store, record, known)) for group in chosen for record in group)
     columns = min(MAX_COLUMNS // (1 + pictured), max(map(len, chosen)))
@@ -102,7 +103,8 @@ def store_sheet(
         made = sorted(group, key=lambda record: (record.get('T', 0), record.get('seed', 0)))[:columns]
         source = made[0]['source']
         file = Path(data_root or '.') / source if source else None
-        first = load_image(file, tuple(made[0]['size'])) if file and file.is_file() else None
+        size = made[0].get('size') or image_size(store.image(made[0]))
+        first = load_image(file, tuple(size)) if file and file.is_file() else None
         pictures: list[np.ndarray | None] = []
         for record in made:
             image, over = _shown(store, record, known)
@@ -146,7 +148,7 @@ def _name(group: list[dict]) -> str:
     """What is written beside a row: the captions of its samples, each once."""
     if group[0].get('kind') == UNLABELLED:
         return f'unlabelled: {Path(group[0]["path"]).name}'
-    return ' | '.join(dict.fromkeys(record['caption'] or '(no caption)' for record in group))
+    return ' | '.join(dict.fromkeys(record.get('caption') or '(no caption)' for record in group))
 
 
 def _labels(store: SampleStore, record: dict, tasks: Mapping[str, DenseTask]) -> dict[str, Path]:

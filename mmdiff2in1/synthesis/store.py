@@ -25,14 +25,16 @@ from pathlib import Path
 import numpy as np
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, remove_parts, write_atomically
+from mmdiff2in1.core.images import IMAGE_SUFFIXES
 from mmdiff2in1.core.inside import remove_inside
 from mmdiff2in1.core.lock import LOCK, alone, locked
 
 from .records import UNLABELLED, as_lines, check_record, file_name, flaw_of
-from .store_files import Damage, check_label, damage_of, encoded, files_of, size_of
+from .store_files import Damage, check_label, damage_of, encoded, files_of, is_there, reading, size_of
 
 MANIFEST = 'manifest.jsonl'
 IMAGES, LABELS = 'images', 'labels'
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 __all__ = ['IMAGES', 'LABELS', 'MANIFEST', 'UNLABELLED', 'Damage', 'SampleStore']
 
 
@@ -62,6 +64,7 @@ class SampleStore:
         Raises InUseError if another run writes to it.
         """
         with locked(self.folder, what, LOCK if not self.rank else f'{LOCK}.rank{self.rank}') as is_locked:
+            self._check_folders()
             if is_locked and not self.rank:
                 for folder in (self.folder, self.folder / IMAGES, *(self.folder / LABELS).glob('*')):
                     remove_parts(folder)
@@ -98,8 +101,7 @@ class SampleStore:
         """Whether the files of a record are there and not empty; `verify` looks at their content."""
         if record.get('rejected'):
             return True
-        files = [self.folder / name for name, _ in files_of(record)]
-        return all(file.is_file() and file.stat().st_size for file in files)
+        return all(is_there(self.folder / name) for name, _ in files_of(record))
 
     def add(self, record: dict, image: np.ndarray, labels: Mapping[str, np.ndarray] | None = None) -> dict:
         """Write the files, then the record with their names and hashes; returns that record.
@@ -201,6 +203,24 @@ class SampleStore:
             problems += [Damage(name, damage, sample_id)] if damage else []
         return problems
 
+    def check_whole(self, records: Collection[dict]) -> None:
+        """Raises ValueError naming the first of these records' files that are damaged, and the cure."""
+        problems = self.verify(records)
+        if problems:
+            shown = '; '.join(map(str, problems[:3])) + ('; …' if problems[3:] else '')
+            damaged = len({problem.sample_id for problem in problems})
+            raise ValueError(f'{self.folder}: {damaged} of {len(records)} samples are damaged: {shown}; {self._cure}')
+
+    def unrecorded(self) -> list[str]:
+        """Names of images that no record names: a run was killed between the two, or the manifest has lost lines."""
+        folder = self.folder / IMAGES
+        # The folder first: a run that is at work writes the record after the image.
+        with reading(folder):
+            files = [each for each in folder.iterdir() if each.suffix in IMAGE_SUFFIXES] if folder.is_dir() else []
+        known = {record.get('image') for record in self._read()[0].values()}
+        names = [f'{IMAGES}/{each.name}' for each in files if not each.name.startswith('.')]
+        return sorted(name for name in names if name not in known)
+
     def remove(self, sample_ids: Iterable[str]) -> None:
         """Forget these samples and delete their files, so that the next run makes them again.
 
@@ -256,10 +276,11 @@ class SampleStore:
         """Records by sample_id in sorted order, and broken lines."""
         records: dict[str, dict] = {}
         problems = []
-        if self._manifest.is_dir():
+        if self._manifest.is_dir() or self.folder.is_file():
+            self._check_folders()
             self._own(self._manifest)
         # Shards are read first: see `merge`. What they say is newer.
-        *shards, manifest = ((file, complete_lines(file)) for file in [*self._shards(), self._manifest])
+        *shards, manifest = ((file, _lines(file)) for file in [*self._shards(), self._manifest])
         for file, lines in [manifest, *shards]:
             for number, line in enumerate(lines, start=1):
                 try:
@@ -284,6 +305,13 @@ class SampleStore:
             raise ValueError(f'{file} is a {what}, expected a file of the store itself; put its content there')
         return file
 
+    def _check_folders(self) -> None:
+        for place in (self.folder, self.folder / IMAGES, self.folder / LABELS, *(self.folder / LABELS).glob('*')):
+            # Version 0.1.0 has label files in the folder of the tasks' folders.
+            if os.path.lexists(place) and not place.is_dir() and place.parent.name != LABELS:
+                what = 'link that leads nowhere' if place.is_symlink() and not place.exists() else 'file'
+                raise ValueError(f'{place} is a {what}, expected a folder; move it away')
+
     def _is_merged(self, records: dict[str, dict]) -> bool:
         return self._manifest.is_file() and self._manifest.read_bytes() == as_lines(records)
 
@@ -295,7 +323,7 @@ class SampleStore:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
             done = len(self._read()[0])
             raise OSError(
@@ -303,3 +331,8 @@ class SampleStore:
                 f'{os.strerror(error.errno)}: {done} samples are finished and safe in {self.folder}; '
                 'free some space and run the same command again, it goes on from there',
             ) from error
+
+
+def _lines(file: Path) -> list[str]:
+    with reading(file):
+        return complete_lines(file)

@@ -1,6 +1,10 @@
 """The files of a store: which belong to a record, how an array becomes one, and whether it is still what it was."""
 
+import contextlib
+import errno
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +36,32 @@ def files_of(record: dict) -> list[tuple[str, str]]:
 
 
 def damage_of(file: Path, expected: str) -> str | None:
-    """What is wrong with a file whose SHA-256 is known; None if nothing is."""
-    if not file.is_file():
-        return 'is missing'
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    """What is wrong with a file whose SHA-256 is known; None if nothing is. OSError as :func:`reading`."""
+    with reading(file):
+        if not file.is_file():
+            return 'is a folder, expected a file' if file.is_dir() else 'is missing'
+        data = file.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
     return None if digest == expected else f'is damaged: sha256 {digest[:12]}…, expected {expected[:12]}…'
+
+
+def is_there(file: Path) -> bool:
+    """Whether a file is there and not empty. OSError as :func:`reading`."""
+    with reading(file):
+        return file.is_file() and file.stat().st_size > 0
+
+
+@contextlib.contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """A file that is there and cannot be read is no damage, and nothing is to be removed: OSError with the cure."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f'{file} cannot be read ({os.strerror(error.errno or errno.EIO)}), expected a file of a store that you may '
+            'read. Nothing was changed: give yourself the right to read it (chmod -R u+rX), or look at the disk',
+        ) from error
 
 
 def check_label(task: str, label: np.ndarray) -> None:

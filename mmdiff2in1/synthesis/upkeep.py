@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from .checks import check_plan, describe, others_of
 from .from_config import Job
 from .run import batches_of, create_batch
-from .store import Damage, SampleStore
+from .store import MANIFEST, Damage, SampleStore
 
 
 def dry_run(job: Job, store: SampleStore, timed: bool = False) -> Iterator[str]:
@@ -49,9 +49,9 @@ def dry_run(job: Job, store: SampleStore, timed: bool = False) -> Iterator[str]:
 def remove_damaged(store: SampleStore) -> list[Damage]:
     """Removes what `SampleStore.verify` finds, so that the next run makes it again; returns it.
 
-    Raises FileNotFoundError if there is no store.
+    Raises FileNotFoundError if there is no store, OSError for what cannot be read: then nothing is removed.
     """
-    if not store.exists:
+    if not store.exists and not (store.folder / MANIFEST).is_dir():
         raise FileNotFoundError(
             f'{store.folder} holds no manifest.jsonl: there is nothing to verify; name the store with --out'
         )

@@ -186,7 +186,7 @@ def check_weights(cfg: Config) -> None:
 
 def _finished_checkpoint(folder: Path) -> str | None:
     """The checkpoint of a finished stage, of whatever it was made; the stage itself is going to refuse another's."""
-    facts = finished_facts(folder)
+    facts = finished_facts(folder, checkpoint=str)
     return None if facts is None else str(folder / facts['checkpoint'])
 
 
@@ -222,7 +222,7 @@ def run_stage(
     """
     folder = StageFolder(cfg.work_dir, fingerprint(cfg, parents))
     with one_training(folder.path):  # several runs may share a warm-up
-        facts = folder.result()
+        facts = folder.result(checkpoint=str, metrics=dict)
         barrier()  # nobody writes before everybody has looked
         if facts is None:
             facts = _trained(folder, title, cfg, resume, before, carry_optimizer)
@@ -274,7 +274,7 @@ def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float
     A test of another config, of other data or another checkpoint in the folder is done anew.
     """
     folder = StageFolder(work_dir, fingerprint(cfg, [weights_mark(checkpoint)], TESTED_BY))
-    facts = folder.result(refuse=False)
+    facts = folder.result(refuse=False, metrics=dict)
     barrier()  # nobody writes before everybody has looked
     if facts is not None:
         print_log(f'test: finished before, skipped ({work_dir})', 'current')

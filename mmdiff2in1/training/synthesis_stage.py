@@ -129,7 +129,7 @@ class SynthesisStage:
         """Whether a run has made all samples of these settings, they are still there, and nothing else is."""
         if self.later and warmup is None:
             return False
-        record = StageFolder(self.store, self._fingerprint(warmup)).result(refuse=False)
+        record = StageFolder(self.store, self._fingerprint(warmup)).result(refuse=False, samples=list)
         if record is None:
             return False
         store, asked = SampleStore(self.store), set(record['samples'])
