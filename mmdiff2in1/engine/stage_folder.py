@@ -94,7 +94,9 @@ def finished_mark(folder: Path) -> str:
 def _check(file: Path, facts: dict, kinds: dict[str, type]) -> None:
     for name, kind in kinds.items():
         value = facts.get(name)
-        if not isinstance(value, kind) or (kind is list and not all(isinstance(each, str) for each in value)):
+        if not isinstance(value, kind) or (
+            isinstance(value, list) and not all(isinstance(each, str) for each in value)
+        ):
             raise ValueError(
                 f'{file} is damaged ({name}: found {value!r:.60}, expected a {kind.__name__}); delete it to run the '
                 'stage anew'

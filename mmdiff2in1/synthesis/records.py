@@ -3,8 +3,8 @@
 import json
 import math
 import re
-from pathlib import PurePosixPath
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from mmdiff2in1.core.inside import is_inside

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, remove_parts, write_atomically
-from mmdiff2in1.core.images import IMAGE_SUFFIXES
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.inside import remove_inside
 from mmdiff2in1.core.lock import LOCK, alone, locked
 
