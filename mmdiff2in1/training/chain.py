@@ -5,6 +5,7 @@ Each stage is an ordinary mmengine run, or job, with its own folder below the wo
 
 import copy
 import json
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -231,6 +232,15 @@ def run_stage(
     return facts | {'checkpoint': str(folder.path / facts['checkpoint'])}
 
 
+def begun_anew(title: str, work_dir: Path) -> str | None:
+    """What to say where an unfinished stage is about to start from its beginning; None where there is nothing of it."""
+    named = work_dir / 'last_checkpoint'
+    if not named.is_file():
+        return None
+    last = Path(named.read_text(errors='replace').strip()).name
+    return f'{title}: BEGINS ANEW although {work_dir} holds {last} of an unfinished run; --resume goes on from there'
+
+
 def _trained(
     folder: StageFolder, title: str, cfg: Config, resume: bool, before: str | None, carry_optimizer: bool
 ) -> dict:
@@ -241,6 +251,8 @@ def _trained(
     keep_checkpoints_apart(cfg)
     if resume:
         resume_where_possible(cfg)
+    elif (lost := begun_anew(title, folder.path)) is not None:
+        print_log(lost, 'current', logging.WARNING)
     split_global_batch(cfg, get_world_size())
     runner = build_runner(cfg)
     if is_main_process():

@@ -5,7 +5,7 @@ from holding import held
 from mmengine.config import Config
 
 from mmdiff2in1.core.lock import InUseError
-from mmdiff2in1.training.chain import run_stage, train, train_plain
+from mmdiff2in1.training.chain import begun_anew, run_stage, train, train_plain
 
 ENTRIES = {
     'a chain': lambda folder: train(Config({}), folder),
@@ -36,3 +36,11 @@ def test_what_a_killed_one_was_writing_is_cleared_away(entry, tmp_path):
     with pytest.raises(Exception):  # noqa: B017 (an empty config goes no further)
         ENTRIES[entry](tmp_path)
     assert not any(file.exists() for file in left)
+
+
+def test_an_unfinished_stage_that_begins_anew_is_told(tmp_path):
+    assert begun_anew('warm-up', tmp_path) is None
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_18.pth')
+    assert begun_anew('warm-up', tmp_path) == (
+        f'warm-up: BEGINS ANEW although {tmp_path} holds iter_18.pth of an unfinished run; --resume goes on from there'
+    )
