@@ -74,8 +74,8 @@ test-all: setup ## every test
 torture: setup ## random kills, damaged stores, hostile files, mutated configs; TORTURE='--minutes 60', or '--help'
 	PYTHONPATH=tests $(RUN) -W ignore -m torture $(TORTURE)
 
-torture-short: setup ## one minute of it, with a seed that stays
-	PYTHONPATH=tests $(RUN) -W ignore -m torture --minutes 1 --seed 0
+torture-short: setup ## three trials of each kind, with a seed that stays
+	PYTHONPATH=tests $(RUN) -W ignore -m torture --count 3 --seed 0
 
 lint: setup ## ruff check, ruff format --check, mypy
 	$(RUN) -m ruff check .
