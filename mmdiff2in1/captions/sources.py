@@ -17,7 +17,7 @@ from mmdiff2in1.core.folders import files_below
 from mmdiff2in1.core.images import check_sources, read_image
 from mmdiff2in1.core.text_files import read_text
 
-from .lookup import captions_of, read_captions
+from .lookup import captions_of, image_key, read_captions
 
 TEMPLATE = 'a photo of {names}'
 IGNORED = 255
@@ -122,7 +122,7 @@ class FileCaptions:
             if not files:
                 raise FileNotFoundError(f'folder {source} holds no .txt files; expected one NAME.txt per image')
             self._texts = {
-                file.relative_to(self.source).with_suffix('').as_posix(): ' '.join(read_text(file).split())
+                image_key(file.relative_to(self.source).with_suffix('').as_posix()): ' '.join(read_text(file).split())
                 for file in files
             }
         else:

@@ -342,7 +342,7 @@ def test_images_are_varied_and_an_earlier_run_is_replaced(generate_tool, diffusi
     out, image = tmp_path / 'out', diffusing.folder / 'data/images/1.png'
     start = [diffusing.config, diffusing.checkpoint, '--out', str(out), '--image']
     generate_tool.main([*start, str(image.parent), '--caption', 'a table'])
-    assert files(out) == sorted([*sample_files(3), 'recipes.json', 'sheet.png'])  # a folder is not searched below
+    assert files(out) == sorted([*sample_files(4), 'recipes.json', 'sheet.png'])  # one lies in a folder below
     settings = ['--T', '200', '--num-calls', '2', '--solver', 'dpm++', '--guidance-scale', '1.5', '--size', '8', '16']
     generate_tool.main([*start, str(image), *settings, '--model', 'exploiter', '--seed', '3'])
     assert files(out) == sorted([*sample_files(1), 'recipes.json', 'sheet.png'])
