@@ -1,6 +1,7 @@
 """``python -m mmdiff2in1 COMMAND``."""
 
 import argparse
+import importlib
 import sys
 
 COMMANDS = {'wrap': 'write the self-improving form of a plain mmseg config'}
@@ -14,9 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
         'command', choices=COMMANDS, help='; '.join(f'{name}: {text}' for name, text in COMMANDS.items())
     )
     args = parser.parse_args(arguments[:1])
-    from mmdiff2in1.commands import wrap
-
-    command = {'wrap': wrap}[args.command]
+    command = importlib.import_module(f'mmdiff2in1.commands.{args.command}')
     own = argparse.ArgumentParser(
         f'mmdiff2in1 {args.command}', description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

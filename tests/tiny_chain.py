@@ -15,10 +15,19 @@ from mmengine.config import Config
 from patience import patient
 from PIL import Image
 
+from mmdiff2in1.datasets.scenes import make_scenes
 from mmdiff2in1.generators import LatentDiffusion
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 32
+
+
+def prepare(folder: Path, diffusion: dict) -> Path:
+    """``weights`` of such a diffusion model, and ``scenes``: 8 train, 4 val, 4 test images of 32 × 32."""
+    torch.manual_seed(0)
+    LatentDiffusion.from_config(diffusion).save_folder(folder / 'weights')
+    make_scenes(folder / 'scenes', {'train': 8, 'val': 4, 'test': 4}, size=SIZE, workers=1, progress=False)
+    return folder
 
 
 def chain_options(folder: Path) -> dict:

@@ -9,11 +9,12 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence, Set
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
+from mmdiff2in1.core.text_files import is_marked, lines_of
 
-from .lookup import read_captions
+from .lookup import image_key, read_captions
 
 
 class CaptionFile:
@@ -40,7 +41,12 @@ class CaptionFile:
         return captions
 
     def repair(self) -> bool:
-        """Take off a line that was cut by a kill, end the last one with a new line; True if something was lost."""
+        """Take off a line that was cut by a kill, end the last one with a new line; True if something was lost.
+
+        A file with the mark of an encoding, which somebody else has written, becomes plain UTF-8 that can be extended.
+        """
+        if self.path.is_file() and is_marked(self.path):
+            write_atomically(self.path, _text(lines_of(self.path)).encode())
         if not self.path.is_file() or self.path.read_bytes()[-1:] in (b'', b'\n'):
             return False
         cut = self._cut()
@@ -100,6 +106,8 @@ class CaptionFile:
 
     def _cut(self) -> bool:
         """Whether the last line lacks its end."""
+        if is_marked(self.path):
+            return False
         tail = self.path.read_bytes().rpartition(b'\n')[2]
         try:
             return bool(tail.strip()) and not isinstance(json.loads(tail), dict)
@@ -109,8 +117,8 @@ class CaptionFile:
     def _entry(self, line: str) -> tuple[str, str]:
         try:
             entry = json.loads(line)
-            return PurePosixPath(entry['image']).as_posix(), entry['caption']
-        except (ValueError, KeyError, TypeError):
+            return image_key(entry['image']), entry['caption']
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(
                 f'{self.path}: found the line {line[:80]!r}, expected {{"image": "<file>", "caption": "<text>"}}'
             ) from None

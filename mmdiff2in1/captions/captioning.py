@@ -11,7 +11,7 @@ from mmdiff2in1.core.dataset_images import list_images, source_name
 from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
 
 from .caption_file import CaptionFile
-from .lookup import captions_of
+from .lookup import captions_of, image_key
 from .sources import CaptionSource
 
 
@@ -48,7 +48,8 @@ class ImageSet:
         posix = [Path(path).as_posix() for path in self.paths]
         named = [source_name(path, self.root) for path in self.paths]
         # Outside of `root` `source_name` may be absolute where the path is not.
-        return [name if f'/{path}'.endswith(f'/{name}') else path for path, name in zip(posix, named, strict=True)]
+        pairs = zip(posix, named, strict=True)
+        return [image_key(name if f'/{path}'.endswith(f'/{name}') else path) for path, name in pairs]
 
     def first(self, count: int | None) -> 'ImageSet':
         """The first `count` images (None: all)."""

@@ -24,6 +24,12 @@ def read_text(path: str | Path) -> str:
         ) from None
 
 
+def is_marked(path: str | Path) -> bool:
+    """Whether a file begins with the mark of an encoding, as nothing does that this package writes."""
+    with open(path, 'rb') as stream:
+        return stream.read(3).startswith(tuple(BOMS))
+
+
 def lines_of(path: str | Path) -> list[str]:
     r"""The lines of a text file, which end in ``\n``, ``\r\n`` or ``\r``; raises as `read_text`.
 

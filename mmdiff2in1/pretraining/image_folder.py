@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from mmdiff2in1.captions.lookup import image_key
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
 from mmdiff2in1.core.images import read_image
@@ -42,13 +43,14 @@ class ImageCaptionFolder(Dataset):
         self.names = images_below(self.folder)
         if not self.names:
             raise FileNotFoundError(f'{folder}: no images ({", ".join(IMAGE_SUFFIXES)}) in it')
-        missing = [] if captions is None else [name for name in self.names if name not in captions]
+        keys = [image_key(name) for name in self.names]
+        missing = [] if captions is None else [key for key in keys if key not in captions]
         if missing:
             raise ValueError(
                 f'no caption for {len(missing)} of the {len(self.names)} images in {folder}, first {missing[0]}; '
                 f'{len(captions)} captions were given'
             )
-        self.captions = [(captions or {}).get(name, '') for name in self.names]
+        self.captions = [(captions or {}).get(key, '') for key in keys]
         with ThreadPoolExecutor() as pool:
             self.images = torch.from_numpy(np.stack(list(pool.map(self._read, self.names))))
 

@@ -174,10 +174,6 @@ def _digest(file: str, _size: int, _modified: int) -> str:
         return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
-def _below(folder: Path) -> list[Path]:
-    return [folder / name for name in images_below(folder)]
-
-
 def _matches(pattern: str) -> list[Path]:
     """Files and folders; a bracket is one of a name if there are such names, else begins a choice of letters."""
     named = glob.glob(pattern.replace('[', '[[]'), recursive=True)

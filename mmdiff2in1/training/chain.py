@@ -19,6 +19,7 @@ from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.engine.distributed import launcher_of_environment
+from mmdiff2in1.engine.last_checkpoint import LAST
 from mmdiff2in1.engine.stage_folder import BEGUN, FINISHED, StageFolder, finished_facts, finished_mark
 from mmdiff2in1.generators.loading import check_perceiver
 from mmdiff2in1.generators.weights import find_weights
@@ -234,7 +235,7 @@ def run_stage(
 
 def begun_anew(title: str, work_dir: Path) -> str | None:
     """What to say where an unfinished stage is about to start from its beginning; None where there is nothing of it."""
-    named = work_dir / 'last_checkpoint'
+    named = work_dir / LAST
     if not named.is_file():
         return None
     last = Path(named.read_text(errors='replace').strip()).name
@@ -251,7 +252,7 @@ def _trained(
     keep_checkpoints_apart(cfg)
     if resume:
         resume_where_possible(cfg)
-    elif (lost := begun_anew(title, folder.path)) is not None:
+    elif not cfg.get('resume') and (lost := begun_anew(title, folder.path)) is not None:
         print_log(lost, 'current', logging.WARNING)
     split_global_batch(cfg, get_world_size())
     runner = build_runner(cfg)

@@ -57,4 +57,4 @@ def read_recipe(recipe: str) -> dict[str, Any]:
             f'{recipe!r} is neither a preset ({", ".join(PRESETS)}) nor a file of settings, which would name arguments '
             "of make_self_improving, one a line: preset = 'careful', T = [200, 400], … (docs/recipes.md)"
         )
-    return {'preset': 'careful', **Config.fromfile(recipe, format_python_code=False).to_dict()}
+    return {'preset': 'careful', **Config.fromfile(recipe).to_dict()}

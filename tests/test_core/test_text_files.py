@@ -4,12 +4,16 @@ import json
 import unicodedata
 
 import pytest
+from PIL import Image
 
 from mmdiff2in1.captions.caption_file import CaptionFile
+from mmdiff2in1.captions.captioning import ImageSet, caption_images
 from mmdiff2in1.captions.listed import ListedCaptions
 from mmdiff2in1.captions.lookup import captions_of, read_captions
+from mmdiff2in1.captions.overview import forget
 from mmdiff2in1.captions.sources import FileCaptions
 from mmdiff2in1.core.text_files import lines_of, read_text
+from mmdiff2in1.pretraining.image_folder import ImageCaptionFolder
 
 LINES = ['{"image": "a/0001.png", "caption": "a room"}', '{"image": "a/0002.png", "caption": "two balls"}']
 WANTED = {'a/0001.png': 'a room', 'a/0002.png': 'two balls'}
@@ -77,3 +81,27 @@ def test_names_that_do_not_match_are_shown_side_by_side(tmp_path, keys, reason):
     (tmp_path / 'c.jsonl').write_text(''.join(json.dumps(dict(image=k, caption='x')) + '\n' for k in keys))
     with pytest.raises(ValueError, match=reason):
         captions_of(['data/0001.png', 'data/0002.png'], read_captions(tmp_path / 'c.jsonl'))
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_marked_caption_file_can_be_extended(tmp_path, encoding):
+    file = CaptionFile(tmp_path / 'c.jsonl')
+    file.path.write_bytes('\n'.join(LINES).encode(encoding))
+    assert file.read() == WANTED
+    file.repair()
+    file.append({'a/0003.png': 'a bin'})
+    file.forget({'a/0001.png'})
+    assert file.read() == {'a/0002.png': 'two balls', 'a/0003.png': 'a bin'}
+    assert len(file.path.read_text('utf-8').splitlines()) == 2
+
+
+@pytest.mark.parametrize('form', ['NFC', 'NFD'])
+def test_one_key_for_those_who_write_read_forget_and_pretrain(tmp_path, form):
+    name = unicodedata.normalize(form, 'été.png')
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (8, 8)).save(tmp_path / 'images' / name)
+    path, images = tmp_path / 'c.jsonl', ImageSet.of_folder(tmp_path / 'images')
+    (tmp_path / 'given.jsonl').write_text(json.dumps(dict(image=name, caption='a summer')) + '\n')
+    assert caption_images(images, FileCaptions(tmp_path / 'given.jsonl'), path, progress=False)
+    assert ImageCaptionFolder(tmp_path / 'images', (8, 8), read_captions(path)).captions == ['a summer']
+    assert forget(images, path, 'all') == 1 and CaptionFile(path).read() == {}

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from tiny_chain import SIZE
+from tiny_chain import SIZE, prepare
 
-from mmdiff2in1.datasets.scenes import make_scenes
-from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.training.chain import train_plain
 
 ROOT = Path(__file__).parents[2]
@@ -72,10 +70,8 @@ randomness = dict(seed=0)
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory, tiny_diffusion_config):
     """What the page begins with: a config, its checkpoint, weights."""
-    folder = tmp_path_factory.mktemp('mine')
-    torch.manual_seed(0)
-    LatentDiffusion.from_config(tiny_diffusion_config).save_folder(folder / 'WEIGHTS')
-    make_scenes(folder / 'scenes', {'train': 8, 'val': 4, 'test': 4}, size=SIZE, workers=1, progress=False)
+    folder = prepare(tmp_path_factory.mktemp('mine'), tiny_diffusion_config)
+    (folder / 'weights').rename(folder / 'WEIGHTS')
     (folder / 'my_segformer.py').write_text(MINE.format(size=SIZE))
     return folder
 

@@ -6,13 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from conftest import TINY_DIFFUSION
 from mmengine.config import Config
-from tiny_chain import SIZE, chain_config, final_state
+from tiny_chain import chain_config, final_state, prepare
 
-from mmdiff2in1.datasets.scenes import make_scenes
-from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.training.chain import train
 
 from .child import run
@@ -34,10 +31,7 @@ class Chain:
         self.folder, self.straight = folder, folder / 'straight'
         folder.mkdir(parents=True, exist_ok=True)
         os.environ['MMDIFF2IN1_CACHE'] = str(folder / 'cache')
-        torch.manual_seed(0)
-        LatentDiffusion.from_config(TINY_DIFFUSION).save_folder(folder / 'weights')
-        parts = {'train': 8, 'val': 4, 'test': 4}
-        make_scenes(folder / 'scenes', parts, size=SIZE, workers=1, progress=False)
+        prepare(folder, TINY_DIFFUSION)
         started = (folder / 'scenes').stat().st_mtime
         ended = run(lambda: self.train(self.straight), folder / 'straight.log', LIMIT)
         if ended.how != 'done':

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mutations import mutations
 
+from mmdiff2in1.training.chain import train
+
 from .chain import LIMIT, Chain
 from .child import Ended, run
 from .trial import BARE, Outcome
@@ -15,12 +17,7 @@ def trial(chain: Chain, folder: Path, rng: random.Random) -> Outcome:
     name, cfg = next(iter(mutations(chain.config(), rng)))
     work_dir = folder / 'run'
 
-    def train_it() -> None:
-        from mmdiff2in1.training.chain import train
-
-        train(cfg, work_dir)
-
-    ended = run(train_it, folder / 'log', LIMIT)
+    ended = run(lambda: train(cfg, work_dir), folder / 'log', LIMIT)
     if ended.how == 'done':
         return Outcome(name, 'runs to its end')
     if ended.how != 'raised':
