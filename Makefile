@@ -56,14 +56,14 @@ install:
 	@echo "$(VENV) is ready"
 
 demo: setup ## what created images are good for: a light model with 20 labels, pasted objects, a teacher
-	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore -m mmdiff2in1 demo
 
 demo-loop: setup ## the loop of the paper: scenes, warm-up, creation, self-improving, test, report
-	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo_loop.py
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore -m mmdiff2in1 demo --loop
 
 demo-short: setup ## both in their shortest form, to see that they run
-	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py --short
-	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo_loop.py --short
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore -m mmdiff2in1 demo --short
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore -m mmdiff2in1 demo --loop --short
 
 test: setup ## the tests without those marked slow
 	$(PYTEST) -m "not slow"

@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.trained_weights import DIFFUSION, load_stored
 from mmdiff2in1.models.checkpoints import of_one_model
@@ -148,7 +149,7 @@ class ToDiffusers(Converter):
 
 def _pretrained(config: str | Path | Config) -> LatentDiffusion:
     """The diffusion model that the config names."""
-    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else read_config(config)
     segmentor = cfg.model.segmentor if cfg.model.type == 'SelfImprovingSegmentor' else cfg.model
     found = segmentor.get('backbone', {})
     if found.get('type') != 'DiffusionBackbone':

@@ -18,6 +18,7 @@ from mmseg.registry import MODELS
 from torch import nn
 from tqdm import tqdm
 
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.images import from_model, to_model
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.generators import LatentDiffusion
@@ -85,7 +86,7 @@ class Diff2in1Inferencer:
     ) -> None:
         if model not in EVALUATED:
             raise ValueError(f'there is no model {model!r}; known: {", ".join(EVALUATED)}')
-        self.cfg = copy.deepcopy(config) if isinstance(config, Config) else Config.fromfile(config)
+        self.cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
         if self.cfg.get('custom_imports'):
             import_modules_from_strings(**self.cfg.custom_imports)
         init_default_scope(self.cfg.get('default_scope') or 'mmseg')

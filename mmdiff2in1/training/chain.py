@@ -142,6 +142,17 @@ def _to_be_trained(cfg: Config, work_dir: Path, warmup_dir: Path, resume: bool) 
     }
 
 
+def unfinished(cfg: Config, work_dir: Path) -> str | None:
+    """What to say of a training that was begun and not finished in a work dir; None where there is nothing of it."""
+    if 'stages' not in cfg:
+        return _held('training', work_dir)
+    warmup = cfg.stages.get('warmup') or {}
+    stages = {'warm-up': Path(warmup.get('work_dir') or work_dir / 'warmup')} if warmup else {}
+    stages['self-improving'] = work_dir / 'self_improving'
+    open_ones = (_held(title, folder) for title, folder in stages.items() if not (folder / FINISHED).is_file())
+    return next((held for held in open_ones if held is not None), None)
+
+
 def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None:
     """Trains a config without ``stages`` as mmseg would, with our checks before it and a start that fits or is refused.
 
@@ -235,11 +246,16 @@ def run_stage(
 
 def begun_anew(title: str, work_dir: Path) -> str | None:
     """What to say where an unfinished stage is about to start from its beginning; None where there is nothing of it."""
+    held = _held(title, work_dir)
+    return None if held is None else f'{held}; it BEGINS ANEW, --resume goes on from there'
+
+
+def _held(title: str, work_dir: Path) -> str | None:
     named = work_dir / LAST
     if not named.is_file():
         return None
     last = Path(named.read_text(errors='replace').strip()).name
-    return f'{title}: BEGINS ANEW although {work_dir} holds {last} of an unfinished run; --resume goes on from there'
+    return f'{title}: {work_dir} holds {last} of an unfinished run'
 
 
 def _trained(

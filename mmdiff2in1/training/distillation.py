@@ -30,7 +30,7 @@ from mmdiff2in1.synthesis import SampleStore, prepare
 from mmdiff2in1.synthesis.upkeep import dry_run
 
 from .chain import train
-from .drop_last import without_batch_sampler
+from .control import equal_control
 from .recipes import make_self_improving
 from .scoring import better_by, chosen_metric, scores
 from .stages import store_of, warmup_config
@@ -94,7 +94,7 @@ def distil(student: Config, asked: Distillation, work_dir: str | Path, resume: b
     results = train(copy.deepcopy(cfg), work_dir / 'student', resume)
     found['student'] = judge.trained(cfg, results, 'student')
     if asked.control:
-        control = control_config(cfg)
+        control = equal_control(cfg)
         results = train(copy.deepcopy(control), work_dir / 'control', resume)
         found |= dict(alone=judge.trained(control, results, 'control'), alone_is='control of equal batch')
     found = judge.verdict(found)
@@ -127,19 +127,6 @@ def plain_config(student: Config) -> Config:
     if type_name(plain.train_dataloader.dataset) == 'SyntheticSampleDataset':
         plain.train_dataloader.dataset = plain.train_dataloader.dataset.dataset
     return plain
-
-
-def control_config(cfg: Config) -> Config:
-    """The control of equal batch: as many images per step, all of them real ones (twice the batch size)."""
-    control = copy.deepcopy(cfg)
-    control.stages = dict()
-    control.model.pop('label_rule', None)
-    control.train_dataloader.dataset.update(store=None, mix='uniform', labels='none')
-    without_batch_sampler(control.train_dataloader)
-    control.train_dataloader.batch_size *= 2
-    if control.get('global_batch_size'):
-        control.global_batch_size *= 2
-    return control
 
 
 class Judge:

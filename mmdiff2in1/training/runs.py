@@ -5,10 +5,12 @@ import gc
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmdiff2in1.checks.channels import check_channels
@@ -17,7 +19,16 @@ from mmdiff2in1.core.lock import locked
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
+from mmdiff2in1.engine.short_console import shorten_console
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
+
+
+class ChainRunner(Runner):
+    """mmengine's, whose dumps of config, hooks and environment go to the log file alone."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The logger with a short console."""
+        return shorten_console(super().build_logger(*args, **kwargs))
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -37,7 +48,7 @@ def build_runner(cfg: Config) -> Runner:
     cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
-    runner = Runner.from_cfg(cfg)
+    runner = ChainRunner.from_cfg(cfg)
     check_channels(unwrapped(runner.model))
     starts_elsewhere = cfg.get('load_from') and not cfg.get('resume')
     load_whole(unwrapped(runner.model), (cfg.get(MAY_DIFFER) or ()) if starts_elsewhere else ())

@@ -17,11 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-from evidence.paired import Spread, compare
 from run_queue import queue, queue_parser
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
+from mmdiff2in1.training.paired import Spread, compare
 
 ROOT = Path(__file__).parents[2]
 # Config → the figure that is compared, its decimals, and further columns.

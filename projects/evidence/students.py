@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from evidence.paired import Paired, Spread, compare
 from run_queue import alone_in, queue, queue_parser, slug
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
+from mmdiff2in1.training.paired import Paired, Spread, compare
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs' / 'baselines' / 'unet_scenes.py'

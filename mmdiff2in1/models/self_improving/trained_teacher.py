@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.tasks import TaskSet
 
@@ -109,7 +110,7 @@ def model_config(config: str | Path | Mapping) -> tuple[Mapping, ConfigDict, Any
         FileNotFoundError: No such file.
         ValueError: No model in it.
     """
-    whole = Config.fromfile(config) if isinstance(config, str | Path) else config
+    whole = read_config(config) if isinstance(config, str | Path) else config
     if 'model' not in whole and 'type' not in whole:
         raise ValueError(f'the config of a teacher holds {", ".join(whole)}; expected a model, or the config of one')
     if whole.get('custom_imports'):
