@@ -41,8 +41,7 @@ def _tell(error: BaseException, program: str, debug: bool) -> None:
     if debug:
         raise error
     _to_log_file(error)
-    print(f'{program}: {_text(error)}', file=sys.stderr)
-    raise SystemExit(1) from error
+    raise SystemExit(f'{program}: {_text(error)}') from error
 
 
 def _ours(error: BaseException) -> bool:

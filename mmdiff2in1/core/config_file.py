@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -24,7 +25,22 @@ def read_config(place: str | Path) -> Config:
     Raises:
         FileNotFoundError: See :func:`find_config`, and for a `_base_` that is not there.
     """
-    return Config.fromfile(find_config(place))
+    cfg = Config.fromfile(find_config(place))
+    _without_scope(cfg._cfg_dict)
+    return cfg
+
+
+def _without_scope(part: Any) -> None:
+    """Takes out what mmengine notes in a `_base_` of a package: ours registers in mmseg's scope, and has none of its
+    own."""
+    if isinstance(part, dict):
+        if part.get('_scope_') == 'mmdiff2in1':
+            del part['_scope_']
+        for value in part.values():
+            _without_scope(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            _without_scope(value)
 
 
 def find_config(place: str | Path) -> Path:
