@@ -125,7 +125,7 @@ def test_a_folder_of_images(root, tmp_path, capsys):
     tool.main(['--images', str(root / 'images'), '--by', 'empty'])
     out = capsys.readouterr().out
     assert list(read_captions(root / 'images' / 'captions.jsonl')) == [f'{index}.png' for index in range(7)]
-    assert f'pretrain_diffusion.py --images {root}/images --captions {root}/images/captions.jsonl' in out
+    assert f'mmdiff2in1 pretrain --images {root}/images --captions {root}/images/captions.jsonl' in out
 
 
 def test_the_file_that_the_config_names(run, tmp_path):
