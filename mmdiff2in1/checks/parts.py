@@ -13,6 +13,7 @@ from mmseg.registry import DATASETS
 from mmdiff2in1.core.problem import Problem
 from mmdiff2in1.tasks import DenseTask
 
+from .image_lists import list_faults
 from .known_sets import known_set
 from .labels import LabelRules
 from .loading import LoadedLabel, class_backend, holds_classes, loaded_labels, tasks_to_check
@@ -113,7 +114,7 @@ def _list(part: DataPart) -> None:
     later = isinstance(kind, type) and issubclass(kind, BaseDataset)
     try:
         dataset = DATASETS.build({**part.cfg, 'lazy_init': True} if later else dict(part.cfg))
-        part.problems += missing_places(dataset) if later else []
+        part.problems += [*missing_places(dataset), *list_faults(dataset)] if later else []
         if part.problems:
             return
         if later:
