@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmseg.registry import DATASETS
 
+from mmdiff2in1.core.building import explained
 from mmdiff2in1.core.problem import Problem
 from mmdiff2in1.tasks import DenseTask
 
@@ -137,7 +138,7 @@ def _empty(dataset: BaseDataset) -> Problem:
 def _not_built(part: DataPart, error: Exception) -> Problem:
     where = f'{part.loader}_dataloader.dataset ({part.cfg["type"]})'
     step = 'Correct the config, or the files that the message names'
-    return Problem('error', 'not-built', where, str(error), 'a data set that can be listed', step)
+    return Problem('error', 'not-built', where, explained(error, part.cfg), 'a data set that can be listed', step)
 
 
 def _nearest(path: str | Path) -> str:

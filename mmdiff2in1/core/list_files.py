@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .text_files import lines_of
+from .text_files import is_utf8, lines_of
 
 COMMENT = '#'
 
@@ -59,11 +59,10 @@ def list_bytes(names: Iterable[str]) -> bytes:
                 f'found the name {name!r}, expected one without white space around it and line breaks in it, which a '
                 'list cannot hold: rename the file'
             )
-        try:
-            lines.append(f'{name}\n'.encode())
-        except UnicodeEncodeError:
+        if not is_utf8(name):
             raise ValueError(
                 f'found the name {name!r}, whose bytes are no UTF-8, expected one that a text file can hold: rename '
                 'the file, e.g. convmv -f latin1 -t utf8 --notest'
-            ) from None
+            )
+        lines.append(f'{name}\n'.encode())
     return b''.join(lines)

@@ -28,6 +28,20 @@ def read_text(path: str | Path, backend_args: dict | None = None) -> str:
         ) from None
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written in UTF-8: not so the name of a file in another encoding, nor half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """A text that any terminal and file takes; what is no UTF-8 is shown as Python writes it, `\\udcfc`."""
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+
 def is_marked(path: str | Path) -> bool:
     """Whether a file begins with the mark of an encoding, as nothing does that this package writes."""
     with open(path, 'rb') as stream:

@@ -109,7 +109,7 @@ def weights_mark(place: str | Path) -> str:
         # In the order of paths, not of names: an identity that was written once stays.
         files = sorted(root / name for name in files_below(root, ('.safetensors', '.json', '.bin')))
     for file in files:
-        digest.update(f'{file.relative_to(root)} {sampled_digest(file)}'.encode())
+        digest.update(f'{file.relative_to(root)} {sampled_digest(file)}'.encode(errors='surrogatepass'))
     return digest.hexdigest()
 
 

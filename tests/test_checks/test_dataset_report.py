@@ -1,5 +1,6 @@
 """The dataset checker finds each planted fault, names the file, and says nothing about a clean set."""
 
+import json
 import os
 import re
 import shutil
@@ -327,6 +328,19 @@ def test_lists_that_mmseg_reads_well(ade, inside, end):
     found = report(config(ade, ann_file='mine.txt'))
     assert (found.parts[0].pairs, found.parts[0].read, found.parts[0].listed) == (3, 3, 3)
     assert not found.problems('error')
+
+
+def test_names_that_are_no_utf8(ade):
+    """They are checked like any other, and what is told of them can be printed and kept."""
+    name = os.fsdecode(b't\xfcr')
+    os.rename(ade / 'images/training/0.jpg', ade / f'images/training/{name}.jpg')
+    found = report(config(ade))
+    (problem,) = [problem for _, problem in found.problems('error')]
+    assert problem.file == f'{ade}/annotations/training/{name}.png' and problem.check == 'missing-label'
+    assert r'training/t\udcfcr.png' in report_text(found).encode().decode()
+    os.rename(ade / 'annotations/training/0.png', ade / f'annotations/training/{name}.png')
+    assert report(config(ade)).problems('error') == []
+    assert json.loads(json.dumps(found.as_dict()))['parts'][0]['problems'][-1]['file'].endswith('.png')
 
 
 def test_empty_folder(ade):

@@ -143,7 +143,7 @@ FILES = {
         without_labels,
         r'images/0001.png: found no such file, expected the img_path of a sample; 1 of 3',
         'list-line',
-        r"gt_sets/train.txt:1: found '0001', which leads to no file .*images/0001.png.; expected the name of .* Add the",
+        r'gt_sets/train.txt:1: found .0001., which leads to no file .*images/0001.png.; expected .* Add the',
     ),
     'an empty list': (
         NYUD,
