@@ -325,7 +325,7 @@ def test_a_store_of_version_0_1_0_is_gone_on_with(make):
 
 def test_samples_of_another_plan_are_not_mixed_in_silently(make):
     make(plan=make.plan(T=600))
-    with pytest.raises(ValueError, match=r'7 samples that are not in this plan .*T600.*--prune'):
+    with pytest.raises(ValueError, match=r'7 samples that are not in this plan .*T600.* …\): T: 600 → 300.*--prune'):
         make(plan=make.plan(T=300))
     assert len(make(plan=make.plan(T=300), keep_others=True).records()) == 14
 
