@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from mmdiff2in1.core.problem import Problem
+from mmdiff2in1.core.text_files import printable
 
 
 @dataclass
@@ -72,7 +73,7 @@ def report_text(report: DatasetReport, files: int = 3) -> str:
             lines += [f'    → {step}' for step in list(steps)[:files]]
     errors, warnings = (len(report.problems(severity)) for severity in ('error', 'warning'))
     verdict = 'do not train before the errors are mended' if errors else 'ready to train'
-    return '\n'.join([*lines, f'{errors} errors, {warnings} warnings: {verdict}'])
+    return printable('\n'.join([*lines, f'{errors} errors, {warnings} warnings: {verdict}']))
 
 
 def _part_lines(part: PartReport) -> Iterable[str]:

@@ -30,6 +30,11 @@ def images_below(folder: str | Path) -> list[str]:
     return [name for name in files_below(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
 
 
+def without_image_suffix(name: str) -> str:
+    """A name without what images end with, if it ends so."""
+    return next((name[: -len(suffix)] for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), name)
+
+
 def is_hidden(name: str) -> bool:
     """Whether a relative name, with `/`, is that of a hidden file (a Mac's `._a.jpg` is one), or lies in a hidden
     folder."""

@@ -18,6 +18,7 @@ from mmseg.registry import MODELS
 from torch import nn
 from tqdm import tqdm
 
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.images import from_model, to_model
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
@@ -258,4 +259,5 @@ class Diff2in1Inferencer:
 def _build(cfg: Config) -> nn.Module:
     if cfg.get('data_preprocessor'):  # the runner does so as well
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(cfg.model)
+    with building(cfg.model, 'model'):
+        return MODELS.build(cfg.model)

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.models.self_improving import TeacherLabel
@@ -68,5 +69,5 @@ def labelling_of(cfg: Config) -> Labelling:
 def student_tasks(cfg: Config) -> TaskSet:
     """What the segmentor of a config predicts, self-improving or not."""
     _, model, task = model_config(cfg)
-    with kept_randomness():
+    with kept_randomness(), building(model, 'model'):
         return build_tasks(task, MODELS.build(model))

@@ -180,7 +180,7 @@ def _train_stage(
     if name == 'vae':
         deciding = {k: v for k, v in deciding.items() if k not in ('iters', 'lr')}
     fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-    folder = StageFolder(Path(options.work_dir, name), fingerprint)
+    folder = StageFolder(Path(options.work_dir, name), fingerprint, json.loads(json.dumps(deciding)))
     if folder.result() is None:
         barrier()  # nobody writes before everybody has looked
         runner = _runner(folder.path, objective, data, options, iters, lr, hooks)

@@ -73,7 +73,7 @@ def synthesize(
     settings: dict[str, set] = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
     check_made_alike(store, finished, settings)
     if not keep_others:
-        check_others(store, others_of(plan, finished, beside))
+        check_others(store, others_of(plan, finished, beside), plan)
     finished = {name: record for name, record in finished.items() if store.is_whole(record)}
     warn_of_changed_thresholds([finished[r.sample_id] for r in plan if r.sample_id in finished], thresholds)
 

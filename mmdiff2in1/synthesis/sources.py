@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.dataset_images import dataset_leaves, list_images
 from mmdiff2in1.core.names import type_name
 
@@ -79,4 +80,6 @@ def map_leaves(dataset: Mapping, change: Callable[[Mapping], dict]) -> dict:
 def _built(dataset: Mapping, with_pipeline: bool = False):
     # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
     changed: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
-    return DATASETS.build(map_leaves(dataset, lambda leaf: dict(leaf, **changed)))
+    changed_set = map_leaves(dataset, lambda leaf: dict(leaf, **changed))
+    with building(dataset, 'dataset'):
+        return DATASETS.build(changed_set)

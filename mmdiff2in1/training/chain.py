@@ -7,7 +7,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -29,7 +29,7 @@ from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .config_keys import check_keys
 from .global_batch import split_global_batch
-from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
+from .identity import TESTED_BY, identity, store_mark, weight_places, weights_mark
 from .labelling_stage import check_teachers, label
 from .optimizer_state import carry_optimizer_state
 from .rehearsal import rehearse
@@ -83,7 +83,7 @@ def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
     check_data(cfg)
     check_teachers(cfg)
     store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
-    parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
+    parents = {'load_from': _mark_of_start(cfg.load_from)} if cfg.get('load_from') else {}
     warmup = cfg.stages.get('warmup')
     warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
     creation = SynthesisStage(cfg, store) if cfg.stages.get('synthesis') else None
@@ -96,7 +96,7 @@ def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
         stage = warmup_config(cfg, warmup_dir)
         results['warmup'] = run_stage('warm-up', stage, resume, parents)
         warmup_checkpoint = results['warmup']['checkpoint']
-        parents = [finished_mark(warmup_dir)]
+        parents = {'the warm-up': finished_mark(warmup_dir)}
     if creation is not None:
         creation.create(warmup_checkpoint)
         creation = None  # and with it the generator
@@ -105,7 +105,7 @@ def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
         label(cfg, store)
         free_memory()
     if store is not None:
-        parents.append(store_mark(SampleStore(store)))
+        parents['the samples of the store'] = store_mark(SampleStore(store))
     stage = self_improving_config(cfg, work_dir / 'self_improving', warmup_checkpoint, store)
     carry = bool(warmup and warmup.get('carry_optimizer'))
     results['self_improving'] = run_stage('self-improving', stage, resume, parents, warmup_checkpoint, carry)
@@ -167,8 +167,9 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
         check_weights(cfg)
         check_data(cfg)
         cfg.work_dir = str(work_dir)
-        if not (resume and Path(work_dir, 'last_checkpoint').is_file()):
+        if not (resume and Path(work_dir, LAST).is_file()):
             rehearse({'training': cfg})
+        _tell_if_anew('training', cfg, resume)
         if resume:
             resume_where_possible(cfg)
         split_global_batch(cfg, get_world_size())
@@ -216,7 +217,7 @@ def run_stage(
     title: str,
     cfg: Config,
     resume: bool,
-    parents: Sequence[str] = (),
+    parents: Mapping[str, str] = {},  # noqa: B006
     before: str | None = None,
     carry_optimizer: bool = False,
 ) -> dict:
@@ -226,14 +227,14 @@ def run_stage(
         title: For the log.
         cfg: Its config, ``work_dir`` included.
         resume: Continue from its last checkpoint.
-        parents: Identities of what it builds on, see :func:`~mmdiff2in1.training.identity.fingerprint`.
+        parents: Identities of what it builds on, see :func:`~mmdiff2in1.training.identity.identity`.
         before: Checkpoint of the stage before, which must fit in every tensor.
         carry_optimizer: Start with that stage's optimizer state (moments, not rates).
 
     Returns:
         ``checkpoint``, ``iters``, ``seconds`` and ``metrics`` of the last validation.
     """
-    folder = StageFolder(cfg.work_dir, fingerprint(cfg, parents))
+    folder = identity(cfg, parents).folder(cfg.work_dir)
     with one_training(folder.path):  # several runs may share a warm-up
         facts = folder.result(checkpoint=str, metrics=dict)
         barrier()  # nobody writes before everybody has looked
@@ -258,6 +259,12 @@ def _held(title: str, work_dir: Path) -> str | None:
     return f'{title}: {work_dir} holds {last} of an unfinished run'
 
 
+def _tell_if_anew(title: str, cfg: Config, resume: bool) -> None:
+    lost = None if resume or cfg.get('resume') else begun_anew(title, Path(cfg.work_dir))
+    if lost is not None:
+        print_log(lost, 'current', logging.WARNING)
+
+
 def _trained(
     folder: StageFolder, title: str, cfg: Config, resume: bool, before: str | None, carry_optimizer: bool
 ) -> dict:
@@ -268,8 +275,7 @@ def _trained(
     keep_checkpoints_apart(cfg)
     if resume:
         resume_where_possible(cfg)
-    elif not cfg.get('resume') and (lost := begun_anew(title, folder.path)) is not None:
-        print_log(lost, 'current', logging.WARNING)
+    _tell_if_anew(title, cfg, resume)
     split_global_batch(cfg, get_world_size())
     runner = build_runner(cfg)
     if is_main_process():
@@ -302,7 +308,7 @@ def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float
 
     A test of another config, of other data or another checkpoint in the folder is done anew.
     """
-    folder = StageFolder(work_dir, fingerprint(cfg, [weights_mark(checkpoint)], TESTED_BY))
+    folder = identity(cfg, {'checkpoint': weights_mark(checkpoint)}, TESTED_BY).folder(work_dir)
     facts = folder.result(refuse=False, metrics=dict)
     barrier()  # nobody writes before everybody has looked
     if facts is not None:

@@ -18,6 +18,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
@@ -136,7 +137,7 @@ class Judge:
         self.cfg, self.asked = cfg, asked
         init_default_scope(cfg.get('default_scope') or 'mmseg')
         _, model, task = model_config(cfg)
-        with kept_randomness():
+        with kept_randomness(), building(model, 'model'):
             self.segmentor = MODELS.build(model)
         self.tasks = build_tasks(task, self.segmentor)
         self.classes = dataset_meta_of(cfg).get('classes')

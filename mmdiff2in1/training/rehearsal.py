@@ -5,11 +5,9 @@ Nothing of it stays: the folder is a temporary one, random states are put back, 
 
 import copy
 import math
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,13 +16,13 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import MessageHub, MMLogger, print_log
-from mmengine.registry import OPTIMIZERS, Registry
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
-from mmseg import registry
 from mmseg.evaluation import IoUMetric
 from torch import nn
 
+from mmdiff2in1.core.building import explained
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.engine import ExactResumeHook, SelfImprovingHook
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
@@ -128,9 +126,7 @@ class _Rehearsal:
         try:
             yield
         except Exception as error:
-            said = str(error).strip() or type(error).__name__
-            said += _meant(said)
-            raise ValueError(f'{self.title} cannot run: {what}: {said}') from error
+            raise ValueError(f'{self.title} cannot run: {what}: {explained(error, self.cfg)}') from error
 
     @staticmethod
     def _check_length(runner: Runner) -> None:
@@ -227,23 +223,6 @@ class _Rehearsal:
         for name, by in awaited.items():
             if name not in figures:
                 raise ValueError(f'{by} waits for {name!r}, which no metric gives; there are {", ".join(figures)}')
-
-
-def _meant(said: str) -> str:
-    """What to do about what others say; the names in a registry that are like one that is not in it."""
-    if 'batch_sampler option is mutually exclusive' in said:
-        return "; write drop_last into the batch sampler: batch_sampler=dict(type='MixedBatchSampler', drop_last=True)"
-    missing = re.search(r"'?([\w.]+) is not in the [\w: ]*registry", said)
-    if missing is None:
-        return ''
-    known = {name for one in vars(registry).values() if isinstance(one, Registry) for name in _names(one)}
-    near = get_close_matches(missing[1], known)
-    return f'; did you mean {" or ".join(near)}?' if near else ''
-
-
-def _names(one: Registry | None) -> set[str]:
-    """Of a registry and those that it falls back on."""
-    return set() if one is None else {*one.module_dict, *_names(one.parent)}
 
 
 def _awaited(runner: Runner) -> dict[str, str]:

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from mmdiff2in1.checks.channels import check_channels
 from mmdiff2in1.core.atomic_files import remove_parts
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.lock import locked
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
@@ -48,7 +49,8 @@ def build_runner(cfg: Config) -> Runner:
     cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
-    runner = ChainRunner.from_cfg(cfg)
+    with building(cfg):
+        runner = ChainRunner.from_cfg(cfg)
     check_channels(unwrapped(runner.model))
     starts_elsewhere = cfg.get('load_from') and not cfg.get('resume')
     load_whole(unwrapped(runner.model), (cfg.get(MAY_DIFFER) or ()) if starts_elsewhere else ())

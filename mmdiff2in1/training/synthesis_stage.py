@@ -15,6 +15,7 @@ from mmdiff2in1.core.lock import READ_ONLY
 from mmdiff2in1.datasets.synthetic_records import draw
 from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.synthesis import SampleRecipe, SampleStore, check_plan, job_of, others_of, run_job
+from mmdiff2in1.synthesis.checks import unlike
 from mmdiff2in1.synthesis.generator import check_unet
 from mmdiff2in1.synthesis.settings import CREATOR, PRETRAINED
 
@@ -86,9 +87,10 @@ class SynthesisStage:
         check_draw(self.cfg, [*planned, *pool.values()], self.store)
         others = [] if self.later else others_of(plan, SampleStore(self.store).finished(), pool)
         if others:
+            told = unlike(plan, SampleStore(self.store).finished()[others[0]]) or 'of another plan'
             raise ValueError(
-                f'{self.store} holds {len(others)} samples that the settings do not ask for, first {others[0]}: run '
-                'tools/synthesize.py with --prune, delete the folder, choose another --work-dir, or set '
+                f'{self.store} holds {len(others)} samples that the settings do not ask for, first {others[0]} '
+                f'({told}): run tools/synthesize.py with --prune, delete the folder, choose another --work-dir, or set '
                 'keep_others=True'
             )
 

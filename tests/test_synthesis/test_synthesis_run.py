@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,19 @@ def test_stored_pixels_are_those_of_the_diffusion_model(make, tiny_diffusion, ro
     assert np.array_equal(stored, expected)
     difference = stored.astype(float) - source
     assert record['scores']['source_distance'] == pytest.approx(np.sqrt((difference**2).mean()), abs=1e-3)
+
+
+def test_a_source_whose_name_is_no_utf8(make, root):
+    """It is created around, recorded and read back; the manifest is plain all the same."""
+    name = os.fsdecode(b't\xfcr.png')
+    os.rename(root / '0.png', root / name)
+    recipe = replace(make.plan(num_samples=1, T=600, size=SIZES[0])[0], source=name)
+    store = make(plan=[recipe], source_labels={name: dict(seg_map_path=f'labels/{name}')})
+    (record,) = SampleStore(store.folder).records()
+    assert record['source'] == name and record['source_labels'] == dict(seg_map_path=f'labels/{name}')
+    assert record['sample_id'] == recipe.sample_id and recipe.sample_id.isascii()
+    assert store.verify() == []
+    (store.folder / 'manifest.jsonl').read_text(encoding='ascii')
 
 
 def test_every_sample_has_noise_of_its_own(make):
@@ -311,7 +325,7 @@ def test_a_store_of_version_0_1_0_is_gone_on_with(make):
 
 def test_samples_of_another_plan_are_not_mixed_in_silently(make):
     make(plan=make.plan(T=600))
-    with pytest.raises(ValueError, match=r'7 samples that are not in this plan .*T600.*--prune'):
+    with pytest.raises(ValueError, match=r'7 samples that are not in this plan .*T600.* …\): T: 600 → 300.*--prune'):
         make(plan=make.plan(T=300))
     assert len(make(plan=make.plan(T=300), keep_others=True).records()) == 14
 

@@ -9,8 +9,9 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from tiny_chain import chain_config
 
+from mmdiff2in1.core.building import explained
 from mmdiff2in1.training.chain import train
-from mmdiff2in1.training.rehearsal import _meant, rehearse
+from mmdiff2in1.training.rehearsal import rehearse
 from mmdiff2in1.training.stages import self_improving_config, warmup_config
 
 HOOK = dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=4)
@@ -113,5 +114,6 @@ def test_drop_last_follows_the_batch_sampler(chain_folder, tmp_path):
         assert first.drop_last is True and 'batch_sampler' not in first
         last = self_improving_config(cfg, tmp_path / 'b', None, tmp_path / 'store').train_dataloader
         assert last.batch_sampler.drop_last is True and 'drop_last' not in last
-    said = _meant('batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last')
+    theirs = ValueError('batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last')
+    said = explained(theirs, {})
     assert "batch_sampler=dict(type='MixedBatchSampler', drop_last=True)" in said

@@ -17,6 +17,7 @@ from mmengine.utils import import_modules_from_strings
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.tasks import TaskSet
@@ -56,7 +57,8 @@ class Teacher:
             FileNotFoundError, ValueError, RuntimeError: No such files, or weights that do not fit.
         """
         whole, model, task = model_config(config)
-        with DefaultScope.overwrite_default_scope(whole.get('default_scope') or 'mmseg'):
+        scope = DefaultScope.overwrite_default_scope(whole.get('default_scope') or 'mmseg')
+        with scope, building(model, 'model of the teacher'):
             segmentor = MODELS.build(model)
         meta = load_weights(segmentor, checkpoint)
         named = classes or (meta.get('dataset_meta') or {}).get('classes') or dataset_meta_of(whole).get('classes')
