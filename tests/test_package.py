@@ -30,6 +30,7 @@ FLOORS = (
     ('inference',),
     ('labelling',),
     ('training',),
+    ('reporting',),
     ('commands',),
     ('components', '__main__'),
 )
