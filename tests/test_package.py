@@ -46,6 +46,7 @@ BROUGHT_BY = {
     'mmseg': 'onedl-mmsegmentation',
     'mmpretrain': 'onedl-mmpretrain',
     'yaml': 'onedl-mmengine',
+    'markupsafe': 'jinja2',
 }
 
 

@@ -1,11 +1,11 @@
 """Created samples as a model sees them: pictures beside their sources, and whether their labels still hold.
 
-K classes; T: the noise level of a sample. θ_C is the creator.
+T: the noise level of a sample. θ_C is the creator.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +14,24 @@ import numpy as np
 from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.inference.perception import Perception
 from mmdiff2in1.synthesis import SampleStore
-from mmdiff2in1.tasks import DenseTask
 
+from .agreement import Agreement
 from .errors import in_words, mean_error, pixel_errors, unit_of_errors
-from .pictures import Row, Swatch, css, flat, heat, heat_legend, legend, map_picture, photo
+from .pictures import Row, Swatch, class_swatch, flat, heat, heat_legend, legend, map_picture, photo
 from .source_labels import SourceLabels
 
 MOST_LOOKED_AT = 240
 """Samples, the same number of each T."""
-ALL, NOT_CREATED = 'all', 'not created'
-
-
-@dataclass
-class Agreement:
-    """Of one task at one T: pixels (K, K) by label and prediction, or the mean errors of samples."""
-
-    task: DenseTask
-    samples: int = 0
-    confusion: np.ndarray | None = None
-    errors: list[float] = field(default_factory=list)
-
-    def add(self, found: np.ndarray, label: np.ndarray) -> None:
-        """One sample."""
-        self.samples += 1
-        K = self.task.num_classes
-        if not K:
-            error = mean_error(pixel_errors(self.task, found, label))
-            self.errors += [] if error is None else [error]
-            return
-        known = self.task.known(label) & (found < K)
-        pairs = np.bincount(label[known].astype(int) * K + found[known], minlength=K * K).reshape(K, K)
-        self.confusion = pairs if self.confusion is None else self.confusion + pairs
-
-    @property
-    def overall(self) -> float | None:
-        """Share in [0, 1] of the pixels that agree, or the mean error; None where nothing is known."""
-        if self.confusion is None:
-            return float(np.mean(self.errors)) if self.errors else None
-        return float(self.confusion.trace() / self.confusion.sum()) if self.confusion.any() else None
-
-    def iou(self, k: int) -> float | None:
-        """Intersection over union in [0, 1] of label and prediction of a class; None where it does not occur."""
-        if self.confusion is None:
-            return None
-        union = self.confusion[k].sum() + self.confusion[:, k].sum() - self.confusion[k, k]
-        return float(self.confusion[k, k] / union) if union else None
+ALL, NOT_CREATED = 'all created', 'not created'
 
 
 @dataclass(frozen=True)
 class Consistency:
-    """A table: a column for each T, a row for each class, and one for all."""
+    """A table: columns of real images, of all created ones and of each T; a row for each class, and one for all."""
 
     task: str
     columns: list[str]
-    samples: list[int]
+    images: list[int]
     overall: list[str]
     overall_title: str
     classes: list[tuple[Swatch, list[str]]]
@@ -85,7 +49,12 @@ class Created:
 
 
 def created_samples(
-    store: SampleStore, sources: SourceLabels | None, model: Diff2in1Inferencer, count: int, whose: str
+    store: SampleStore,
+    sources: SourceLabels | None,
+    model: Diff2in1Inferencer,
+    count: int,
+    whose: str,
+    reference: Mapping[str, tuple[str, Agreement]],
 ) -> Created:
     """Shows `count` samples of a store, spread over T, and compares more of them with their labels.
 
@@ -95,6 +64,7 @@ def created_samples(
         model: Sees them.
         count: Rows.
         whose: Name of the model.
+        reference: By task what real images are called, and how well the model sees them: to compare with.
 
     Raises ValueError for an empty or a damaged store.
     """
@@ -119,11 +89,10 @@ def created_samples(
                 problem = str(error)
         for name, label in labels.items():
             for level in (ALL, level_of(record)):
-                agreement = found[name].setdefault(level, Agreement(model.tasks[name]))
-                agreement.add(seen.maps[name].map, label)
+                found[name].setdefault(level, Agreement(model.tasks[name])).add(seen.maps[name].map, label)
         if record['sample_id'] in shown:
             rows[record['sample_id']] = _row(record, seen, labels, sources, model, whose)
-    tables = [_table(name, levels) for name, levels in found.items() if levels]
+    tables = [_table(name, levels, reference.get(name)) for name, levels in found.items() if levels]
     return Created([rows[name] for name in shown if name in rows], tables, len(records), len(looked_at), problem)
 
 
@@ -160,35 +129,28 @@ def _row(
     whose: str,
 ) -> Row:
     source = Path(record['source']).name if record['source'] else ''
-    title = f'{source} at {level_of(record)}' if source else f'{record["sample_id"]} ({level_of(record)})'
+    sample, level = record['sample_id'], level_of(record)
     text = [f'“{record["caption"]}”'] if record.get('caption') else []
-    pictures, swatches = [], []
     image = _source_image(record, sources)
-    if image is not None:
-        pictures.append(photo(image, 'source', f'source image {source}'))
-    pictures.append(photo(seen.image, 'created' if 'T' in record else 'image', f'sample {record["sample_id"]}'))
+    first = [] if image is None else [photo(image, 'source', f'source image {source}')]
+    last = [photo(seen.image, 'created' if level != NOT_CREATED else 'image', f'sample {sample}')]
+    legends = []
+    whom = 'label of the source' if source and not record.get('layout') else 'its own label'
     for name, task in model.tasks.items():
-        of = f' ({name.replace("_", " ")})' if len(model.tasks) > 1 else ''
-        own = seen.maps[name]
-        maps = [own.map]
+        of, own = f' ({name.replace("_", " ")})' if len(model.tasks) > 1 else '', seen.maps[name]
+        maps = [own.map, *([labels[name]] if name in labels else [])]
         if name in labels:
-            maps.append(labels[name])
-            whom = 'its own label' if record.get('layout') or not source else 'label of the source'
-            pictures.insert(
-                1 if image is not None else len(pictures), map_picture(task, labels[name], whom + of, source or title)
-            )
+            first.append(map_picture(task, labels[name], whom + of, source or sample))
             error = mean_error(pixel_errors(task, own.map, labels[name]))
-            if error is not None:
-                text.append(f'{whose} against that label{of}: {in_words(task, error)}')
-        pictures.append(map_picture(task, own.map, f'{whose} sees{of}', record['sample_id']))
-        swatches += legend(task, maps)
+            text += [] if error is None else [f'{whose} against that label{of}: {in_words(task, error)}']
+        last.append(map_picture(task, own.map, f'{whose} sees{of}', sample))
+        legends.append(legend(task, maps))
         if own.confidence is not None:
-            mean = float(np.nanmean(own.confidence))
-            title_ = f'confidence{of}, mean {mean:.2f}'
-            pictures.append(flat(heat(own.confidence, 1.0), title_, f'{title_} of {record["sample_id"]}'))
-    if any(seen.maps[name].confidence is not None for name in model.tasks):
-        swatches += heat_legend('confidence', 1.0, '')
-    return Row(title, text, pictures, swatches)
+            title = f'confidence{of}, mean {np.nanmean(own.confidence):.2f}'
+            last.append(flat(heat(own.confidence, 1.0), title, f'{title} of {sample}'))
+    if any(own.confidence is not None for own in seen.maps.values()):
+        legends.append(heat_legend('confidence', 1.0, ''))
+    return Row(f'{source} at {level}' if source else f'{sample} ({level})', text, [*first, *last], legends)
 
 
 def _source_image(record: dict, sources: SourceLabels | None) -> np.ndarray | None:
@@ -198,25 +160,28 @@ def _source_image(record: dict, sources: SourceLabels | None) -> np.ndarray | No
         return None
 
 
-def _table(name: str, levels: Mapping[str, Agreement]) -> Consistency:
+def _table(name: str, levels: Mapping[str, Agreement], reference: tuple[str, Agreement] | None) -> Consistency:
     # With one T its column and that of all would be the same.
     columns = sorted(levels if len(levels) > 2 else set(levels) - {ALL}, key=_order)
-    task = levels[columns[0]].task
     agreements = [levels[column] for column in columns]
-    title = 'pixels that agree, %' if task.num_classes else f'mean error, {unit_of_errors(task) or "in its own unit"}'
-    classes = []
+    if reference is not None:
+        columns, agreements = [reference[0], *columns], [reference[1], *agreements]
+    task, classes = agreements[0].task, []
     for k in range(task.num_classes):
         ious = [agreement.iou(k) for agreement in agreements]
         if any(iou is not None for iou in ious):
-            names = getattr(task, 'classes', None)
-            colour = css(task.palette[k])  # type: ignore[attr-defined]
-            classes.append((Swatch(names[k] if names else f'class {k}', colour), [_percent(iou) for iou in ious]))
-    overall = [
-        _percent(each.overall) if task.num_classes else '–' if each.overall is None else f'{each.overall:.3g}'
-        for each in agreements
-    ]
-    samples = [agreement.samples for agreement in agreements]
-    return Consistency(name.replace('_', ' '), columns, samples, overall, title, classes)
+            classes.append((class_swatch(task, k), [_percent(iou) for iou in ious]))
+    overall = [each.overall for each in agreements]
+    return Consistency(
+        task=name.replace('_', ' '),
+        columns=columns,
+        images=[agreement.images for agreement in agreements],
+        overall=[_percent(o) if task.num_classes else '–' if o is None else f'{o:.3g}' for o in overall],
+        overall_title='pixels that agree, %'
+        if task.num_classes
+        else f'mean error, {unit_of_errors(task) or "in its own unit"}',
+        classes=classes,
+    )
 
 
 def _percent(share: float | None) -> str:

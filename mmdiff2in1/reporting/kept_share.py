@@ -10,8 +10,8 @@ from .label_rule import rule_in_words
 PANEL = 'kept share of pseudo labels'
 MUCH = 0.98
 MEANING = (
-    'The kept share is the share of the pixels of created images, padding left out, that teach θ_E something: the label '
-    'rule drops the others. It says nothing of whether the labels are right.'
+    'The kept share is the share of the pixels of created images, padding left out, that teach θ_E something: the '
+    'label rule drops the others. It says nothing of whether the labels are right.'
 )
 
 
@@ -38,7 +38,10 @@ def kept_share_in_words(cfg: Config, curves: Curves) -> list[str]:
 
 def _judged(mean: float, first: float, last: float) -> str:
     if mean < LITTLE:
-        return 'Next to no pixel teaches anything: lower min_confidence, or let the warm-up last longer so that θ_C is surer.'
+        return (
+            'Next to no pixel teaches anything: lower min_confidence, or let the warm-up last longer, so that θ_C is '
+            'surer.'
+        )
     if mean > MUCH:
         return 'Nearly every pixel counts: the rule filters next to nothing.'
     if last > first + 0.1:

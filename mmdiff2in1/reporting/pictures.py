@@ -51,12 +51,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one image beside each other; `text` lines about it, `legend` of what the colours mean."""
+    """Pictures of one image beside each other; `text` lines about it, `legends` of what the colours mean."""
 
     title: str
     text: Sequence[str]
     pictures: Sequence[Picture]
-    legend: Sequence[Swatch]
+    legends: Sequence[Sequence[Swatch]]
 
 
 def photo(image: np.ndarray, title: str, alt: str) -> Picture:
@@ -77,13 +77,25 @@ def map_picture(task: DenseTask, array: np.ndarray, title: str, of: str) -> Pict
 
 
 def legend(task: DenseTask, maps: Sequence[np.ndarray]) -> list[Swatch]:
-    """Class names, or values, and colours of all that occurs in maps."""
-    if not maps:
-        return []
+    """What the colours of maps mean: the classes that occur, the most frequent first, or values."""
     together = np.concatenate([each.reshape(1, -1, *each.shape[2:]) for each in maps], axis=1)
-    found = [Swatch(text, css(colour)) for text, colour in task.legend(together)]
+    if task.num_classes:
+        counts = np.bincount(together[task.known(together)], minlength=task.num_classes)
+        found = [class_swatch(task, int(k)) for k in np.argsort(-counts, kind='stable') if counts[k]]
+        found += [] if task.known(together).all() else [Swatch('nothing known', css(UNKNOWN))]
+    else:
+        found = [Swatch(text, css(colour)) for text, colour in task.legend(together)[1:]]
+        found = found or [Swatch(text, '') for text, _ in task.legend(together)]
     left_out = len(found) - MOST_CLASSES
-    return found if left_out <= 0 else [*found[:MOST_CLASSES], Swatch(f'and {left_out} more', '')]
+    found = found if left_out <= 0 else [*found[:MOST_CLASSES], Swatch(f'and {left_out} more', '')]
+    return [Swatch(f'{task.name.replace("_", " ")}:', ''), *found]
+
+
+def class_swatch(task: DenseTask, k: int) -> Swatch:
+    """Name and colour of a class."""
+    names = getattr(task, 'classes', None)
+    colour = task.colours(np.full((1, 1), k, np.uint8))[0, 0]
+    return Swatch(names[k] if names else f'class {k}', css(colour))
 
 
 def heat(values: np.ndarray, most: float) -> np.ndarray:

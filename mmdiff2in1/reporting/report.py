@@ -3,6 +3,7 @@
 θ_C is the creator, θ_E the exploiter.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from mmengine.config import Config
 
 from mmdiff2in1.core.atomic_files import write_atomically
@@ -96,7 +98,11 @@ def write_report(
     store = None if run.store is None else SampleStore(run.store)
     if store is not None and model is not None:
         sources = sections.attempt('sources', lambda: SourceLabels(model.cfg, store))
-        sections.created = sections.attempt('created', lambda: created_samples(store, sources, model, images, whose))
+        seen = sections.worst
+        real = {} if seen is None else {task: (f'real {seen.of}', found) for task, found in seen.agreement.items()}
+        sections.created = sections.attempt(
+            'created', lambda: created_samples(store, sources, model, images, whose, real)
+        )
     if store is not None and features is not None:
         sections.distance = sections.attempt('distance', lambda: _distance(cfg, store, features))
     page = _page(cfg, run, other, sections, whose, looking)
@@ -153,5 +159,10 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters['shown'] = shown
+    environment.filters |= dict(shown=shown, code=_code)
     return environment.get_template('page.html').render(content)
+
+
+def _code(text: str) -> Markup:
+    """`What stands so` as code; all else is escaped."""
+    return Markup(re.sub(r'`([^`]+)`', r'<code>\1</code>', str(escape(text))))

@@ -14,6 +14,7 @@ from mmdiff2in1.core.images import read_image
 from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.tasks import DenseTask
 
+from .agreement import Agreement
 from .errors import error_colours, error_legend, error_scale, in_words, mean_error, pixel_errors
 from .pictures import Row, flat, legend, map_picture, photo
 
@@ -23,12 +24,13 @@ MOST_LOOKED_AT = 200
 
 @dataclass(frozen=True)
 class Worst:
-    """`looked_at` of `images` of a set, and the worst rows by task."""
+    """`looked_at` of `images` of a set, the worst rows and how well all were seen, by task."""
 
     looked_at: int
     images: int
     of: str
     rows: dict[str, list[Row]]
+    agreement: dict[str, Agreement]
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ def worst_images(cfg: Config, model: Diff2in1Inferencer, count: int, whose: str)
     dataset = DATASETS.build(cfg[f'{of}_dataloader'].dataset)
     indices = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, min(len(dataset), MOST_LOOKED_AT))})
     each = math.ceil(count / len(model.tasks))
+    agreement = {name: Agreement(task) for name, task in model.tasks.items()}
     kept: dict[str, list[tuple[float, int, _Seen]]] = {name: [] for name in model.tasks}
     for index in indices:
         (sample,) = model.segmentor.test_step(pseudo_collate([dataset[index]]))
         for name, task in model.tasks.items():
             seen = _seen(task, sample)
             if seen is not None:
+                agreement[name].add(seen.found, seen.truth)
                 heapq.heappush(kept[name], (seen.error, -index, seen))
                 if len(kept[name]) > each:
                     heapq.heappop(kept[name])
@@ -73,7 +77,7 @@ def worst_images(cfg: Config, model: Diff2in1Inferencer, count: int, whose: str)
         for name, found in kept.items()
         if found
     }
-    return Worst(len(indices), len(dataset), 'test' if of == 'test' else 'validation', rows)
+    return Worst(len(indices), len(dataset), 'test' if of == 'test' else 'validation', rows, agreement)
 
 
 def _seen(task: DenseTask, sample) -> _Seen | None:
@@ -97,6 +101,6 @@ def _rows(task: DenseTask, worst: list[_Seen], whose: str) -> list[Row]:
             map_picture(task, seen.found, f'prediction of {whose}', name),
             flat(error_colours(task, seen.errors, most), 'error', f'error in {name}: {in_words(task, seen.error)}'),
         ]
-        swatches = [*legend(task, [seen.truth, seen.found]), *error_legend(task, most)]
-        rows.append(Row(name, [in_words(task, seen.error)], pictures, swatches))
+        legends = [legend(task, [seen.truth, seen.found]), error_legend(task, most)]
+        rows.append(Row(name, [in_words(task, seen.error)], pictures, legends))
     return rows
