@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mmdiff2in1.visualization.curves import EXPLOITER, PANELS, SCORES, Curves
@@ -48,7 +48,7 @@ def charts(curves: Curves, control: Curves, step: str = 'iteration') -> list[Cha
         step: What validations are counted in.
     """
     found = [
-        _chart('Losses', '', 'iteration', _coloured({n: n for n in _names(curves, 'losses')}, curves)),
+        _chart('Losses', '', 'iteration', _losses(curves)),
         _chart(
             'Kept share of pseudo labels',
             'share of pixels',
@@ -83,13 +83,28 @@ def _names(curves: Curves, panel: str) -> list[str]:
     return sorted(filter(PANELS[panel], curves))
 
 
+def _losses(curves: Curves) -> list[Line]:
+    """Each loss in one colour: of real images solid, of created ones dashed."""
+    lines: list[Line] = []
+    colours, chosen = _colours(), dict[str, str]()
+    for name in _names(curves, 'losses'):
+        kind, _, plain = name.rpartition('/')
+        if plain not in chosen:
+            chosen[plain] = next(colours)
+        whose = dict(real=', real', synthetic=', created').get(kind, '')
+        title = 'sum of all' if name == 'loss' else plain.removeprefix('decode.') + whose
+        dash = 'dashed' if kind == 'synthetic' else 'solid'
+        lines.append(Line(title, *_finite(*curves[name]), chosen[plain], dash))
+    return lines
+
+
 def _kept_share(curves: Curves) -> dict[str, str]:
     return {
         name: name.partition('/')[2].replace('_', ' ') or name for name in _names(curves, 'kept share of pseudo labels')
     }
 
 
-def _colours():
+def _colours() -> Iterator[str]:
     while True:
         yield from COLOURS
 

@@ -48,6 +48,8 @@ def test_one_chart_for_each_unit():
     two = ([10, 20], [1.0, 2.0])
     curves = {
         'loss': ([1, 2], [3.0, math.nan]),
+        'real/decode.loss_ce': ([1, 2], [3.0, 2.0]),
+        'synthetic/decode.loss_ce': ([1, 2], [0.3, 0.2]),
         'mIoU': two,
         'exploiter/mIoU': two,
         'depth/rmse': two,
@@ -58,11 +60,13 @@ def test_one_chart_for_each_unit():
     }
     found = charts(curves, {'mIoU': two})
     assert [(chart.title, [(line.name, line.dash) for line in chart.lines]) for chart in found] == [
+        ('Losses', [('loss_ce, real', 'solid'), ('loss_ce, created', 'dashed')]),
         ('Kept share of pseudo labels', [('depth', 'solid')]),
         ('Validation: depth, share of pixels', [('d1', 'solid')]),
         ('Validation: depth, m', [('rmse', 'solid')]),
         ('Validation, %', [('mIoU θ_C', 'solid'), ('mIoU θ_E', 'dashed'), ('mIoU control', 'dotted')]),
     ]
+    assert found[0].lines[0].colour == found[0].lines[1].colour
     ids = [name for chart in found for name in re.findall(r' id="([^"]*)"', chart.svg)]
     assert len(set(ids)) == len(ids)
     assert all('currentColor' in chart.svg and '://' not in chart.svg for chart in found)
