@@ -16,6 +16,7 @@ from mmengine.config import Config
 
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.dataset_images import list_images
+from mmdiff2in1.core.randomness import derived_randomness
 from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.synthesis.sources import build_real_dataset
@@ -85,30 +86,48 @@ def write_report(
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
     run = read_work_dir(cfg, work_dir)
-    other = None if control is None else read_work_dir(cfg, control)
-    sections = Sections()
+    other = None if control is None else _control(cfg, Path(control))
     looking, whose = _checkpoint(run, checkpoint)
-    model = None
-    if looking is None:
-        sections.missing['model'] = 'there is no checkpoint yet.'
-    else:
-        model = sections.attempt('model', lambda: Diff2in1Inferencer(cfg, looking))
-    if model is not None:
-        sections.worst = sections.attempt('worst', lambda: worst_images(model.cfg, model, images, whose))
-    store = None if run.store is None else SampleStore(run.store)
-    if store is not None and model is not None:
-        sources = sections.attempt('sources', lambda: SourceLabels(model.cfg, store))
-        seen = sections.worst
-        real = {} if seen is None else {task: (f'real {seen.of}', found) for task, found in seen.agreement.items()}
-        sections.created = sections.attempt(
-            'created', lambda: created_samples(store, sources, model, images, whose, real)
-        )
-    if store is not None and features is not None:
-        sections.distance = sections.attempt('distance', lambda: _distance(cfg, store, features))
+    with derived_randomness(NAME):  # a model may draw noise: two pages of one run are equal
+        sections = _look(cfg, run, looking, whose, images, features)
     page = _page(cfg, run, other, sections, whose, looking)
     file = Path(work_dir) / NAME
     write_atomically(file, page.encode())
     return file
+
+
+def _look(
+    cfg: Config, run: WorkDir, checkpoint: Path | None, whose: str, images: int, features: Path | None
+) -> Sections:
+    """What a checkpoint sees in test and created images."""
+    sections = Sections()
+    store = None if run.store is None else SampleStore(run.store)
+    if store is not None and features is not None:
+        sections.distance = sections.attempt('distance', lambda: _distance(cfg, store, features))
+    if checkpoint is None:
+        sections.missing['model'] = 'there is no checkpoint yet.'
+        return sections
+    model = sections.attempt('model', lambda: Diff2in1Inferencer(cfg, checkpoint))
+    if model is None:
+        return sections
+    seen = sections.worst = sections.attempt('worst', lambda: worst_images(model.cfg, model, images, whose))
+    if store is not None:
+        real = {} if seen is None else {task: (f'real {seen.of}', found) for task, found in seen.agreement.items()}
+        sources = sections.attempt('sources', lambda: SourceLabels(model.cfg, store))
+        sections.created = sections.attempt(
+            'created', lambda: created_samples(store, sources, model, images, whose, real)
+        )
+    return sections
+
+
+def _control(cfg: Config, path: Path) -> WorkDir:
+    """A chain, or a plain training, whatever the run itself is."""
+    cfg = cfg.copy()
+    if (path / 'self_improving').is_dir():
+        cfg.setdefault('stages', {})
+    else:
+        cfg.pop('stages', None)
+    return read_work_dir(cfg, path)
 
 
 def _checkpoint(run: WorkDir, asked: Path | None) -> tuple[Path | None, str]:

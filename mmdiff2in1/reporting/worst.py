@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmseg.registry import DATASETS
@@ -42,6 +43,7 @@ class _Seen:
     errors: np.ndarray
 
 
+@torch.no_grad()
 def worst_images(cfg: Config, model: Diff2in1Inferencer, count: int, whose: str) -> Worst:
     """Predicts the test set of a config, the validation set if there is none, and keeps the `count` worst.
 

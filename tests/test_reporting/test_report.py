@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from conftest import Page
+from html_page import Page
 from mmengine.config import Config
 from patience import patient
 from PIL import Image
