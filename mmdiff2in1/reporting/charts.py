@@ -141,6 +141,7 @@ def _svg(title: str, unit: str, step: str, lines: list[Line], limits: tuple | No
     # Here and not above: drawing is the only part that needs matplotlib.
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     settings = {'svg.fonttype': 'none', 'svg.hashsalt': title, 'font.size': 11, 'font.family': 'sans-serif'}
     ink = dict.fromkeys(('text.color', 'axes.labelcolor', 'axes.edgecolor', 'xtick.color', 'ytick.color'), INK)
@@ -154,6 +155,7 @@ def _svg(title: str, unit: str, step: str, lines: list[Line], limits: tuple | No
             marker = 'o' if len(line.values) < 20 else ''
             axes.plot(line.steps, line.values, STYLES[line.dash], color=line.colour, lw=1.8, marker=marker, ms=3)
         axes.set_xlabel(step)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if unit:
             axes.set_ylabel(unit)
         if limits:

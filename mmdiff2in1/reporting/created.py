@@ -132,25 +132,27 @@ def _row(
     sample, level = record['sample_id'], level_of(record)
     text = [f'“{record["caption"]}”'] if record.get('caption') else []
     image = _source_image(record, sources)
-    first = [] if image is None else [photo(image, 'source', f'source image {source}')]
-    last = [photo(seen.image, 'created' if level != NOT_CREATED else 'image', f'sample {sample}')]
-    legends = []
+    before = [] if image is None else [photo(image, 'source', f'source image {source}')]
+    created = [photo(seen.image, 'created' if level != NOT_CREATED else 'image', f'sample {sample}')]
     whom = 'label of the source' if source and not record.get('layout') else 'its own label'
+    several, after, legends = len(model.tasks) > 1, [], []
     for name, task in model.tasks.items():
-        of, own = f' ({name.replace("_", " ")})' if len(model.tasks) > 1 else '', seen.maps[name]
-        maps = [own.map, *([labels[name]] if name in labels else [])]
+        of, own = f' ({name.replace("_", " ")})' if several else '', seen.maps[name]
+        maps = [own.map]
         if name in labels:
-            first.append(map_picture(task, labels[name], whom + of, source or sample))
+            maps.append(labels[name])
+            # Of one task right beside the source; of several all that belongs to a task stands together.
+            (after if several else before).append(map_picture(task, labels[name], whom + of, source or sample))
             error = mean_error(pixel_errors(task, own.map, labels[name]))
             text += [] if error is None else [f'{whose} against that label{of}: {in_words(task, error)}']
-        last.append(map_picture(task, own.map, f'{whose} sees{of}', sample))
+        after.append(map_picture(task, own.map, f'{whose} sees{of}', sample))
         legends.append(legend(task, maps))
         if own.confidence is not None:
             title = f'confidence{of}, mean {np.nanmean(own.confidence):.2f}'
-            last.append(flat(heat(own.confidence, 1.0), title, f'{title} of {sample}'))
+            after.append(flat(heat(own.confidence, 1.0), title, f'{title} of {sample}'))
     if any(own.confidence is not None for own in seen.maps.values()):
         legends.append(heat_legend('confidence', 1.0, ''))
-    return Row(f'{source} at {level}' if source else f'{sample} ({level})', text, [*first, *last], legends)
+    return Row(f'{source} at {level}' if source else f'{sample} ({level})', text, [*before, *created, *after], legends)
 
 
 def _source_image(record: dict, sources: SourceLabels | None) -> np.ndarray | None:

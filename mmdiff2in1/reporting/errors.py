@@ -62,7 +62,8 @@ def error_scale(task: DenseTask, errors: Sequence[np.ndarray]) -> float:
     if high <= 0:
         return 1.0
     digit = 10.0 ** np.floor(np.log10(high))
-    return float(np.ceil(high / digit) * digit)
+    round_one = float(np.ceil(high / digit) * digit)
+    return min(round_one, 180.0) if task.target_channels == 3 else round_one
 
 
 def error_colours(task: DenseTask, errors: np.ndarray, most: float) -> np.ndarray:

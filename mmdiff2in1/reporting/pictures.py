@@ -5,6 +5,7 @@ H, W image size. Pictures are uint8 RGB (H, W, 3), maps as their task has them.
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,8 +85,10 @@ def legend(task: DenseTask, maps: Sequence[np.ndarray]) -> list[Swatch]:
         found = [class_swatch(task, int(k)) for k in np.argsort(-counts, kind='stable') if counts[k]]
         found += [] if task.known(together).all() else [Swatch('nothing known', css(UNKNOWN))]
     else:
-        found = [Swatch(text, css(colour)) for text, colour in task.legend(together)[1:]]
-        found = found or [Swatch(text, '') for text, _ in task.legend(together)]
+        # Shares are of one map, and these may be several; the first entry is the share that is known.
+        entries = [entry for entry in task.legend(together) if not entry[0].startswith(f'{task.name}:')]
+        found = [Swatch(re.sub(r' [\d.]+%$', '', text), css(colour)) for text, colour in entries]
+        found = found or [Swatch('its task has no names for colours', '')]
     left_out = len(found) - MOST_CLASSES
     found = found if left_out <= 0 else [*found[:MOST_CLASSES], Swatch(f'and {left_out} more', '')]
     return [Swatch(f'{task.name.replace("_", " ")}:', ''), *found]

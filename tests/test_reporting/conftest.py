@@ -18,9 +18,9 @@ def chain(tmp_path_factory, tiny_diffusion_config):
             'stages.warmup.train_cfg': dict(max_iters=4, val_interval=2),
             'train_cfg': dict(max_iters=4, val_interval=2),
             'stages.synthesis.T': [300, 900],
-            'model.label_rule': dict(type='TeacherLabel', min_confidence=0.05),
         }
     )
+    cfg.model.label_rule = dict(type='TeacherLabel', min_confidence=0.05)
     work_dir = folder / 'run'
     return cfg, work_dir, train(cfg.copy(), work_dir)
 

@@ -6,7 +6,7 @@ import pytest
 from mmdiff2in1.reporting.agreement import Agreement
 from mmdiff2in1.reporting.errors import error_colours, error_legend, error_scale, in_words, mean_error, pixel_errors
 from mmdiff2in1.reporting.pictures import LONGEST, flat, legend, photo
-from mmdiff2in1.tasks import Depth, SemanticSegmentation, SurfaceNormal
+from mmdiff2in1.tasks import Depth, Edges, SemanticSegmentation, SurfaceNormal
 
 CLASSES = SemanticSegmentation(3, classes=('a', 'b', 'c'), palette=[(9, 9, 9), (200, 0, 0), (0, 200, 0)])
 
@@ -39,6 +39,7 @@ def test_errors_of_depth_are_metres_on_one_scale():
     errors = pixel_errors(Depth(), found, truth)
     np.testing.assert_allclose(errors, [[0.5, 0, np.nan, np.nan]])
     assert error_scale(Depth(), [errors, np.full((10, 10), 0.31, np.float32)]) == pytest.approx(0.4)
+    assert error_scale(SurfaceNormal(), [np.full((2, 2), 170, np.float32)]) == 180
     assert error_scale(Depth(), [np.full((1, 1), np.nan, np.float32)]) == 1.0
     assert in_words(Depth(), 0.25) == 'mean error 0.25 m'
     assert error_colours(Depth(), errors, 0.5)[0, 2].tolist() == [0, 0, 0]
@@ -76,6 +77,8 @@ def test_legends_name_what_occurs():
     ]
     depth = [swatch.text for swatch in legend(Depth(), [np.ones((2, 2), np.float32)])]
     assert depth == ['depth:', '2.5 m', '5 m', '7.5 m', '10 m']
+    edges = [swatch.text for swatch in legend(Edges(), [np.ones((2, 2), np.float32)])]
+    assert edges == ['edge:', 'edge', 'no edge']
 
 
 def test_large_pictures_are_shrunk():
