@@ -1,5 +1,7 @@
 """One short chain on tiny weights, and its page, shared by the tests of this folder."""
 
+import copy
+
 import pytest
 from html_page import Page
 from tiny_chain import chain_config, prepare
@@ -21,8 +23,10 @@ def chain(tmp_path_factory, tiny_diffusion_config):
         }
     )
     cfg.model.label_rule = dict(type='TeacherLabel', min_confidence=0.05)
+    (average,) = (hook for hook in cfg.custom_hooks if hook.type == 'SelfImprovingHook')
+    average.samples_per_update = 12
     work_dir = folder / 'run'
-    return cfg, work_dir, train(cfg.copy(), work_dir)
+    return cfg, work_dir, train(copy.deepcopy(cfg), work_dir)
 
 
 @pytest.fixture(scope='session')

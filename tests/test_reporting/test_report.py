@@ -1,6 +1,7 @@
 """report.html: its numbers are those of the run, it needs nothing else, and says what it lacks."""
 
 import base64
+import copy
 import io
 import json
 import re
@@ -20,11 +21,13 @@ from mmdiff2in1.training.chain import train_plain
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome', 'microsoft-edge')
 LOOK = """
-<script>document.body.dataset.seen = JSON.stringify({
+<script>
+document.documentElement.style.width = 'WIDTHpx'
+document.body.dataset.seen = JSON.stringify({
   natural: [...document.images].map(image => image.naturalWidth),
   shown: [...document.images].map(image => image.getBoundingClientRect().width),
   charts: [...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().width),
-  width: document.documentElement.scrollWidth, paper: getComputedStyle(document.body).backgroundColor
+  width: document.body.scrollWidth, paper: getComputedStyle(document.body).backgroundColor
 })</script></body>"""
 
 
@@ -142,7 +145,7 @@ def test_what_is_missing_is_said(chain, tmp_path, left_out, sentences):
 
 def test_missing_data_are_said(chain, tmp_path):
     cfg, work_dir, _ = chain
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     cfg.test_dataloader.dataset.data_root = cfg.train_dataloader.dataset.dataset.data_root = str(tmp_path / 'gone')
     page = Page(write_report(cfg, copy_of(work_dir, tmp_path / 'run'), images=2).read_text())
     assert 'The worst images cannot be shown: FileNotFoundError: ' in page.text
@@ -196,7 +199,7 @@ def test_plain_work_dir(chain, tmp_path):
         }
     )
     work_dir = tmp_path / 'plain'
-    train_plain(plain.copy(), work_dir)
+    train_plain(copy.deepcopy(plain), work_dir)
     page = Page(write_report(plain, work_dir, images=2).read_text())
     last = [json.loads(line) for line in next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()][-1]
     assert last['mIoU'] in page.numbers
@@ -212,7 +215,8 @@ def test_in_a_browser(page, tmp_path, width, dark):
     if browser is None:
         pytest.skip(f'no browser found: {", ".join(BROWSERS)}')
     file = tmp_path / 'page.html'
-    file.write_text(page.source.replace('</body>', LOOK))
+    # Chromium makes no window narrower than 500 pixels.
+    file.write_text(page.source.replace('</body>', LOOK.replace('WIDTH', str(width))))
     command = [browser, '--headless=new', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path / "profile"}']
     command += [f'--window-size={width},2000', f'--blink-settings=preferredColorScheme={0 if dark else 1}']
     done = subprocess.run(
