@@ -30,6 +30,7 @@ FLOORS = (
     ('inference',),
     ('labelling',),
     ('training',),
+    ('reporting',),
     ('commands',),
     ('components',),
     ('__main__',),
@@ -46,6 +47,7 @@ BROUGHT_BY = {
     'mmseg': 'onedl-mmsegmentation',
     'mmpretrain': 'onedl-mmpretrain',
     'yaml': 'onedl-mmengine',
+    'markupsafe': 'jinja2',
 }
 
 
