@@ -115,7 +115,9 @@ def test_the_recipe(tmp_path):
     cfg = full_size(PLAIN, tmp_path)
     model = on_meta(cfg)
     init_default_scope('mmseg')
-    groups = {id(p): g for g in build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups for p in g['params']}
+    groups = {
+        id(p): g for g in build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups for p in g['params']
+    }
     norms = (torch.nn.GroupNorm, torch.nn.LayerNorm, torch.nn.modules.batchnorm._BatchNorm)
     of_norms = {id(p) for m in model.modules() if isinstance(m, norms) for p in m.parameters()}
     of_unet = {id(p) for p in model.backbone.diffusion.unet.parameters()}

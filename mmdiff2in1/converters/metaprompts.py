@@ -175,7 +175,9 @@ def _task(names: Iterable[str]) -> str:
 
 def _count(names: Iterable[str], start: str) -> int:
     """One more than the largest number that follows ``start``, 0 where there is none."""
-    return 1 + max((int(name.removeprefix(start).split('.')[0]) for name in names if name.startswith(start)), default=-1)
+    return 1 + max(
+        (int(name.removeprefix(start).split('.')[0]) for name in names if name.startswith(start)), default=-1
+    )
 
 
 def _needed(ours: Shapes, task: str, model: LatentDiffusion) -> tuple[Shapes, dict[str, Any]]:

@@ -51,14 +51,18 @@ def made(request, weights):
     init_default_scope('mmseg')
     model = trained(CONFIGS[request.param](weights))
     with torch.no_grad():  # no training moves them; the others come from --diffusion
-        model.backbone.diffusion.unet.time_embedding.load_state_dict(stable_diffusion(1).unet.time_embedding.state_dict())
+        model.backbone.diffusion.unet.time_embedding.load_state_dict(
+            stable_diffusion(1).unet.time_embedding.state_dict()
+        )
     yield SimpleNamespace(task=request.param, model=model, state=in_metaprompts_names(model, request.param))
     DefaultScope._instance_dict.clear()
 
 
 def saved(state, path, task):
     """As the two trainings save."""
-    torch.save({'model' if task == 'depth' else 'state_dict': {k: v.clone() for k, v in state.items()}, 'meta': {}}, path)
+    torch.save(
+        {'model' if task == 'depth' else 'state_dict': {k: v.clone() for k, v in state.items()}, 'meta': {}}, path
+    )
     return path
 
 

@@ -87,7 +87,7 @@ def test_depth_is_that_of_metaprompts(weights, passes, size):
 
 
 def test_one_pass_is_the_plain_backbone_under_other_tokens(weights):
-    """With the tokens of classes as prompts, and what the U-Net makes of t = 1 as the time embedding, it shows what VPD does."""
+    """It shows what VPD does: class tokens as prompts, and what the U-Net makes of t = 1 as the time embedding."""
     tokens = torch.randn(6, 64, generator=torch.Generator().manual_seed(4))
     torch.save(tokens, weights / 'tokens.pth')
     plain = DiffusionBackbone(
@@ -132,12 +132,16 @@ def test_every_pass_has_its_own_time_and_prompts(weights):
         assert torch.equal(ours(images)[0], before)
 
 
+GOLDEN = dict(segmentation=10.613806, depth=0.716089)
+
 # Training ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('task', ['segmentation', 'depth'])
-@pytest.mark.parametrize('passes', [1, 3])
-@pytest.mark.parametrize('regime', ['frozen', 'finetune'])
+@pytest.mark.parametrize(
+    ('task', 'passes', 'regime'),
+    [('segmentation', 3, 'finetune'), ('segmentation', 1, 'finetune'), ('segmentation', 3, 'frozen')]
+    + [('depth', 2, 'finetune'), ('depth', 1, 'frozen')],
+)
 def test_the_gradient_reaches_all_that_is_trained(weights, task, passes, regime):
     ours = built(weights, task, passes=passes, regime=regime).train()
     sum(level.square().mean() for level in ours(pictures())).backward()
@@ -204,9 +208,6 @@ def test_losses_of_three_passes_by_heart(weights):
     assert found['segmentation'].keys() == {'decode.loss_ce', 'decode.loss_lovasz', 'aux.loss_ce_aux'}
     assert sum(found['segmentation'].values()) == pytest.approx(GOLDEN['segmentation'], rel=1e-3)
     assert sum(found['depth'].values()) == pytest.approx(GOLDEN['depth'], rel=1e-3)
-
-
-GOLDEN = dict(segmentation=0.0, depth=0.0)
 
 
 # Sizes and created images -----------------------------------------------------
