@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Deconvolutions(nn.Module):
-    """(B, C_in, h, w) → (B, C_out, 2^n h, 2^n w) for n filters: the decoder that VPD's and MetaPrompts' depth models share.
+    """(B, C_in, h, w) → (B, C_out, 2^n h, 2^n w) for n filters: of what MetaPrompts' depth model is made.
 
     Each layer is a deconvolution of stride 2, batch norm and ReLU; then follow a 3×3 convolution, batch norm and ReLU.
 

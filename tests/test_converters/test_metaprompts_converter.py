@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from metaprompts_reference import depth, in_metaprompts_names, segmentation_maps
+from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
 from mmseg.registry import MODELS
 from tiny_metaprompts import depth_estimator, segmentor, trained
@@ -15,7 +16,9 @@ from tiny_stable_diffusion import stable_diffusion
 import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.converters.base import convert
 from mmdiff2in1.converters.metaprompts import MetaPromptsConverter
+from mmdiff2in1.converters.to_diffusers import ToDiffusers
 from mmdiff2in1.converters.vpd import VPD
+from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.models.checkpoints import load_weights
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'model_converters' / 'metaprompts.py'
@@ -111,6 +114,14 @@ def test_the_converted_segmentor_computes_what_metaprompts_computes(made, weight
             expected = segmentation_maps(made.state, images, lambda width: 8, [1, 4])[-1]
             found = loaded.backbone(images)[-1]
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_the_trained_unet_goes_to_diffusers(made, weights, tmp_path):
+    Config(dict(model=CONFIGS[made.task](weights), default_scope='mmseg')).dump(tmp_path / 'config.py')
+    torch.save(dict(state_dict=made.model.state_dict(), meta={}), tmp_path / 'iter_1.pth')
+    convert(ToDiffusers(tmp_path / 'config.py'), tmp_path / 'iter_1.pth', tmp_path / 'folder')
+    found = LatentDiffusion.from_pretrained(tmp_path / 'folder').unet.state_dict()
+    same(found, made.model.backbone.diffusion.unet.state_dict())
 
 
 def test_faults_are_named(made, weights, tmp_path):

@@ -38,8 +38,8 @@ class MetaPromptBackbone(DiffusionBackbone):
         num_prompts: N.
         passes: P, at least 1.
         shared: All passes are shown the same prompts, see :class:`.MetaPrompts`.
-        rearrangement: ``each``: every level of the U-Net, doubled: strides 4, 8, 16, 32 on Stable Diffusion. ``joined``:
-            one map at the latent's stride. See :mod:`.rearrangement`.
+        rearrangement: ``each``: every level of the U-Net, doubled: strides 4, 8, 16, 32 on Stable Diffusion.
+            ``joined``: one map at the latent's stride. See :mod:`.rearrangement`.
         size: How images come to a size that the U-Net takes (on Stable Diffusion multiples of 64). ``padded``: their
             border is repeated, and maps are cropped back. ``stretched``: bilinearly, always to the next larger one (480
             → 512, 512 → 576), and maps are shrunk back: MetaPrompts' depth.
