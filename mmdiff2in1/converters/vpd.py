@@ -25,6 +25,7 @@ VAE_TOLERANCE = 2e-3
 TOKENS, ADAPTER, DIFFUSION = 'backbone.tokens', 'backbone.text_adapter', 'backbone.diffusion'
 UNETS = {'segmentation': 'unet.unet.diffusion_model.', 'depth': 'encoder.unet.unet.diffusion_model.'}
 """Task → where its files keep the U-Net."""
+METAPROMPTS = 'a checkpoint of MetaPrompts, which tools/model_converters/metaprompts.py converts'
 _ADDED = 'of Stable Diffusion itself, which VPD does not store'
 
 
@@ -79,6 +80,7 @@ class VPD(TableConverter):
 
     whose = 'VPD'
     marks = {
+        **dict.fromkeys(('meta_prompts', 'encoder.meta_prompts'), METAPROMPTS),
         **dict.fromkeys(UNETS.values(), THEIRS),
         'model.diffusion_model.': 'Stable Diffusion itself, which belongs to --diffusion',
         f'{DIFFUSION}.': OURS,

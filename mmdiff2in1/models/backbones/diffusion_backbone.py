@@ -90,15 +90,9 @@ class DiffusionBackbone(BaseModule):
             self.diffusion.train_read(self.taps, self.feature.map_levels)
         if gradient_checkpointing:
             self.diffusion.enable_gradient_checkpointing()
-        tokens, pooled = shown_prompt(self.diffusion, self.feature.prompt, classes, class_embeddings)
-        # Stored in checkpoints: a model with random weights could not make the same tokens again.
-        self.register_buffer('tokens', tokens)
-        self.register_buffer('pooled', pooled)
-        self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
-        if text_adapter and regime == 'frozen':
-            print_log('the text adapter stands in front of the denoiser: θ_C and θ_E share the VAE only', 'current')
+        shown = self._add_prompt(classes, class_embeddings, text_adapter)
         self.detail = None if detail is None else DetailPath(self.diffusion, **detail)
-        self._pyramid = Pyramid(self.diffusion, self.feature, self.taps, len(self.tokens), self.detail)
+        self._pyramid = Pyramid(self.diffusion, self.feature, self.taps, shown, self.detail)
         self.out_channels, self.strides = self._pyramid.channels, self._pyramid.strides
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
@@ -133,7 +127,7 @@ class DiffusionBackbone(BaseModule):
             self._range_checked = True
         size = tuple(images.shape[-2:])
         with torch.no_grad(), bf16_autocast(self.bf16, images.device):
-            images = padded(self.diffusion, self.feature, images)
+            images = self._padded(images)
             latents, levels = shown_latents(self.diffusion, self.feature, images, self.training, self._reads_encoder)
             frozen = FrozenFeatures(size, latents=latents, **self._finer(images, levels, size))
             if self._trains or self.feature.tokens == 'category':
@@ -212,6 +206,21 @@ class DiffusionBackbone(BaseModule):
             z = self.diffusion.scaled(z)
         t = torch.randint(self.diffusion.T_max, (len(z),), device=z.device)
         return self.diffusion.denoising_errors(z, torch.randn_like(z), t, captions)
+
+    def _add_prompt(self, classes: str | Sequence[str] | None, class_embeddings: str | None, text_adapter: bool) -> int:
+        """What the denoiser attends to; the number of classes that it has tokens of."""
+        tokens, pooled = shown_prompt(self.diffusion, self.feature.prompt, classes, class_embeddings)
+        # Stored in checkpoints: a model with random weights could not make the same tokens again.
+        self.register_buffer('tokens', tokens)
+        self.register_buffer('pooled', pooled)
+        self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
+        if text_adapter and self.regime == 'frozen':
+            print_log('the text adapter stands in front of the denoiser: θ_C and θ_E share the VAE only', 'current')
+        return len(self.tokens)
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """Images of any size → of a size that the model takes."""
+        return padded(self.diffusion, self.feature, images)
 
     @property
     def _trains(self) -> bool:
