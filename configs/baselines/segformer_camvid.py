@@ -15,5 +15,6 @@ model = dict(
     backbone=dict(init_cfg=None),
     decode_head=dict(num_classes=11, ignore_index=11),
 )
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 default_hooks = dict(checkpoint=dict(interval=250))
 custom_hooks = [dict(type='ExactResumeHook'), dict(type='ChannelsLastHook')]

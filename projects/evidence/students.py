@@ -8,9 +8,9 @@
 The config of the task (`TASKS`) under the package's recipes: as many steps as it says, of `batch` real images, freshly
 augmented, and as many further ones; θ_C, the moving average of what is trained, is scored. "real twice" is the control
 of equal batch: the further images are real ones again. The seed is that of the weights, of the labelled images, of the
-augmentation and of the created images, which are made once per seed and number of labels. One JSON line per run; a killed
-run goes on from
-its last checkpoint. The teacher is a checkpoint of the same CNN (--teacher), trained on 600 labels of another set.
+augmentation and of the created images, which are made once per seed and number of labels. One JSON line per run; a
+killed run goes on from its last checkpoint. The teacher is a checkpoint of the same CNN (--teacher), trained on 600
+labels of another set.
 CamVid's images are read at half their size, of which a copy is made once; this copy of CamVid has no part for
 settings, so "val" are there the training images without a label (of 250 labels none is left), "test" is its val part.
 """
