@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/segformer_mit-b0.py',
     '../_base_/datasets/camvid.py',
-    '../_base_/schedules/scratch_750.py',
+    '../_base_/schedules/scratch_400.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -16,5 +16,5 @@ model = dict(
     decode_head=dict(num_classes=11, ignore_index=11),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-default_hooks = dict(checkpoint=dict(interval=250))
+default_hooks = dict(checkpoint=dict(interval=100))
 custom_hooks = [dict(type='ExactResumeHook'), dict(type='ChannelsLastHook')]

@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/unet_small.py',
     '../_base_/datasets/camvid.py',
-    '../_base_/schedules/scratch_750.py',
+    '../_base_/schedules/scratch_400.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -14,5 +14,5 @@ model = dict(
     data_preprocessor=dict(size=crop_size, seg_pad_val=11),
     decode_head=dict(ignore_index=11),
 )
-default_hooks = dict(checkpoint=dict(interval=250))
+default_hooks = dict(checkpoint=dict(interval=100))
 custom_hooks = [dict(type='ExactResumeHook'), dict(type='ChannelsLastHook')]

@@ -1,9 +1,0 @@
-"""scenes_1500 in half the steps: 750."""
-
-_base_ = ['./scenes_1500.py']
-
-train_cfg = dict(max_iters=750, val_interval=750)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=False, begin=50, end=750),
-]
