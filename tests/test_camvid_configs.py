@@ -35,7 +35,9 @@ def config(name: str, data: Path | None = None, steps: int = 2) -> Config:
     if data is None:
         return cfg
     inner = 'train_dataloader.dataset' + ('.dataset' if 'stages' in cfg else '')
-    changes = {f'{place}.data_root': str(data) for place in (inner, 'val_dataloader.dataset', 'test_dataloader.dataset')}
+    changes = {
+        f'{place}.data_root': str(data) for place in (inner, 'val_dataloader.dataset', 'test_dataloader.dataset')
+    }
     changes |= {f'{inner}.num_labelled': 4, 'train_dataloader.batch_size': 2}
     changes |= {'train_cfg': dict(max_iters=steps, val_interval=steps), 'param_scheduler': []}
     cfg.merge_from_dict(changes)
@@ -93,8 +95,10 @@ def test_a_plain_training_moves_every_weight(name, data, tmp_path):
     assert not [key for key, value in runner.model.named_parameters() if torch.equal(value, before[key])]
 
 
-def test_cars_are_pasted_and_trained_on(data, tmp_path):
-    cfg = config('diff2in1/segformer_camvid', data)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['unet_camvid-paste', 'segformer_camvid'])
+def test_cars_are_pasted_and_trained_on(name, data, tmp_path):
+    cfg = config(f'diff2in1/{name}', data)
     cfg.stages.synthesis.samples_per_image = 2
     cfg.custom_hooks[-1].samples_per_update = 4
     results = train(cfg, tmp_path / 'run')
@@ -103,3 +107,20 @@ def test_cars_are_pasted_and_trained_on(data, tmp_path):
     assert len(records) == 2 * 4
     pasted = [thing for record in records for thing in record['pasted']]
     assert pasted and {thing['class'] for thing in pasted} == {'car'}
+
+
+def test_weights_can_be_named(tmp_path):
+    """As the config says: an encoder's file by options."""
+    weights = MODELS.build(config('baselines/segformer_camvid').model).backbone.state_dict()
+    marked = {key: torch.full_like(value, 0.25) for key, value in weights.items()}
+    torch.save(dict(state_dict=marked), tmp_path / 'mit_b0.pth')
+    cfg = config('baselines/segformer_camvid')
+    cfg.merge_from_dict(
+        {
+            'model.backbone.init_cfg.type': 'Pretrained',
+            'model.backbone.init_cfg.checkpoint': str(tmp_path / 'mit_b0.pth'),
+        }
+    )
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    assert all(torch.equal(value, marked[key]) for key, value in model.backbone.state_dict().items())

@@ -19,6 +19,7 @@ import argparse
 import json
 import re
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -213,20 +214,25 @@ def others(cfg: Any, folder: Path) -> Path:
 
 
 def table(lines: list[dict]) -> str:
-    """By arm and number of labels: test mIoU of θ_C, and the difference to the control of equal batch, by seed."""
-    counts = sorted({line['labels'] for line in lines})
+    """By arm and number of labels: test mIoU of θ_C, and the difference to the control of equal batch, by seed.
+
+    Where θ_E of the plain arm was scored as well, it is an arm of its own.
+    """
+    scores: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+    for line in lines:
+        scores[line['arm'], line['labels']][line['seed']] = line['test']['mIoU']
+        if 'exploiter/mIoU' in line['test']:
+            scores[ONLINE, line['labels']][line['seed']] = line['test']['exploiter/mIoU']
+    counts = sorted({labels for _, labels in scores})
     rows = [
         '| | ' + ' | '.join(f'{n} labels | to "{CONTROL}"' for n in counts) + ' |',
         '| :-- ' + '| --: ' * 2 * len(counts) + '|',
     ]
-    for arm in (each for each in ARMS if any(line['arm'] == each for line in lines)):
+    for arm in (each for each in (ONLINE, *ARMS) if any(each == arm for arm, _ in scores)):
         cells = []
         for n in counts:
-            scores, control = (
-                {line['seed']: line['test']['mIoU'] for line in lines if (line['arm'], line['labels']) == (each, n)}
-                for each in (arm, CONTROL)
-            )
-            paired, own = compare(scores, control), Spread.of(scores.values())
+            own = Spread.of(scores[arm, n].values())
+            paired = compare(scores[arm, n], scores[CONTROL, n])
             cells += [own.shown(after=f' (n {own.n})'), '–' if arm == CONTROL else _difference(paired)]
         rows.append(f'| {arm} | {" | ".join(cells)} |')
     return re.sub(r'-(?=\d)', '−', '\n'.join(rows))
