@@ -91,8 +91,9 @@ def import_quietly() -> None:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         importlib.import_module('mmdiff2in1.components')
-    warnings.filterwarnings('ignore', category=DeprecationWarning)
-    warnings.filterwarnings('ignore', category=FutureWarning)
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.filterwarnings('ignore', category=category)
+    warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmcv|mmengine|diffusers|transformers)\.')
 
 
 def door(name: str, program: str) -> Callable[..., Any]:

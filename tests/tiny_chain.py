@@ -81,6 +81,7 @@ def start(config: Path, work_dir: Path, *flags: str) -> subprocess.Popen:
     """``tools/train.py`` in a process of its own, one thread."""
     environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work_dir), *flags]
+    command.append('--no-report')
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -6,14 +6,15 @@
     torchrun --nproc-per-node 8 -m mmdiff2in1 train my_config.py
 
 Each stage has its folder in the work dir (default: work_dirs/CONFIG): warmup, synthetic, self_improving, test; a
-finished stage is skipped, an unfinished one asks for --resume or --restart. At the end: results.json and curves.png. A
-config without ``stages`` is trained as mmseg would train it; with --self-improving it becomes a chain, whose whole
-config is written to the work dir and changed by --cfg-options. What load_from names must fit the model;
+finished stage is skipped, an unfinished one asks for --resume or --restart. At the end: results.json, curves.png and
+report.html. A config without ``stages`` is trained as mmseg would train it; with --self-improving it becomes a chain,
+whose whole config is written to the work dir and changed by --cfg-options. What load_from names must fit the model;
 load_from_may_differ=['decode_head.conv_seg'] in the config names what need not, the last layer of another class count
 for instance.
 """
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config_arguments import add_config_arguments, load_config, work_dir_of
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     begun.add_argument('--resume', action='store_true', help='an unfinished stage goes on from its last checkpoint')
     begun.add_argument('--restart', action='store_true', help='an unfinished stage begins anew')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument('--no-report', action='store_true', help='without report.html at the end')
     add_recipe_arguments(parser)
 
 
@@ -70,13 +72,25 @@ def run(args: argparse.Namespace) -> None:
     held = None if args.resume or args.restart or cfg.get('resume') else unfinished(cfg, work_dir)
     if held is not None:
         raise ValueError(f'{held}; --resume goes on from there, --restart begins it anew')
-    if 'stages' not in cfg:
+    if 'stages' in cfg:
+        results = train(cfg, work_dir, args.resume)
+        if is_main_process():
+            print('\n'.join(score_table(results)))
+            print(f'all of it: {work_dir / "results.json"}')
+    else:
         train_plain(cfg, work_dir, args.resume)
-        return
-    results = train(cfg, work_dir, args.resume)
-    if is_main_process():
-        print('\n'.join(score_table(results)))
-        print(f'all of it: {work_dir / "results.json"}')
+    if is_main_process() and not args.no_report:
+        tell_report(cfg, work_dir)
+
+
+def tell_report(cfg: 'Config', work_dir: Path) -> None:
+    """Writes report.html; the training is done, so that what keeps the page from being made is told and no more."""
+    from mmdiff2in1.reporting import write_report
+
+    try:
+        print(f'look at {write_report(cfg, work_dir)}')
+    except Exception as error:
+        print(f'no report.html: {type(error).__name__}: {error}; mmdiff2in1 report {work_dir} --debug says more')
 
 
 def use_mixed_precision(cfg: 'Config') -> None:
