@@ -4,19 +4,28 @@ import logging
 
 from mmengine.logging import MMLogger
 
-ENDLESS = ('Config:', 'Hooks will be executed', '\n---', 'paramwise_options', 'Mismatched ')
-"""How mmengine's dumps begin: config, hooks, environment, one line per parameter."""
+ENDLESS = ('Config:', 'Hooks will be executed', '\n---', 'paramwise_options', 'per class results', '\n+--')
+"""How the dumps of others begin: config, hooks, environment, one line per parameter, tables of all classes."""
+CHATTER = (
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    'The prefix is not set in metric class',
+    'Distributed training is not used, all SyncBatchNorm',
+)
+"""How warnings of mmengine and mmseg begin that no user can act on."""
 LINES = 12
 
 
 class ShortLines(logging.Filter):
-    """Passes records that are short; warnings and errors pass at any length."""
+    """Passes records that are short; warnings and errors pass at any length, but for `CHATTER`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the console shows it."""
+        text = record.getMessage()
+        if text.startswith(CHATTER):
+            return False
         if record.levelno >= logging.WARNING:
             return True
-        text = record.getMessage()
         return not text.startswith(ENDLESS) and text.count('\n') < LINES
 
 

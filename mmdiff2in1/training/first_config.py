@@ -57,8 +57,9 @@ classes = {data.classes!r}
 palette = {palette(len(data.classes))!r}
 crop_size = ({height}, {width})
 
+data_preprocessor = dict(size=crop_size, test_cfg=dict(size_divisor=32))
 model = dict(
-    data_preprocessor=dict(size=crop_size, test_cfg=dict(size_divisor=32)),{backbone}
+    data_preprocessor=data_preprocessor,{backbone}
     decode_head=dict(num_classes={len(data.classes)}),
     test_cfg=dict({test}),
 )
