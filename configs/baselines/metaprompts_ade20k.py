@@ -1,11 +1,11 @@
 """MetaPrompts on ADE20K as published, without Diff-2-in-1: the plain segmentor, and its twin's warm-up.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/check_dataset.py configs/baselines/metaprompts_ade20k.py
-    torchrun --nproc-per-node 8 tools/train.py configs/baselines/metaprompts_ade20k.py
-    python tools/test.py configs/baselines/metaprompts_ade20k.py CHECKPOINT [--tta]
+    mmdiff2in1 check configs/baselines/metaprompts_ade20k.py
+    torchrun --nproc-per-node 8 -m mmdiff2in1 train configs/baselines/metaprompts_ade20k.py
+    mmdiff2in1 test configs/baselines/metaprompts_ade20k.py CHECKPOINT [--tta]
 
-The published checkpoint is tested the same way, after ``tools/model_converters/metaprompts.py``. The schedule is VPD's,
+The published checkpoint is tested the same way, after ``mmdiff2in1 convert metaprompts``. The schedule is VPD's,
 which the published configuration repeats but for the batch: 8 processes of one image. Three passes of the U-Net keep
 three times as much for the backward pass: ``--cfg-options model.backbone.gradient_checkpointing=True`` for less.
 

@@ -1,9 +1,9 @@
 """MetaPrompts on NYUv2 depth as published, without Diff-2-in-1.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/check_dataset.py configs/baselines/metaprompts_nyu-depth.py
-    torchrun --nproc-per-node 8 tools/train.py configs/baselines/metaprompts_nyu-depth.py
-    python tools/test.py configs/baselines/metaprompts_nyu-depth.py CHECKPOINT
+    mmdiff2in1 check configs/baselines/metaprompts_nyu-depth.py
+    torchrun --nproc-per-node 8 -m mmdiff2in1 train configs/baselines/metaprompts_nyu-depth.py
+    mmdiff2in1 test configs/baselines/metaprompts_nyu-depth.py CHECKPOINT
 
 Data, schedule and scoring are those of ``vpd_nyu-depth.py``: the published code is built on VPD's, with its batch of 8
 times 3, its 25 epochs, rates and weight decay, its crops of 480 × 480, and windows and mirroring at test time.

@@ -1,6 +1,6 @@
 """SegFormer (MiT-B0) on CamVid's real images, 60 labels, from random weights, at a size that a CPU can train.
 
-    python tools/train.py configs/baselines/segformer_camvid.py
+    mmdiff2in1 train configs/baselines/segformer_camvid.py
 
 Images of 96 × 128, crops of 64 × 96, scored on ``val`` at the images' own 360 × 480 (this copy of CamVid has no test
 part). With ImageNet's weights: ``model.backbone.init_cfg.type=Pretrained``, and ``init_cfg.checkpoint`` names mmseg's

@@ -1,6 +1,6 @@
 """A small CNN from scratch on CamVid's real images, 60 labels: all but model and rate is `segformer_camvid`.
 
-    python tools/train.py configs/baselines/unet_camvid.py
+    mmdiff2in1 train configs/baselines/unet_camvid.py
 
 Expected score: ``docs/evidence.md``.
 """

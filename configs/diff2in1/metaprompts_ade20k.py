@@ -1,9 +1,9 @@
 """Diff-2-in-1 on ADE20K with MetaPrompts: ours, not in the paper.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/check_dataset.py configs/diff2in1/metaprompts_ade20k.py
-    python tools/caption.py configs/diff2in1/metaprompts_ade20k.py --by blip2 --model /path/to/blip2-opt-2.7b
-    python tools/train.py configs/diff2in1/metaprompts_ade20k.py    # or torchrun --nproc-per-node 4 …
+    mmdiff2in1 check configs/diff2in1/metaprompts_ade20k.py
+    mmdiff2in1 caption configs/diff2in1/metaprompts_ade20k.py --by blip2 --model /path/to/blip2-opt-2.7b
+    mmdiff2in1 train configs/diff2in1/metaprompts_ade20k.py    # or torchrun --nproc-per-node 4 …
 
 Warm-up: MetaPrompts' recipe (``baselines/metaprompts_ade20k.py``). Synthesis and self-improving as in
 ``vpd_ade20k.py``: one image per training image, T = 600, batch 4, one loss of all samples, α = 0.998 per 40 samples.

@@ -1,6 +1,6 @@
 """SegFormer (MiT-B0) on CamVid's real images with pasted objects: 60 labelled images, and 600 composed of them.
 
-    python tools/train.py configs/diff2in1/segformer_camvid.py
+    mmdiff2in1 train configs/diff2in1/segformer_camvid.py
 
 Things of the labelled images stand in other labelled images, labels true; no generator, no weights. Every step sees 4
 real and 4 composed images; θ_C, the moving average, is tested. The control of equal batch is

@@ -22,7 +22,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
     if not path.is_file():
         raise FileNotFoundError(
             f'caption file {path} does not exist; expected JSON lines {{"image": …, "caption": …}}. '
-            'Make one with tools/caption.py (--by blip2, classes or file), or choose a fallback caption '
+            'Make one with mmdiff2in1 caption (--by blip2, classes or file), or choose a fallback caption '
             '(caption_fallback="" creates without captions)'
         )
     captions: dict[str, str] = {}

@@ -16,7 +16,7 @@ from .pair import inspect_pair, judge_maps
 from .parts import data_parts, spread
 from .settings import class_head, wrapper_problems
 
-ALL_OF_IT = 'tools/check_dataset.py CONFIG looks at all files'
+ALL_OF_IT = 'mmdiff2in1 check CONFIG looks at all files'
 
 
 def check_labels(

@@ -20,7 +20,7 @@ class KnownSet:
     lists: Mapping[str, int] = field(default_factory=dict)
 
 
-_SCENES = 'Make them: python tools/dataset_converters/make_scenes.py --out {root}'
+_SCENES = 'Make them: mmdiff2in1 scenes --out {root}'
 _ADE20K = (
     'Unpack ADEChallengeData2016.zip of the MIT scene parsing benchmark so that {root} holds images/ and annotations/ '
     'directly, or correct data_root'

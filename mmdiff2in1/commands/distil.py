@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     images = parser.add_argument_group('images')
     images.add_argument('--generator', help="what creates: a diffusers folder, one file, or 'builtin:scenes'")
-    images.add_argument('--captions', help='JSON lines of tools/caption.py, of the labelled images')
+    images.add_argument('--captions', help='JSON lines of mmdiff2in1 caption, of the labelled images')
     images.add_argument('--scenes', help="captions of new scenes from noise: 'recombined', 'classes', or a text file")
     images.add_argument('--unlabelled', help='folder of your own images, alone or beside created ones')
     images.add_argument('--num-images', type=int, help=f'created images (default: {CREATED})')

@@ -1,6 +1,6 @@
 """Says whether this environment can run mmdiff2in1, and for each problem prints the command that mends it.
 
-    mmdiff2in1 doctor [--json]        # python tools/check_env.py, where nothing is installed
+    mmdiff2in1 doctor [--json]        # mmdiff2in1 doctor, where nothing is installed
 
 Exit status 0: it can run (there may be warnings); 1: something is missing or broken. Only the standard library is used
 until a package is tried, so it also runs where nothing is installed. Importing mmdiff2in1 itself checks no versions.

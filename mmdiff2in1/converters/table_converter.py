@@ -18,7 +18,7 @@ Tensors = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 SELF_IMPROVING = {
     'exploiter.': 'a self-improving checkpoint of mmdiff2in1, which needs no conversion '
-    '(tools/model_converters/to_mmseg.py writes one of its two models)'
+    '(mmdiff2in1 export writes one of its two models)'
 }
 
 

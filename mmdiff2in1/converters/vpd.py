@@ -25,7 +25,7 @@ VAE_TOLERANCE = 2e-3
 TOKENS, ADAPTER, DIFFUSION = 'backbone.tokens', 'backbone.text_adapter', 'backbone.diffusion'
 UNETS = {'segmentation': 'unet.unet.diffusion_model.', 'depth': 'encoder.unet.unet.diffusion_model.'}
 """Task → where its files keep the U-Net."""
-METAPROMPTS = 'a checkpoint of MetaPrompts, which tools/model_converters/metaprompts.py converts'
+METAPROMPTS = 'a checkpoint of MetaPrompts, which mmdiff2in1 convert metaprompts converts'
 _ADDED = 'of Stable Diffusion itself, which VPD does not store'
 
 

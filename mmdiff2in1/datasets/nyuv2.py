@@ -27,7 +27,7 @@ class NYUv2NormalDataset(DenseMapDataset):
     The files hold (n + 1) / 2 in 8 bits, black where there is no normal, in this package's frame: DSINE's author gives
     it as (x, y, z) = (right, down, front) for the vector *into* the surface, a wall in front is (0, 0, 1) (github
     baegwangbin/DSINE, issues 8 and 12). That is x left, y up, z towards the viewer for the vector out of it. Another
-    pack has another frame: set `label_axes`, and ask tools/check_dataset.py. Ladicky's normals need ('-z', '-y', '-x').
+    pack has another frame: set `label_axes`, and ask mmdiff2in1 check. Ladicky's normals need ('-z', '-y', '-x').
 
     | layout | below data_root | ann_file may be |
     | --- | --- | --- |

@@ -9,12 +9,12 @@ from .dense_map_dataset import DenseMapDataset
 from .label_draw import draw_labelled
 from .scenes import CLASSES, PALETTE, VERSION
 
-CURE = 'make the set with python tools/dataset_converters/make_scenes.py --out FOLDER'
+CURE = 'make the set with mmdiff2in1 scenes --out FOLDER'
 
 
 @DATASETS.register_module()
 class ScenesDataset(DenseMapDataset):
-    """One part of the set that `tools/dataset_converters/make_scenes.py` writes.
+    """One part of the set that `mmdiff2in1 scenes` writes.
 
     Args:
         num_labelled: Use only so many images of the part, see `draw_labelled`; None: all of them.

@@ -12,7 +12,7 @@ OF_BRANCH = ('condition', 'label_set')
 
 @dataclass
 class PretrainingOptions:
-    """Settings of a training from scratch; every field is a flag of ``tools/pretrain_diffusion.py``.
+    """Settings of a training from scratch; every field is a flag of ``mmdiff2in1 pretrain``.
 
     Attributes:
         images: Folder of images.

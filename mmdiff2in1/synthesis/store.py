@@ -78,7 +78,7 @@ class SampleStore:
         if not self.exists:
             raise FileNotFoundError(
                 f'{self.folder} holds no {MANIFEST}, expected a folder of synthetic samples; '
-                'create it with tools/synthesize.py CONFIG --out <folder>'
+                'create it with mmdiff2in1 synthesize CONFIG --out <folder>'
             )
         return [record for record in self.finished().values() if rejected or not record.get('rejected')]
 
@@ -249,7 +249,7 @@ class SampleStore:
 
     @property
     def _cure(self) -> str:
-        command = f'tools/synthesize.py CONFIG --out {self.folder} --verify'
+        command = f'mmdiff2in1 synthesize CONFIG --out {self.folder} --verify'
         return f'run {command} to remove what is damaged; the next run makes it again'
 
     def _shards(self) -> list[Path]:

@@ -131,7 +131,7 @@ class SurfaceNormal(DenseTask):
         if wrong.any():
             warnings.warn(
                 'normal: a label file holds a few vectors whose length is not 1; they count as not known '
-                '(tools/check_dataset.py names the files)',
+                '(mmdiff2in1 check names the files)',
                 stacklevel=2,
             )
             known = known & ~wrong

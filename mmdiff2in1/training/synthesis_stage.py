@@ -90,7 +90,7 @@ class SynthesisStage:
             told = unlike(plan, SampleStore(self.store).finished()[others[0]]) or 'of another plan'
             raise ValueError(
                 f'{self.store} holds {len(others)} samples that the settings do not ask for, first {others[0]} '
-                f'({told}): run tools/synthesize.py with --prune, delete the folder, choose another --work-dir, or set '
+                f'({told}): run mmdiff2in1 synthesize with --prune, delete the folder, choose another --work-dir, or set '
                 'keep_others=True'
             )
 

@@ -1,8 +1,8 @@
 """Turn a checkpoint that MetaPrompts published into one of ours, to test it, or to go on training from it.
 
-    python tools/model_converters/metaprompts.py ade.pth --diffusion stable-diffusion-1.5 --out ade20k.safetensors
-    python tools/test.py configs/baselines/metaprompts_ade20k.py ade20k.safetensors
-    python tools/model_converters/metaprompts.py iter_9.pth --diffusion stable-diffusion-1.5 --out mine.pth --to theirs
+    mmdiff2in1 convert metaprompts ade.pth --diffusion stable-diffusion-1.5 --out ade20k.safetensors
+    mmdiff2in1 test configs/baselines/metaprompts_ade20k.py ade20k.safetensors
+    mmdiff2in1 convert metaprompts iter_9.pth --diffusion stable-diffusion-1.5 --out mine.pth --to theirs
 
 CHECKPOINT is MetaPrompts' own file, of segmentation (mmseg 0.x) or of depth (none is published); which of the two is
 seen from its names. It does not store the text encoder, the decoder of the VAE and, for depth, the time embedding of

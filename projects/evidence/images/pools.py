@@ -59,7 +59,7 @@ def scenes_part(
     """A labelled part of Scenes, or the draw of it that ``ScenesDataset(num_labelled, subset_seed)`` makes.
 
     Raises:
-        FileNotFoundError: Something is missing; make the set with tools/dataset_converters/make_scenes.py.
+        FileNotFoundError: Something is missing; make the set with mmdiff2in1 scenes.
         ValueError: An image has no caption, or images or labels differ in size.
     """
     prefix = {task.path_key: f'{part}/{FOLDERS[name]}' for name, task in tasks.items()}
