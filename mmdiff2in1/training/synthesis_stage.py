@@ -90,8 +90,8 @@ class SynthesisStage:
             told = unlike(plan, SampleStore(self.store).finished()[others[0]]) or 'of another plan'
             raise ValueError(
                 f'{self.store} holds {len(others)} samples that the settings do not ask for, first {others[0]} '
-                f'({told}): run mmdiff2in1 synthesize with --prune, delete the folder, choose another --work-dir, or set '
-                'keep_others=True'
+                f'({told}): run mmdiff2in1 synthesize with --prune, delete the folder, choose another --work-dir, or '
+                'set keep_others=True'
             )
 
     def create(self, warmup: str | None = None, poll_seconds: float = 5.0) -> None:

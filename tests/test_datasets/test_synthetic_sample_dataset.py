@@ -338,7 +338,7 @@ def test_store_arguments(root):
         (
             dict(num_samples=13),
             ValueError,
-            r'holds 12 samples, expected at least 13; make more with mmdiff2in1 synthesize',
+            r'holds 12 samples, expected at least 13; make more with mmdiff2in1',
         ),
         (
             dict(samples_per_image=4),

@@ -47,8 +47,8 @@ class DiffusionBackbone(BaseModule):
         text_adapter: VPD's trainable adapter on the class tokens.
         bf16: Run the frozen part under bfloat16 autocast; ``auto``: where the device computes in bfloat16 (results then
             differ between machines in the third digit).
-        class_embeddings: File of ``mmdiff2in1 class-embeddings``, or a ``.pth`` tensor (K, D) as VPD published; else they
-            are computed from ``classes`` once, and kept.
+        class_embeddings: File of ``mmdiff2in1 class-embeddings``, or a ``.pth`` tensor (K, D) as VPD published; else
+            they are computed from ``classes`` once, and kept.
         gradient_checkpointing: Compute the denoiser's layers anew in the backward pass instead of keeping their inside:
             less memory, more time, the same gradients. Without effect where it needs none.
         detail: ``dict(encoder=True, stem=16)``: levels finer than the latent's before the others, see
