@@ -70,8 +70,8 @@ def error_colours(task: DenseTask, errors: np.ndarray, most: float) -> np.ndarra
     """A picture (H, W, 3) of errors."""
     if not task.num_classes:
         return heat(errors, most)
-    colours = np.where((np.nan_to_num(errors) > 0)[..., None], np.uint8(WRONG), np.uint8(RIGHT))
-    return np.where(np.isfinite(errors)[..., None], colours, np.uint8(NOT_KNOWN))
+    colours = np.where((np.nan_to_num(errors) > 0)[..., None], np.array(WRONG, np.uint8), np.array(RIGHT, np.uint8))
+    return np.where(np.isfinite(errors)[..., None], colours, np.array(NOT_KNOWN, np.uint8))
 
 
 def error_legend(task: DenseTask, most: float) -> list[Swatch]:

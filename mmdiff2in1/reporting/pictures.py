@@ -105,7 +105,7 @@ def heat(values: np.ndarray, most: float) -> np.ndarray:
     """0 … `most` of (H, W) from dark blue to yellow; black where not a number."""
     level = np.round(255 * np.clip(np.nan_to_num(values) / most, 0, 1)).astype(np.uint8)
     picture = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
-    return np.where(np.isfinite(values)[..., None], picture, np.uint8(UNKNOWN))
+    return np.where(np.isfinite(values)[..., None], picture, np.array(UNKNOWN, np.uint8))
 
 
 def heat_legend(what: str, most: float, unit: str) -> list[Swatch]:
