@@ -188,8 +188,8 @@ class Diff2in1Inferencer:
             progress: Show a bar.
             category: As for perception.
 
-            Where T, num_calls, grid, solver, guidance_scale or size is None, `stages.synthesis` of the config counts,
-            see `settings_for`.
+        Where T, num_calls, grid, solver, guidance_scale or size is None, `stages.synthesis` of the config counts, see
+        `settings_for`.
 
         Raises:
             ValueError: Both or none of prompts and images, an empty prompt, impossible settings, captions or seeds that
