@@ -56,6 +56,8 @@ class MetaPromptBackbone(DiffusionBackbone):
             Diffusion 1.x or 2.x.
     """
 
+    diffusion: LatentDiffusion
+
     def __init__(
         self,
         diffusion: str | dict,
