@@ -1,4 +1,4 @@
-"""Six configs of different kinds, each a training of seconds: five of the package's own, and one as mmseg's users have."""
+"""Six configs of different kinds, each a training of seconds: of the package's own, and as mmseg's users have them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -117,8 +117,8 @@ def _paste(folder: Path) -> Config:
 def _normals(folder: Path) -> Config:
     cfg = _quick(_own('bae_scenes-normal'), folder)
     cfg.model.segmentor.backbone.update(diffusion=str(folder / 'weights'), detail=None, bf16=False)
-    cfg.model.segmentor.neck.update(in_channels=[8, 16, 16], in_strides=[2, 4, 8], out_channels=[4, 4, 6, 6, 8])
-    cfg.model.segmentor.decode_head.head.update(in_channels=[4, 4, 6, 6, 8], widths=[16] * 4, point_channels=6)
+    cfg.model.segmentor.neck.update(in_channels=[8, 16, 16], in_strides=[2, 4, 8], out_channels=[4, 4, 6, 6, 16])
+    cfg.model.segmentor.decode_head.head.update(in_channels=[4, 4, 6, 6, 16], widths=[16] * 4, point_channels=6)
     return cfg
 
 
@@ -128,9 +128,7 @@ def _tasks(folder: Path) -> Config:
     model.backbone.update(diffusion=str(folder / 'weights'), detail=None, bf16=False)
     model.neck.update(in_channels=[8, 27, 27], out_channels=8, num_outs=3)
     for head in model.decode_head.head.heads.values():
-        head.get('head', head).update(
-            in_channels=[8] * 3, in_index=[0, 1, 2], feature_strides=[2, 4, 8], channels=8
-        )
+        head.get('head', head).update(in_channels=[8] * 3, in_index=[0, 1, 2], feature_strides=[2, 4, 8], channels=8)
     cfg.model.label_rule = None
     return cfg
 

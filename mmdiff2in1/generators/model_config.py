@@ -20,14 +20,24 @@ CHECKED = (AutoencoderKL, ControlNetModel, SD3Transformer2DModel, UNet2DConditio
 NEEDED = {UNet2DConditionModel: ('attention_head_dim',), ControlNetModel: ('attention_head_dim',)}
 """Fields that no shape of a tensor says, without a default that fits most models."""
 SIGNED = ('shift_factor',)
+EPSILONS = ('norm_eps', 'layer_norm_eps')
+"""What normalisations add before they divide; at 0 a flat patch gives values that are no numbers."""
 
 
 def check_config(kind: Any, folder: Path) -> None:
-    """Raises ValueError for fields of a ``kind`` in :data:`CHECKED` that are missing or of another type; with names."""
+    """Raises ValueError for fields of a ``kind`` in :data:`CHECKED` that are missing or of another type, and for an
+    epsilon of any model that is not above 0; with names."""
     path = folder / 'config.json'
-    if kind not in CHECKED or not path.is_file():
+    if not path.is_file():
         return
     config = read_json(path)
+    for name in EPSILONS:
+        if name in config and not (isinstance(config[name], float) and 0 < config[name] < 1):
+            raise ValueError(
+                f'{path}: found {name}={config[name]!r}, expected a small number above 0, as 1e-05; is it damaged?'
+            )
+    if kind not in CHECKED:
+        return
     missing = [name for name in NEEDED.get(kind, ()) if config.get(name) is None]
     if missing:
         raise ValueError(f'{path} has no {some(missing)}; fetch it from the model that the weights come from')

@@ -18,7 +18,7 @@ from mmengine.utils.dl_utils import collect_env
 
 
 def make_forks_cheap() -> None:
-    """What each fork would do again for nothing: search what was imported for garbage, format configs, ask for versions."""
+    """What each would do again for nothing: search what was imported for garbage, format configs, ask for versions."""
     gc.collect()
     gc.freeze()
     mmengine.config.config.FormatCode = lambda text, **_: (text, True)

@@ -43,7 +43,12 @@ def trial(chain: Chain, folder: Path, rng: random.Random) -> Outcome:
     return Outcome(f'{kind} {".".join(map(str, place))}: {how}', came, broken)
 
 
-class Begins(Exception):
+COMMON = ('model', 'head', 'dataset', 'stages', 'warmup', 'segmentor')
+"""Keys that say little of where something stands."""
+PATHS = ('_path', '_root', 'diffusion', 'captions', 'checkpoint')
+
+
+class BeginsError(Exception):
     """All checks are passed."""
 
 
@@ -58,14 +63,14 @@ def start(cfg: Config, work_dir: Path, to_the_end: bool = True) -> None:
 
 
 def _begins(runner: Runner) -> None:
-    raise Begins
+    raise BeginsError
 
 
 def judged(ended: Ended, work_dir: Path, wanted: Sequence[str]) -> tuple[str, str]:
     """What came of it, and what is wrong with that; ``wanted``: words one of which a refusal has to say."""
     begun = any(file.suffix in ('.png', '.log', '.pth') for file in work_dir.rglob('*') if file.is_file())
     said = f'{ended.error}: {ended.text[:400]}'
-    if ended.how == 'done' or ended.error == 'Begins':
+    if ended.how == 'done' or ended.error == 'BeginsError':
         return 'accepted', ''
     if begun:
         return 'found late', f'{ended.how} after the start: {said}'
@@ -82,18 +87,21 @@ def unclear(ended: Ended, wanted: Sequence[str]) -> str:
 
 
 def names(place: Sequence[str | int], how: str, config: Config) -> list[str]:
-    """What a refusal may call the changed entry: its key, that around it in a list, the class, the value, the slip."""
-    value = config
-    around = []
+    """What a refusal may call the changed entry: its key, the one around it, the class, the old value, the slip.
+
+    Of a path any file will do: an empty one leads to others.
+    """
+    value, around = config, []
     for step in place:
         if isinstance(value, dict) and isinstance(value.get('type'), str):
             around.append(value['type'])
         value = value[step]
-    found = [step for step in place if isinstance(step, str)][-1:] + around[-1:]
-    if place[-1] == 'type' and isinstance(value, str):
-        found += [place[-2]] if len(place) > 1 and isinstance(place[-2], str) else []
-    if isinstance(value, str):
+    keys = [step for step in place if isinstance(step, str)]
+    found = keys[-1:] + [key for key in keys[-2:-1] if key not in COMMON] + around[-1:]
+    if isinstance(value, str) and value:
         found.append(value)
+    if keys[-1].endswith(PATHS):
+        found.append('scenes')
     slip = re.match(r'(?:misspelt key|misspelt value) \W*([\w./:-]+)', how)
     return [*found, *([slip[1]] if slip else []), *(['no_such_setting'] if how.startswith('unknown') else [])]
 
