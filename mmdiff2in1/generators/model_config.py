@@ -31,25 +31,25 @@ def check_config(kind: Any, folder: Path) -> None:
     if not path.is_file():
         return
     config = read_json(path)
-    for name in EPSILONS:
-        if name in config and not (isinstance(config[name], float) and 0 < config[name] < 1):
-            raise ValueError(
-                f'{path}: found {name}={config[name]!r}, expected a small number above 0, as 1e-05; is it damaged?'
-            )
-    if kind not in CHECKED:
-        return
+    wrong = [f'{name}={config[name]!r}' for name in EPSILONS if name in config and not _is_above_0(config[name])]
+    if kind in CHECKED:
+        wrong = _unlike(kind, config, path)
+    if wrong:
+        raise ValueError(f'{path}: found {some(wrong)}, which a {kind.__name__} cannot have; is the file damaged?')
+
+
+def _unlike(kind: Any, config: dict, path: Path) -> list[str]:
+    """The fields of another type; raises ValueError for missing ones."""
     missing = [name for name in NEEDED.get(kind, ()) if config.get(name) is None]
     if missing:
         raise ValueError(f'{path} has no {some(missing)}; fetch it from the model that the weights come from')
     hints = typing.get_type_hints(kind.__init__)
     defaults = inspect.signature(kind.__init__).parameters
-    wrong = [
+    return [
         f'{name}={config[name]!r}'
         for name, expected in hints.items()
         if name in config and not _fits(name, config[name], expected, defaults[name].default)
     ]
-    if wrong:
-        raise ValueError(f'{path}: found {some(wrong)}, which a {kind.__name__} cannot have; is the file damaged?')
 
 
 def _fits(name: str, value: Any, expected: Any, default: Any) -> bool:
@@ -60,6 +60,8 @@ def _fits(name: str, value: Any, expected: Any, default: Any) -> bool:
         return not default or type(None) in kinds
     if isinstance(value, int | float) and value < 0 and name not in SIGNED:
         return False
+    if name in EPSILONS and not _is_above_0(value):
+        return False
     if not set(kinds) <= {bool, int, float, str, type(None)}:
         return True
     if isinstance(value, bool):
@@ -68,3 +70,7 @@ def _fits(name: str, value: Any, expected: Any, default: Any) -> bool:
         number = float in kinds or int in kinds and float(value).is_integer()
         return number and math.isfinite(value)
     return isinstance(value, str) and str in kinds
+
+
+def _is_above_0(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

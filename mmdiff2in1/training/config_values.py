@@ -28,6 +28,8 @@ COUNTS = dict.fromkeys(
 ) | {'val_interval': 1, 'num_workers': 0, 'seed': 0, 'interval': -1, 'max_keep_ckpts': -1}
 """Key → least integer that it can be, unless it is a list or left to others (None)."""
 MAY_BE_INFINITE = ('norm_type',)
+OTHERS = 'custom_keys'
+"""The keys in there are names of parameters."""
 TYPED = 'a dictionary with a type'
 
 Place = tuple[str | int, ...]
@@ -61,6 +63,8 @@ def _expected(place: Place, value: Any) -> str:
     name = next((step for step in reversed(place) if isinstance(step, str)), '')
     if isinstance(value, float) and not math.isfinite(value) and not (math.isinf(value) and name in MAY_BE_INFINITE):
         return 'a finite number'
+    if OTHERS in place[:-1]:
+        return ''
     if isinstance(key, int):
         is_part = len(place) > 1 and place[-2] in (*LISTS, 'decode_head')
         return TYPED if is_part and not (_has_type(value) or callable(value)) else ''

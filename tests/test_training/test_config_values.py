@@ -16,7 +16,11 @@ GOOD = dict(
     train_dataloader=dict(batch_size=1, num_workers=0, dataset=dict(type='A', pipeline=[dict(type='B'), print])),
     custom_hooks=[dict(type='C')],
     param_scheduler=dict(type='PolyLR', end=-1),
-    optim_wrapper=dict(type='OptimWrapper', clip_grad=dict(max_norm=1.0, norm_type=float('inf'))),
+    optim_wrapper=dict(
+        type='OptimWrapper',
+        clip_grad=dict(max_norm=1.0, norm_type=float('inf')),
+        paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
+    ),
     val_evaluator=[dict(type='IoUMetric')],
     default_hooks=dict(timer=None, checkpoint=dict(type='CheckpointHook', interval=-1)),
     anything=float('nan'),

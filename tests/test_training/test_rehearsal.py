@@ -46,14 +46,20 @@ WRONG = [
     (dict(stages__synthesis__guidance_scale=float('nan')), 'stages.synthesis.guidance_scale is nan'),
     (dict(stages__synthesis__num_calls=0), 'num_calls'),
     (dict(stages__synthesis__samples_per_image=10**8), 'samples_per_image'),
-    (dict(stages__synthesis__filters=dict(contrast=(float('nan'), None))), 'filter contrast'),
+    (dict(stages__synthesis__filters=dict(contrast=(float('nan'), None))), 'synthesis.filters.contrast.0 is nan'),
+    (dict(stages__synthesis__filters=dict(contrast=(127, None))), 'filters refuse all of the first 12 created samples'),
+    (dict(train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1)), 'StreamSampler of train_dataloader has no end'),
+    (dict(train_dataloader__dataset__dataset__pipeline__0__color_type='grayscale'),
+     "train_dataloader: LoadImageFromFile.color_type.*'grayscale'"),
+    (dict(default_hooks__checkpoint__by_eopch=False), 'default_hooks.checkpoint has by_eopch, which nothing reads'),
+    (dict(optim_wrapper__clip_grad=3), 'look at optim_wrapper'),
 ]  # fmt: skip
 
 
 def changed(folder, changes):
     cfg = chain_config(folder)
     for key, value in changes.items():
-        *path, last = key.split('__')
+        *path, last = (int(step) if step.isdigit() else step for step in key.split('__'))
         place = cfg
         for name in path:
             place = place[name]
