@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmseg.registry import DATASETS
 
+from mmdiff2in1.core.error_place import place_of
 from mmdiff2in1.core.problem import Problem
 from mmdiff2in1.tasks import DenseTask
 
@@ -136,7 +137,9 @@ def _empty(dataset: BaseDataset) -> Problem:
 def _not_built(part: DataPart, error: Exception) -> Problem:
     where = f'{part.loader}_dataloader.dataset ({part.cfg["type"]})'
     step = 'Correct the config, or the files that the message names'
-    return Problem('error', 'not-built', where, str(error), 'a data set that can be listed', step)
+    place = place_of(error, part.cfg)
+    found = f'{error}, in its {place}' if place else str(error)
+    return Problem('error', 'not-built', where, found, 'a data set that can be listed', step)
 
 
 def _nearest(path: str | Path) -> str:

@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.error_place import in_words
 from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.engine.last_checkpoint import LAST
@@ -29,7 +30,6 @@ from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .config_keys import check_keys
 from .config_values import check_values
-from .error_place import in_words
 from .global_batch import split_global_batch
 from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
 from .labelling_stage import check_teachers, label

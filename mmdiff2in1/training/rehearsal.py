@@ -26,11 +26,11 @@ from mmseg import registry
 from mmseg.evaluation import IoUMetric
 from torch import nn
 
+from mmdiff2in1.core.error_place import place_of
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.engine import ExactResumeHook, SelfImprovingHook
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 
-from .error_place import place_of
 from .runs import build_runner, free_memory, unwrapped
 
 MOST = 2
@@ -132,7 +132,9 @@ class _Rehearsal:
         try:
             yield
         except Exception as error:
-            said = str(error).strip() or type(error).__name__
+            said = str(error).strip()
+            if not said or isinstance(error, LookupError | TypeError | AttributeError):
+                said = f'{type(error).__name__} {said}'.strip()
             said += _meant(said)
             place = place_of(error, self.cfg)
             said += f'; look at {place}' if place else ''

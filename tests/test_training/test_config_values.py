@@ -6,8 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from torch import nn
 
+from mmdiff2in1.core.error_place import in_words, place_of
 from mmdiff2in1.training.config_values import check_values
-from mmdiff2in1.training.error_place import in_words, place_of
 
 GOOD = dict(
     model=dict(

@@ -7,8 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmdiff2in1.core.lock import InUseError
-from mmdiff2in1.core.names import type_name
+from .lock import InUseError
+from .names import type_name
 
 CLEAR = (ValueError, FileNotFoundError, InUseError)
 """What checks raise, in words of their own."""
