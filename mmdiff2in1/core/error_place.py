@@ -10,8 +10,8 @@ from mmengine.config import Config
 from .lock import InUseError
 from .names import type_name
 
-CLEAR = (ValueError, FileNotFoundError, InUseError)
-"""What checks raise, in words of their own."""
+CLEAR = (ValueError, OSError, InUseError)
+"""What checks raise, in words of their own, and what is the machine's fault."""
 
 
 @contextmanager
