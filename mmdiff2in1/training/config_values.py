@@ -28,6 +28,7 @@ COUNTS = dict.fromkeys(
 ) | {'val_interval': 1, 'num_workers': 0, 'seed': 0, 'interval': -1, 'max_keep_ckpts': -1}
 """Key → least integer that it can be, unless it is a list or left to others (None)."""
 MAY_BE_INFINITE = ('norm_type',)
+NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 OTHERS = 'custom_keys'
 """The keys in there are names of parameters."""
 TYPED = 'a dictionary with a type'
@@ -41,6 +42,10 @@ def check_values(cfg: Config) -> None:
     Raises:
         ValueError: One cannot be what its key says, with its place, what was found and what was expected.
     """
+    for key in NEEDED:
+        if cfg.get(key) is None:
+            found = 'None' if key in cfg else 'not there'
+            raise ValueError(f'{key} is {found}; expected a dictionary: nothing trains without')
     for place, value in _entries({key: value for key, value in cfg.items() if key in READ}, ()):
         expected = _expected(place, value)
         if expected:

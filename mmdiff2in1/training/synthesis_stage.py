@@ -83,7 +83,8 @@ class SynthesisStage:
     def _try_filters(self, plan: list[SampleRecipe]) -> None:
         """Whether filters let one of the first samples pass; a store that has one has shown it."""
         job = self.job
-        if not job.settings.filters or SampleStore(self.store).records():
+        finished = SampleStore(self.store).finished().values()
+        if not job.settings.filters or any(record.get('rejected') is None for record in finished):
             return
         job.diffusion.to(job.device)
         try_filters(

@@ -23,6 +23,7 @@ GOOD = dict(
     ),
     val_evaluator=[dict(type='IoUMetric')],
     default_hooks=dict(timer=None, checkpoint=dict(type='CheckpointHook', interval=-1)),
+    train_cfg=dict(max_iters=1),
     anything=float('nan'),
 )
 
@@ -35,6 +36,7 @@ def test_what_others_have_is_let_through():
     ('place', 'value', 'expected'),
     [
         ('model', 3, 'a dictionary'),
+        ('train_dataloader', None, 'a dictionary: nothing trains without'),
         ('model.backbone.type', 3, 'the name of a class, or a class'),
         ('model.backbone.norm_cfg', 'BN', 'a dictionary'),
         ('model.backbone.init_cfg', 3, 'a dictionary or a list of them'),
