@@ -18,6 +18,8 @@ from typing import Any
 from mmengine import registry as registries
 from mmengine.registry import Registry
 
+from .error_place import place_of
+
 OF_OTHERS = (AssertionError, AttributeError, LookupError, NotImplementedError, TypeError)
 """Errors that programs make by themselves: what they say is meant for who wrote the program."""
 SHOWN = 12
@@ -55,9 +57,10 @@ def explained(error: BaseException, cfg: Mapping, key: str = '') -> str:
         key: See :func:`building`.
     """
     said = _said(error)
-    if str(error).strip() and not isinstance(error, OF_OTHERS):
-        return said + _meant(said)
     steps = _builds(error)
+    if not steps or (str(error).strip() and not isinstance(error, OF_OTHERS)):
+        place = place_of(error, cfg)
+        return said + _meant(said) + (f'; look at {key}{"." if key else ""}{place}' if place else '')
     where, part = _place(steps, cfg, key)
     cls = steps[-1].get('obj_cls') if steps else None
     name = getattr(cls, '__name__', None) or str(part.get('type', ''))

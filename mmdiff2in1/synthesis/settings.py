@@ -125,8 +125,8 @@ class SynthesisSettings:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f'stages.synthesis.{name} is {value!r}, expected an integer of {least} or more')
         scale = self.guidance_scale
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
-            raise ValueError(f'stages.synthesis.guidance_scale is {scale!r}, expected a finite number; 1 is none')
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
+            raise ValueError(f'stages.synthesis.guidance_scale is {scale!r}, expected a finite number >= 0; 1 is none')
 
     def _check_generator(self) -> None:
         """Whether there is what creates, where something is to be created."""

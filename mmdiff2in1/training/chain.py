@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.building import building
 from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.engine.last_checkpoint import LAST
@@ -28,6 +29,7 @@ from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .config_keys import check_keys
+from .config_values import check_values
 from .global_batch import split_global_batch
 from .identity import TESTED_BY, identity, store_mark, weight_places, weights_mark
 from .labelling_stage import check_teachers, label
@@ -77,20 +79,22 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
 
 
 def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
-    check_chain(cfg, get_world_size())
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
-    check_weights(cfg)
-    check_data(cfg)
-    check_teachers(cfg)
-    store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
-    parents = {'load_from': _mark_of_start(cfg.load_from)} if cfg.get('load_from') else {}
-    warmup = cfg.stages.get('warmup')
-    warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
-    creation = SynthesisStage(cfg, store) if cfg.stages.get('synthesis') else None
-    if creation is not None:
-        creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
-    elif store is not None:
-        check_store(cfg, store)
+    with building(cfg):
+        check_values(cfg)
+        check_chain(cfg, get_world_size())
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        check_weights(cfg)
+        check_data(cfg)
+        check_teachers(cfg)
+        store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
+        parents = {'load_from': _mark_of_start(cfg.load_from)} if cfg.get('load_from') else {}
+        warmup = cfg.stages.get('warmup')
+        warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
+        creation = SynthesisStage(cfg, store) if cfg.stages.get('synthesis') else None
+        if creation is not None:
+            creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
+        elif store is not None:
+            check_store(cfg, store)
     rehearse(_to_be_trained(cfg, work_dir, warmup_dir, resume))
     if warmup:
         stage = warmup_config(cfg, warmup_dir)
@@ -162,10 +166,12 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
     """
     launcher_of_environment()
     with one_training(work_dir):
-        init_default_scope(cfg.get('default_scope') or 'mmseg')
-        check_keys(cfg, ())
-        check_weights(cfg)
-        check_data(cfg)
+        with building(cfg):
+            check_values(cfg)
+            init_default_scope(cfg.get('default_scope') or 'mmseg')
+            check_keys(cfg, ())
+            check_weights(cfg)
+            check_data(cfg)
         cfg.work_dir = str(work_dir)
         if not (resume and Path(work_dir, LAST).is_file()):
             rehearse({'training': cfg})

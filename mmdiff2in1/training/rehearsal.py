@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.registry import OPTIMIZERS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
 from mmseg.evaluation import IoUMetric
 from torch import nn
@@ -31,6 +32,7 @@ from .runs import build_runner, free_memory, unwrapped
 
 MOST = 2
 """Samples of a batch that is tried: enough for batch norm."""
+ENDLESS = ('InfiniteSampler', 'StreamSampler')
 OF_IOU = ('mIoU', 'mDice', 'mFscore')
 
 
@@ -94,6 +96,7 @@ class _Rehearsal:
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             self._check_rates(runner)
             self._check_accumulation(runner)
+            self._check_checkpoints(runner)
         with self._part('param_scheduler'):
             if runner.param_schedulers is not None:
                 runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
@@ -135,6 +138,12 @@ class _Rehearsal:
             raise ValueError(
                 f'train_cfg has {loop.max_iters} iterations and val_interval={loop.val_interval}, expected 1 or more'
             )
+        sampler = type(loop.dataloader.sampler).__name__
+        if isinstance(loop, EpochBasedTrainLoop) and sampler in ENDLESS:
+            raise ValueError(
+                f'train_cfg is an EpochBasedTrainLoop, but {sampler} of train_dataloader has no end, and so no epoch; '
+                "set sampler=dict(type='DefaultSampler', shuffle=True), or type='IterBasedTrainLoop' with max_iters"
+            )
 
     def _check_optimizer(self) -> None:
         kind = (self.cfg.optim_wrapper.get('optimizer') or {}).get('type')
@@ -165,6 +174,15 @@ class _Rehearsal:
                     'between two steps of the optimizer loses the gradients so far, and a resumed run differs from a '
                     f'straight one; choose a multiple of {count}'
                 )
+
+    @staticmethod
+    def _check_checkpoints(runner: Runner) -> None:
+        """mmengine's hook takes any key; what nothing knows fails at the first checkpoint."""
+        known = {*signature(runner.save_checkpoint).parameters} - {'out_dir', 'filename'}
+        for hook in runner.hooks:
+            wrong = sorted(set(hook.args) - known) if isinstance(hook, CheckpointHook) else []
+            if wrong:
+                raise ValueError(f'default_hooks.checkpoint has {", ".join(wrong)}, which nothing reads')
 
     @staticmethod
     def _check_metrics(evaluator: Any) -> None:

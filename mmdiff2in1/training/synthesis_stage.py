@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmdiff2in1.core.lock import READ_ONLY
 from mmdiff2in1.datasets.synthetic_records import draw
 from mmdiff2in1.engine.stage_folder import StageFolder
-from mmdiff2in1.synthesis import SampleRecipe, SampleStore, check_plan, job_of, others_of, run_job
+from mmdiff2in1.synthesis import SampleRecipe, SampleStore, check_plan, job_of, others_of, run_job, try_filters
 from mmdiff2in1.synthesis.checks import unlike
 from mmdiff2in1.synthesis.generator import check_unet
 from mmdiff2in1.synthesis.settings import CREATOR, PRETRAINED
@@ -76,8 +76,27 @@ class SynthesisStage:
             check_unet(job.diffusion, CREATOR)
         check_plan(job.diffusion, plan, weights_hash)
         self._check_samples(plan, pool)
+        if not self.later:  # what a trained U-Net creates is seen when it is trained
+            self._try_filters(plan)
         job.diffusion.to('cpu')  # the GPU is the warm-up's until the samples are made
         self.job = job
+
+    def _try_filters(self, plan: list[SampleRecipe]) -> None:
+        """Whether filters let one of the first samples pass; a store that has one has shown it."""
+        job = self.job
+        finished = SampleStore(self.store).finished().values()
+        if not job.settings.filters or any(record.get('rejected') is None for record in finished):
+            return
+        job.diffusion.to(job.device)
+        try_filters(
+            job.diffusion,
+            plan,
+            job.settings.filters,
+            data_root=job.data_root,
+            batch_size=job.settings.batch_size,
+            composing=job.composing,
+            pictures=job.pictures,
+        )
 
     def _check_samples(self, plan: list[SampleRecipe], pool: dict[str, dict]) -> None:
         """Whether there will be enough samples, and no others."""

@@ -214,6 +214,31 @@ def test_restored_size(make):
         make(plan=plan)
 
 
+def test_filters_that_let_nothing_pass(make, tiny_diffusion, tmp_path, monkeypatch):
+    """At most the first 32 samples are made to find out; nothing is stored, so other limits begin anew."""
+    found = [record['scores']['source_distance'] for record in make('all').records()]
+    with pytest.raises(ValueError) as error:
+        make('none', thresholds=dict(source_distance=(None, 0.5), contrast=(0, None)))
+    assert f'all of the first 7 created samples: their source_distance is {min(found):g} to {max(found):g}' in str(
+        error.value
+    )
+    assert '(lowest, highest) of source_distance is (None, 0.5)' in str(error.value)
+    assert SampleStore(tmp_path / 'none').finished() == {}
+    created, create = [], tiny_diffusion.create
+    monkeypatch.setattr(
+        tiny_diffusion,
+        'create',
+        lambda *a, **options: created.append(len(options['captions'])) or create(*a, **options),
+    )
+    with pytest.raises(ValueError, match='all of the first 32 created samples: their contrast'):
+        make('none', plan=make.plan(num_samples=60, T=600), thresholds=dict(contrast=(127, None)))
+    assert sum(created) == 32
+    created.clear()
+    limit = (min(found) + max(found)) / 2
+    assert len(make('some', thresholds=dict(source_distance=(limit, None))).records()) in range(1, 7)
+    assert sum(created) in (9, 11, 13), 'seven, and those until the first that passes'
+
+
 def test_rejected_samples_are_not_made_again(make, tiny_diffusion, monkeypatch):
     distances = sorted(record['scores']['source_distance'] for record in make('all').records())
     limit = (distances[3] + distances[4]) / 2
