@@ -79,7 +79,7 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
     args = own.parse_args(arguments)
     if hasattr(command, 'check_arguments'):
         command.check_arguments(own, args)
-    with told(own.prog, args.debug):
+    with told(own.prog, args.debug, '--resume' if getattr(args, 'resume', True) is False else ''):
         if name != 'doctor':
             import_quietly()
         return command.run(args)

@@ -94,13 +94,18 @@ def finish(process: subprocess.Popen) -> str:
 
 def kill_when(process: subprocess.Popen, reached: Callable[[], bool], timeout: float = patient(200)) -> None:
     """SIGKILL as soon as ``reached``; a process that ends first is an error."""
+    wait_for(process, reached, timeout)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def wait_for(process: subprocess.Popen, reached: Callable[[], bool], timeout: float = patient(200)) -> None:
+    """Until ``reached``; a process that ends first is an error."""
     end = time.monotonic() + timeout
     while not reached():
         assert process.poll() is None, process.communicate()[0][-3000:]
-        assert time.monotonic() < end, 'the point to kill at was not reached'
+        assert time.monotonic() < end, 'the point was not reached'
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
 
 
 def final_state(work_dir: Path, stage: str) -> dict[str, torch.Tensor]:

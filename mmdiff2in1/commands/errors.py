@@ -14,17 +14,18 @@ ALWAYS = (ValueError, OSError, ImportError)
 
 
 @contextlib.contextmanager
-def told(program: str, debug: bool) -> Iterator[None]:
+def told(program: str, debug: bool, goes_on: str = '') -> Iterator[None]:
     """Turns errors that say what is wrong into one line on stderr and exit status 1; Ctrl-C into 130.
 
     What a bug raises (AttributeError, TypeError, IndexError …, or a RuntimeError of torch) passes with its traceback.
-    The traceback of the others goes to the log file, if there is one, and to the console with ``debug``.
+    The traceback of the others goes to the log file, if there is one, and to the console with ``debug``. ``goes_on``:
+    the flag that an interrupted command needs to go on.
     """
     try:
         yield
     except KeyboardInterrupt:
-        again = shlex.join([os.path.relpath(sys.argv[0]) if sys.argv[0] else program, *sys.argv[1:]])
-        print(f'\n{program}: interrupted; the same command goes on: {again}', file=sys.stderr)
+        again = shlex.join([*program.split()[:1], *sys.argv[1:], *goes_on.split()])
+        print(f'\n{program}: interrupted; to go on: {again}', file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # `| head` has seen enough; nothing is left to flush

@@ -62,9 +62,9 @@ class Comparison:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
         stages = cfg.get('stages') or {}
         if stages.get('warmup') is not None:
-            stages.warmup.work_dir = str(warmup)
+            stages['warmup'].work_dir = str(warmup)
         if stages.get('synthesis'):
-            stages.synthesis.seed = seed
+            stages['synthesis'].seed = seed
         if type_name(cfg.train_dataloader.dataset) == 'SyntheticSampleDataset':
             cfg.train_dataloader.dataset.seed = seed
         if cfg.test_cfg.get('type') == 'SelfImprovingTestLoop':

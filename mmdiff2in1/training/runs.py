@@ -36,11 +36,12 @@ def build_runner(cfg: Config) -> Runner:
     """An mmengine runner that works under torchrun on CPUs as well, and several times in one process.
 
     What it loads must fit its model, except what ``load_from_may_differ`` of the config names. A loss that is not
-    finite ends it.
+    finite ends it; Ctrl-C ends it after a step that is saved.
     """
     _seed_augmentation(cfg)
-    if not any(type_name(hook) == 'FiniteLossHook' for hook in cfg.get('custom_hooks') or []):
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='FiniteLossHook')]
+    for name in ('FiniteLossHook', 'InterruptHook'):
+        if not any(type_name(hook) == name for hook in cfg.get('custom_hooks') or []):
+            cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=name)]
     cfg.launcher = launcher_of_environment()
     if cfg.launcher != 'none':
         cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
