@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from .config_arguments import add_config_arguments, load_config, work_dir_of
 from .recipe_arguments import add_recipe_arguments, recipe_settings
+from .trackers import add_tracker_arguments, use_trackers
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     begun.add_argument('--restart', action='store_true', help='an unfinished stage begins anew')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument('--no-report', action='store_true', help='without report.html at the end')
+    add_tracker_arguments(parser)
     add_recipe_arguments(parser)
 
 
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         cfg = load_config(args)
     work_dir = work_dir_of(args, cfg, '-self-improving' if args.self_improving else '')
+    use_trackers(cfg, args)
     if args.amp:
         use_mixed_precision(cfg)
     if args.self_improving and is_main_process():

@@ -131,6 +131,17 @@ def test_score_table():
     assert lines[3].split() == ['mIoU', '50', '40'] and lines[4].split() == ['aAcc', '9', '–']
 
 
+def test_trackers(monkeypatch):
+    from mmdiff2in1.commands import trackers
+
+    cfg = read_config('unet_scenes')
+    monkeypatch.setattr(trackers.importlib.util, 'find_spec', lambda name: None if name == 'wandb' else name)
+    trackers.use_trackers(cfg, argparse.Namespace(tensorboard=True, wandb=False))
+    assert [each.type for each in cfg.visualizer.vis_backends] == ['LocalVisBackend', 'TensorboardVisBackend']
+    with pytest.raises(ImportError, match=r'--wandb needs the package wandb.*pip install "mmdiff2in1\[wandb\]"'):
+        trackers.use_trackers(cfg, argparse.Namespace(tensorboard=False, wandb=True))
+
+
 # --- init -------------------------------------------------------------------------------------------------------------
 
 
