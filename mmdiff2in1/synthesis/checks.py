@@ -134,8 +134,8 @@ def check_others(store: SampleStore, others: list[str], plan: Sequence[SampleRec
         told = unlike(plan, store.finished()[others[0]])
         what = told or 'other T, seed, size, captions, sources or unlabelled images'
         raise ValueError(
-            f'{store.folder} holds {len(others)} samples that are not in this plan ({others[0]} …): {what}. Choose another folder (--out), remove them (--prune), or '
-            'set keep_others=True'
+            f'{store.folder} holds {len(others)} samples that are not in this plan ({others[0]} …): {what}. Choose '
+            'another folder (--out), remove them (--prune), or set keep_others=True'
         )
 
 
