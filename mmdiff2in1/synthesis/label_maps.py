@@ -49,7 +49,7 @@ class LabelMaps:
     def __init__(self, cfg: Config, task_name: str, ignored: int = UNKNOWN) -> None:
         self._kind, self._ignored = _kind_of(task_name), ignored
         real = real_dataset_cfg(cfg)
-        with building(real, 'dataset'):
+        with building(cfg['train_dataloader'], 'train_dataloader'):
             dataset = DATASETS.build(map_leaves(real, _loading_labels))
         self.data_root, _ = list_images(dataset)
         self._places: dict[str, tuple[BaseDataset, int]] = {}

@@ -28,7 +28,8 @@ def scored_images(cfg: Config) -> dict[str, list[str]]:
         if dataset is None:
             continue
         try:
-            found[name] = list_images(_built(dataset))[1]
+            with building(dataset, f'{name}_dataloader.dataset'):
+                found[name] = list_images(_built(dataset))[1]
         except (FileNotFoundError, ValueError) as error:
             print_log(f'unlabelled images are not compared with the {name} set: {error}', 'current', logging.WARNING)
     return found
@@ -51,7 +52,9 @@ def real_dataset_cfg(cfg: Config) -> dict:
 
 def build_real_dataset(cfg: Config, with_pipeline: bool = False):
     """Build the real training set; without its pipeline only the list of images is wanted."""
-    return _built(real_dataset_cfg(cfg), with_pipeline)
+    dataset = real_dataset_cfg(cfg)
+    with building(cfg['train_dataloader'], 'train_dataloader'):
+        return _built(dataset, with_pipeline)
 
 
 def label_files(dataset) -> dict[str, dict[str, str]]:
@@ -80,6 +83,4 @@ def map_leaves(dataset: Mapping, change: Callable[[Mapping], dict]) -> dict:
 def _built(dataset: Mapping, with_pipeline: bool = False):
     # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
     changed: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
-    changed_set = map_leaves(dataset, lambda leaf: dict(leaf, **changed))
-    with building(dataset, 'dataset'):
-        return DATASETS.build(changed_set)
+    return DATASETS.build(map_leaves(dataset, lambda leaf: dict(leaf, **changed)))

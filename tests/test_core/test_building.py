@@ -1,13 +1,14 @@
 """Errors of others while a config is built: key, class, files and cure, whatever the error says by itself."""
 
 import pytest
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.models import EncoderDecoder
 from mmseg.registry import DATASETS, MODELS
 
 import mmdiff2in1.components  # noqa: F401  registers the data sets
 from mmdiff2in1.core.building import building, explained
+from mmdiff2in1.synthesis.sources import build_real_dataset, scored_images
 from mmdiff2in1.training.runs import build_runner
 
 
@@ -108,3 +109,13 @@ def test_a_runner(tmp_path):
     )
     with pytest.raises(ValueError, match=r"^model.backbone \(ResNetV1c\): .*'dept'; did you mean depth\?"):
         build_runner(cfg)
+
+
+def test_the_real_set_of_a_creation(tmp_path):
+    wrapped = dict(type='SyntheticSampleDataset', dataset=voc(tmp_path))
+    cfg = Config(dict(train_dataloader=dict(dataset=wrapped), val_dataloader=dict(dataset=voc(tmp_path / 'no'))))
+    with pytest.raises(
+        ValueError, match=rf'^train_dataloader.dataset.dataset \(PascalVOCDataset\): .*{tmp_path}/JPEGImages, which'
+    ):
+        build_real_dataset(cfg)
+    assert scored_images(cfg) == {}  # it is said why

@@ -4,6 +4,7 @@ import json
 import os
 import unicodedata
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ from mmdiff2in1.captions.listed import ListedCaptions
 from mmdiff2in1.captions.lookup import captions_of, read_captions
 from mmdiff2in1.captions.overview import forget
 from mmdiff2in1.captions.sources import FileCaptions
+from mmdiff2in1.core.label_files import read_png, write_png
 from mmdiff2in1.core.text_files import lines_of, printable, read_text
 from mmdiff2in1.pretraining.image_folder import ImageCaptionFolder
 
@@ -123,6 +125,15 @@ def test_a_caption_that_is_no_utf8_is_refused(tmp_path):
     for read in (read_captions, ListedCaptions):
         with pytest.raises(ValueError, match=r'c\.jsonl:1: found .*udcfc'):
             read(tmp_path / 'c.jsonl')
+
+
+@pytest.mark.parametrize(
+    'values', [np.uint8([[1, 2], [3, 255]]), np.uint16([[1, 65535]]), np.zeros((2, 3, 3), np.uint8)]
+)
+def test_a_map_whose_name_is_no_utf8(tmp_path, values):
+    """OpenCV by itself ends the process."""
+    write_png(tmp_path / NOT_UTF8, values)
+    np.testing.assert_array_equal(read_png(tmp_path / NOT_UTF8), values)
 
 
 def test_printable():
