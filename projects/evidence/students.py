@@ -62,7 +62,7 @@ class Task(NamedTuple):
 TASKS = {
     'scenes': Task(BASELINES / 'unet_scenes.py', 8, 'students', tuple(ARMS), (20, 60), 'BF16OptimWrapper'),
     'camvid': Task(
-        BASELINES / 'unet_camvid.py',
+        BASELINES / 'segformer_camvid.py',
         4,
         'camvid_students',
         (PLAIN, CONTROL, 'pasted', 'pasted, strong colours'),
