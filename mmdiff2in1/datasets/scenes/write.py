@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.core.lock import locked
 from mmdiff2in1.tasks import Depth, Edges, Saliency, SemanticSegmentation, SurfaceNormal
 
@@ -158,16 +157,8 @@ def _write_scene(folder: Path, folders: list[str], start: int, size: int, seed: 
     name = f'{number:06d}.png'
     for kind in folders:
         array = scene.image if kind == 'images' else LABELS[kind].encode(getattr(scene, kind))
-        _write_png(folder / kind / name, array)
+        write_png(folder / kind / name, array)
     return scene.caption
-
-
-def _write_png(path: Path, array: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) in RGB order; OpenCV wants BGR."""
-    if array.ndim == 3:
-        array = array[..., ::-1]
-    if not cv2.imwrite(str(path), array):
-        raise OSError(f'could not write {path}; is the disk full?')
 
 
 def _write_json(path: Path, value: dict) -> None:
