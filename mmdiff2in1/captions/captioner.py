@@ -169,7 +169,7 @@ def _check_files(folder: Path) -> None:
 
 @contextmanager
 def _explaining(source: str | Path) -> Iterator[None]:
-    """What transformers says about a folder or hub id that it cannot load, with the next step."""
+    """Errors of transformers about a folder or hub id that it cannot load get the next step added."""
     if isinstance(source, Path):
         with loading(source):
             yield

@@ -1,4 +1,4 @@
-"""Whether neck or head reads as many channels as the backbone gives: told at once, with both lists."""
+"""Channels: neck or head must read as many as the backbone gives; if not, it is told at once, with both lists."""
 
 from collections.abc import Sequence
 

@@ -41,7 +41,7 @@ class Decal:
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """What a caption can name: a class and a colour."""
+    """A thing that a caption can name: a class and a colour."""
 
     category: str
     colour: str
