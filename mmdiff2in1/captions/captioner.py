@@ -169,7 +169,7 @@ def _check_files(folder: Path) -> None:
 
 @contextmanager
 def _explaining(source: str | Path) -> Iterator[None]:
-    """Errors of transformers about a folder or hub id that it cannot load get the next step added."""
+    """Adds the next step to the errors of transformers about a folder or hub id that it cannot load."""
     if isinstance(source, Path):
         with loading(source):
             yield

@@ -1,4 +1,4 @@
-"""Channels: neck or head must read as many as the backbone gives; if not, it is told at once, with both lists."""
+"""Check that neck and head read as many channels as the backbone gives: told at once, with both lists."""
 
 from collections.abc import Sequence
 

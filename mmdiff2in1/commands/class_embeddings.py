@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Arguments that make no sense together end the program with a message."""
+    """Refuses another kind of file, with a message."""
     if args.out.suffix != '.safetensors':
         parser.error(f'--out {args.out}: expected a .safetensors file')
 

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Arguments that make no sense together end the program with a message."""
+    """Refuses arguments without images to learn from, with a message."""
     if not (args.generator or args.unlabelled):
         parser.error('no images: give --generator, --unlabelled, or both')
 

@@ -39,7 +39,7 @@ class Converted:
     key: str = 'state_dict'
 
     def line(self) -> str:
-        """Counts of the tensors by their fate, in one line."""
+        """One line on what became of the tensors."""
         left = [f'{len(names)} {reason} ({some(names)})' for reason, names in self.left_out.items() if names]
         added = [f'{len(names)} {reason} ({some(names)})' for reason, names in self.added.items() if names]
         total = sum(map(len, self.left_out.values()))

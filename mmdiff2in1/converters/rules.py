@@ -1,4 +1,4 @@
-"""Rules for the names of tensors, theirs and ours, and for their numbers: rules that are read in both directions."""
+"""Rules from tensors of theirs to ours, for names and numbers, which are read in both directions."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

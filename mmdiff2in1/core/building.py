@@ -28,7 +28,7 @@ SHOWN = 12
 
 @contextmanager
 def building(cfg: Mapping, key: str = '') -> Iterator[None]:
-    """Errors raised inside, where something of a config is built, say what :func:`explained` adds.
+    """Adds to errors raised inside, where something of a config is built, what :func:`explained` says.
 
     Errors that say by themselves what was found (files that are not there, values that are refused) stay as they are.
 

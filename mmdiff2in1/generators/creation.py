@@ -23,7 +23,7 @@ NO_BRANCH = (
 
 
 class Denoising(Protocol):
-    """Methods that :func:`create` needs: encode, denoise step by step, decode; see :class:`.LatentDiffusion`."""
+    """Interface that :func:`create` needs: encode, denoise step by step, decode; see :class:`.LatentDiffusion`."""
 
     schedule: NoiseSchedule
     unet: Any

@@ -1,4 +1,4 @@
-"""Requests for generated images, and their results: requests from prompts or images, results with their recipes.
+"""Requests for new images, from prompts or images, and results with their recipes.
 
 H, W in pixels. T is the noise level that creation starts from, T_max stands for pure noise.
 """

@@ -115,7 +115,7 @@ class Job:
         return others_of(self.plan(), store.finished(), self.unlabelled(store))
 
     def marks(self) -> list:
-        """Marks that decide the samples besides settings, sources, their captions and the generator's weights.
+        """Marks of all that decides the samples besides settings, sources, their captions and the generator's weights.
 
         Label maps, shares, captions of new scenes, and of unlabelled images place, length and time.
         """

@@ -1,4 +1,4 @@
-"""Identity of a loader's data, wherever they lie: the names of all files, and what is in the label files."""
+"""Identity of a loader's data, wherever it lies: the names of all files, and what is in the label files."""
 
 import hashlib
 import json

@@ -125,7 +125,7 @@ class _Rehearsal:
 
     @contextmanager
     def _part(self, what: str) -> Iterator[None]:
-        """Errors inside are said to be of this part, whatever they said by themselves."""
+        """Makes errors that are raised inside name this part."""
         try:
             yield
         except Exception as error:

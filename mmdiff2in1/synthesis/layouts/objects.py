@@ -11,7 +11,7 @@ from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 from .base import LabelledSample
 
 NEARER = 0.9
-"""Share of a region's distance; what is nearer beside it is in front of it; the floor at its feet is not."""
+"""Share of a region's distance: what lies beside it, nearer than that, is in front; the floor at its feet is not."""
 
 
 @dataclass(frozen=True)
