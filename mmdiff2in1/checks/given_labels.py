@@ -1,4 +1,4 @@
-"""Check that data sets give the labels that their pipelines load: a misspelt key of `data_prefix` shows nowhere else."""
+"""Check that data sets give the labels that pipelines load: a misspelt key of `data_prefix` shows nowhere else."""
 
 from collections.abc import Iterable, Sequence
 

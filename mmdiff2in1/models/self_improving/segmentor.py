@@ -240,7 +240,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _seen(self, inputs: Any, images: Any, created: list[int]) -> tuple[Any, Any]:
-        """Inputs of θ_E, of all samples, and of θ_C, the `images` at `created`: frozen features where θ_C must predict."""
+        """Inputs of θ_E (all) and of θ_C (the `images` at `created`): frozen features where θ_C must predict."""
         if not self.label_rule.reads_outputs:
             return inputs, images
         seen = self._frozen_features(inputs)
