@@ -105,7 +105,7 @@ class CaptionFile:
         return sorted(each for each in folder.iterdir() if shard.fullmatch(each.name)) if folder.is_dir() else []
 
     def _cut(self) -> bool:
-        """Whether the last line lacks its end."""
+        """True if the last line lacks its end."""
         if is_marked(self.path):
             return False
         tail = self.path.read_bytes().rpartition(b'\n')[2]

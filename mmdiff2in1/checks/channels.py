@@ -1,4 +1,4 @@
-"""Whether neck or head reads as many channels as the backbone gives: told at once, with both lists."""
+"""Check that neck and head read as many channels as the backbone gives: told at once, with both lists."""
 
 from collections.abc import Sequence
 

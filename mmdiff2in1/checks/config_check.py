@@ -1,4 +1,4 @@
-"""What a config and its data sets, listed but not read, say against each other: all of it."""
+"""All contradictions between a config and its data sets, which are listed but not read."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -20,7 +20,7 @@ from mmdiff2in1.datasets.list_forms import readings
 
 
 def list_faults(dataset) -> list[Problem]:
-    """What keeps a set's list from being read as it stands: its encoding; for mmseg's sets also a mark of it."""
+    """Faults that keep a set's list from being read as it stands: its encoding; for mmseg's sets also a mark of it."""
     split = _list_of(dataset)
     try:
         if split:

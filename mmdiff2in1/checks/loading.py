@@ -96,7 +96,7 @@ def tasks_to_check(loaded: Sequence[LoadedLabel]) -> dict[str, DenseTask]:
 
 
 def holds_classes(loaded: Sequence[LoadedLabel]) -> bool:
-    """Whether class labels are read as mmseg reads them: they are loaded so, or nobody says how."""
+    """True if class labels are read as mmseg reads them: they are loaded so, or nobody says how."""
     here = [label for label in loaded if label.key == LABEL_KEY]
     return any(label.task is None for label in here) if here else True
 

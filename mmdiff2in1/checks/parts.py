@@ -142,7 +142,7 @@ def _not_built(part: DataPart, error: Exception) -> Problem:
 
 
 def _nearest(path: str | Path) -> str:
-    """What there is instead: the deepest folder above `path` that exists, and its first entries."""
+    """The deepest folder above `path` that exists, and its first entries."""
     parent = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
     inside = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith('.'))
     shown = ', '.join(inside[:6]) + (', …' if len(inside) > 6 else '') or 'nothing'

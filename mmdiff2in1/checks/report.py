@@ -1,4 +1,4 @@
-"""What a walk over data sets found: per set and in all, as a dictionary and as text."""
+"""Report of a walk over data sets: per set and in all, as a dictionary and as text."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from mmdiff2in1.core.text_files import printable
 
 @dataclass
 class PartReport:
-    """What one data set holds. Pixel shares are of all pixels read, 0 … 1.
+    """Contents of one data set. Pixel shares are of all pixels read, 0 … 1.
 
     `pairs`: samples of the data set. `read`: samples read, fewer under a limit. `listed`: images of the split file, or
     of the folder where there is none; `expected`: how many these should be and why, or None. `on_disk`: images in the

@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """What the arguments say together."""
+    """Refuses another kind of file, with a message."""
     if args.out.suffix != '.safetensors':
         parser.error(f'--out {args.out}: expected a .safetensors file')
 
 
 def names_of(args: argparse.Namespace) -> list[str]:
-    """What the flags say.
+    """Class names that the flags give.
 
     Raises ValueError for an unknown dataset, one without names, or names that are given twice.
     """

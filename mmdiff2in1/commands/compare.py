@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """What the arguments say together."""
+    """Makes a list of the seeds; refuses arguments that do not go together, with a message."""
     if len(args.seeds) == 1:
         args.seeds = list(range(args.seeds[0]))
     if not args.seeds or len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 0:

@@ -60,13 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """What the arguments say together."""
+    """Refuses arguments without images to learn from, with a message."""
     if not (args.generator or args.unlabelled):
         parser.error('no images: give --generator, --unlabelled, or both')
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What of the arguments goes to `make_self_improving`; what is not given is left to the preset."""
+    """Settings for `make_self_improving`, from the arguments; those not given are left to the preset."""
     created: dict[str, Any] = {}
     if args.generator:
         created = dict(diffusion=args.generator, captions=args.captions, num_samples=args.num_images or CREATED)

@@ -96,7 +96,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Probes:
-    """What is asked of the machine; a test hands in answers of its own."""
+    """Questions to the machine; a test hands in answers of its own."""
 
     python: str
     platform: str

@@ -46,7 +46,7 @@ def _tell(error: BaseException, program: str, debug: bool) -> None:
 
 
 def _ours(error: BaseException) -> bool:
-    """Whether it was raised by a line of this package, which then says what is wrong."""
+    """True if it was raised by a line of this package, which then says what is wrong."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return bool(frames) and frames[-1].f_globals.get('__name__', '').partition('.')[0] == 'mmdiff2in1'
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """What the arguments say together."""
+    """Refuses arguments that ask for nothing, with a message."""
     if args.store is None and args.scores is None:
         parser.error('nothing to do: name a --store, a file for --scores, or both')
 

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """What the arguments say together."""
+    """Refuses arguments that do not go together, with a message."""
     if args.prompt and args.caption:
         parser.error('--caption describes an --image; with --prompt the prompt is the caption')
     if args.num < 1:

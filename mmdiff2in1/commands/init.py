@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """What the arguments say together."""
+    """Refuses arguments that do not go together, with a message."""
     own = (args.images, args.masks, args.classes)
     if args.base is not None:
         if any(own):

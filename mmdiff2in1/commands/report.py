@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """What the arguments say alone."""
+    """Refuses numbers out of their range, with a message."""
     if args.num_images < 1:
         parser.error(f'--num-images {args.num_images}: expected 1 or more')
 

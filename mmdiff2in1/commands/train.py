@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """What the arguments say together."""
+    """Refuses arguments that do not go together, with a message."""
     try:
         recipe_settings(args)
     except ValueError as error:

@@ -46,7 +46,7 @@ def write_config(cfg: 'Config', file: Path) -> None:
 
 
 def summary(cfg: Mapping[str, Any]) -> list[str]:
-    """What a self-improving config adds to a plain one, a line each."""
+    """Lines on what a self-improving config adds to a plain one, one for each addition."""
     model, dataset = cfg['model'], cfg['train_dataloader']['dataset']
     hook = next(each for each in cfg['custom_hooks'] if each['type'] == 'SelfImprovingHook')
     stages = cfg.get('stages') or {}

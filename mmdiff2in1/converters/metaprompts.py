@@ -79,7 +79,7 @@ LAYOUTS = {
     ),
 }
 TIMES = f'{DIFFUSION}.unet.time_embedding.'
-"""What a depth file lacks beside :data:`.vpd.ABSENT`."""
+"""Tensors that a depth file lacks beside :data:`.vpd.ABSENT`."""
 
 
 @register('metaprompts')

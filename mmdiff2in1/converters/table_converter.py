@@ -66,11 +66,11 @@ class TableConverter(Converter):
         return {}
 
     def title(self, settings: Mapping[str, Any]) -> str:
-        """What was found, in a word or two."""
+        """The kind of checkpoint that was found, in a word or two."""
         return self.whose
 
     def config_lines(self, settings: Mapping[str, Any]) -> str:
-        """What a config must say for the tensors to fit."""
+        """Lines that a config needs for the tensors to fit."""
         return ''
 
     def kind_of(self, names: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from .to_mmseg import MODELS_INSIDE, places_of_one_model
 
 BACKBONES = ('DiffusionBackbone', 'MetaPromptBackbone')
 PROMPTS = ('backbone.tokens', 'backbone.prompts.')
-"""What a checkpoint of theirs holds, and no other."""
+"""Tensors that a checkpoint of theirs holds, and no other."""
 PARTS = {'unet': 'U-Net', 'vae': 'VAE', 'text': 'text encoder'}
 
 

@@ -59,7 +59,7 @@ LAYOUTS = {
     'depth': Layout([*_encoder_rules('encoder.'), *rules(_DEPTH_HEAD)], _UNUSED | _NO_OUTPUT, key='model'),
 }
 ABSENT = tuple(f'{DIFFUSION}.{part}.' for part in ('text', 'vae.decoder', 'vae.post_quant_conv'))
-"""What we take from Stable Diffusion; of a depth model also :data:`UNET_END`, which VPD has deleted there."""
+"""Parts that we take from Stable Diffusion; of a depth model also :data:`UNET_END`, which VPD has deleted there."""
 UNET_END = tuple(f'{DIFFUSION}.unet.{layer}.' for layer in ('conv_norm_out', 'conv_out'))
 
 

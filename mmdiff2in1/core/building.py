@@ -1,4 +1,4 @@
-"""What the errors of others mean that come up while a config is built: key, class, files, and what to do.
+"""Errors of others that come up while a config is built, explained: key, class, files, and what to do.
 
 mmseg's data sets assert in their constructors without a word, a registry knows a name or not, a constructor is given a
 key that it does not have: none of them says which place of the config is meant.
@@ -28,7 +28,7 @@ SHOWN = 12
 
 @contextmanager
 def building(cfg: Mapping, key: str = '') -> Iterator[None]:
-    """What is built of a config inside says, where it fails, what :func:`explained` adds.
+    """Adds to errors raised inside, where something of a config is built, what :func:`explained` says.
 
     Errors that say by themselves what was found (files that are not there, values that are refused) stay as they are.
 
@@ -48,7 +48,7 @@ def building(cfg: Mapping, key: str = '') -> Iterator[None]:
 
 
 def explained(error: BaseException, cfg: Mapping, key: str = '') -> str:
-    """What an error says that came up while a config was built; with key, class, missing files and cure if it is of
+    """Text of an error that came up while a config was built; with key, class, missing files and cure if it is of
     `OF_OTHERS` or says nothing.
 
     Args:
@@ -90,7 +90,7 @@ def _said(error: BaseException) -> str:
 
 
 def _builds(error: BaseException) -> list[dict[str, Any]]:
-    """What is known of each registry that was asked on the way, the outermost first."""
+    """Local variables of each call of a registry on the way, the outermost first."""
     frames: list[FrameType] = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return [frame.f_locals for frame in frames if frame.f_code.co_name == 'build_from_cfg']
 
@@ -135,7 +135,7 @@ def _not_there(part: Mapping) -> list[tuple[str, str]]:
 
 
 def _meant(said: str) -> str:
-    """What to do about what others say; the names in a registry that are like one that is not in it."""
+    """Advice on an error of others; the names in a registry that are like one that is not in it."""
     if 'batch_sampler option is mutually exclusive' in said:
         return "; write drop_last into the batch sampler: batch_sampler=dict(type='MixedBatchSampler', drop_last=True)"
     missing = re.search(r"'?([\w.]+) is not in the [\w: ]*registry", said)

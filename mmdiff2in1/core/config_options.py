@@ -16,7 +16,7 @@ def option_values(typed: Mapping[str, str]) -> dict[str, Any]:
 
 
 def option_value(text: str) -> Any:
-    """What a text means.
+    """Value that a text stands for.
 
     Python's own literals; words, with or without spaces, are strings; `a,b` and `[a,b]` are lists, `(a,b)` a tuple, as
     with mmengine's ``DictAction``, which would take the spaces out of a sentence.

@@ -19,7 +19,7 @@ class ListLine:
 
     @property
     def is_comment(self) -> bool:
-        """Whether it begins as a comment does; it may be a name all the same."""
+        """True if it begins as a comment does; it may be a name all the same."""
         return self.text.startswith(COMMENT)
 
     def __str__(self) -> str:

@@ -29,7 +29,7 @@ def read_text(path: str | Path, backend_args: dict | None = None) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be written in UTF-8: not so the name of a file in another encoding, nor half a character."""
+    """True if a text can be written in UTF-8; the name of a file in another encoding or half a character cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -43,7 +43,7 @@ def printable(text: str) -> str:
 
 
 def is_marked(path: str | Path) -> bool:
-    """Whether a file begins with the mark of an encoding, as nothing does that this package writes."""
+    """True if a file begins with the mark of an encoding, as nothing does that this package writes."""
     with open(path, 'rb') as stream:
         return stream.read(3).startswith(tuple(BOMS))
 

@@ -65,7 +65,7 @@ class DenseMapDataset(BaseSegDataset):
 
     METAINFO: dict = dict(classes=(), palette=[])
     check_files = True
-    """Whether files that are not there are an error at once; a report of all that is wrong switches it off."""
+    """True: files that are not there are an error at once; a report of all that is wrong switches it off."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class DenseMapDataset(BaseSegDataset):
         return [key for key, folder in self.data_prefix.items() if key.endswith('_map_path') and folder is not None]
 
     def map_suffix(self, key: str) -> str:
-        """What the names of the maps under a key of `data_prefix` end with."""
+        """Ending of the names of the maps under a key of `data_prefix`."""
         return self.map_suffixes.get(key, self.seg_map_suffix)
 
     def map_name(self, image_name: str, key: str = '') -> str:

@@ -1,4 +1,4 @@
-"""What a line of a list may mean: published lists have names or paths, in one column or several."""
+"""Forms that a line of a list may have: published lists have names or paths, in one column or several."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

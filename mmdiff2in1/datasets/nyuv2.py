@@ -14,7 +14,7 @@ VALID_BOX = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
 """Rows 45 … 470 and columns 41 … 600: the evaluation crop of NYUv2, inside its white border."""
 
 FRAME_BOX = (7 / 480, 474 / 480, 7 / 640, 632 / 640)
-"""What the white frame of the images leaves; depth is measured up to it."""
+"""The box that the white frame of the images leaves free; depth is measured up to it."""
 
 PARTS = ('train', 'test')
 _SCENES = NYUDataset.METAINFO['classes']

@@ -142,7 +142,7 @@ class SyntheticSampleDataset(Dataset):
         return self.mix.composition(batch_size) if self.synthetic_length else (batch_size, 0)
 
     def get_data_info(self, idx: int) -> dict:
-        """What the pipeline is given for sample `idx` in 0 … R + S - 1, or negative as in a list of length `len`."""
+        """Data info for the pipeline, of sample `idx` in 0 … R + S - 1, or negative as in a list of length `len`."""
         idx = self._absolute(idx)
         if idx < self.real_length:
             return self.dataset.get_data_info(idx)

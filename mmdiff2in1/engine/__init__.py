@@ -1,4 +1,4 @@
-"""What runs a self-improving training: the average that makes θ_C, exact resume, atomic checkpoints, evaluation."""
+"""Engine of a self-improving training: the average that makes θ_C, exact resume, atomic checkpoints, evaluation."""
 
 from .atomic_backend import AtomicBackend
 from .atomic_checkpoint_hook import AtomicCheckpointHook

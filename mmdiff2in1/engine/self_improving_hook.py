@@ -119,7 +119,7 @@ class SelfImprovingHook(Hook):
         self._report(runner)
 
     def _check_batch(self, runner: Runner, resumed: bool) -> None:
-        """Whether the samples of a step are those of the run that is resumed, and enough for an update."""
+        """Samples per step must be as many as in the run that is resumed, and should be enough for an update."""
         samples = _known_batch_size(runner.train_loop.dataloader)
         if samples is None:
             return
@@ -230,7 +230,7 @@ def _known_batch_size(dataloader: DataLoader) -> int | None:
 
 
 def _has_stepped(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
-    """Whether this iteration ended in an optimizer step, and not in the middle of gradient accumulation."""
+    """True if this iteration ended in an optimizer step, and not in the middle of gradient accumulation."""
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
     return any(wrapper.should_update() for wrapper in wrappers)
 
@@ -254,6 +254,6 @@ def _is_number(value: object) -> bool:
 
 
 def _same_memory(before: Iterable[list[Tensor]], after: Iterable[list[Tensor]]) -> bool:
-    """Whether all tensors are still the same ones."""
+    """True if all tensors are still the same ones."""
     one, other = ([tensor.data_ptr() for tensors in lists for tensor in tensors] for lists in (before, after))
     return one == other

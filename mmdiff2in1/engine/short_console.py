@@ -20,7 +20,7 @@ class ShortLines(logging.Filter):
     """Passes records that are short; warnings and errors pass at any length, but for `CHATTER`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the console shows it."""
+        """True if the console shows the record."""
         text = record.getMessage()
         if text.startswith(CHATTER):
             return False

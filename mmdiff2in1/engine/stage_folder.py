@@ -26,7 +26,7 @@ class StageFolder:
         self.path, self.fingerprint, self.made_from = Path(path), fingerprint, made_from
 
     def result(self, refuse: bool = True, **kinds: type) -> dict | None:
-        """What :meth:`finish` was given, or None.
+        """The result that :meth:`finish` was given, or None.
 
         Args:
             refuse: That the folder holds this stage of something else is an error; else it is as if it held nothing.
@@ -81,7 +81,7 @@ def begun_mark(folder: Path) -> str | None:
 
 
 def finished_facts(folder: Path, **kinds: type) -> dict | None:
-    """What was kept of the finished stage in a folder, whatever it was made from; None without one.
+    """Facts that were kept of the finished stage in a folder, whatever it was made from; None without one.
 
     Raises ValueError if something else is in the place of the results of these `kinds`.
     """

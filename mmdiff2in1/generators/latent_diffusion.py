@@ -157,7 +157,7 @@ class LatentDiffusion(LatentModel):
 
     @property
     def takes_conditions(self) -> bool:
-        """Whether there is a ControlNet."""
+        """True if there is a ControlNet."""
         return self.controlnet is not None
 
     @property
@@ -253,7 +253,7 @@ class LatentDiffusion(LatentModel):
         return planned_grid(T, num_calls, grid, solver, self.T_max).timesteps
 
     def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
-        """What of the captions the text encoder never sees."""
+        """Parts of the captions that the text encoder never sees."""
         return caption_flaws([self.text.tokenizer], captions)
 
     def weights_hash(self) -> str:

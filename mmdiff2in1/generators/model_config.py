@@ -21,7 +21,7 @@ NEEDED = {UNet2DConditionModel: ('attention_head_dim',), ControlNetModel: ('atte
 """Fields that no shape of a tensor says, without a default that fits most models."""
 SIGNED = ('shift_factor',)
 EPSILONS = ('norm_eps', 'layer_norm_eps')
-"""What normalisations add before they divide; at 0 a flat patch gives values that are no numbers."""
+"""Terms that normalisations add before they divide; at 0 a flat patch gives values that are no numbers."""
 
 
 def check_config(kind: Any, folder: Path) -> None:

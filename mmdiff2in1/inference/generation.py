@@ -1,4 +1,4 @@
-"""What is to be generated and what came of it: requests from prompts or images, results with their recipes.
+"""Requests for new images, from prompts or images, and results with their recipes.
 
 H, W in pixels. T is the noise level that creation starts from, T_max stands for pure noise.
 """
@@ -103,7 +103,7 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
 
 
 def settings_for(cfg: Config, from_images: bool, T_max: int, **given: Any) -> GenerationSettings:
-    """What was given, else what the config's `stages.synthesis` says, else the defaults.
+    """Settings as they were given, else as in the config's `stages.synthesis`, else the defaults.
 
     Without a source, T is T_max and guidance is 2 where nothing is given: the caption alone says what to show. Where
     the config draws T from a list or a range, the middle one is taken.

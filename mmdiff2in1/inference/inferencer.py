@@ -113,7 +113,7 @@ class Diff2in1Inferencer:
     def __call__(
         self, images: Images, batch_size: int = 8, progress: bool = False, category: str | int | None = None
     ) -> list[Perception]:
-        """What the model sees in each image, in the order of the images.
+        """The maps that the model sees in each image, in the order of the images.
 
         Each image goes through the config's test pipeline (its resizing included), as in a test; the map is brought
         back to the image's own size. Images of one size are predicted together.

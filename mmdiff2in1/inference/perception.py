@@ -39,7 +39,7 @@ class SeenMap:
 
 @dataclass(frozen=True, kw_only=True)
 class Perception:
-    """What a model sees in an image, at the image's own size.
+    """Everything that a model sees in an image, at the image's own size.
 
     Attributes:
         image: uint8 RGB (H, W, 3).
@@ -77,7 +77,7 @@ class Perception:
 
 
 def tasks_of(segmentor: nn.Module, dataset_meta: Mapping[str, Any], tasks: TaskSet | None = None) -> TaskSet:
-    """What `segmentor` predicts, classes in the names and colours of its data set where those are known.
+    """The tasks that `segmentor` predicts, classes in the names and colours of its data set where those are known.
 
     Args:
         segmentor: Any mmseg segmentor.
@@ -95,7 +95,7 @@ def array_pipeline(cfg: Config) -> Compose:
 
 
 def category_index(segmentor: nn.Module, dataset_meta: Mapping[str, Any], category: str | int | None) -> int | None:
-    """What a model that is told the class of each image (VPD's depth model: the kind of scene) is told.
+    """Index of the class that a model is told with each image (VPD's depth model: the kind of scene), or None.
 
     Raises:
         ValueError: The model needs a class and gets none or an unknown one, or gets one and needs none.
@@ -127,12 +127,12 @@ def logits_of(
 
 
 def perceived(tasks: TaskSet, output: Tensor) -> dict[str, SeenMap]:
-    """What an output (1, C, H, W) of a model says, by task."""
+    """Maps in an output (1, C, H, W) of a model, by task."""
     return {name: seen_map(tasks[name], part) for name, part in tasks.split(output).items()}
 
 
 def seen_map(task: DenseTask, output: Tensor) -> SeenMap:
-    """What an output (1, C_k, H, W) of one task says."""
+    """The map in an output (1, C_k, H, W) of one task."""
     target, confidence = task.pseudo_label(output)
     found = task.to_map(target[0])
     sure = None if confidence is None else confidence[0, 0].cpu().numpy()

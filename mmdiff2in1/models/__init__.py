@@ -1,4 +1,4 @@
-"""What sees: backbones, necks, decode heads, losses, and the segmentor that improves itself."""
+"""Models that see: backbones, necks, decode heads, losses, and the segmentor that improves itself."""
 
 from . import mmengine_checkpoints  # noqa: F401  before anything is read
 from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone, MetaPromptBackbone, ViTLevels

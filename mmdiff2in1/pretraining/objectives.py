@@ -1,4 +1,4 @@
-"""What the parts of a latent diffusion model learn when they are trained from scratch.
+"""Objectives of the parts of a latent diffusion model when they are trained from scratch.
 
 B, 3, H, W: RGB in [-1, 1]; c, h, w: latent; L tokens.
 """

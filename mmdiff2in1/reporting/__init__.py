@@ -1,4 +1,4 @@
-"""What came of a run, on one page: `report.html` of a work dir."""
+"""The report of a run, on one page: `report.html` of a work dir."""
 
 from .report import write_report
 

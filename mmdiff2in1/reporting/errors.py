@@ -75,7 +75,7 @@ def error_colours(task: DenseTask, errors: np.ndarray, most: float) -> np.ndarra
 
 
 def error_legend(task: DenseTask, most: float) -> list[Swatch]:
-    """What its colours mean."""
+    """Legend of a picture of errors."""
     if not task.num_classes:
         return [*heat_legend('error', most, unit_of_errors(task)), Swatch('not known', css(NOT_KNOWN))]
     kinds = (('right', RIGHT), ('wrong', WRONG), ('not known', NOT_KNOWN))

@@ -1,4 +1,4 @@
-"""What the kept share of a run says, in words."""
+"""The kept share of a run, explained in words."""
 
 from mmengine.config import Config
 

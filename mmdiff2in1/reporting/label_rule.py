@@ -8,7 +8,7 @@ from mmdiff2in1.training.labelling_stage import rule_of
 
 
 def rule_in_words(model: Mapping[str, Any]) -> str:
-    """What created images are taught with, to go after "with"; raises what `rule_of` raises."""
+    """The label rule of created images in words, to go after "with"; raises what `rule_of` raises."""
     rule = rule_of(model)
     if isinstance(rule, GivenLabel):
         return 'the labels that they bring along'

@@ -28,7 +28,7 @@ UNKNOWN = (0, 0, 0)
 
 @dataclass(frozen=True)
 class Swatch:
-    """What a colour means; `colour` as CSS writes it, '' for a text alone."""
+    """A colour and its meaning, in a legend; `colour` as CSS writes it, '' for a text alone."""
 
     text: str
     colour: str
@@ -46,7 +46,7 @@ class Picture:
 
     @property
     def small(self) -> bool:
-        """Whether it is enlarged."""
+        """True if it is enlarged."""
         return max(self.height, self.width) < SMALL
 
 
@@ -78,7 +78,7 @@ def map_picture(task: DenseTask, array: np.ndarray, title: str, of: str) -> Pict
 
 
 def legend(task: DenseTask, maps: Sequence[np.ndarray]) -> list[Swatch]:
-    """What the colours of maps mean: the classes that occur, the most frequent first, or values."""
+    """Legend of maps: the classes that occur, the most frequent first, or values."""
     together = np.concatenate([each.reshape(1, -1, *each.shape[2:]) for each in maps], axis=1)
     if task.num_classes:
         counts = np.bincount(together[task.known(together)], minlength=task.num_classes)

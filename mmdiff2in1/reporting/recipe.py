@@ -57,7 +57,7 @@ def versions() -> dict[str, str]:
 
 
 def commands(cfg: Config, run: WorkDir) -> dict[str, str]:
-    """What trains this again, what writes this page again, and what has written it."""
+    """Commands by title: to train this again, to write this page again, and the one that has written it."""
     config = cfg.filename or 'CONFIG'
     folder = shlex.quote(str(run.path))
     return {

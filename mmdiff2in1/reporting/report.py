@@ -45,7 +45,7 @@ class Sections:
     missing: dict[str, str] = field(default_factory=dict)
 
     def attempt(self, name: str, part: Callable[[], T]) -> T | None:
-        """What `part` gives; None, and why, where it cannot be had: a page has to come of every run."""
+        """Result of `part`; None where it cannot be had, and why is noted: a page has to come of every run."""
         try:
             return part()
         except Exception as error:  # data, models and tasks of anybody's
@@ -99,7 +99,7 @@ def write_report(
 def _look(
     cfg: Config, run: WorkDir, checkpoint: Path | None, whose: str, images: int, features: Path | None
 ) -> Sections:
-    """What a checkpoint sees in test and created images."""
+    """Sections with what a checkpoint sees in test and created images."""
     sections = Sections()
     store = None if run.store is None else SampleStore(run.store)
     if store is not None and features is not None:

@@ -81,7 +81,7 @@ def tables(run: WorkDir, control: WorkDir | None) -> list[Table]:
 
 
 def verdict(run: WorkDir, control: WorkDir | None) -> list[str]:
-    """What came of it, in sentences."""
+    """Outcome of a run, in sentences."""
     said = []
     if not run.finished:
         states = '; '.join(f'{stage.title}: {stage.state}' for stage in run.stages)

@@ -1,4 +1,4 @@
-"""What a work dir holds: which stages are finished, their metrics, curves and checkpoints. Nothing is trained here.
+"""Contents of a work dir: which stages are finished, their metrics, curves and checkpoints. Nothing is trained here.
 
 θ_C is the creator, θ_E the exploiter, whose figures stand below `exploiter/`.
 """
@@ -65,7 +65,7 @@ class WorkDir:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to be done."""
+        """True if nothing is left to be done."""
         return self.main.finished and (bool(self.test) or not self.expects_test)
 
 

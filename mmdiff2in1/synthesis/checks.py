@@ -74,7 +74,7 @@ def warn_of_captions(diffusion: 'Generator', captions: Iterable[str]) -> None:
 
 
 def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
-    """What a plan costs, one line per noise level and one in all; `timesteps` is what `check_plan` returns."""
+    """Costs of a plan, one line per noise level and one in all; `timesteps` is what `check_plan` returns."""
     lines, total = [], 0
     counts = Counter((recipe.T, recipe.num_calls, recipe.grid) for recipe in plan)
     for kind in sorted(counts):

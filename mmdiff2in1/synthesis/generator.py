@@ -1,4 +1,4 @@
-"""What creates, as the settings of a synthesis name it: loaded, with its U-Net and on its device."""
+"""The generator that the settings of a synthesis name: loaded, with its U-Net and on its device."""
 
 from typing import TYPE_CHECKING
 

@@ -22,7 +22,7 @@ from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 from .sources import map_leaves, real_dataset_cfg
 
 NO_LABELS = ('LoadImage', 'LoadCaption')
-"""What the steps that load something else than labels begin with."""
+"""Beginnings of the names of steps that load something else than labels."""
 CLASS_MAP = 'gt_seg_map'
 """Where mmseg's loaders put class maps."""
 UNKNOWN = 255

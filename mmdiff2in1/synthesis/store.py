@@ -51,7 +51,7 @@ class SampleStore:
 
     @property
     def exists(self) -> bool:
-        """Whether a manifest or a shard of one is there."""
+        """True if a manifest or a shard of one is there."""
         return self._manifest.is_file() or bool(self._shards())
 
     @contextmanager
@@ -98,7 +98,7 @@ class SampleStore:
         return {task: self.folder / label['file'] for task, label in record.get('labels', {}).items()}
 
     def is_whole(self, record: dict) -> bool:
-        """Whether the files of a record are there and not empty; `verify` looks at their content."""
+        """True if the files of a record are there and not empty; `verify` looks at their content."""
         if record.get('rejected'):
             return True
         return all(is_there(self.folder / name) for name, _ in files_of(record))

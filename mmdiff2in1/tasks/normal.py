@@ -202,7 +202,7 @@ class SurfaceNormal(DenseTask):
         return [Problem('warning', 'vector-length', path, found, 'unit vectors, or black', step)]
 
     def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> NormalFacts | None:
-        """What a map says about its frame."""
+        """Facts of a map about its frame."""
         return normal_facts(array, info.get('label_axes'), 8 * raw.dtype.itemsize)
 
     def judge(

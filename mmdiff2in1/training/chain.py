@@ -147,7 +147,7 @@ def _to_be_trained(cfg: Config, work_dir: Path, warmup_dir: Path, resume: bool) 
 
 
 def unfinished(cfg: Config, work_dir: Path) -> str | None:
-    """What to say of a training that was begun and not finished in a work dir; None where there is nothing of it."""
+    """Message on a training that was begun and not finished in a work dir; None where there is nothing of it."""
     if 'stages' not in cfg:
         return _held('training', work_dir)
     warmup = cfg.stages.get('warmup') or {}
@@ -252,7 +252,7 @@ def run_stage(
 
 
 def begun_anew(title: str, work_dir: Path) -> str | None:
-    """What to say where an unfinished stage is about to start from its beginning; None where there is nothing of it."""
+    """Message where an unfinished stage is about to start from its beginning; None where there is nothing of it."""
     held = _held(title, work_dir)
     return None if held is None else f'{held}; it BEGINS ANEW, --resume goes on from there'
 
@@ -274,7 +274,7 @@ def _tell_if_anew(title: str, cfg: Config, resume: bool) -> None:
 def _trained(
     folder: StageFolder, title: str, cfg: Config, resume: bool, before: str | None, carry_optimizer: bool
 ) -> dict:
-    """What :func:`run_stage` does for a stage that is not finished."""
+    """The part of :func:`run_stage` for a stage that is not finished."""
     if before is not None:
         # resume=True of the config means this stage; with load_from, mmengine would go on from the stage before.
         resume, cfg.resume = resume or bool(cfg.get('resume')), False

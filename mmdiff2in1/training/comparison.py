@@ -28,7 +28,7 @@ FIGURES = ('mIoU', 'depth/rmse', 'rmse', 'normal/mean', 'mean')
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What is compared.
+    """Settings of a comparison.
 
     Attributes:
         cfg: A self-improving config with ``test_dataloader``.
@@ -129,7 +129,7 @@ def table(result: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(metric: str, scores: Mapping[str, Mapping[int, float]]) -> str:
-    """What the seeds can show, in a sentence."""
+    """Sentence on what the seeds can show."""
     pair = compare(scores[OURS], scores[CONTROL])
     mean = pair.spread.mean
     if mean is None:

@@ -1,4 +1,4 @@
-"""What no entry of a config can be, whoever reads it: a number that is none, a class without a name, 3 for a dict.
+"""Values impossible in any config, whoever reads it: a number that is none, a class without a name, 3 for a dict.
 
 What reads such an entry would stop somewhere inside, or take it for something else.
 """
@@ -63,7 +63,7 @@ def _entries(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
 
 
 def _expected(place: Place, value: Any) -> str:
-    """What should stand there in the place of the value; empty if that may."""
+    """Description of what should stand in the place of the value; empty if the value may stand there."""
     key = place[-1]
     name = next((step for step in reversed(place) if isinstance(step, str)), '')
     if isinstance(value, float) and not math.isfinite(value) and not (math.isinf(value) and name in MAY_BE_INFINITE):

@@ -1,4 +1,4 @@
-"""What the data of a loader are, wherever they lie: the names of all files, and what is in the label files."""
+"""Identity of a loader's data, wherever it lies: the names of all files, and what is in the label files."""
 
 import hashlib
 import json

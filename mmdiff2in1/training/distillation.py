@@ -41,7 +41,7 @@ RESULTS = 'distillation.json'
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """What is distilled, from whom.
+    """Settings of a distillation: from whom, and how.
 
     Attributes:
         teachers: dict(config=…, checkpoint=…) of each; several are an ensemble.
@@ -165,7 +165,7 @@ class Judge:
         return metrics[chosen_metric(metrics, self.tasks, self.asked.metric)]
 
     def advice(self, found: Mapping[str, Any]) -> list[str]:
-        """What is to be said before the work; nothing where the teacher is better."""
+        """Lines to print before the work; none where the teacher is better."""
         name, teacher, alone = (found[key] for key in ('metric', 'teacher', 'alone'))
         if alone is None:
             return [

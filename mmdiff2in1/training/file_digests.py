@@ -1,4 +1,4 @@
-"""What is in files, told apart by their size and a sample of their content: gigabytes are not read whole."""
+"""Digests of files, told apart by their size and a sample of their content: gigabytes are not read whole."""
 
 import contextlib
 import hashlib

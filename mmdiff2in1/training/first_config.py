@@ -20,7 +20,7 @@ def palette(count: int) -> list[list[int]]:
 
 
 def created_size(height: int, width: int) -> tuple[int, int]:
-    """What is created for images of (H, W): their shape, the shorter side at most 512, multiples of 64."""
+    """Size of creation for images of (H, W): their shape, the shorter side at most 512, multiples of 64."""
     scale = min(1.0, LARGEST / min(height, width))
     return tuple(max(1, round(side * scale / CREATED_MULTIPLE)) * CREATED_MULTIPLE for side in (height, width))  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""What a stage's result depends on, as one hash: its config, data, the weights it starts from, the stages before it."""
+"""One hash of all that a stage's result depends on: its config, data, first weights, and the stages before it."""
 
 import hashlib
 import json

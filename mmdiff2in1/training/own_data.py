@@ -1,4 +1,4 @@
-"""What somebody's own images and masks are: names, sizes, class numbers, and which are held out.
+"""Facts about somebody's own images and masks: names, sizes, class numbers, and which are held out.
 
 H, W: height and width of the images.
 """
@@ -24,7 +24,7 @@ STRIDE = 32
 
 @dataclass(frozen=True)
 class OwnData:
-    """What was found.
+    """Facts that were found.
 
     Attributes:
         images, masks: Folders.

@@ -125,7 +125,7 @@ class _Rehearsal:
 
     @contextmanager
     def _part(self, what: str) -> Iterator[None]:
-        """What fails inside is said to be of this part, whatever it said by itself."""
+        """Makes errors that are raised inside name this part."""
         try:
             yield
         except Exception as error:

@@ -82,7 +82,7 @@ class SynthesisStage:
         self.job = job
 
     def _try_filters(self, plan: list[SampleRecipe]) -> None:
-        """Whether filters let one of the first samples pass; a store that has one has shown it."""
+        """Filters must let one of the first samples pass; a store that has one has shown it."""
         job = self.job
         finished = SampleStore(self.store).finished().values()
         if not job.settings.filters or any(record.get('rejected') is None for record in finished):
@@ -99,7 +99,7 @@ class SynthesisStage:
         )
 
     def _check_samples(self, plan: list[SampleRecipe], pool: dict[str, dict]) -> None:
-        """Whether there will be enough samples, and no others."""
+        """The store must come to hold enough samples, and no others."""
         if self.job.settings.keep_others:  # then there may be more than are made
             return
         planned = [dict(sample_id=recipe.sample_id, source=recipe.source) for recipe in plan]
@@ -147,7 +147,7 @@ class SynthesisStage:
         return sorted(asked)
 
     def _is_complete(self, warmup: str | None) -> bool:
-        """Whether a run has made all samples of these settings, they are still there, and nothing else is."""
+        """True if a run has made all samples of these settings, they are still there, and nothing else is."""
         if self.later and warmup is None:
             return False
         record = StageFolder(self.store, self._fingerprint(warmup)).result(refuse=False, samples=list)
@@ -195,7 +195,7 @@ def check_store(cfg: Config, store: Path) -> None:
 
 
 def check_draw(cfg: Config, records: list[dict], store: Path) -> None:
-    """Whether the training set can have the samples that it asks for; filters may still refuse some that are made.
+    """The training set must be able to have the samples that it asks for; filters may still refuse some that are made.
 
     Raises:
         ValueError: There are, or will be, too few.

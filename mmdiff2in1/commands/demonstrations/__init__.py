@@ -1,1 +1,1 @@
-"""What `mmdiff2in1 demo` shows: a light student, and the loop of the paper."""
+"""The demonstrations of `mmdiff2in1 demo`: a light student, and the loop of the paper."""

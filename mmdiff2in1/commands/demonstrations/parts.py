@@ -1,4 +1,4 @@
-"""What both demonstrations do: the scenes, the pictures, the summary."""
+"""Steps that both demonstrations share: the scenes, the pictures, the summary."""
 
 import argparse
 import json

@@ -113,7 +113,7 @@ def check_plan(out: Path, counts: Mapping[str, int], size: int, seed: int) -> di
 
 
 def missing_folders(folder: Path, part: str) -> list[str]:
-    """What a part does not hold yet: all folders, or those of labels that an earlier version did not write."""
+    """Folders that a part does not hold yet: all of them, or those of labels that an earlier version did not write."""
     wanted = ('images',) if part == 'unlabelled' else ('images', *LABELS)
     return [name for name in wanted if not (folder / name).is_dir()]
 

@@ -13,7 +13,7 @@ def bf16_autocast(wanted: bool | str, device: torch.device) -> AbstractContextMa
 
 
 def _computes_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is native: elsewhere it is emulated, many times slower than float32."""
+    """True if bfloat16 is native: elsewhere it is emulated, many times slower than float32."""
     if device.type == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == 'cpu' and torch.ops.mkldnn._is_mkldnn_bf16_supported()

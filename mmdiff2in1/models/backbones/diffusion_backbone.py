@@ -208,7 +208,7 @@ class DiffusionBackbone(BaseModule):
         return self.diffusion.denoising_errors(z, torch.randn_like(z), t, captions)
 
     def _add_prompt(self, classes: str | Sequence[str] | None, class_embeddings: str | None, text_adapter: bool) -> int:
-        """What the denoiser attends to; the number of classes that it has tokens of."""
+        """Registers the tokens that the denoiser attends to; returns the number of classes that it has tokens of."""
         tokens, pooled = shown_prompt(self.diffusion, self.feature.prompt, classes, class_embeddings)
         # Stored in checkpoints: a model with random weights could not make the same tokens again.
         self.register_buffer('tokens', tokens)
@@ -224,7 +224,7 @@ class DiffusionBackbone(BaseModule):
 
     @property
     def _trains(self) -> bool:
-        """Whether something behind the latents is trained."""
+        """True if something behind the latents is trained."""
         return self.regime == 'finetune' or self.text_adapter is not None
 
     @property
@@ -236,7 +236,7 @@ class DiffusionBackbone(BaseModule):
         return self.detail is not None and bool(self.detail.encoder)
 
     def _finer(self, images: Tensor, levels: Sequence[Tensor], size: tuple[int, int]) -> dict[str, Any]:
-        """What the detail path adds to frozen features: of padded images, and what the encoder showed of them."""
+        """The detail path's addition to frozen features, from padded images and what the encoder showed of them."""
         wanted = () if self.detail is None else self.detail.kept(levels)
         return dict(levels=self._pyramid.of_encoder(wanted, size), images=None if self._stem is None else images)
 

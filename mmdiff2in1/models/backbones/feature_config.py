@@ -1,4 +1,4 @@
-"""What a diffusion model is shown when it perceives: the same in warm-up, pseudo-labelling and test."""
+"""Settings of perception, what a diffusion model is shown: the same in warm-up, pseudo-labelling and test."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a denoiser is shown instead of words and timesteps: tokens and time embeddings that are learned.
+"""Learned prompts, shown to a denoiser instead of words and timesteps: tokens and time embeddings that are learned.
 
 P passes, N tokens of width D, W numbers of a time embedding.
 """
@@ -35,6 +35,6 @@ class MetaPrompts(nn.Module):
         return len(self.times)
 
     def forward(self, index: int) -> tuple[Tensor, Tensor]:
-        """What pass `index`, counted from 0, is shown: tokens (N, D) and a time embedding (1, W)."""
+        """Prompts of pass `index`, counted from 0: tokens (N, D) and a time embedding (1, W)."""
         tokens = self.tokens[index] if self.adapters else self.tokens[0]
         return self.adapters[index](tokens) if self.adapters else tokens, self.times[index]

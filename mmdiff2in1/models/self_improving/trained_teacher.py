@@ -81,7 +81,7 @@ class Teacher:
         return digest.hexdigest()
 
     def check(self, student: TaskSet, classes: Sequence[str] | None = None) -> None:
-        """Whether it can label for a student.
+        """Refuses a student that it cannot label for.
 
         Raises:
             ValueError: It lacks a task, or has it with other channels or other classes.
