@@ -79,6 +79,9 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
     args = own.parse_args(arguments)
     if hasattr(command, 'check_arguments'):
         command.check_arguments(own, args)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
     with told(own.prog, args.debug, '--resume' if getattr(args, 'resume', True) is False else ''):
         if name != 'doctor':
             import_quietly()
