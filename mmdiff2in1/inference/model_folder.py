@@ -82,7 +82,7 @@ def config_to_hand_on(
         custom_imports=dict(imports=_imports(cfg), allow_failed_imports=False),
         model=_without_pretrained(model),
         test_pipeline=pipeline,
-        test_dataloader=dict(dataset=dict(metainfo=meta, pipeline=pipeline)),
+        test_dataloader=dict(dataset=dict(metainfo=meta)),
     )
     creation = {key: creation[key] for key in GENERATION if key in creation}
     if creation:

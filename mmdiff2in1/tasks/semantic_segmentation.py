@@ -209,7 +209,8 @@ class SemanticSegmentation(DenseTask):
         """Name (`class 3` where classes have none, `ignored`) → share of the map in (0, 1], the largest first."""
         self._check_range(array)
         counts = np.bincount(array.ravel(), minlength=256)
-        return {self._name(value): counts[value] / array.size for value in np.argsort(-counts) if counts[value]}
+        order = np.argsort(-counts, kind='stable').tolist()
+        return {self._name(value): float(counts[value] / array.size) for value in order if counts[value]}
 
     def _name(self, value: int) -> str:
         return 'ignored' if value == self.ignore_index else self.classes[value] if self.classes else f'class {value}'
