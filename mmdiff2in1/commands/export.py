@@ -62,7 +62,7 @@ def _write_folder(args: argparse.Namespace) -> None:
     model = Diff2in1Inferencer(cfg, args.checkpoint, args.model if two else 'creator', device='cpu')
     folder = model.save_pretrained(args.folder, Claims(scores=scores, license=args.license, note=args.note))
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    print(f"{folder}: {size:.1f} MB; mmdiff2in1.Diff2in1.from_pretrained({str(folder)!r}) reads it")
+    print(f'{folder}: {size:.1f} MB; mmdiff2in1.Diff2in1.from_pretrained({str(folder)!r}) reads it')
 
 
 def _read_metrics(path: Path) -> dict[str, float]:

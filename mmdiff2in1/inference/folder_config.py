@@ -35,8 +35,14 @@ def write_folder_config(folder: Path, cfg: Config) -> None:
     try:
         text = json.dumps({**plain, 'tuples': tuples}, indent=2)
     except TypeError as error:
-        raise ValueError(f'the config cannot be written as JSON: {error}; expected numbers, texts, lists, dicts') from error
-    if _with_tuples(json.loads(text)) != plain:
+        raise ValueError(
+            f'the config cannot be written as JSON: {error}; expected numbers, texts, lists, dicts'
+        ) from error
+    try:
+        same = _with_tuples(json.loads(text)) == plain
+    except (KeyError, IndexError, TypeError, ValueError):
+        same = False
+    if not same:
         raise ValueError('the config cannot be written as JSON: a key of it is no text, or holds a dot')
     write_atomically(folder / CONFIG, (text + '\n').encode())
 

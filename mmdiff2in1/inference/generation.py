@@ -76,7 +76,9 @@ class Generation(Perception):
 
     def __repr__(self) -> str:
         origin = f' from {Path(self.path).name}' if self.path else ''
-        return f'Created {self.caption or "without a caption"!r}{origin} (seed {self.seed}, T={self.T}): {self._summary()}'
+        return (
+            f'Created {self.caption or "without a caption"!r}{origin} (seed {self.seed}, T={self.T}): {self._summary()}'
+        )
 
 
 def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) -> LatentDiffusion:

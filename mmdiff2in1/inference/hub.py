@@ -24,7 +24,9 @@ def find_model_folder(place: str | Path) -> Path:
         known = sorted(path.parent.name for path in BUILT_IN.glob(f'*/{CONFIG}'))
         name = text.removeprefix('builtin:')
         if name not in known:
-            raise FileNotFoundError(f'no built-in model {name!r}; known: {", ".join(f"builtin:{each}" for each in known)}')
+            raise FileNotFoundError(
+                f'no built-in model {name!r}; known: {", ".join(f"builtin:{each}" for each in known) or "none"}'
+            )
         return BUILT_IN / name
     if folder.is_dir():
         return folder

@@ -74,7 +74,10 @@ def model_card(
         '```',
     ]
     if diffusion:
-        lines += ['', f'It perceives with the diffusion model `{diffusion}`, which is not in this folder: `diffusion=`.']
+        lines += [
+            '',
+            f'It perceives with the diffusion model `{diffusion}`, which is not in this folder: `diffusion=`.',
+        ]
     lines += ['', '## Scores', '']
     if claims.scores:
         lines += ['| metric | value |', '| --- | --- |']

@@ -61,9 +61,7 @@ def write_model_folder(
     write_atomically(folder / CARD, card.encode())
 
 
-def config_to_hand_on(
-    cfg: Config, segmentor: nn.Module, tasks: TaskSet, dataset_meta: Mapping[str, Any]
-) -> Config:
+def config_to_hand_on(cfg: Config, segmentor: nn.Module, tasks: TaskSet, dataset_meta: Mapping[str, Any]) -> Config:
     """What perceiving and creating need of a config: the plain model, how images reach it, classes, how to create."""
     model = copy.deepcopy(cfg.model)
     if model.get('segmentor'):

@@ -112,7 +112,9 @@ class Perception:
         """
         path = Path(path).expanduser()
         if path.suffix.lower() != '.png':
-            raise ValueError(f'{path}: found {path.suffix or "no ending"}, expected .png, which changes no number of a map')
+            raise ValueError(
+                f'{path}: found {path.suffix or "no ending"}, expected .png, which changes no number of a map'
+            )
         if task is not None and task not in self.maps:
             raise ValueError(f'there is no task {task!r}; this model sees {", ".join(self.maps)}')
         if kind == 'map':
