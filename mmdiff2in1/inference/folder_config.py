@@ -1,4 +1,4 @@
-"""The config of a model's folder: JSON, which holds values and runs nothing, and which may name registered classes only.
+"""The config of a model's folder: JSON, which holds values and runs nothing, and may name registered classes only.
 
 JSON has no tuples, of which some classes ask for one: `tuples` lists where they stood.
 """

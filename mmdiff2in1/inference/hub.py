@@ -39,15 +39,14 @@ def find_model_folder(place: str | Path) -> Path:
 
 def _fetched(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except (OSError, ValueError, HFValidationError) as error:  # what the hub's library raises is one of the first two
+    except (OSError, ValueError) as error:  # whatever the hub's library raises is one of the two
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FileNotFoundError(
-            f'{name}: there is no such folder here, and it cannot be had from the Hugging Face hub ({reason}). Fetch it '
-            f'where there is a network (`hf download {name} --local-dir FOLDER`) and name that folder'
+            f'{name}: there is no such folder here, and it cannot be had from the Hugging Face hub ({reason}). Fetch '
+            f'it where there is a network (`hf download {name} --local-dir FOLDER`) and name that folder'
         ) from error
 
 

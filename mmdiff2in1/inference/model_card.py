@@ -51,6 +51,8 @@ def model_card(
         claims: What nothing in the model shows.
     """
     parameters = sum(each.numel() for each in segmentor.parameters())
+    kinds = f'{type(segmentor).__name__} with {type(segmentor.backbone).__name__}'
+    seen = ' and '.join(each.replace('_', ' ') for each in tasks)
     given = ', diffusion=FOLDER' if diffusion else ''
     lines = [
         '---',
@@ -61,8 +63,7 @@ def model_card(
         '',
         f'# {name}',
         '',
-        f'{type(segmentor).__name__} with {type(segmentor.backbone).__name__}, {parameters / 1e6:.2f} M parameters, for '
-        f'{" and ".join(each.replace("_", " ") for each in tasks)}.',
+        f'{kinds}, {parameters / 1e6:.2f} M parameters, for {seen}.',
         *(['', claims.note] if claims.note else []),
         '',
         '```python',
