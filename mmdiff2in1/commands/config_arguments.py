@@ -32,6 +32,11 @@ def add_config_arguments(parser: argparse.ArgumentParser, config: str, optional:
     """Adds CONFIG and --cfg-options; ``config`` is the help of the first."""
     name = '; a file, or the name of a built-in config such as vpd_scenes'
     parser.add_argument('config', nargs='?' if optional else None, help=config + name)
+    add_config_options(parser)
+
+
+def add_config_options(parser: argparse._ActionsContainer) -> None:
+    """Adds --cfg-options."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',

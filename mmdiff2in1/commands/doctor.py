@@ -66,7 +66,9 @@ PACKAGES = (
     Package('safetensors', ('safetensors',), 'safetensors.torch'),
     Package('transformers', ('transformers',), 'transformers:CLIPTextModel'),
     Package('diffusers', ('diffusers',), 'diffusers:UNet2DConditionModel'),
+    Package('huggingface_hub', ('huggingface_hub',), 'huggingface_hub:HfApi'),
     Package('matplotlib', ('matplotlib',), 'matplotlib.pyplot'),
+    Package('jinja2', ('jinja2',), 'jinja2'),
     Package('tqdm', ('tqdm',), 'tqdm'),
     Package('mmdiff2in1', ('mmdiff2in1',), 'mmdiff2in1.components'),
 )

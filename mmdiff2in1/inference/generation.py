@@ -45,7 +45,7 @@ class Request:
     path: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Generation(Perception):
     """A created image with its map, and all that it depends on besides the weights.
 
@@ -66,13 +66,19 @@ class Generation(Perception):
     guidance_scale: float
     calls: int
     perception_calls: int
-    source: np.ndarray | None = field(default=None, repr=False)
+    source: np.ndarray | None = None
 
     def recipe(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON values."""
         names = ('caption', 'seed', 'T', 'grid', 'num_calls', 'solver', 'guidance_scale', 'calls', 'perception_calls')
         size = list(self.image.shape[:2])
         return dict(source=self.path, **{name: getattr(self, name) for name in names}, size=size)
+
+    def __repr__(self) -> str:
+        origin = f' from {Path(self.path).name}' if self.path else ''
+        return (
+            f'Created {self.caption or "without a caption"!r}{origin} (seed {self.seed}, T={self.T}): {self._summary()}'
+        )
 
 
 def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) -> LatentDiffusion:

@@ -210,6 +210,10 @@ class DenseTask(ABC):
         """Legend of a map: text and RGB, what matters most first."""
         return [(f'{self.name}: {self.known(array).mean():.1%} of the pixels', (60, 60, 60))]
 
+    def summary(self, array: np.ndarray) -> str:
+        """What a map says, in a few words."""
+        return f'{self.name} known in {self.known(array).mean() * 100:.0f} %'
+
     def of_dataset(self, meta: Mapping[str, Any]) -> 'DenseTask':
         """This task with the names and colours that a data set's metainfo gives it."""
         return self

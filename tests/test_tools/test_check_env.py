@@ -35,7 +35,9 @@ HEALTHY = {
     'tokenizers': '0.23.3',
     'transformers': '5.23.0',
     'diffusers': '0.42.1',
+    'huggingface_hub': '2.4.0',
     'matplotlib': '3.11.2',
+    'jinja2': '3.1.6',
     'tqdm': '4.70.1',
     'mmdiff2in1': '0.1.0',
 }
