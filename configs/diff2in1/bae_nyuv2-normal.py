@@ -2,7 +2,7 @@
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
     mmdiff2in1 check configs/diff2in1/bae_nyuv2-normal.py
-    mmdiff2in1 caption configs/diff2in1/bae_nyuv2-normal.py --by blip2 --model /path/to/blip2-opt-2.7b
+    mmdiff2in1 caption configs/diff2in1/bae_nyuv2-normal.py --by blip2 --captioner /path/to/blip2-opt-2.7b
     mmdiff2in1 synthesize configs/diff2in1/bae_nyuv2-normal.py --preview 16 --T 200,400,600
     mmdiff2in1 train configs/diff2in1/bae_nyuv2-normal.py
 

@@ -2,7 +2,7 @@
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
     mmdiff2in1 train configs/baselines/segformer_ade20k.py     # or load_from=… a published checkpoint of mmseg
-    mmdiff2in1 caption configs/diff2in1/segformer_ade20k.py --by blip2 --model /path/to/blip2-opt-2.7b
+    mmdiff2in1 caption configs/diff2in1/segformer_ade20k.py --by blip2 --captioner /path/to/blip2-opt-2.7b
     mmdiff2in1 train configs/diff2in1/segformer_ade20k.py      # creates, self-improves; --resume after a kill
 
 Ours, not in the paper, and for other segmentors a pattern: the trained checkpoint is the warm-up (``load_from``), every

@@ -1,7 +1,7 @@
 """Diff-2-in-1 on NYUD-MT with TaskPrompter: one model, one store, θ_C labels all tasks of a created image.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    mmdiff2in1 caption configs/diff2in1/taskprompter_nyud-mt.py --by blip2 --model /path/to/blip2-opt-2.7b
+    mmdiff2in1 caption configs/diff2in1/taskprompter_nyud-mt.py --by blip2 --captioner /path/to/blip2-opt-2.7b
     mmdiff2in1 train configs/diff2in1/taskprompter_nyud-mt.py     # --cfg-options as below
 
 ``model.segmentor.backbone.pretrained=FILE`` as in ``baselines/taskprompter_nyud-mt.py``, whose training is the warm-up.

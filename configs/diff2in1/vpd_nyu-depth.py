@@ -2,7 +2,7 @@
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
     mmdiff2in1 check configs/diff2in1/vpd_nyu-depth.py
-    mmdiff2in1 caption configs/diff2in1/vpd_nyu-depth.py --by blip2 --model /path/to/blip2-opt-2.7b
+    mmdiff2in1 caption configs/diff2in1/vpd_nyu-depth.py --by blip2 --captioner /path/to/blip2-opt-2.7b
     mmdiff2in1 train configs/diff2in1/vpd_nyu-depth.py
 
 Warm-up: VPD's recipe (``baselines/vpd_nyu-depth.py``). 5,000 synthetic images at T = 600; a tenth of VPD's steps in the

@@ -1,11 +1,11 @@
 """Write captions of the training images of a config, or of any folder of images, to one JSONL file.
 
     mmdiff2in1 caption CONFIG --by blip2 --captioner FOLDER           ask BLIP-2 (or BLIP, or GIT), see below
-    mmdiff2in1 caption CONFIG --by classes                        'a photo of wall, floor and table'
-    mmdiff2in1 caption CONFIG --by file --from captions/          NAME.txt for each image, or another JSONL file
-    mmdiff2in1 caption CONFIG --by empty                          create without captions, on purpose
-    mmdiff2in1 caption --images photos/ --by blip2 --captioner FOLDER a folder instead of a config
-    mmdiff2in1 caption CONFIG --by classes --dry-run              how many images, how many done, examples
+    mmdiff2in1 caption CONFIG --by classes                            'a photo of wall, floor and table'
+    mmdiff2in1 caption CONFIG --by file --from captions/              NAME.txt for each image, or another JSONL file
+    mmdiff2in1 caption CONFIG --by empty                              create without captions, on purpose
+    mmdiff2in1 caption --images photos/ --by blip2 --captioner FOLDER  a folder instead of a config
+    mmdiff2in1 caption CONFIG --by classes --dry-run                  how many images, how many done, examples
     torchrun --nproc-per-node 4 -m mmdiff2in1 caption CONFIG --by blip2 …   several processes share the work
 
 FOLDER holds a captioning model of transformers, as `hf download OWNER/NAME --local-dir FOLDER` or save_pretrained write
