@@ -6,8 +6,8 @@ Images of 96 × 128, crops of 64 × 96, scored on ``val`` at the images' own 360
 part). With ImageNet's weights: ``model.backbone.init_cfg.type=Pretrained``, and ``init_cfg.checkpoint`` names mmseg's
 ``mit_b0_20220624-7e0fe6dd.pth``; with those of a whole segmentor: ``load_from``.
 
-Expected score: not yet measured on ``val``. One run, seed 0, with 8 images a step and a moving average: 28.9 mIoU on
-the 190 training images without a label; poles, signs, fences, pedestrians and cyclists were found nowhere.
+Expected score: 23.2 mIoU on ``val``, 26.8 with 8 images a step and a moving average (seed 0, one CPU thread,
+``docs/evidence.md``); poles, signs, fences, pedestrians and cyclists were found nowhere.
 """
 
 _base_ = [

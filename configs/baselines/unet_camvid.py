@@ -2,7 +2,7 @@
 
     mmdiff2in1 train configs/baselines/unet_camvid.py
 
-Expected score: ``docs/evidence.md``.
+Expected score: one run, seed 0, with 8 images a step and a moving average: 20.5 mIoU on ``val`` (one CPU thread).
 """
 
 _base_ = [
