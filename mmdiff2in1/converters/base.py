@@ -164,7 +164,7 @@ def _check_kind(converter: Converter, path: str | Path, names: Iterable[str], to
     expected = [start for start, each in converter.marks.items() if each == wanted]
     if kind == 'another layout':
         marks = {
-            start: f'a checkpoint of {each.whose}, which tools/model_converters/{name}.py converts'
+            start: f'a checkpoint of {each.whose}, which mmdiff2in1 convert {name} converts'
             for name, each in known().items()
             for start, side in each.marks.items()
             if side == THEIRS

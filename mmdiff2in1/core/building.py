@@ -58,9 +58,10 @@ def explained(error: BaseException, cfg: Mapping, key: str = '') -> str:
     """
     said = _said(error)
     steps = _builds(error)
-    if not steps or (str(error).strip() and not isinstance(error, OF_OTHERS)):
-        place = place_of(error, cfg)
-        return said + _meant(said) + (f'; look at {key}{"." if key else ""}{place}' if place else '')
+    at_work = place_of(error, cfg)
+    look = f'; look at {key}{"." if key else ""}{at_work}' if at_work else ''
+    if (str(error).strip() and not isinstance(error, OF_OTHERS)) or (look and not steps):
+        return said + _meant(said) + look
     where, part = _place(steps, cfg, key)
     cls = steps[-1].get('obj_cls') if steps else None
     name = getattr(cls, '__name__', None) or str(part.get('type', ''))
@@ -70,7 +71,7 @@ def explained(error: BaseException, cfg: Mapping, key: str = '') -> str:
         _meant(said)
         or _settings(said, cls)
         or ('; put the files there, or correct data_root, data_prefix or ann_file' if gone else '')
-        or (f'; correct {where}' if where else '')
+        or (f'; correct {where}' if where else look)
     )
     return head + said + ''.join(f'; found no {path}, which {name} names' for name, path in gone) + cure
 

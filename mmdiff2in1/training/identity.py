@@ -50,7 +50,7 @@ TESTED_BY = (
 )
 READ = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 PLACED = ('store', 'data_root', 'data_prefix', 'ann_file')
-"""Where the data are; what they are is in :func:`~mmdiff2in1.training.data_identity.data_mark`."""
+"""Where the data are; what they are is in :func:`~mmdiff2in1.training.data_identity.data_facts`."""
 COMPUTED = ('gradient_checkpointing',)
 """How a step is computed: in less memory, to the same gradients."""
 SHOWING_HOOKS = ('ProgressBarHook', 'SegVisualizationHook')

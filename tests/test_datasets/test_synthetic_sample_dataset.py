@@ -380,7 +380,7 @@ def test_damage_is_found_at_the_start(root, small_store):
     file = small_store / 'images/s1.png'
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(
-        RuntimeError, match=r'1 of 3 samples are damaged: images/s1\.png.*synthesize\.py CONFIG --out .* --verify'
+        RuntimeError, match=r'1 of 3 samples are damaged: images/s1\.png.*synthesize CONFIG --out .* --verify'
     ):
         SyntheticSampleDataset(config(root), small_store)
     # Only what is trained on is looked at.

@@ -106,7 +106,7 @@ def test_data_that_moved_resume_to_the_same_numbers(straight, chain_folder):
 
     label = sorted((data / 'val' / 'semantic').glob('*.png'))[0]
     Image.fromarray(np.zeros_like(np.asarray(Image.open(label)))).save(label)
-    with pytest.raises(ValueError, match='other weights or data'):
+    with pytest.raises(ValueError, match='seg_map_path.content: another content'):
         train(cfg, work_dir, resume=True)
 
 

@@ -45,7 +45,7 @@ def test_an_unfinished_stage_that_begins_anew_is_told(tmp_path):
     assert begun_anew('warm-up', tmp_path) is None
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_18.pth')
     assert begun_anew('warm-up', tmp_path) == (
-        f'warm-up: BEGINS ANEW although {tmp_path} holds iter_18.pth of an unfinished run; --resume goes on from there'
+        f'warm-up: {tmp_path} holds iter_18.pth of an unfinished run; it BEGINS ANEW, --resume goes on from there'
     )
 
 
