@@ -135,9 +135,7 @@ def test_faults_are_named(made, weights, tmp_path):
     with pytest.raises(ValueError, match=f'without a place 1: stranger; missing 1: {start}t2'):
         convert(MetaPromptsConverter(weights), saved(state, tmp_path / 'strange.pth', made.task))
     path = saved(made.state, tmp_path / 'their.pth', made.task)
-    with pytest.raises(
-        ValueError, match='found a checkpoint of MetaPrompts, which mmdiff2in1 convert metaprompts converts'
-    ):
+    with pytest.raises(ValueError, match='found a checkpoint of MetaPrompts, which mmdiff2in1 convert metaprompts'):
         convert(VPD(weights), path)
     torch.save({'unet.unet.diffusion_model.x': torch.ones(1), 'class_embeddings': torch.ones(1)}, path)
     with pytest.raises(ValueError, match='no checkpoint of MetaPrompts; found a checkpoint of VPD'):

@@ -121,7 +121,7 @@ def test_the_entry_that_is_at_work():
 def test_errors_of_libraries_get_words():
     cfg = Config(dict(model=dict(type='Outer', inner=3)))
     with (
-        pytest.raises(ValueError, match=r'model \(Outer\): '),
+        pytest.raises(ValueError, match=r'look at model \(Outer\)'),
         building(cfg),
     ):
         PARTS.build(cfg.model)

@@ -53,6 +53,7 @@ def test_a_plain_training_that_begins_anew_is_told(tmp_path, monkeypatch):
     """Whoever forgets --resume reads it before the first step, which is not taken here."""
     (tmp_path / 'last_checkpoint').write_text('iter_18.pth')
     for name in (
+        'check_values',
         'check_keys',
         'check_weights',
         'check_data',
