@@ -210,7 +210,7 @@ def test_odd_folders_are_refused(folder, spoil, error, message):
 
 
 def test_places(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="no built-in model 'scenes'; known: "):
+    with pytest.raises(FileNotFoundError, match="no built-in model 'scenes'; known: .*builtin:unet_scenes"):
         Diff2in1.from_pretrained('builtin:scenes')
     for place in (tmp_path / 'none', './owner/name', 'name', '~/a'):
         with pytest.raises(FileNotFoundError, match='found no folder of a model; expected one, builtin:NAME, or'):
