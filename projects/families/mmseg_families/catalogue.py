@@ -15,7 +15,8 @@ class Row:
     """One line of the table.
 
     `changes` are put into the small config, dotted key → value; `needs` are modules without which it cannot run;
-    `refused` is a word of the message with which the wrapping must refuse it.
+    `refused` is a word of the message with which the wrapping must refuse it; `narrower` and
+    `side`, see `make_small`.
     """
 
     family: str
@@ -24,6 +25,8 @@ class Row:
     changes: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     refused: str = ''
+    narrower: int = 8
+    side: int = 32
 
     @property
     def name(self) -> str:
@@ -32,12 +35,9 @@ class Row:
 
 
 def _loss(*losses: dict) -> dict[str, Any]:
-    return {f'{head}.loss_decode': list(losses) if len(losses) > 1 else losses[0] for head in HEADS}
-
-
-def _narrow(width: int, heads: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A ViT of that width, and heads that read it."""
-    return {'model.backbone.embed_dims': width, 'model.backbone.num_heads': 4} | dict.fromkeys(heads, width)
+    return {
+        f'{head}.loss_decode': list(losses) if len(losses) > 1 else losses[0] | dict(_delete_=True) for head in HEADS
+    }
 
 
 OPS, DET, PRETRAIN, LDM = 'mmcv.ops', 'mmdet', 'mmpretrain', 'ldm'
@@ -57,25 +57,25 @@ FAMILIES = (
     Row('UPerNet BEiT', 'beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py'),
     Row('UPerNet MAE', 'mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py'),
     Row('UPerNet ViT', 'vit/vit_deit-s16_upernet_8xb2-80k_ade20k-512x512.py'),
-    Row('UPerNet Twins', 'twins/twins_pcpvt-s_uperhead_8xb4-160k_ade20k-512x512.py'),
-    Row('SegFormer', 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'),
+    Row('UPerNet Twins', 'twins/twins_pcpvt-s_uperhead_8xb4-160k_ade20k-512x512.py', narrower=1),
+    Row('SegFormer', 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', narrower=1),
     Row('Segmenter', 'segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py'),
     Row('SETR naive', 'setr/setr_vit-l_naive_8xb1-80k_cityscapes-768x768.py'),
     Row('SETR PUP', 'setr/setr_vit-l_pup_8xb1-80k_cityscapes-768x768.py'),
     Row('SETR MLA', 'setr/setr_vit-l_mla_8xb1-80k_cityscapes-768x768.py'),
-    Row('DPT', 'dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py'),
-    Row('SegNeXt', 'segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py'),
-    Row('OCRNet', 'ocrnet/ocrnet_hr18s_4xb2-40k_cityscapes-512x1024.py'),
-    Row('HRNet', 'hrnet/fcn_hr18s_4xb2-40k_cityscapes-512x1024.py'),
+    Row('DPT', 'dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py', side=64),
+    Row('SegNeXt', 'segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py', narrower=1),
+    Row('OCRNet', 'ocrnet/ocrnet_hr18s_4xb2-40k_cityscapes-512x1024.py', narrower=1),
+    Row('HRNet', 'hrnet/fcn_hr18s_4xb2-40k_cityscapes-512x1024.py', narrower=1),
     Row('K-Net', 'knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py'),
     Row('PointRend', 'point_rend/pointrend_r50_4xb2-80k_cityscapes-512x1024.py', needs=(OPS,)),
-    Row('PIDNet', 'pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py'),
-    Row('BiSeNetV1', 'bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024.py'),
-    Row('BiSeNetV2', 'bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024.py'),
-    Row('DDRNet', 'ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024.py'),
-    Row('STDC', 'stdc/stdc1_4xb12-80k_cityscapes-512x1024.py'),
-    Row('Fast-SCNN', 'fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'),
-    Row('ICNet', 'icnet/icnet_r18-d8_4xb2-80k_cityscapes-832x832.py'),
+    Row('PIDNet', 'pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py', narrower=1),
+    Row('BiSeNetV1', 'bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024.py', narrower=1),
+    Row('BiSeNetV2', 'bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024.py', narrower=1),
+    Row('DDRNet', 'ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024.py', narrower=1),
+    Row('STDC', 'stdc/stdc1_4xb12-80k_cityscapes-512x1024.py', narrower=1),
+    Row('Fast-SCNN', 'fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py', narrower=1),
+    Row('ICNet', 'icnet/icnet_r18-d8_4xb2-80k_cityscapes-832x832.py', narrower=1),
     Row('EncNet', 'encnet/encnet_r50-d8_4xb2-40k_cityscapes-512x1024.py'),
     Row('DANet', 'danet/danet_r50-d8_4xb2-40k_cityscapes-512x1024.py'),
     Row('DNLNet', 'dnlnet/dnl_r50-d8_4xb2-40k_cityscapes-512x1024.py'),
@@ -91,11 +91,16 @@ FAMILIES = (
     Row('FastFCN', 'fastfcn/fastfcn_r50-d32_jpu_psp_4xb2-80k_cityscapes-512x1024.py'),
     Row('Semantic FPN', 'sem_fpn/fpn_r50_4xb2-80k_cityscapes-512x1024.py'),
     Row('PoolFormer', 'poolformer/fpn_poolformer_s12_8xb4-40k_ade20k-512x512.py', needs=(PRETRAIN,)),
-    Row('MobileNetV2', 'mobilenet_v2/mobilenet-v2-d8_fcn_4xb2-80k_cityscapes-512x1024.py'),
-    Row('MobileNetV3', 'mobilenet_v3/mobilenet-v3-d8-scratch-s_lraspp_4xb4-320k_cityscapes-512x1024.py'),
+    Row('MobileNetV2', 'mobilenet_v2/mobilenet-v2-d8_fcn_4xb2-80k_cityscapes-512x1024.py', narrower=1),
+    Row(
+        'MobileNetV3',
+        'mobilenet_v3/mobilenet-v3-d8-scratch-s_lraspp_4xb4-320k_cityscapes-512x1024.py',
+        narrower=1,
+        side=400,
+    ),
     Row('ResNeSt', 'resnest/resnest_s101-d8_fcn_4xb2-80k_cityscapes-512x1024.py'),
-    Row('CGNet', 'cgnet/cgnet_fcn_4xb8-60k_cityscapes-512x1024.py'),
-    Row('ERFNet', 'erfnet/erfnet_fcn_4xb4-160k_cityscapes-512x1024.py'),
+    Row('CGNet', 'cgnet/cgnet_fcn_4xb8-60k_cityscapes-512x1024.py', narrower=1),
+    Row('ERFNet', 'erfnet/erfnet_fcn_4xb4-160k_cityscapes-512x1024.py', narrower=1),
     Row('U-Net', 'unet/unet-s5-d16_fcn_4xb4-40k_chase-db1-128x128.py'),
     Row('U-Net, 25 bands', 'unet/unet-s5-d16_fcn_4xb4-160k_hsidrive-192x384.py'),
     Row('MaskFormer', 'maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py', needs=(DET,)),
@@ -145,7 +150,9 @@ SETTINGS = (
             f'{head}.{key}': value
             for head in HEADS
             for key, value in dict(
-                num_classes=2, out_channels=1, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True)
+                num_classes=2,
+                out_channels=1,
+                loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True, _delete_=True),
             ).items()
         },
     ),

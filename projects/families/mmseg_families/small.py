@@ -8,30 +8,41 @@ from mmengine.config import Config, ConfigDict
 
 from .tiny_data import make_data
 
-SIDE, BATCH, STEPS = 64, 2, 3
-"""Shorter side of a crop in pixels, images of a batch, steps of the optimizer."""
+BATCH, STEPS = 2, 3
+"""Images of a batch, steps of the optimizer."""
 SIZES = ('crop_size', 'scale', 'scales', 'size', 'img_size', 'stride', 'size_divisor', 'max_size')
+WIDTHS, WIDE = ('channels', 'embed_dims', 'embed_dim'), 64
+"""Ends of the keys of widths, and the least number of channels that is made fewer."""
+BASE = 64
+"""Channels of the first stage of a ResNet."""
 SMALLEST = 33
 """Numbers below are no sizes of images: strides of layers, size divisors of networks."""
 
 
-def make_small(cfg: Config, data: Path) -> None:
+def make_small(cfg: Config, data: Path, side: int = 32, narrower: int = 1) -> None:
     """Changes a config in place.
 
-    Weights of others are not fetched, images are `SIDE` pixels high and all sizes follow, a batch has `BATCH` images,
+    Weights of others are not fetched, crops are `side` pixels on the shorter side and all sizes follow, layers
+    are so many times `narrower`, a batch has `BATCH` images,
     the schedule `STEPS` steps and no warm-up, workers are the process itself; on a CPU synchronised batch norm is
     batch norm, and float16 is bfloat16.
 
     Args:
         cfg: As `read_config` gives it.
         data: Folder for the images and labels that are made.
+        side: In pixels.
+        narrower: Divides the channels of the model.
     """
     cfg.randomness = dict(seed=0)
     _without_weights(cfg.model)
-    factor = SIDE / min(_crop(cfg))
+    factor = side / min(_crop(cfg))
     for part in (cfg.model, *(cfg[name] for name in _loaders(cfg))):
         _scale(part, factor)
     _norm(cfg.model)
+    if narrower > 1:
+        if cfg.model.backbone.type.startswith('ResNe'):
+            cfg.model.backbone.setdefault('base_channels', BASE)
+        _narrow(cfg.model, narrower)
     make_data(
         cfg, data, cfg.model.decode_head[-1].num_classes if isinstance(cfg.model.decode_head, list) else _classes(cfg)
     )
@@ -50,7 +61,8 @@ def _loaders(cfg: Config) -> list[str]:
 
 
 def _classes(cfg: Config) -> int:
-    return cfg.model.decode_head.get('num_classes', 2)
+    head = cfg.model.decode_head
+    return (head[-1] if isinstance(head, list) else head).get('num_classes', 2)
 
 
 def _without_weights(part: Any) -> None:
@@ -97,6 +109,23 @@ def _scaled(value: Any, factor: float) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_scaled(each, factor) for each in value)
     return round(value * factor) if isinstance(value, int) and value >= SMALLEST else value
+
+
+def _narrow(part: Any, narrower: int) -> None:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if key.endswith(WIDTHS):
+                part[key] = _divided(value, narrower)
+        part = list(part.values())
+    if isinstance(part, list | tuple):
+        for inner in part:
+            _narrow(inner, narrower)
+
+
+def _divided(value: Any, narrower: int) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_divided(each, narrower) for each in value)
+    return value // narrower if isinstance(value, int) and value >= WIDE else value
 
 
 def _norm(part: Any) -> None:

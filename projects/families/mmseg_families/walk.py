@@ -22,7 +22,7 @@ from mmdiff2in1.training.wrapping import wrap_config
 
 from .catalogue import Row
 from .recording_hook import recorded_losses, recorded_predictions
-from .small import make_small
+from .small import BATCH, make_small
 from .tiny_data import make_store
 
 SHIPPED = Path(mmseg.__file__).parent / '.mim' / 'configs'
@@ -30,7 +30,7 @@ MOST = 300
 """Letters of a message that are kept."""
 
 
-class Different(Exception):
+class DifferentError(Exception):
     """Two things that must be equal are not."""
 
 
@@ -68,7 +68,7 @@ def walk(row: Row, folder: Path) -> dict[str, Any]:
 def small_config(row: Row, data: Path) -> Config:
     """The config of a row at its tiny size."""
     cfg = read_config(SHIPPED / row.config)
-    make_small(cfg, data)
+    make_small(cfg, data, row.side, row.narrower)
     cfg.merge_from_dict({key: value for key, value in row.changes.items() if not isinstance(value, list)})
     for key, value in row.changes.items():
         if isinstance(value, list):
@@ -93,7 +93,8 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
     def wrap() -> None:
         # Random weights are sure of nothing: without a threshold, so that the created images teach something.
         rule = dict(type='TeacherLabel')
-        cfgs['mixed'] = wrap_config(cfgs['plain'], 'careful', store=str(store), label_rule=rule, warmup=False)
+        settings = dict(store=str(store), label_rule=rule, warmup=False, samples_per_update=BATCH)
+        cfgs['mixed'] = wrap_config(cfgs['plain'], 'careful', **settings)
         cfgs['mixed'].stages = {}
 
     def no_store() -> None:
@@ -104,7 +105,7 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
         before, after = recorded_losses(work / 'plain'), recorded_losses(work / 'no_store' / 'self_improving')
         if before != after:
             wrong = next((i for i, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), -1)
-            raise Different(f'step {wrong + 1}: plain {before[wrong]}, wrapped {after[wrong]}')
+            raise DifferentError(f'step {wrong + 1}: plain {before[wrong]}, wrapped {after[wrong]}')
         found['equal_losses'] = len(before)
 
     def mixed() -> None:
@@ -120,7 +121,7 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
             if name.startswith('synthetic/') and 'loss' in name
         ]
         if not kept or not taught or not all(map(math.isfinite, taught)):
-            raise Different(f'no synthetic loss: {steps[-1]}')
+            raise DifferentError(f'no synthetic loss: {steps[-1]}')
         found['kept_share'] = round(sum(kept) / len(kept), 4)
         found['synthetic_loss'] = round(sum(taught) / len(steps), 4)
         found['checkpoint'] = results['self_improving']['checkpoint']
@@ -135,9 +136,9 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
         wrapped, original = (recorded_predictions(work / name) for name in ('creator', 'original'))
         if len(wrapped) != len(original) or not all(map(torch.equal, wrapped, original)):
             most = max(float((a - b).abs().max()) for a, b in zip(wrapped, original, strict=True))
-            raise Different(f'predictions differ by up to {most:.3g}')
+            raise DifferentError(f'predictions differ by up to {most:.3g}')
         if {name: metrics[name] for name in found['metrics']} != found['metrics']:
-            raise Different(f'metrics: {found["metrics"]} of θ_C, {metrics} of the export')
+            raise DifferentError(f'metrics: {found["metrics"]} of θ_C, {metrics} of the export')
         found['same_predictions'] = len(original)
 
     yield from dict(plain=plain, wrap=wrap, no_store=no_store, mixed=mixed, export=export).items()
