@@ -4,17 +4,20 @@
     python projects/families/families.py --rows 'UPerNet*'    these rows, anew
     python projects/families/families.py --table              only docs/families.md
 
-Each row runs in a process of its own and is written when it ends, so that a killed call goes on where it was.
+A row is written when it ends, so that a killed call goes on where it was.
 """
 
 import argparse
+import contextlib
 import fnmatch
-import multiprocessing
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--table', action='store_true', help='run nothing')
     parser.add_argument('--lines', type=Path, default=ROOT / 'docs' / 'families.jsonl', help='(%(default)s)')
     parser.add_argument('--page', type=Path, default=ROOT / 'docs' / 'families.md', help='(%(default)s)')
-    parser.add_argument('--seconds', type=float, default=900, help='for one row (%(default)s)')
+    parser.add_argument('--seconds', type=float, default=1800, help='for one row (%(default)s)')
     parser.add_argument('--show', action='store_true', help='all that the runs print')
     args = parser.parse_args(arguments)
     from mmseg_families.catalogue import ROWS
@@ -45,7 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for number, row in enumerate(wanted, 1):
                 start = time.perf_counter()
-                line = alone(row, Path(folder), args.seconds, args.show)
+                with quiet(not args.show):
+                    line = in_time(row, Path(folder), args.seconds)
                 write_line(args.lines, line)
                 shutil.rmtree(Path(folder, 'runs'), ignore_errors=True)
                 said = f'{line["ended"]} {line.get("reason", "")}'
@@ -53,31 +57,35 @@ def main(arguments: list[str] | None = None) -> None:
     args.page.write_text(table(read_lines(args.lines)), encoding='utf-8')
 
 
-def alone(row: Any, folder: Path, seconds: float, show: bool) -> dict[str, Any]:
-    """A row in a process of its own, which may take so long and may die."""
+def in_time(row: Any, folder: Path, seconds: float) -> dict[str, Any]:
+    """A row, which may take so long."""
     from mmseg_families.walk import walk
 
-    context = multiprocessing.get_context('fork')
-    ours, theirs = context.Pipe(duplex=False)
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f'not finished in {seconds:.0f} s')
 
-    def work() -> None:
-        if not show:
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1)
-            os.dup2(quiet, 2)
-        theirs.send(walk(row, folder))
-
-    process = context.Process(target=work)
-    process.start()
-    theirs.close()
-    line = dict(row=row.name, family=row.family, setting=row.setting, config=row.config, ended='plain')
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        line = ours.recv() if ours.poll(seconds) else line | dict(reason=f'not finished in {seconds:.0f} s')
-    except EOFError:
-        line |= dict(reason='its process died')
-    process.kill()
-    process.join()
-    return line
+        return walk(row, folder)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextlib.contextmanager
+def quiet(on: bool) -> Iterator[None]:
+    """Nothing of what is printed inside, by whatever means."""
+    kept = [os.dup(number) for number in (1, 2)]
+    if on:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in (1, 2):
+            os.dup2(nowhere, number)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        for number, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, number)
 
 
 if __name__ == '__main__':

@@ -102,7 +102,11 @@ FAMILIES = (
     Row('CGNet', 'cgnet/cgnet_fcn_4xb8-60k_cityscapes-512x1024.py', narrower=1),
     Row('ERFNet', 'erfnet/erfnet_fcn_4xb4-160k_cityscapes-512x1024.py', narrower=1),
     Row('U-Net', 'unet/unet-s5-d16_fcn_4xb4-40k_chase-db1-128x128.py'),
-    Row('U-Net, 25 bands', 'unet/unet-s5-d16_fcn_4xb4-160k_hsidrive-192x384.py'),
+    Row(
+        'U-Net, 25 bands',
+        'unet/unet-s5-d16_fcn_4xb4-160k_hsidrive-192x384.py',
+        changes={'model.data_preprocessor.bgr_to_rgb': False},  # the None of the file is refused by mmengine
+    ),
     Row('MaskFormer', 'maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py', needs=(DET,)),
     Row('Mask2Former', 'mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py', needs=(DET,)),
     Row('SAN', 'san/san-vit-b16_voc12aug-640x640.py', needs=(OPS,)),

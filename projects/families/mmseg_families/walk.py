@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mmseg
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.config_file import read_config
-from mmdiff2in1.training.chain import train, train_plain
+from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.testing import test_models
 from mmdiff2in1.training.wrapping import wrap_config
 
@@ -53,7 +55,7 @@ def walk(row: Row, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for step, do in _steps(row, folder, found):
         try:
-            with torch.random.fork_rng():
+            with _unformatted(), torch.random.fork_rng():
                 do()
         except Exception as error:
             reason = ' '.join(str(error).split())[:MOST] or type(error).__name__
@@ -87,7 +89,7 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
 
     def plain() -> None:
         cfgs['plain'] = small_config(row, folder / 'data')
-        train_plain(copy.deepcopy(cfgs['plain']), work / 'plain')
+        _as_mmseg_trains(cfgs['plain'], work / 'plain')
         found['losses'] = [_total(terms) for terms in recorded_losses(work / 'plain')]
 
     def wrap() -> None:
@@ -95,14 +97,13 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
         rule = dict(type='TeacherLabel')
         settings = dict(store=str(store), label_rule=rule, warmup=False, samples_per_update=BATCH)
         cfgs['mixed'] = wrap_config(cfgs['plain'], 'careful', **settings)
-        cfgs['mixed'].stages = {}
 
     def no_store() -> None:
         alone = copy.deepcopy(cfgs['mixed'])
-        alone.train_dataloader.dataset.store = None
-        alone.test_dataloader = alone.test_cfg = alone.test_evaluator = None
-        train(alone, work / 'no_store')
-        before, after = recorded_losses(work / 'plain'), recorded_losses(work / 'no_store' / 'self_improving')
+        alone.train_dataloader.dataset.update(store=None, mix='uniform')
+        alone.train_dataloader.pop('batch_sampler')
+        _as_mmseg_trains(alone, work / 'no_store')
+        before, after = recorded_losses(work / 'plain'), recorded_losses(work / 'no_store')
         if before != after:
             wrong = next((i for i, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), -1)
             raise DifferentError(f'step {wrong + 1}: plain {before[wrong]}, wrapped {after[wrong]}')
@@ -110,7 +111,7 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
 
     def mixed() -> None:
         cfg = copy.deepcopy(cfgs['mixed'])
-        cfg.load_from = str(_last(work / 'plain'))
+        cfg.stages, cfg.load_from = {}, str(_last(work / 'plain'))
         results = train(cfg, work / 'mixed')
         steps = recorded_losses(work / 'mixed' / 'self_improving')
         kept = [value for terms in steps for name, value in terms.items() if name.startswith('kept_share')]
@@ -142,6 +143,17 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
         found['same_predictions'] = len(original)
 
     yield from dict(plain=plain, wrap=wrap, no_store=no_store, mixed=mixed, export=export).items()
+
+
+def _as_mmseg_trains(cfg: Config, work_dir: Path) -> None:
+    cfg = copy.deepcopy(cfg)
+    cfg.work_dir, cfg.experiment_name = str(work_dir), f'{work_dir.name}-{time.time_ns()}'
+    Runner.from_cfg(cfg).train()
+
+
+def _unformatted() -> Any:
+    """mmengine lays out a config beautifully three times for each run, which takes longer than so short a run."""
+    return mock.patch('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
 
 
 def _is_there(module: str) -> bool:
