@@ -10,13 +10,13 @@ HEAD = f"""# Families of mmseg
 
 Configs that mmseg ships, each its own but for size, data and steps: crops of 32 or 64 pixels, wide networks eight times
 narrower, batches of {BATCH}, {STEPS} steps on noise from random weights; on a CPU batch norm for the synchronised one,
-and bfloat16 for float16. Each goes the whole way of [Add it to your config](add_to_your_config.md), and a row is *whole*
-where all of it holds:
+and bfloat16 for float16. Each goes the whole way of [Add it to your config](add_to_your_config.md), and a row is
+*whole* where all of it holds:
 
 1. trained as it is, in mmengine's runner;
 2. wrapped (`careful`), without a store: the losses of every step are equal, bit for bit;
-3. wrapped, from the checkpoint of 1, with four created images in a store: the losses of both kinds are finite, *taught* is
-   the mean loss of the created images;
+3. wrapped, from the checkpoint of 1, with four created images in a store: the losses of both kinds are finite, *taught*
+   is the mean loss of the created images;
 4. θ_C and θ_E are tested;
 5. θ_C is exported, and the original config gives the same logits and scores with it, bit for bit.
 

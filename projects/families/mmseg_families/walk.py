@@ -153,7 +153,7 @@ def _as_mmseg_trains(cfg: Config, work_dir: Path) -> None:
 
 def _unformatted() -> Any:
     """mmengine lays out a config beautifully three times for each run, which takes longer than so short a run."""
-    return mock.patch('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
+    return mock.patch('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
 
 
 def _is_there(module: str) -> bool:
