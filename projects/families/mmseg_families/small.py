@@ -53,6 +53,7 @@ def make_small(cfg: Config, data: Path, side: int = 32, narrower: int = 1) -> No
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
         cfg.optim_wrapper.pop('loss_scale', None)
         cfg.optim_wrapper.update(type='BF16OptimWrapper')
+    cfg.visualizer.vis_backends = None  # no curves of three steps
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='RecordingHook')]
 
 

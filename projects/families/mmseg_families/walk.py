@@ -148,6 +148,7 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
 def _as_mmseg_trains(cfg: Config, work_dir: Path) -> None:
     cfg = copy.deepcopy(cfg)
     cfg.work_dir, cfg.experiment_name = str(work_dir), f'{work_dir.name}-{time.time_ns()}'
+    cfg.visualizer.name = cfg.experiment_name  # mmengine keeps visualizers by name
     Runner.from_cfg(cfg).train()
 
 
