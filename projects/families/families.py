@@ -75,17 +75,20 @@ def in_time(row: Any, folder: Path, seconds: float) -> dict[str, Any]:
 @contextlib.contextmanager
 def quiet(on: bool) -> Iterator[None]:
     """Nothing of what is printed inside, by whatever means."""
-    kept = [os.dup(number) for number in (1, 2)]
-    if on:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for number in (1, 2):
-            os.dup2(nowhere, number)
+    if not on:
+        yield
+        return
+    kept, nowhere = [os.dup(number) for number in (1, 2)], os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
     try:
         yield
     finally:
         sys.stdout.flush()
         for number, before in zip((1, 2), kept, strict=True):
             os.dup2(before, number)
+            os.close(before)
+        os.close(nowhere)
 
 
 if __name__ == '__main__':

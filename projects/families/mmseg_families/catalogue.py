@@ -127,7 +127,9 @@ SETTINGS = (
     Row('FCN', SMALL, 'bfloat16', {'optim_wrapper.type': 'BF16OptimWrapper'}),
     Row('FCN', 'fcn/fcn_r101-d8_4xb2-amp-80k_cityscapes-512x1024.py', 'amp', {'model.backbone.depth': 50}),
     Row('FCN', SMALL, 'accumulation', {'optim_wrapper.accumulative_counts': 3}),
-    Row('FCN', SMALL, 'EMAHook', {'custom_hooks': [dict(type='EMAHook')]}, refused='EMAHook'),
+    Row(
+        'FCN', SMALL, 'EMAHook', {'custom_hooks': [dict(type='EMAHook'), dict(type='RecordingHook')]}, refused='EMAHook'
+    ),
     Row('FCN', SMALL, 'early stopping', {'custom_hooks': [EARLY, dict(type='RecordingHook')]}),
     Row('FCN', SMALL, 'save_best', {'default_hooks.checkpoint.save_best': 'mIoU'}),
     Row(
