@@ -18,7 +18,7 @@ from mmseg.registry import DATASETS
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.synthesis import SampleStore
 
-HEIGHT, WIDTH, BLOCK = 96, 160, 8
+HEIGHT, WIDTH, BLOCK = 96, 192, 8
 IMAGES = {'train_dataloader': 4, 'val_dataloader': 2, 'test_dataloader': 2}
 SAMPLES = 4
 BANDS = 25
