@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup install demo demo-loop demo-short test test-all torture torture-short docs lint check-env
+.PHONY: help setup install demo demo-loop demo-short test test-all torture torture-short families docs lint check-env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -76,6 +76,9 @@ torture: setup ## random kills, damaged stores, hostile files, mutated configs; 
 
 torture-short: setup ## three trials of each kind, with a seed that stays
 	PYTHONPATH=tests $(RUN) -W ignore -m torture --count 3 --seed 0
+
+families: setup ## configs that mmseg ships, tiny, through the whole way: docs/families.md; FAMILIES='--rows SegFormer'
+	@$(RUN) -W ignore projects/families/families.py $(FAMILIES)
 
 docs: setup ## the documentation site, into work_dirs/site; warnings are errors
 	@$(RUN) -c 'import material, mkdocstrings' 2>/dev/null || $(RUN) -m pip install -q -r requirements/docs.txt
