@@ -81,7 +81,7 @@ def _make_set(dataset: Any, count: int, num_classes: int) -> None:
 def _default(kind: type, name: str) -> Any:
     """What a data set takes where its config says nothing."""
     for each in inspect.getmro(kind):
-        parameter = inspect.signature(each.__init__).parameters.get(name)
+        parameter = inspect.signature(each).parameters.get(name)
         if parameter is not None:
             return parameter.default
     raise ValueError(f'{kind.__name__} has no {name}')

@@ -95,7 +95,7 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
     def wrap() -> None:
         # Random weights are sure of nothing: without a threshold, so that the created images teach something.
         rule = dict(type='TeacherLabel')
-        settings = dict(store=str(store), label_rule=rule, warmup=False, samples_per_update=BATCH)
+        settings: dict[str, Any] = dict(store=str(store), label_rule=rule, warmup=False, samples_per_update=BATCH)
         cfgs['mixed'] = wrap_config(cfgs['plain'], 'careful', **settings)
 
     def no_store() -> None:
