@@ -47,7 +47,7 @@ HELP = {
     'labels': 'folder of these label maps, a PNG of the same name for each image',
     'label_set': 'data set that gives classes their colours',
     'seed': 'seed of weights, order and noise',
-    'bf16': 'bfloat16 autocast',
+    'bf16': 'bfloat16 autocast, where the device computes in it; elsewhere it would be many times slower',
     'resume': 'continue from the last checkpoints in --work-dir',
 }
 

@@ -100,6 +100,12 @@ def use_mixed_precision(cfg: 'Config') -> None:
     """Puts the optimizer steps of a config, and of its warm-up, under autocast."""
     import torch
 
+    from mmdiff2in1.core.bf16 import computes_bf16
+
+    if not torch.cuda.is_available() and not computes_bf16(torch.device('cpu')):
+        raise ValueError(
+            '--amp: this processor does not compute in bfloat16, and would be many times slower; leave it out'
+        )
     kind = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BF16OptimWrapper'
     places = [cfg, (cfg.get('stages') or {}).get('warmup') or {}]
     for place in places:

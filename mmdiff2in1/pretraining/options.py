@@ -40,7 +40,7 @@ class PretrainingOptions:
             denoiser stay what they are.
         init: Diffusers folder, or ``builtin:scenes``, to start from; its architecture and vocabulary then count.
         seed: Of weights, order and noise.
-        bf16: bfloat16 autocast.
+        bf16: bfloat16 autocast, where the device computes in it.
         resume: Continue an unfinished stage from its last checkpoint in ``work_dir``.
     """
 

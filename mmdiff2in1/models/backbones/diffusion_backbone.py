@@ -13,10 +13,10 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mmdiff2in1.core.bf16 import bf16_autocast
 from mmdiff2in1.generators import Creation
 from mmdiff2in1.generators.loading import load_perceiver
 
-from .bf16 import bf16_autocast
 from .class_prompt import shown_prompt, shown_tokens
 from .detail_path import DetailPath, ImageStem
 from .feature_config import feature_config, resolved_taps
