@@ -10,7 +10,7 @@ from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -57,8 +57,8 @@ class SelfImprovingHook(Hook):
     Raises ValueError for none or both of alpha and remaining, alpha outside [0, 1], remaining outside (0, 1) or
     samples_per_update that is no integer >= 1; at the start of the training TypeError for a model without
     `ema_tensors`, and ValueError for a resume with another batch, for 100 iterations or more that make no update (fewer
-    are a trial, and warned of), or where `remaining` cannot be turned into α: no iteration-based training, batches of
-    unknown size, or a training without a single update.
+    are a trial, and warned of), or where `remaining` cannot be turned into α: a loop of another kind than mmengine's
+    two, batches of unknown size, or a training without a single update.
     """
 
     # After the optimizer step, as all hooks of `after_train_iter`; before the log (60) and the checkpoint (90).
@@ -192,12 +192,13 @@ def _batch_size(batch: object) -> int:
 
 
 def _expected_updates(runner: Runner, world_size: int, samples_per_update: int) -> int:
-    """Updates of the whole training, the part before a resume included."""
+    """Updates of the whole training, the part before a resume included; a short last batch of an epoch counts as a
+    whole one."""
     loop = runner.train_loop
-    if not isinstance(loop, IterBasedTrainLoop):
+    if not isinstance(loop, IterBasedTrainLoop | EpochBasedTrainLoop):
         raise ValueError(
             f'remaining needs the number of iterations, found {type(loop).__name__}; train with '
-            "train_cfg=dict(type='IterBasedTrainLoop', max_iters=…), or give alpha"
+            "train_cfg=dict(type='IterBasedTrainLoop', max_iters=…), or 'EpochBasedTrainLoop', or give alpha"
         )
     batch = _loader_batch_size(loop.dataloader) * world_size
     updates = loop.max_iters * batch // samples_per_update

@@ -220,8 +220,9 @@ def test_remaining_without_a_length():
     assert _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=loader), 4, 40) == 3
     with pytest.raises(ValueError, match='10 iterations of 3 samples make no update of 40 samples'):
         _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=loader), 1, 40)
-    with pytest.raises(ValueError, match=r"found EpochBasedTrainLoop; .*type='IterBasedTrainLoop'"):
-        _expected_updates(runner(EpochBasedTrainLoop), 1, 40)
+    assert _expected_updates(runner(EpochBasedTrainLoop, _max_iters=14, dataloader=loader), 1, 40) == 1
+    with pytest.raises(ValueError, match=r"found BaseLoop; .*type='IterBasedTrainLoop'"):
+        _expected_updates(runner(type('BaseLoop', (), {})), 1, 40)
     lists = torch.utils.data.DataLoader(range(4), batch_sampler=[[0, 1], [2, 3]])
     with pytest.raises(ValueError, match='the batch size of list is not known'):
         _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=lists), 1, 40)
