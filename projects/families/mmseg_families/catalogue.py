@@ -137,7 +137,7 @@ SETTINGS = (
         SMALL,
         'epochs',
         {
-            'train_cfg': dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2, val_interval=1),
+            'train_cfg': dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2, val_interval=2),
             'train_dataloader.sampler.type': 'DefaultSampler',
             'param_scheduler': [dict(type='PolyLR', power=0.9, begin=0, end=2, by_epoch=True)],
             'default_hooks.checkpoint': dict(by_epoch=True, interval=1),

@@ -43,7 +43,8 @@ def table(lines: Mapping[str, Mapping[str, Any]]) -> str:
     refused = sum(line['ended'] == 'refused' for line in known)
     failed = len(known) - whole - away - refused
     count = (
-        f'{len(known)} rows: {whole} whole, {refused} refused by name as it should be, {away} not run here, '
+        f'{len(known)} of {len(FAMILIES) + len(SETTINGS)} rows have run: {whole} whole, '
+        f'{refused} refused by name as it should be, {away} not run here, '
         f'{failed} that end before.'
     )
     parts = [HEAD, count, '\n## Families\n', _part('family', FAMILIES, lines), '\n## Settings\n']
