@@ -10,6 +10,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmdiff2in1.generators.checkpoint_file import read_checkpoint_file
+
 LOSSES, PREDICTIONS = 'losses.jsonl', 'predictions.pt'
 OUTPUTS = ('seg_logits', 'pred_depth_map', 'pred_sem_seg')
 """Of a data sample: the first that is there."""
@@ -53,4 +55,4 @@ def recorded_losses(work_dir: Path) -> list[dict[str, float]]:
 
 def recorded_predictions(work_dir: Path) -> list[Tensor]:
     """The outputs (C, H, W) for the images of a test."""
-    return torch.load(work_dir / PREDICTIONS)
+    return read_checkpoint_file(work_dir / PREDICTIONS)
