@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup install demo demo-loop demo-short test test-all torture torture-short lint check-env
+.PHONY: help setup install demo demo-loop demo-short test test-all torture torture-short families docs lint check-env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -56,14 +56,14 @@ install:
 	@echo "$(VENV) is ready"
 
 demo: setup ## what created images are good for: a light model with 20 labels, pasted objects, a teacher
-	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore -m mmdiff2in1 demo
 
 demo-loop: setup ## the loop of the paper: scenes, warm-up, creation, self-improving, test, report
-	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo_loop.py
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore -m mmdiff2in1 demo --loop
 
 demo-short: setup ## both in their shortest form, to see that they run
-	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo.py --short
-	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore tools/demo_loop.py --short
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore -m mmdiff2in1 demo --short
+	@HF_HUB_DISABLE_PROGRESS_BARS=1 $(RUN) -W ignore -m mmdiff2in1 demo --loop --short
 
 test: setup ## the tests without those marked slow
 	$(PYTEST) -m "not slow"
@@ -76,6 +76,14 @@ torture: setup ## random kills, damaged stores, hostile files, mutated configs; 
 
 torture-short: setup ## three trials of each kind, with a seed that stays
 	PYTHONPATH=tests $(RUN) -W ignore -m torture --count 3 --seed 0
+
+families: setup ## configs that mmseg ships, tiny, through the whole way: docs/families.md; FAMILIES='--rows SegFormer'
+	@$(RUN) -W ignore projects/families/families.py $(FAMILIES)
+
+docs: setup ## the documentation site, into work_dirs/site; warnings are errors
+	@$(RUN) -c 'import material, mkdocstrings' 2>/dev/null || $(RUN) -m pip install -q -r requirements/docs.txt
+	$(RUN) -m mkdocs build --strict --quiet
+	@echo "look at work_dirs/site/index.html"
 
 lint: setup ## ruff check, ruff format --check, mypy
 	$(RUN) -m ruff check .

@@ -26,6 +26,7 @@ class BuildWithMim(build_py):
                     Path(self.build_lib, PACKAGE, '.mim', name),
                     ignore=shutil.ignore_patterns('__pycache__', '*.pyc'),
                 )
+            shutil.copy(ROOT / 'model-index.yml', Path(self.build_lib, PACKAGE, '.mim'))
 
 
 setup(cmdclass={'build_py': BuildWithMim})

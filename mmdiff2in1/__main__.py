@@ -1,30 +1,130 @@
-"""``python -m mmdiff2in1 COMMAND``."""
+"""``mmdiff2in1 COMMAND``, also as ``python -m mmdiff2in1 COMMAND``."""
 
 import argparse
+import contextlib
 import importlib
+import io
+import os
 import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
-COMMANDS = {'wrap': 'write the self-improving form of a plain mmseg config'}
+from mmdiff2in1 import __version__
+from mmdiff2in1.commands.errors import told
+
+PROGRAM = 'mmdiff2in1'
+# Command → what it does; those of a group are listed together. The module of `free-mask` is commands/free_mask.py.
+GROUPS = {
+    'begin': {
+        'demo': 'see it work, without data or weights of yours',
+        'doctor': 'what is installed, what is wrong with it, and the command that mends it',
+        'init': 'write a config for your images and masks, or around a config that you have',
+        'check': 'every image and label of a config, before a training',
+    },
+    'create': {
+        'caption': 'captions of images, by a model, from class names, or from files',
+        'synthesize': 'create the images of a config; preview, dry run, verify',
+        'pretrain': 'train a small diffusion model from scratch on a folder of images',
+        'class-embeddings': 'the class tokens that a VPD model attends to',
+        'free-mask': 'which pixels of created images show their label',
+    },
+    'train': {
+        'train': 'warm-up, creation, self-improving and test, in one command',
+        'distil': 'a strong teacher labels created or unlabelled images for any student',
+        'wrap': 'write the self-improving form of a plain mmseg config',
+        'compare': 'plain, real + EMA and Diff-2-in-1 at equal steps over several seeds, with a verdict',
+    },
+    'use': {
+        'test': 'metrics, predictions and pictures of a checkpoint',
+        'generate': 'images with their label maps, from prompts or from your images',
+        'report': 'one page about a run: scores, curves, pictures',
+        'convert': 'checkpoints of others into ours and back; a trained U-Net into a diffusers folder',
+        'export': 'a trained model as a folder to hand on, or under plain names for mmseg',
+        'scenes': 'render the Scenes set: small rooms with exact labels',
+    },
+}
+COMMANDS = [name for group in GROUPS.values() for name in group]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Hands over to a command of `mmdiff2in1.commands`, which is imported only then."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser('mmdiff2in1', description='Diff-2-in-1 for OpenMMLab')
-    parser.add_argument(
-        'command', choices=COMMANDS, help='; '.join(f'{name}: {text}' for name, text in COMMANDS.items())
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> Any:
+    """Hands over to a module of ``mmdiff2in1.commands``, which alone is imported, and returns what that returns.
+
+    Args:
+        arguments: The command and its arguments; those of the process if None.
+        program: How this program was called, for its messages.
+
+    Raises:
+        SystemExit: The arguments are wrong, or the command ended with an error that is the user's to mend.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        program, description=_overview(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    args = parser.parse_args(arguments[:1])
-    command = importlib.import_module(f'mmdiff2in1.commands.{args.command}')
+    parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')
+    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='see above')
+    return run(parser.parse_args(arguments[:1]).command, arguments[1:], program)
+
+
+def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> Any:
+    """One command, with its own arguments."""
+    command = importlib.import_module(f'mmdiff2in1.commands.{name.replace("-", "_")}')
     own = argparse.ArgumentParser(
-        f'mmdiff2in1 {args.command}', description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        f'{program} {name}' if program == PROGRAM else program,
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(own)
-    try:
-        command.run(own.parse_args(arguments[1:]))
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+    own.add_argument('--debug', action='store_true', help='show where an error came from')
+    args = own.parse_args(arguments)
+    if hasattr(command, 'check_arguments'):
+        command.check_arguments(own, args)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
+    with told(own.prog, args.debug, '--resume' if getattr(args, 'resume', True) is False else ''):
+        if name != 'doctor':
+            import_quietly()
+        return command.run(args)
+
+
+def import_quietly() -> None:
+    """Imports all that configs name: errors pass, prints and warnings of others do not."""
+    os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        importlib.import_module('mmdiff2in1.components')
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.filterwarnings('ignore', category=category)
+    warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmcv|mmengine|diffusers|transformers)\.')
+
+
+def door(name: str, program: str) -> Callable[..., Any]:
+    """The ``main`` of a file in tools/: one command, under the name of that file."""
+
+    def main(arguments: Sequence[str] | None = None) -> Any:
+        return run(name, arguments, program)
+
+    return main
+
+
+def leave(result: Any) -> None:
+    """Ends the process: with the number that a command returned, else with 0."""
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def entry() -> None:
+    """The console script."""
+    leave(main())
+
+
+def _overview() -> str:
+    lines = ['Diff-2-in-1 for OpenMMLab: a diffusion model creates labelled images and perceives them.', '']
+    for group, commands in GROUPS.items():
+        lines += [group, *(f'  {name:17s} {text}' for name, text in commands.items())]
+    lines += ['', f'{PROGRAM} COMMAND --help says more.']
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':
-    main()
+    entry()

@@ -10,19 +10,26 @@ from mmengine.config import Config
 SECTIONS = (
     *('model', 'stages', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'train_dataloader'),
     *('val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator', 'default_hooks', 'custom_hooks'),
+    *('test_cfg', 'randomness', 'env_cfg', 'custom_imports'),
 )
 """Parts of a config that decide a result; logs and looks do not."""
 SILENT = ('vis_backends', 'meta')
 """Entries that hold what nobody reads, or only looks at."""
 
+NEVER_MEANT = (
+    *('wrong type', 'misspelt key', 'unknown key', 'misspelt value', 'text', 'nan', 'infinite', 'negative'),
+    'one too many',
+)
+"""Ways that leave no config that anybody could have wanted; the others may be another setting as good as any."""
+
 Path = tuple[str | int, ...]
 
 
-def mutations(config: Config, rng: random.Random) -> Iterator[tuple[str, Config]]:
+def mutations(config: Config, rng: random.Random) -> Iterator[tuple[Path, str, Config]]:
     """All mutations of a config, in an order that the generator draws.
 
     Yields:
-        A name, ``path: what was done``, and a copy of the config with that done; the config itself stays as it is.
+        The place, what was done there, and a copy of the config with that done; the config itself stays as it is.
     """
     chosen = [
         (path, how)
@@ -36,7 +43,7 @@ def mutations(config: Config, rng: random.Random) -> Iterator[tuple[str, Config]
         for step in path[:-1]:
             place = place[step]
         done = _change(place, path[-1], how, rng)
-        yield f'{".".join(map(str, path))}: {done}', changed
+        yield path, done, changed
 
 
 def _entries(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -60,7 +67,8 @@ def _ways(path: Path, value: Any) -> list[str]:
     if isinstance(value, bool):
         return ways
     if isinstance(value, (int, float)):
-        return [*ways, 'negative', 'zero', 'huge', 'nan', 'infinite', 'text']
+        channels = [] if isinstance(value, float) or 'channels' not in str(path[-1]) else ['one too many']
+        return [*ways, *channels, 'negative', 'zero', 'huge', 'nan', 'infinite', 'text']
     if isinstance(value, str):
         return [*ways, 'misspelt value', 'empty']
     if isinstance(value, dict):
@@ -91,6 +99,7 @@ def _change(place: Any, key: str | int, how: str, rng: random.Random) -> str:
         'huge': lambda: 10**12 if isinstance(value, int) else 1e30,
         'nan': lambda: float('nan'),
         'infinite': lambda: float('inf'),
+        'one too many': lambda: value + 1,
         'text': lambda: f'{value} or so',
         'misspelt value': lambda: misspelt(value, rng),
         'empty': lambda: type(value)(),
@@ -98,7 +107,7 @@ def _change(place: Any, key: str | int, how: str, rng: random.Random) -> str:
         'one more': lambda: type(value)([*value, value[-1]]),
     }[how]()
     place[key] = new
-    return how if isinstance(new, dict) else f'{how} {new!r}'[:60]
+    return how if isinstance(new, dict) else f'{how} {new!r}'[:200]
 
 
 def misspelt(name: str, rng: random.Random) -> str:

@@ -29,6 +29,14 @@ SD = [
     'baselines/idisc_nyuv2-normal-ema',
     'diff2in1/vpd_nyu-depth',
     'baselines/vpd_nyu-depth',
+    'diff2in1/metaprompts_nyu-depth',
+    'baselines/metaprompts_nyu-depth',
+]
+CHAINS = [
+    *BAE[:2],
+    'diff2in1/idisc_nyuv2-normal',
+    'diff2in1/vpd_nyu-depth',
+    'diff2in1/metaprompts_nyu-depth',
 ]
 PLAIN = ['baselines/bae_nyuv2-normal', 'baselines/idisc_nyuv2-normal']
 # Whose segmentors have all others; the last is wrapped.
@@ -39,6 +47,7 @@ DISTINCT = [
     'baselines/bae_scannet-normal',
     'baselines/idisc_nyuv2-normal-sd',
     'baselines/vpd_nyu-depth',
+    'baselines/metaprompts_nyu-depth',
     'diff2in1/bae_nyuv2-normal',
 ]
 
@@ -153,19 +162,20 @@ def test_recipe_of_idisc(folder):
             scheduler.step()
 
 
-def test_recipe_of_vpd_depth(folder):
+@pytest.mark.parametrize('name', ['baselines/vpd_nyu-depth', 'baselines/metaprompts_nyu-depth'])
+def test_recipe_of_vpd_depth(name, folder):
     """5e-4, the U-Net at a hundredth; 3e-5 at both ends; no decay on what has one dimension."""
-    cfg = full_size('baselines/vpd_nyu-depth', folder)
+    cfg = full_size(name, folder)
     model = on_meta(cfg)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     groups = {id(p): group for group in wrapper.optimizer.param_groups for p in group['params']}
     unet = {id(p) for p in model.backbone.diffusion.unet.parameters()}
     checked = 0
-    for name, parameter in model.named_parameters():
+    for tensor, parameter in model.named_parameters():
         if parameter.requires_grad:
             group = groups[id(parameter)]
-            assert group['lr'] == pytest.approx(5e-6 if id(parameter) in unet else 5e-4), name
-            assert group['weight_decay'] == (0 if parameter.ndim == 1 else 0.1), name
+            assert group['lr'] == pytest.approx(5e-6 if id(parameter) in unet else 5e-4), tensor
+            assert group['weight_decay'] == (0 if parameter.ndim == 1 else 0.1), tensor
             checked += 1
     per_process = -(-24231 // 8) // 3  # full batches of 3, in each of 8 processes
     assert checked == len(groups) and cfg.train_cfg.max_iters == 25 * per_process and cfg.global_batch_size == 8 * 3
@@ -227,7 +237,7 @@ def tiny(tmp_path_factory) -> tuple[Path, Path]:
     return write_nyuv2(folder / 'data'), write_weights(folder / 'weights')
 
 
-@pytest.mark.parametrize('name', [*BAE[:2], 'diff2in1/idisc_nyuv2-normal', 'diff2in1/vpd_nyu-depth', *PLAIN])
+@pytest.mark.parametrize('name', [*CHAINS, *PLAIN])
 def test_a_training_step(name, tiny, tmp_path):
     cfg = narrow(name, *tiny)
     if 'stages' in cfg:
@@ -244,7 +254,7 @@ def test_a_training_step(name, tiny, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [*BAE[:2], 'diff2in1/idisc_nyuv2-normal', 'diff2in1/vpd_nyu-depth'])
+@pytest.mark.parametrize('name', CHAINS)
 def test_the_chain_on_tiny_weights(name, tiny, tmp_path):
     """Warm-up, creation, self-improving with pseudo labels inside the valid box, test."""
     results = train(narrow(name, *tiny), tmp_path / 'run')

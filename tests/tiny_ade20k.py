@@ -42,10 +42,11 @@ def write_weights(folder: Path) -> Path:
 def full_size(name: str, embeddings: Path) -> Config:
     """A config of the repository with random weights of Stable Diffusion 1.5's architecture instead of its weights."""
     cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
-    torch.save(torch.zeros(150, 768), embeddings)
-    backbone_of(cfg).update(
-        diffusion=dict(architecture='stable-diffusion-1.5'), class_embeddings=str(embeddings), classes=None
-    )
+    backbone = backbone_of(cfg)
+    backbone.diffusion = dict(architecture='stable-diffusion-1.5')
+    if backbone.type == 'DiffusionBackbone':
+        torch.save(torch.zeros(150, 768), embeddings)
+        backbone.update(class_embeddings=str(embeddings), classes=None)
     return cfg
 
 
@@ -57,11 +58,15 @@ def narrow(name: str, data: Path, weights: Path, embeddings: Path) -> Config:
     segmentor = cfg.model.get('segmentor', cfg.model)
     # mmengine gives the one of the top level to a model that has none of its own, as the self-improving wrapper.
     segmentor.data_preprocessor.size = cfg.data_preprocessor.size = (SIDE, SIDE)
-    segmentor.backbone.update(
-        diffusion=str(weights), class_embeddings=str(embeddings), feature=dict(preset='vpd', map_levels=(1,))
-    )
-    segmentor.neck.update(in_channels=[32, 64 + 150, 128], out_channels=8, num_outs=3)
-    segmentor.decode_head.head.update(in_channels=[8] * 3, in_index=[0, 1, 2], feature_strides=[2, 4, 8], channels=8)
+    segmentor.backbone.diffusion, head = str(weights), segmentor.decode_head.head
+    if segmentor.backbone.type == 'MetaPromptBackbone':
+        segmentor.backbone.num_prompts = 6
+        head.update(in_channels=[6] * 3, in_index=[0, 1, 2], channels=8)
+        segmentor.auxiliary_head.update(in_channels=6, channels=8)
+    else:
+        segmentor.backbone.update(class_embeddings=str(embeddings), feature=dict(preset='vpd', map_levels=(1,)))
+        segmentor.neck.update(in_channels=[32, 64 + 150, 128], out_channels=8, num_outs=3)
+        head.update(in_channels=[8] * 3, in_index=[0, 1, 2], feature_strides=[2, 4, 8], channels=8)
     segmentor.test_cfg.update(crop_size=(SIDE, SIDE), stride=(21, 21))
     train = cfg.train_dataloader.dataset
     for dataset in (train.get('dataset', train), cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):

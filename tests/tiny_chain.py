@@ -81,6 +81,7 @@ def start(config: Path, work_dir: Path, *flags: str) -> subprocess.Popen:
     """``tools/train.py`` in a process of its own, one thread."""
     environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work_dir), *flags]
+    command.append('--no-report')
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -93,13 +94,18 @@ def finish(process: subprocess.Popen) -> str:
 
 def kill_when(process: subprocess.Popen, reached: Callable[[], bool], timeout: float = patient(200)) -> None:
     """SIGKILL as soon as ``reached``; a process that ends first is an error."""
+    wait_for(process, reached, timeout)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def wait_for(process: subprocess.Popen, reached: Callable[[], bool], timeout: float = patient(200)) -> None:
+    """Until ``reached``; a process that ends first is an error."""
     end = time.monotonic() + timeout
     while not reached():
         assert process.poll() is None, process.communicate()[0][-3000:]
-        assert time.monotonic() < end, 'the point to kill at was not reached'
+        assert time.monotonic() < end, 'the point was not reached'
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
 
 
 def final_state(work_dir: Path, stage: str) -> dict[str, torch.Tensor]:

@@ -93,7 +93,9 @@ def full_size(name: str, folder: Path) -> Config:
     """A config of the repository with random weights of Stable Diffusion 1.5's architecture instead of its weights."""
     cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
     backbone = _segmentor(cfg).backbone
-    if backbone.type == 'DiffusionBackbone':
+    if backbone.type == 'MetaPromptBackbone':
+        backbone.diffusion = dict(architecture='stable-diffusion-1.5')
+    elif backbone.type == 'DiffusionBackbone':
         backbone.diffusion = dict(architecture='stable-diffusion-1.5')
         # Tokens are computed from words, which the meta device cannot do; neither could it read them from a file.
         backbone.update(classes=None)
@@ -119,6 +121,9 @@ def narrow(name: str, data: Path, weights: Path) -> Config:
         if segmentor.neck.type == 'DiffusionPyramidAdapter':
             segmentor.neck.update(in_strides=[2, 4, 8, 16], joins=None)
         head.in_channels = [8, 8, 8, 16, 16]
+    elif segmentor.backbone.type == 'MetaPromptBackbone':
+        head.head.update(in_channels=6, channels=8, filters=[8])
+        segmentor.test_cfg.update(crop_size=(40, 40), stride=(16, 16))
     elif depth:
         head.update(in_channels=list(WIDTHS), stride=2, embed_dim=4, feature_dim=32, num_deconv_filters=[8, 8, 8])
         segmentor.test_cfg.update(crop_size=(40, 40), stride=(16, 16))
@@ -157,7 +162,9 @@ def narrow(name: str, data: Path, weights: Path) -> Config:
 
 
 def _narrow_backbone(backbone: dict, weights: Path) -> None:
-    if backbone.type == 'DiffusionBackbone':
+    if backbone.type == 'MetaPromptBackbone':
+        backbone.update(diffusion=str(weights), num_prompts=6)
+    elif backbone.type == 'DiffusionBackbone':
         backbone.update(diffusion=str(weights), bf16=False)
         if backbone.feature.preset == 'vpd_depth':
             backbone.update(class_embeddings=str(weights / 'scenes.pth'), classes=None)

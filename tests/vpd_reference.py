@@ -87,7 +87,11 @@ class Unet:
         s, width = self.s, self.s['input_blocks.0.0.weight'].shape[0]
         angles = t * torch.exp(-math.log(10000) * torch.arange(width // 2) / (width // 2))
         emb = torch.cat([angles.cos(), angles.sin()]).expand(len(x), -1)
-        self.emb = _linear(s, 'time_embed.2', F.silu(_linear(s, 'time_embed.0', emb)))
+        return self.under(x, _linear(s, 'time_embed.2', F.silu(_linear(s, 'time_embed.0', emb))), context)
+
+    def under(self, x: Tensor, emb: Tensor, context: Tensor) -> list[Tensor]:
+        """The same with the embedding (B, W) of a timestep."""
+        s, self.emb = self.s, emb
         self.context, h, kept = context, x, []
         for i in _numbers(s, 'input_blocks.'):
             h = self._block(f'input_blocks.{i}', 'down', h)

@@ -1,52 +1,8 @@
-"""FreeMask: which pixels of created images show the label they were created under, and which layouts are hard.
+"""`mmdiff2in1 free-mask` as a file: python tools/free_mask.py --help."""
 
-    python tools/free_mask.py CONFIG CHECKPOINT --store work_dirs/…/synthetic          filter the labels of a store
-    python tools/free_mask.py CONFIG CHECKPOINT --scores hardness.jsonl                for resample=dict(type='hard', …)
+from mmdiff2in1.__main__ import door, leave
 
-CONFIG and CHECKPOINT are a segmentor that was trained on the real images of its training set, which the store was
-created from. A pixel whose loss is above MARGIN times the mean of its class on the real images is ignored; the label is
-stored with its sample: train with labels='stored' and label_rule=dict(type='GivenLabel'). Killed at any time, the same
-command goes on.
-"""
-
-import argparse
-import json
-from pathlib import Path
-
-from mmengine.config import Config, DictAction
-
-from mmdiff2in1.labelling.free_mask import MARGIN, free_mask
-from mmdiff2in1.synthesis import SampleStore
-
-
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config of the segmentor, with the real labelled images as its training set')
-    parser.add_argument('checkpoint', help='.pth or .safetensors')
-    parser.add_argument('--store', type=Path, help='folder of created samples')
-    parser.add_argument('--scores', type=Path, help='JSONL file for the hardness of each layout')
-    parser.add_argument('--margin', type=float, default=MARGIN, help=f'({MARGIN})')
-    parser.add_argument('--model', choices=('creator', 'exploiter'), default='creator', help='θ_C (default) or θ_E')
-    parser.add_argument('--batch-size', type=int, default=8, help='images per forward pass')
-    parser.add_argument('--device', help="'cpu', 'cuda:0' … (default: a GPU if there is one)")
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='replace any entry of the config: a.b=c'
-    )
-    args = parser.parse_args(arguments)
-    if args.store is None and args.scores is None:
-        parser.error('nothing to do: name a --store, a file for --scores, or both')
-    return args
-
-
-def main(arguments: list[str] | None = None) -> dict:
-    args = parse_args(arguments)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    store = None if args.store is None else SampleStore(args.store)
-    report = free_mask(cfg, args.checkpoint, store, args.scores, args.margin, args.model, args.device, args.batch_size)
-    print(json.dumps(report, indent=2))
-    return report
-
+main = door('free-mask', 'tools/free_mask.py')
 
 if __name__ == '__main__':
-    main()
+    leave(main())

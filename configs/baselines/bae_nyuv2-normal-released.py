@@ -3,7 +3,7 @@
 Images squeezed to 512 × 512; features under noise at t = 0 from a sampled posterior, so that they are drawn anew at
 every step; the released adapter (``ReleasedAdapter``); Adam at a constant 3.57e-4 without decay, clipping or
 augmentation; batch 8, 50 epochs (4,950 steps). The authors' own files are tested with this config, after
-``tools/model_converters/released.py``. What is not rebuilt: docs/released.md.
+``mmdiff2in1 convert released``. What is not rebuilt: docs/released.md.
 
 Expected score: not yet measured.
 """

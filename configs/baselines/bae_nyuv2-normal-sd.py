@@ -1,7 +1,7 @@
 """Bae et al.'s decoder on diffusion features, NYUv2's 795 images: the warm-up of ``diff2in1/bae_nyuv2-normal.py``.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/train.py configs/baselines/bae_nyuv2-normal-sd.py
+    mmdiff2in1 train configs/baselines/bae_nyuv2-normal-sd.py
 
 Expected score: not yet measured.
 """

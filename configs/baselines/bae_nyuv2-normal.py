@@ -1,10 +1,10 @@
 """Bae et al. on NYUv2's 795 images as published (ICCV 2021): EfficientNet-B5, no diffusion model.
 
-    python tools/check_dataset.py configs/baselines/bae_nyuv2-normal.py
-    python tools/train.py configs/baselines/bae_nyuv2-normal.py --cfg-options model.backbone.pretrained=FOLDER
-    python tools/test.py configs/baselines/bae_nyuv2-normal.py CHECKPOINT --show-dir pictures
+    mmdiff2in1 check configs/baselines/bae_nyuv2-normal.py
+    mmdiff2in1 train configs/baselines/bae_nyuv2-normal.py --cfg-options model.backbone.pretrained=FOLDER
+    mmdiff2in1 test configs/baselines/bae_nyuv2-normal.py CHECKPOINT --show-dir pictures
 
-The published checkpoints are tested the same way, after ``tools/model_converters/bae.py``. The one for NYUv2 was
+The published checkpoints are tested the same way, after ``mmdiff2in1 convert bae``. The one for NYUv2 was
 trained on 30,907 frames, not on these 795 (baegwangbin/surface_normal_uncertainty, issue 8): compare like with like.
 
 Expected score: not yet measured.

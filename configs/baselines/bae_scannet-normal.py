@@ -2,8 +2,8 @@
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
     python tools/dataset_converters/framenet_splits.py data/scannet/train_test_split.pkl --out data/scannet/splits
-    python tools/check_dataset.py configs/baselines/bae_scannet-normal.py
-    python tools/train.py configs/baselines/bae_scannet-normal.py
+    mmdiff2in1 check configs/baselines/bae_scannet-normal.py
+    mmdiff2in1 train configs/baselines/bae_scannet-normal.py
 
 FrameNet's normals of ScanNet point the other way (× −1) and are turned while they are read. Decoder with batch
 normalisation, as Bae et al. have it on ScanNet; five epochs of FrameNet's some 200,000 frames, batch 4. The published

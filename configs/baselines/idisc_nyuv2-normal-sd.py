@@ -1,7 +1,7 @@
 """iDisc's head on diffusion features, NYUv2's 795 images: the warm-up of ``diff2in1/idisc_nyuv2-normal.py``.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/train.py configs/baselines/idisc_nyuv2-normal-sd.py
+    mmdiff2in1 train configs/baselines/idisc_nyuv2-normal-sd.py
 
 Expected score: not yet measured.
 """

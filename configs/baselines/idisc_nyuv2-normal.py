@@ -1,9 +1,9 @@
 """iDisc on NYUv2's 795 images: Swin-L, no diffusion model.
 
-    python tools/train.py configs/baselines/idisc_nyuv2-normal.py --cfg-options model.backbone.pretrained=FOLDER
-    python tools/test.py configs/baselines/idisc_nyuv2-normal.py CHECKPOINT --show-dir pictures
+    mmdiff2in1 train configs/baselines/idisc_nyuv2-normal.py --cfg-options model.backbone.pretrained=FOLDER
+    mmdiff2in1 test configs/baselines/idisc_nyuv2-normal.py CHECKPOINT --show-dir pictures
 
-The published checkpoint is tested the same way, after ``tools/model_converters/idisc.py``; it was trained on 30,912
+The published checkpoint is tested the same way, after ``mmdiff2in1 convert idisc``; it was trained on 30,912
 frames, not on these 795. iDisc's figures: its first threshold is 11.5 degrees, its RMSE a mean over images (its other
 figures, the median too, are means over batches, which ours are not): ``test_evaluator.thresholds="(11.5,22.5,30)"
 test_evaluator.per_image_rmse=True``. Its colour changes are replaced by those of Bae et al., which are of the same

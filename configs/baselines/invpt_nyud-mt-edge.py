@@ -1,7 +1,7 @@
 """InvPT on NYUD-MT with edges, as published: classes, depth, normals and edges, ViT-L.
 
-    python tools/model_converters/invpt.py FILE --out invpt_nyud-mt-edge.safetensors
-    python tools/test.py configs/baselines/invpt_nyud-mt-edge.py invpt_nyud-mt-edge.safetensors
+    mmdiff2in1 convert invpt FILE --out invpt_nyud-mt-edge.safetensors
+    mmdiff2in1 test configs/baselines/invpt_nyud-mt-edge.py invpt_nyud-mt-edge.safetensors
 
 Training as in ``invpt_nyud-mt.py``.
 

@@ -1,7 +1,7 @@
 """InvPT's decoder on NYUD-MT, on frozen features of Stable Diffusion: ours, see ``_base_/models/invpt_sd.py``.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/train.py configs/baselines/invpt_nyud-mt-sd.py
+    mmdiff2in1 train configs/baselines/invpt_nyud-mt-sd.py
 
 The recipe is InvPT's. Expected score: not yet measured.
 """

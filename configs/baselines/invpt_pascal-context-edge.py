@@ -1,7 +1,7 @@
 """InvPT on PASCAL-Context with edges, as published: five tasks, ViT-L.
 
-    python tools/model_converters/invpt.py FILE --out invpt_pascal-context-edge.safetensors
-    python tools/test.py configs/baselines/invpt_pascal-context-edge.py invpt_pascal-context-edge.safetensors
+    mmdiff2in1 convert invpt FILE --out invpt_pascal-context-edge.safetensors
+    mmdiff2in1 test configs/baselines/invpt_pascal-context-edge.py invpt_pascal-context-edge.safetensors
 
 Training as in ``invpt_pascal-context.py``.
 

@@ -1,6 +1,6 @@
 """InvPT on PASCAL-Context: classes, human parts, saliency and normals, ViT-L, the task set of the paper.
 
-    python tools/train.py configs/baselines/invpt_pascal-context.py --cfg-options model.backbone.pretrained=FILE
+    mmdiff2in1 train configs/baselines/invpt_pascal-context.py --cfg-options model.backbone.pretrained=FILE
 
 FILE as in ``invpt_nyud-mt.py``.
 

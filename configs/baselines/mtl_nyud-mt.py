@@ -1,6 +1,6 @@
 """Plain heads side by side on NYUD-MT: classes, depth and normals of 795 images, ViT-L; what InvPT is compared with.
 
-    python tools/train.py configs/baselines/mtl_nyud-mt.py --cfg-options model.backbone.pretrained=FILE
+    mmdiff2in1 train configs/baselines/mtl_nyud-mt.py --cfg-options model.backbone.pretrained=FILE
 
 Backbone, data, losses and recipe are those of ``invpt_nyud-mt.py``; for each task an FCNHead of mmseg stands in
 the place of InvPT's decoder (``_base_/models/mtl_vit-l.py``).

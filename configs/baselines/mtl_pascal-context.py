@@ -1,6 +1,6 @@
 """Plain heads side by side on PASCAL-Context: classes, human parts, saliency and normals, ViT-L.
 
-    python tools/train.py configs/baselines/mtl_pascal-context.py --cfg-options model.backbone.pretrained=FILE
+    mmdiff2in1 train configs/baselines/mtl_pascal-context.py --cfg-options model.backbone.pretrained=FILE
 
 Backbone, data, losses and recipe are those of ``invpt_pascal-context.py``; for each task an FCNHead of mmseg stands in
 the place of InvPT's decoder (``_base_/models/mtl_vit-l.py``).

@@ -1,7 +1,7 @@
 """SegFormer (MiT-B0) on ADE20K as mmseg has it: an ordinary segmentor, which knows nothing of diffusion.
 
     export MIT_WEIGHTS=/path/to/mit_b0_20220624-7e0fe6dd.pth
-    torchrun --nproc-per-node 8 tools/train.py configs/baselines/segformer_ade20k.py
+    torchrun --nproc-per-node 8 -m mmdiff2in1 train configs/baselines/segformer_ade20k.py
 
 One GPU takes the whole batch of 16. On several, ``--cfg-options sync_bn=torch`` shares the statistics of the head's
 normalisation, as published.

@@ -1,7 +1,7 @@
 """TaskPrompter on NYUD-MT with edges, as published: classes, depth, normals and edges, ViT-L.
 
-    python tools/model_converters/taskprompter.py FILE --out taskprompter_nyud-mt-edge.safetensors
-    python tools/test.py configs/baselines/taskprompter_nyud-mt-edge.py taskprompter_nyud-mt-edge.safetensors
+    mmdiff2in1 convert taskprompter FILE --out taskprompter_nyud-mt-edge.safetensors
+    mmdiff2in1 test configs/baselines/taskprompter_nyud-mt-edge.py taskprompter_nyud-mt-edge.safetensors
 
 Training as in ``taskprompter_nyud-mt.py``. The released weights are older than the line of their code that ignores the
 depth of padding: they took it for 0 m.

@@ -1,7 +1,7 @@
 """TaskPrompter on PASCAL-Context with edges, as published: five tasks, ViT-L.
 
-    python tools/model_converters/taskprompter.py FILE --out taskprompter_pascal.safetensors
-    python tools/test.py configs/baselines/taskprompter_pascal-context-edge.py taskprompter_pascal.safetensors
+    mmdiff2in1 convert taskprompter FILE --out taskprompter_pascal.safetensors
+    mmdiff2in1 test configs/baselines/taskprompter_pascal-context-edge.py taskprompter_pascal.safetensors
 
 Training as in ``taskprompter_pascal-context.py``.
 

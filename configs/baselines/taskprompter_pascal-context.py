@@ -1,6 +1,6 @@
 """TaskPrompter on PASCAL-Context: classes, human parts, saliency and normals, ViT-L, the task set of the paper.
 
-    python tools/train.py configs/baselines/taskprompter_pascal-context.py --cfg-options model.backbone.pretrained=FILE
+    mmdiff2in1 train configs/baselines/taskprompter_pascal-context.py --cfg-options model.backbone.pretrained=FILE
 
 FILE as in ``taskprompter_nyud-mt.py``. Adam at 2e-5, 40,000 steps of 4 images. The published script asks for three
 processes and lists two devices, so 6 images are as likely: ``global_batch_size=6``.

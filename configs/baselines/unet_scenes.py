@@ -1,7 +1,7 @@
 """A small CNN from scratch on Scenes, 60 labels: a plain mmseg config without diffusion, without stages.
 
-    python tools/train.py configs/baselines/unet_scenes.py
-    python tools/train.py configs/baselines/unet_scenes.py --cfg-options train_dataloader.dataset.num_labelled=20
+    mmdiff2in1 train configs/baselines/unet_scenes.py
+    mmdiff2in1 train configs/baselines/unet_scenes.py --cfg-options train_dataloader.dataset.num_labelled=20
 
 Expected score: ``docs/evidence.md``; with 16 images a step and a moving average, test mIoU 62.2 ± 0.8 (two seeds),
 48.2 ± 1.5 with 20 labels (``projects/evidence/students.py``, one CPU thread).

@@ -1,7 +1,7 @@
 """VPD on a share of ADE20K's training images, in per cent: the same steps as on all of them.
 
     python tools/dataset_converters/make_splits.py data/ade/ADEChallengeData2016/images/training --percent 30
-    SHARE=30 python tools/train.py configs/baselines/vpd_ade20k-share.py
+    SHARE=30 mmdiff2in1 train configs/baselines/vpd_ade20k-share.py
 
 Without ``SHARE``, 10 % (2,021 images). Each share has a work dir of its own, ``work_dirs/vpd_ade20k-30pct`` for 30 %.
 

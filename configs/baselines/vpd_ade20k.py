@@ -1,11 +1,11 @@
 """VPD on ADE20K as published, without Diff-2-in-1: the plain segmentor, and the warm-up of ``diff2in1/vpd_ade20k.py``.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/check_dataset.py configs/baselines/vpd_ade20k.py
-    torchrun --nproc-per-node 8 tools/train.py configs/baselines/vpd_ade20k.py
-    python tools/test.py configs/baselines/vpd_ade20k.py CHECKPOINT [--tta]
+    mmdiff2in1 check configs/baselines/vpd_ade20k.py
+    torchrun --nproc-per-node 8 -m mmdiff2in1 train configs/baselines/vpd_ade20k.py
+    mmdiff2in1 test configs/baselines/vpd_ade20k.py CHECKPOINT [--tta]
 
-The published checkpoint is tested the same way, after ``tools/model_converters/vpd.py``. One GPU takes the whole batch
+The published checkpoint is tested the same way, after ``mmdiff2in1 convert vpd``. One GPU takes the whole batch
 of 16. Less memory: ``--cfg-options model.backbone.gradient_checkpointing=True``, and bfloat16 by
 ``optim_wrapper.type=AmpOptimWrapper optim_wrapper.dtype=bfloat16`` (``docs/benchmarks``). A checkpoint takes 11 GB of
 disk, that of the self-improving stage 15 GB, twice that while a new one is written.

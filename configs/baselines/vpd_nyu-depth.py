@@ -1,11 +1,11 @@
 """VPD on NYUv2 depth as published, without Diff-2-in-1.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/check_dataset.py configs/baselines/vpd_nyu-depth.py
-    torchrun --nproc-per-node 8 tools/train.py configs/baselines/vpd_nyu-depth.py
-    python tools/test.py configs/baselines/vpd_nyu-depth.py CHECKPOINT
+    mmdiff2in1 check configs/baselines/vpd_nyu-depth.py
+    torchrun --nproc-per-node 8 -m mmdiff2in1 train configs/baselines/vpd_nyu-depth.py
+    mmdiff2in1 test configs/baselines/vpd_nyu-depth.py CHECKPOINT
 
-The published checkpoint is tested the same way, after ``tools/model_converters/vpd.py``. Scored as VPD does: windows of
+The published checkpoint is tested the same way, after ``mmdiff2in1 convert vpd``. Scored as VPD does: windows of
 480 × 480, mirrored too, Eigen's crop, the mean of each image's figures. The test set in mmseg's layout: ``--cfg-options
 test_dataloader.dataset.layout=mmseg test_dataloader.dataset.data_root=data/nyu test_dataloader.dataset.ann_file=``.
 

@@ -1,7 +1,7 @@
 """The perceiver that is compared with the small CNN (unet_scenes.py): same data, steps, batch and schedule.
 
-    python tools/train.py configs/baselines/vpd_scenes-ushaped.py
-    python tools/train.py configs/baselines/vpd_scenes-ushaped.py --cfg-options train_dataloader.dataset.num_labelled=20
+    mmdiff2in1 train configs/baselines/vpd_scenes-ushaped.py
+    mmdiff2in1 train configs/baselines/vpd_scenes-ushaped.py --cfg-options train_dataloader.dataset.num_labelled=20
 
 Frozen features of the built-in U-Net, a detail path, a U-shaped decoder. Expected score: with 8 images a step 59.2 mIoU
 on val, as the small CNN (one seed, earlier built-in weights, ``docs/evidence.md``).

@@ -6,7 +6,7 @@ constant 3.57e-4 without decay, clipping or augmentation, batch 8, 50 epochs in 
 synthetic image per real one (795) on the released grid (50 calls from t = 589 for T = 600); θ_C's average once per 80
 samples, which 10 iterations of 8 are.
 
-The authors' own files fit in after ``tools/model_converters/released.py``. What is not rebuilt: docs/released.md.
+The authors' own files fit in after ``mmdiff2in1 convert released``. What is not rebuilt: docs/released.md.
 
 Expected score: not yet measured.
 """

@@ -1,10 +1,10 @@
 """Diff-2-in-1 on NYUv2's surface normals with Bae et al.'s decoder: the paper's first experiment (preset `paper`).
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/check_dataset.py configs/diff2in1/bae_nyuv2-normal.py
-    python tools/caption.py configs/diff2in1/bae_nyuv2-normal.py --by blip2 --model /path/to/blip2-opt-2.7b
-    python tools/synthesize.py configs/diff2in1/bae_nyuv2-normal.py --preview 16 --T 200,400,600
-    python tools/train.py configs/diff2in1/bae_nyuv2-normal.py
+    mmdiff2in1 check configs/diff2in1/bae_nyuv2-normal.py
+    mmdiff2in1 caption configs/diff2in1/bae_nyuv2-normal.py --by blip2 --captioner /path/to/blip2-opt-2.7b
+    mmdiff2in1 synthesize configs/diff2in1/bae_nyuv2-normal.py --preview 16 --T 200,400,600
+    mmdiff2in1 train configs/diff2in1/bae_nyuv2-normal.py
 
 795 labelled images, 500 synthetic ones. Warm-up and self-improving stage follow Bae et al.: batch 4, one cycle, 5
 epochs of what there is (990 and 1,615 steps). θ_C's average once per 40 samples, α = 0.998; the border without ground

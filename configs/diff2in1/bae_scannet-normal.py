@@ -1,8 +1,8 @@
 """Diff-2-in-1 trained on ScanNet and tested on NYUv2: the paper's experiment across domains.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/caption.py configs/diff2in1/bae_scannet-normal.py --by blip2 --model /path/to/blip2-opt-2.7b
-    python tools/train.py configs/diff2in1/bae_scannet-normal.py
+    mmdiff2in1 caption configs/diff2in1/bae_scannet-normal.py --by blip2 --captioner /path/to/blip2-opt-2.7b
+    mmdiff2in1 train configs/diff2in1/bae_scannet-normal.py
 
 Data and warm-up: ``baselines/bae_scannet-normal.py``. Number of synthetic images (10,000 here) and length of the
 self-improving stage (a fifth of the warm-up's) were not found in the paper's sources.

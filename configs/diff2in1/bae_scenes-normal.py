@@ -1,6 +1,6 @@
 """Diff-2-in-1 for surface normals on Scenes, scaled down to two CPU cores: Bae et al.'s decoder, 60 labels.
 
-    python tools/train.py configs/diff2in1/bae_scenes-normal.py
+    mmdiff2in1 train configs/diff2in1/bae_scenes-normal.py
 
 The embedded twin of ``bae_nyuv2-normal.py``; chain and settings as in ``vpd_scenes.py``, but for its confidence filter,
 which does harm here (``docs/evidence/loop.md``).

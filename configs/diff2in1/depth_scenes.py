@@ -1,6 +1,6 @@
 """Diff-2-in-1 for depth on Scenes, scaled down to two CPU cores: 60 labels; ours, depth is not in the paper.
 
-    python tools/train.py configs/diff2in1/depth_scenes.py
+    mmdiff2in1 train configs/diff2in1/depth_scenes.py
 
 The chain and the settings of ``vpd_scenes.py``; depth has no confidence, so no pixel is left out.
 

@@ -1,7 +1,7 @@
 """Diff-2-in-1 on NYUv2's surface normals with iDisc's head: the paper's second model for this experiment.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/train.py configs/diff2in1/idisc_nyuv2-normal.py
+    mmdiff2in1 train configs/diff2in1/idisc_nyuv2-normal.py
 
 795 labelled images, 500 synthetic ones; preparation and synthesis as in ``bae_nyuv2-normal.py``, whose synthetic images
 serve as well (``train_dataloader.dataset.store=work_dirs/bae_nyuv2-normal/synthetic``). Warm-up with batch 16 and

@@ -1,8 +1,8 @@
 """Diff-2-in-1 on NYUD-MT with InvPT: one model, one store, θ_C labels all tasks of a created image.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/caption.py configs/diff2in1/invpt_nyud-mt.py --by blip2 --model /path/to/blip2-opt-2.7b
-    python tools/train.py configs/diff2in1/invpt_nyud-mt.py \
+    mmdiff2in1 caption configs/diff2in1/invpt_nyud-mt.py --by blip2 --captioner /path/to/blip2-opt-2.7b
+    mmdiff2in1 train configs/diff2in1/invpt_nyud-mt.py \
         --cfg-options model.segmentor.backbone.pretrained=FILE
 
 The warm-up is ``baselines/invpt_nyud-mt.py``; then, as the paper has it, batch 1, 500 created images, the average every

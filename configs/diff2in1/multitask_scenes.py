@@ -1,6 +1,6 @@
 """Five tasks at once, embedded, one model, one store of created images: classes, depth, normals, saliency, edges.
 
-    python tools/train.py configs/diff2in1/multitask_scenes.py
+    mmdiff2in1 train configs/diff2in1/multitask_scenes.py
 
 Settings as in ``vpd_scenes.py``; of the classes θ_C teaches where it is sure, of depth and normals, which have no
 confidence here, everywhere. ``kept_share/<task>`` in the log says how much that is.

@@ -1,9 +1,9 @@
 """A segmentor that knows nothing of diffusion, with synthetic samples: the recipe of the README as a file.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/train.py configs/baselines/segformer_ade20k.py     # or load_from=… a published checkpoint of mmseg
-    python tools/caption.py configs/diff2in1/segformer_ade20k.py --by blip2 --model /path/to/blip2-opt-2.7b
-    python tools/train.py configs/diff2in1/segformer_ade20k.py      # creates, self-improves; --resume after a kill
+    mmdiff2in1 train configs/baselines/segformer_ade20k.py     # or load_from=… a published checkpoint of mmseg
+    mmdiff2in1 caption configs/diff2in1/segformer_ade20k.py --by blip2 --captioner /path/to/blip2-opt-2.7b
+    mmdiff2in1 train configs/diff2in1/segformer_ade20k.py      # creates, self-improves; --resume after a kill
 
 Ours, not in the paper, and for other segmentors a pattern: the trained checkpoint is the warm-up (``load_from``), every
 step sees 16 real images as before and 16 created ones in addition, with a weight of 0.3 and without pixels of which θ_C

@@ -1,8 +1,8 @@
 """Diff-2-in-1 on PASCAL-Context with TaskPrompter and edges: one model, one store, θ_C labels all tasks.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/caption.py configs/diff2in1/taskprompter_pascal-context-edge.py --by blip2 --model FOLDER
-    python tools/train.py configs/diff2in1/taskprompter_pascal-context-edge.py
+    mmdiff2in1 caption configs/diff2in1/taskprompter_pascal-context-edge.py --by blip2 --captioner FOLDER
+    mmdiff2in1 train configs/diff2in1/taskprompter_pascal-context-edge.py
 
 Ours: the paper leaves edges out. As ``taskprompter_nyud-mt.py``, with one created image for each of the 4,998 and
 α = 0.999.

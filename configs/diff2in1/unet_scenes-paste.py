@@ -1,6 +1,6 @@
 """The small CNN from scratch with pasted objects: 60 labelled images, and 600 composed of them, labels true.
 
-    python tools/train.py configs/diff2in1/unet_scenes-paste.py
+    mmdiff2in1 train configs/diff2in1/unet_scenes-paste.py
 
 Things of the labelled images stand in other labelled images; no generator, no weights. Every step sees 12 real and 12
 composed images, with strong colours on both; θ_C, the moving average, is tested. Beside it stands

@@ -1,7 +1,7 @@
 """vpd_ade20k on a share of the training images, in per cent, and one synthetic image for each of them.
 
     python tools/dataset_converters/make_splits.py data/ade/ADEChallengeData2016/images/training --percent 30
-    SHARE=30 python tools/train.py configs/diff2in1/vpd_ade20k-share.py
+    SHARE=30 mmdiff2in1 train configs/diff2in1/vpd_ade20k-share.py
 
 Without ``SHARE``, 10 % (2,021 images). Each share has a work dir of its own, ``work_dirs/vpd_ade20k-30pct`` for 30 %.
 The fair comparison, with as many steps, is ``baselines/vpd_ade20k-ema.py`` on the same split.

@@ -1,10 +1,10 @@
 """Diff-2-in-1 on ADE20K with VPD: the paper's semantic segmentation experiment.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/check_dataset.py configs/diff2in1/vpd_ade20k.py
-    python tools/caption.py configs/diff2in1/vpd_ade20k.py --by blip2 --model /path/to/blip2-opt-2.7b
-    python tools/synthesize.py configs/diff2in1/vpd_ade20k.py --preview 16 --T 200,400,600
-    python tools/train.py configs/diff2in1/vpd_ade20k.py    # or torchrun --nproc-per-node 4 …; --resume after a kill
+    mmdiff2in1 check configs/diff2in1/vpd_ade20k.py
+    mmdiff2in1 caption configs/diff2in1/vpd_ade20k.py --by blip2 --captioner /path/to/blip2-opt-2.7b
+    mmdiff2in1 synthesize configs/diff2in1/vpd_ade20k.py --preview 16 --T 200,400,600
+    mmdiff2in1 train configs/diff2in1/vpd_ade20k.py    # or torchrun --nproc-per-node 4 …; --resume after a kill
 
 Warm-up: VPD's recipe (``baselines/vpd_ade20k.py``). Synthesis: one image per training image, T = 600, 50 calls of the
 pretrained U-Net, no guidance. Self-improving: real and synthetic samples in one shuffled list, batch 4, pseudo labels

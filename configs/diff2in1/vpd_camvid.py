@@ -1,7 +1,7 @@
 """Diff-2-in-1 on CamVid's real images, with a diffusion model trained from scratch on the training images alone.
 
-    python tools/pretrain_diffusion.py --images data/camvid/images/train --out work_dirs/camvid_diffusion --size 96 128
-    python tools/train.py configs/diff2in1/vpd_camvid.py
+    mmdiff2in1 pretrain --images data/camvid/images/train --out work_dirs/camvid_diffusion --size 96 128
+    mmdiff2in1 train configs/diff2in1/vpd_camvid.py
 
 A generator made from 250 images knows little: this config shows that the chain runs on real images, not what the
 method can do with a pretrained one. ``model.segmentor.backbone.diffusion`` and ``stages.synthesis.diffusion`` take

@@ -1,9 +1,9 @@
 """Diff-2-in-1 on NYUv2 depth with VPD: ours, not in the paper.
 
     export SD_WEIGHTS=/path/to/stable-diffusion-v1-5        # a diffusers folder or one .safetensors/.ckpt file
-    python tools/check_dataset.py configs/diff2in1/vpd_nyu-depth.py
-    python tools/caption.py configs/diff2in1/vpd_nyu-depth.py --by blip2 --model /path/to/blip2-opt-2.7b
-    python tools/train.py configs/diff2in1/vpd_nyu-depth.py
+    mmdiff2in1 check configs/diff2in1/vpd_nyu-depth.py
+    mmdiff2in1 caption configs/diff2in1/vpd_nyu-depth.py --by blip2 --captioner /path/to/blip2-opt-2.7b
+    mmdiff2in1 train configs/diff2in1/vpd_nyu-depth.py
 
 Warm-up: VPD's recipe (``baselines/vpd_nyu-depth.py``). 5,000 synthetic images at T = 600; a tenth of VPD's steps in the
 self-improving stage, whose settings are those of ``vpd_ade20k.py``. A synthetic image keeps the kind of scene of its

@@ -1,6 +1,6 @@
 """vpd_scenes with a U-Net that learns: VPD's regime, one set of weights that perceives and creates, in miniature.
 
-    python tools/train.py configs/diff2in1/vpd_scenes-finetune.py
+    mmdiff2in1 train configs/diff2in1/vpd_scenes-finetune.py
 
 The U-Net (a tenth of the learning rate) is part of θ_C and θ_E and keeps its denoising loss on the real images, so it
 is the one that creates the synthetic ones: ``stages.synthesis.unet='creator'``. A step takes much longer than with

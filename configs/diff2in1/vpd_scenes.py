@@ -1,6 +1,6 @@
 """Diff-2-in-1 on Scenes, scaled down to two CPU cores: VPD features of the built-in diffusion model, 60 labels.
 
-    python tools/train.py configs/diff2in1/vpd_scenes.py
+    mmdiff2in1 train configs/diff2in1/vpd_scenes.py
 
 Warm-up (real images), synthesis (4 images per labelled one at T = 600), self-improving: every step sees 12 real images
 as the baseline does, and 12 synthetic ones in addition. Where it differs from the paper: α follows from the number of

@@ -1,4 +1,4 @@
-"""What a picture is called: captions made, written, read and looked up."""
+"""Captions of pictures: made, written, read and looked up."""
 
 from .caption_file import CaptionFile
 from .captioning import CaptionSummary, ImageSet, caption_images

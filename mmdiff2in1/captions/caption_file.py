@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
-from mmdiff2in1.core.text_files import is_marked, lines_of
+from mmdiff2in1.core.text_files import is_marked, is_utf8, lines_of
 
 from .lookup import image_key, read_captions
 
@@ -59,7 +59,7 @@ class CaptionFile:
     def append(self, entries: Mapping[str, str]) -> None:
         """Write {image: caption} behind what is there, in one go and down to the disk.
 
-        Raises OSError with what to do if the disk is full.
+        Raises OSError with what to do if the disk is full, ValueError for a caption that is no UTF-8.
         """
         file = self.path if self.rank is None else self._shard(self.rank)
         try:
@@ -105,7 +105,7 @@ class CaptionFile:
         return sorted(each for each in folder.iterdir() if shard.fullmatch(each.name)) if folder.is_dir() else []
 
     def _cut(self) -> bool:
-        """Whether the last line lacks its end."""
+        """True if the last line lacks its end."""
         if is_marked(self.path):
             return False
         tail = self.path.read_bytes().rpartition(b'\n')[2]
@@ -125,7 +125,10 @@ class CaptionFile:
 
 
 def _line(image: str, caption: str) -> str:
-    return json.dumps({'image': image, 'caption': caption}, ensure_ascii=False)
+    if not is_utf8(caption):
+        raise ValueError(f'{image!r}: found the caption {caption!r:.80}, which is no text; expected UTF-8')
+    # Of an image whose name is no UTF-8, JSON has the name as escapes.
+    return json.dumps({'image': image, 'caption': caption}, ensure_ascii=not is_utf8(image))
 
 
 def _text(lines: Sequence[str]) -> str:

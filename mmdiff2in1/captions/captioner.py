@@ -169,7 +169,7 @@ def _check_files(folder: Path) -> None:
 
 @contextmanager
 def _explaining(source: str | Path) -> Iterator[None]:
-    """What transformers says about a folder or hub id that it cannot load, with the next step."""
+    """Adds the next step to the errors of transformers about a folder or hub id that it cannot load."""
     if isinstance(source, Path):
         with loading(source):
             yield

@@ -44,7 +44,7 @@ class ImageSet:
 
     @property
     def names(self) -> list[str]:
-        """What stands for each image in a caption file, such that `captions_of` finds it by its path."""
+        """The name of each image in a caption file, such that `captions_of` finds it by its path."""
         posix = [Path(path).as_posix() for path in self.paths]
         named = [source_name(path, self.root) for path in self.paths]
         # Outside of `root` `source_name` may be absolute where the path is not.
@@ -113,7 +113,7 @@ def caption_images(
 
 @dataclass(frozen=True)
 class CaptionSummary:
-    """What the captions of a set look like: {image: caption} in order, images without words, captions used often."""
+    """Summary of the captions of a set: {image: caption} in order, images without words, captions used often."""
 
     captions: dict[str, str]
     empty: list[str]

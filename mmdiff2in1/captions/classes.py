@@ -146,7 +146,7 @@ def names_in(captions: Sequence[str], names: Sequence[str]) -> list[set[str]]:
 
 
 def told_names(captions: Sequence[str]) -> list[str]:
-    """What the captions say is there: the last word of each of their things, in the singular."""
+    """Names of the things that captions tell of: the last word of each, in the singular."""
     parts = [split_caption(caption) for caption in captions]
     things = [caption if part is None else part.things for caption, part in zip(captions, parts, strict=True)]
     phrases = [phrase.lower().split() for each in things for phrase in split_names(each)]

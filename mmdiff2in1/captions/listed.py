@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-from mmdiff2in1.core.text_files import lines_of
+from mmdiff2in1.core.text_files import is_utf8, lines_of
 
 
 class ListedCaptions:
@@ -39,7 +39,10 @@ class ListedCaptions:
 
 def _read(line: str, read, path: Path, number: int) -> str:
     try:
-        return ' '.join(read(line).split())
+        caption = ' '.join(read(line).split())
+        if not is_utf8(caption):
+            raise ValueError
+        return caption
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             f'{path}:{number}: found {line[:80]!r}, expected {{"caption": "<text>"}} or "<text>"'

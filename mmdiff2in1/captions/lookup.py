@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from mmdiff2in1.core.text_files import lines_of
+from mmdiff2in1.core.text_files import is_utf8, lines_of
 
 
 def read_captions(path: str | Path) -> dict[str, str]:
@@ -22,7 +22,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
     if not path.is_file():
         raise FileNotFoundError(
             f'caption file {path} does not exist; expected JSON lines {{"image": …, "caption": …}}. '
-            'Make one with tools/caption.py (--by blip2, classes or file), or choose a fallback caption '
+            'Make one with mmdiff2in1 caption (--by blip2, classes or file), or choose a fallback caption '
             '(caption_fallback="" creates without captions)'
         )
     captions: dict[str, str] = {}
@@ -32,7 +32,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
         try:
             entry = json.loads(line)
             image, caption = entry['image'], entry['caption']
-            if not isinstance(image, str) or not isinstance(caption, str):
+            if not isinstance(image, str) or not isinstance(caption, str) or not is_utf8(caption):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
             raise ValueError(

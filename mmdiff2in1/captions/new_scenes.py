@@ -64,7 +64,7 @@ def scene_captions(settings: Mapping[str, Any], captions: Sequence[str], dataset
 
 
 def needs_captions(settings: Mapping[str, Any] | None) -> bool:
-    """Whether the labelled images must have captions: without `scenes`, and for what is made of them."""
+    """True if the labelled images must have captions: without `scenes`, and for what is made of them."""
     return settings is None or settings.get('type') == 'recombined' or settings.get('counted_in') == 'captions'
 
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmdiff2in1.core.text_files import printable
+
 from .caption_file import CaptionFile
 from .captioning import CaptionSummary, ImageSet, keys_of
 from .sources import CaptionSource
@@ -29,7 +31,7 @@ def dry_run(
     captions = source(shown)
     seconds = (time.perf_counter() - started) / len(shown)
     for file, caption in zip(shown, captions, strict=True):
-        yield f'  {file}: {caption or fallback or "(empty)"}'
+        yield printable(f'  {file}: {caption or fallback or "(empty)"}')
     yield f'{seconds:.2g} s per image in a batch of {len(shown)}: about {seconds * len(todo) / 60:.2g} min for all'
 
 
@@ -59,11 +61,11 @@ def report(images: ImageSet, path: Path, examples: bool = True, cure: str = '') 
     summary = CaptionSummary.of(images, CaptionFile(path).read())
     yield f'written: {path}, captions of {len(summary.captions)} images'
     for name, caption in summary.examples() if examples else ():
-        yield f'  {name}: {caption or "(empty)"}'
+        yield printable(f'  {name}: {caption or "(empty)"}')
     for caption, count in summary.repeated[:3]:
         yield f'mind: {count} of {len(summary.captions)} images have the caption {caption!r}'
     if summary.empty:
-        yield (
+        yield printable(
             f'mind: {len(summary.empty)} captions are empty, the first is that of {summary.empty[0]}. Creation refuses '
             f"these images unless stages.synthesis.caption_fallback is set ('' creates them without a caption){cure}"
         )

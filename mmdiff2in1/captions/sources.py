@@ -21,7 +21,7 @@ from .lookup import captions_of, image_key, read_captions
 
 TEMPLATE = 'a photo of {names}'
 IGNORED = 255
-"""What mmseg's loader makes of the labels that a data set ignores, beside its `ignore_index`."""
+"""The value that mmseg's loader gives to labels that a data set ignores, beside its `ignore_index`."""
 
 
 class ModelCaptions:

@@ -1,4 +1,4 @@
-"""Whether neck or head reads as many channels as the backbone gives: told at once, with both lists."""
+"""Check that neck and head read as many channels as the backbone gives: told at once, with both lists."""
 
 from collections.abc import Sequence
 
@@ -29,9 +29,10 @@ def check_channels(model: nn.Module) -> None:
             index = range(max(len(given), len(wanted)))
         read = [given[i] if -len(given) <= i < len(given) else None for i in index]
         if list(wanted) != read:
+            bare = '' if name == 'neck' else ', or put a neck between them'
             raise ValueError(
-                f'{name}.in_channels is {list(wanted)}, but the backbone gives {read}: set in_channels to that; all of '
-                f'its maps are {list(given)}{at} (class maps add one channel per class to their level)'
+                f'{name}.in_channels is {list(wanted)}, but the backbone gives {read}: set in_channels to that{bare}; '
+                f'all of its maps are {list(given)}{at} (class maps add one channel per class to their level)'
             )
 
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from mmdiff2in1.core.problem import Problem
 
 from .config_check import config_problems
-from .files import count_images, file_problems, listed_twice
+from .files import count_images, file_problems
+from .image_lists import leading_nowhere, listed_twice
 from .known_sets import expected_count
 from .labels import LabelRules
 from .pair import PairFacts, inspect_pair, judge_maps
@@ -70,6 +71,9 @@ def _walk(
     report.listed, report.on_disk = count_images(dataset)
     report.expected = expected_count(dataset, part.loader, report.on_disk) if prefix else None
     report.problems += [*_counts(report), *file_problems(dataset, infos), *listed_twice(dataset, infos)]
+    lost = leading_nowhere(dataset, infos)
+    report.problems += lost.values()
+    infos = [info for info in infos if info['img_path'] not in lost]
     chosen = [infos[index] for index in spread(len(infos), limit)]
     report.read = len(chosen)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:

@@ -1,4 +1,4 @@
-"""What a config and its data sets, listed but not read, say against each other: all of it."""
+"""All contradictions between a config and its data sets, which are listed but not read."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,7 +6,7 @@ from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.problem import Problem
 
 from .given_labels import label_problems
-from .loading import fields_made
+from .loading import AS_READ, fields_made, other_readings
 from .parts import LOADERS, DataPart
 from .settings import class_head, model_tasks, setting_problems
 
@@ -22,6 +22,7 @@ def config_problems(cfg: Mapping, parts: Sequence[DataPart]) -> list[Problem]:
         *setting_problems(cfg, parts),
         *label_problems(parts),
         *_untaught(cfg, parts),
+        *_read_otherwise(cfg, parts),
         *(problem for loader in LOADERS for problem in _joined(cfg, parts, loader)),
     ]
 
@@ -43,6 +44,17 @@ def _untaught(cfg: Mapping, parts: Sequence[DataPart]) -> Iterable[Problem]:
             )
             found = f'the task {name}, whose labels no step of train_dataloader loads'
             yield Problem(severity, 'untaught-task', 'model.task', found, 'tasks that are loaded', step)
+
+
+def _read_otherwise(cfg: Mapping, parts: Sequence[DataPart]) -> Iterable[Problem]:
+    """Loaders that decode images as nobody else here does: creation starts from other pixels than training sees."""
+    creates = bool((cfg.get('stages') or {}).get('synthesis'))
+    for part in parts:
+        for key, value in other_readings(part.cfg.get('pipeline')):
+            where = f'{part.loader}_dataloader: LoadImageFromFile.{key}'
+            expected = f'{AS_READ[key]!r}, as checks, creation and pictures read images'
+            step = f'Leave {key} out of the pipeline, or convert the files'
+            yield Problem('error' if creates else 'warning', 'image-loader', where, repr(value), expected, step)
 
 
 def _joined(cfg: Mapping, parts: Sequence[DataPart], loader: str) -> Iterable[Problem]:

@@ -9,13 +9,14 @@ from mmengine.logging import print_log
 from mmdiff2in1.core.problem import Problem
 
 from .config_check import config_problems
+from .image_lists import leading_nowhere
 from .labels import LabelRules
 from .loading import LoadedLabel, class_backend, holds_classes, label_keys, tasks_to_check
 from .pair import inspect_pair, judge_maps
 from .parts import data_parts, spread
 from .settings import class_head, wrapper_problems
 
-ALL_OF_IT = 'tools/check_dataset.py CONFIG looks at all files'
+ALL_OF_IT = 'mmdiff2in1 check CONFIG looks at all files'
 
 
 def check_labels(
@@ -76,6 +77,8 @@ def check_data(cfg: Config) -> None:
     _refuse(problems, 'config')
     _warn(problems, 'config')
     for part in parts:
+        infos = [part.dataset.get_data_info(index) for index in range(len(part.dataset))]
+        _refuse(leading_nowhere(part.dataset, infos).values(), part.name)
         if hasattr(part.dataset, 'ignore_index'):
             check_labels(part.dataset, num_classes, part.name, loaded=part.loaded)
 

@@ -7,27 +7,26 @@ from pathlib import Path
 
 from mmdiff2in1.core.folders import files_below, images_below
 from mmdiff2in1.core.problem import Problem
-from mmdiff2in1.core.text_files import lines_of
+
+from .image_lists import count_listed
 
 
 def count_images(dataset) -> tuple[int, int]:
     """Images of the split file (without one, of the folder) and of the folder, whatever `indices` or a draw takes."""
     prefix, suffix = getattr(dataset, 'data_prefix', {}), getattr(dataset, 'img_suffix', None)
-    folder, split = prefix.get('img_path'), getattr(dataset, 'ann_file', '')
+    folder = prefix.get('img_path')
     there = len(_image_names(dataset)) if folder and suffix and Path(folder).is_dir() else len(dataset)
-    if split and Path(split).is_file():
-        return sum(bool(line.strip()) for line in lines_of(split)), there
-    return there, there
+    listed = count_listed(dataset)
+    return there if listed is None else listed, there
 
 
 def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
-    """Labels without an image, images whose suffix the set does not look for, names in a split that carry a suffix."""
+    """Labels without an image, and images whose suffix the set does not look for."""
     prefix = getattr(dataset, 'data_prefix', {})
     folder, suffix = prefix.get('img_path'), getattr(dataset, 'img_suffix', '')
     if not folder or not suffix or not Path(folder).is_dir():
         return []
-    problems = [_suffix_twice(dataset, info) for info in infos if _has_suffix_twice(info['img_path'], suffix)]
-    problems += _listed_only_by_mmseg(dataset, infos)
+    problems = _listed_only_by_mmseg(dataset, infos)
     folders = {key: labels for key, labels in prefix.items() if key.endswith('_map_path') and labels}
     # Where all lie together, the others have a purpose.
     if not any(Path(labels) == Path(folder) for labels in folders.values()):
@@ -41,17 +40,6 @@ def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
             names = [name for name in files_below(labels, map_suffix(key)) if Path(name).name.startswith(beginning)]
             problems += _orphans(labels, sorted(set(names) - {map_name(name, key) for name in images}), folder)
     return problems + list(_lacking(dataset, len(infos)))
-
-
-def listed_twice(dataset, infos: Sequence[Mapping]) -> list[Problem]:
-    """Images that a split file names more than once."""
-    counts = Counter(info['img_path'] for info in infos)
-    step = f'Remove the repeats from {getattr(dataset, "ann_file", "") or "the list"}; they weigh more than others'
-    return [
-        Problem('warning', 'listed-twice', path, f'{count} entries', 'one', step)
-        for path, count in counts.items()
-        if count > 1
-    ]
 
 
 def _lacking(dataset, count: int) -> Iterable[Problem]:
@@ -69,15 +57,6 @@ def _image_names(dataset) -> list[str]:
     beginning = getattr(dataset, 'name_prefixes', ('', ''))[0]
     names = files_below(dataset.data_prefix['img_path'], dataset.img_suffix)
     return [name for name in names if Path(name).name.startswith(beginning)]
-
-
-def _has_suffix_twice(path: str, suffix: str) -> bool:
-    return path.endswith(suffix * 2) and not Path(path).exists() and Path(path[: -len(suffix)]).exists()
-
-
-def _suffix_twice(dataset, info: Mapping) -> Problem:
-    step = f'Write names without {dataset.img_suffix} into {dataset.ann_file}; mmseg adds it'
-    return Problem('error', 'split-suffix', info['img_path'], 'the suffix twice', 'it once', step)
 
 
 def _listed_only_by_mmseg(dataset, infos: Sequence[Mapping]) -> list[Problem]:

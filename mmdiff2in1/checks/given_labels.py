@@ -1,4 +1,4 @@
-"""Whether data sets give the labels that their pipelines load: a misspelt key of `data_prefix` shows nowhere else."""
+"""Check that data sets give the labels that pipelines load: a misspelt key of `data_prefix` shows nowhere else."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from .parts import DataPart
 
 
 def label_problems(parts: Sequence[DataPart]) -> list[Problem]:
-    """What is loaded and not given.
+    """Labels that are loaded and not given.
 
     A loader that fills in for a missing file, so that sets with different tasks can be mixed, needs one training set
     that gives the files of its task; mmseg's own need all of them. A set for evaluation must give some labels.

@@ -1,4 +1,4 @@
-"""What is known about public data sets: how many images their parts have, and where the files come from."""
+"""Known facts about public data sets: how many images their parts have, and where the files come from."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class KnownSet:
     lists: Mapping[str, int] = field(default_factory=dict)
 
 
-_SCENES = 'Make them: python tools/dataset_converters/make_scenes.py --out {root}'
+_SCENES = 'Make them: mmdiff2in1 scenes --out {root}'
 _ADE20K = (
     'Unpack ADEChallengeData2016.zip of the MIT scene parsing benchmark so that {root} holds images/ and annotations/ '
     'directly, or correct data_root'
@@ -90,7 +90,7 @@ KNOWN_SETS = {
 
 
 def known_set(dataset) -> KnownSet:
-    """What is known about a dataset; nothing, for one that is not in the table."""
+    """Known facts about a dataset; nothing, for one that is not in the table."""
     layout = getattr(dataset, 'layout', '')
     names = [name for kind in type(dataset).__mro__ for name in (f'{kind.__name__}/{layout}', kind.__name__)]
     return next((KNOWN_SETS[name] for name in names if name in KNOWN_SETS), KnownSet())

@@ -64,7 +64,7 @@ class LabelRules:
 
     @cached_property
     def allowed(self) -> np.ndarray:
-        """Whether each raw value 0 … 255 becomes a class or the ignore index, (256,) bool."""
+        """Raw values 0 … 255 that become a class or the ignore index, as (256,) bool."""
         if self.num_classes is None:
             return np.ones(256, bool)
         return (self.trained < self.num_classes) | (self.trained == self.ignore_index)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmcv.transforms import LoadAnnotations
+from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmseg.registry import TASK_UTILS, TRANSFORMS
 
 from mmdiff2in1.datasets.transforms import EdgesFromClasses, LoadClassAnnotation, LoadDenseAnnotation
@@ -13,6 +13,8 @@ from mmdiff2in1.tasks import DenseTask, Edges, SemanticSegmentation
 from mmdiff2in1.tasks.task_set import built_task
 
 LABEL_KEY = SemanticSegmentation.path_key
+AS_READ = dict(imdecode_backend='cv2', color_type='color')
+"""How mmcv's loader reads an image unless it is told otherwise, and how this package does."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,17 @@ def loaded_twice(pipeline: Sequence[Mapping] | None) -> list[str]:
     steps = (step for step in pipeline or [] if isinstance(step, Mapping) and not step.get('transforms'))
     names = Counter(label.name for label in map(_loaded_by, steps) if label is not None)
     return [name for name, count in names.items() if count > 1]
+
+
+def other_readings(pipeline: Sequence[Mapping] | None) -> list[tuple[str, Any]]:
+    """Settings by which a pipeline decodes images in another way than `core.images.read_image`: (key, value)."""
+    found = []
+    for step in _steps(pipeline or []):
+        kind = step.get('type')
+        kind = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
+        if isinstance(kind, type) and issubclass(kind, LoadImageFromFile):
+            found += [(key, step[key]) for key, value in AS_READ.items() if step.get(key, value) not in (value, None)]
+    return found
 
 
 def fields_made(pipeline: Sequence[Mapping] | None) -> set[str] | None:
@@ -83,7 +96,7 @@ def tasks_to_check(loaded: Sequence[LoadedLabel]) -> dict[str, DenseTask]:
 
 
 def holds_classes(loaded: Sequence[LoadedLabel]) -> bool:
-    """Whether class labels are read as mmseg reads them: they are loaded so, or nobody says how."""
+    """True if class labels are read as mmseg reads them: they are loaded so, or nobody says how."""
     here = [label for label in loaded if label.key == LABEL_KEY]
     return any(label.task is None for label in here) if here else True
 

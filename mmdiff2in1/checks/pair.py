@@ -22,7 +22,7 @@ SMALLEST = 32  # pixels; a shorter side is called tiny
 
 @dataclass
 class PairFacts:
-    """What was seen of one pair; of a file that cannot be read, the defaults.
+    """Facts about one pair that was read; of a file that cannot be read, the defaults.
 
     `size`: (H, W) of the image as it is trained on. `digest`: hash of its pixels. `raw`: (256,) pixels per raw value of
     the class label. `known`: by the other tasks' names the share of pixels that hold a value; `maps`: what only many
@@ -65,7 +65,7 @@ def inspect_pair(info: Mapping, rules: LabelRules | None, tasks: Mapping[str, De
 def judge_maps(
     facts: Sequence[PairFacts], infos: Sequence[Mapping], tasks: Mapping[str, DenseTask], prefix: Mapping
 ) -> tuple[list[str], list[Problem]]:
-    """What the maps of a set show together: notes for the report, and problems.
+    """Notes for the report, and problems, that the maps of a set show together.
 
     Args:
         facts: Of the pairs that were read.
@@ -178,7 +178,7 @@ def _mask(info: Mapping, facts: PairFacts) -> None:
 
 
 def _is_lossy(path: str, facts: PairFacts) -> bool:
-    """Whether a label file was compressed with loss, which is then a problem."""
+    """True if a label file was compressed with loss, which is then a problem."""
     container = lossy_container(path)
     if container is not None:
         found = f'a label compressed by {container}: its values are not those that were drawn'
@@ -200,7 +200,7 @@ def _other_size(
 
 
 def _values(info: Mapping, raw: np.ndarray, name: str, task: DenseTask, facts: PairFacts) -> None:
-    """What a task says about a label file."""
+    """Adds a task's facts and problems of a label file to `facts`."""
     path, array, refusal = info[task.path_key], None, ''
     try:
         if info.get('valid_mask_path') is not None:

@@ -10,9 +10,11 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmseg.registry import DATASETS
 
+from mmdiff2in1.core.building import explained
 from mmdiff2in1.core.problem import Problem
 from mmdiff2in1.tasks import DenseTask
 
+from .image_lists import list_faults
 from .known_sets import known_set
 from .labels import LabelRules
 from .loading import LoadedLabel, class_backend, holds_classes, loaded_labels, tasks_to_check
@@ -113,7 +115,7 @@ def _list(part: DataPart) -> None:
     later = isinstance(kind, type) and issubclass(kind, BaseDataset)
     try:
         dataset = DATASETS.build({**part.cfg, 'lazy_init': True} if later else dict(part.cfg))
-        part.problems += missing_places(dataset) if later else []
+        part.problems += [*missing_places(dataset), *list_faults(dataset)] if later else []
         if part.problems:
             return
         if later:
@@ -136,11 +138,11 @@ def _empty(dataset: BaseDataset) -> Problem:
 def _not_built(part: DataPart, error: Exception) -> Problem:
     where = f'{part.loader}_dataloader.dataset ({part.cfg["type"]})'
     step = 'Correct the config, or the files that the message names'
-    return Problem('error', 'not-built', where, str(error), 'a data set that can be listed', step)
+    return Problem('error', 'not-built', where, explained(error, part.cfg), 'a data set that can be listed', step)
 
 
 def _nearest(path: str | Path) -> str:
-    """What there is instead: the deepest folder above `path` that exists, and its first entries."""
+    """The deepest folder above `path` that exists, and its first entries."""
     parent = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
     inside = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith('.'))
     shown = ', '.join(inside[:6]) + (', …' if len(inside) > 6 else '') or 'nothing'

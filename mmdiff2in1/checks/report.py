@@ -1,15 +1,16 @@
-"""What a walk over data sets found: per set and in all, as a dictionary and as text."""
+"""Report of a walk over data sets: per set and in all, as a dictionary and as text."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from mmdiff2in1.core.problem import Problem
+from mmdiff2in1.core.text_files import printable
 
 
 @dataclass
 class PartReport:
-    """What one data set holds. Pixel shares are of all pixels read, 0 … 1.
+    """Contents of one data set. Pixel shares are of all pixels read, 0 … 1.
 
     `pairs`: samples of the data set. `read`: samples read, fewer under a limit. `listed`: images of the split file, or
     of the folder where there is none; `expected`: how many these should be and why, or None. `on_disk`: images in the
@@ -72,7 +73,7 @@ def report_text(report: DatasetReport, files: int = 3) -> str:
             lines += [f'    → {step}' for step in list(steps)[:files]]
     errors, warnings = (len(report.problems(severity)) for severity in ('error', 'warning'))
     verdict = 'do not train before the errors are mended' if errors else 'ready to train'
-    return '\n'.join([*lines, f'{errors} errors, {warnings} warnings: {verdict}'])
+    return printable('\n'.join([*lines, f'{errors} errors, {warnings} warnings: {verdict}']))
 
 
 def _part_lines(part: PartReport) -> Iterable[str]:

@@ -34,7 +34,7 @@ def model_tasks(cfg: Mapping) -> TaskSet | None:
 
 
 def setting_problems(cfg: Mapping, parts: Sequence[DataPart]) -> list[Problem]:
-    """What does not agree, for the sets with class labels; a config without a model is checked as far as it goes."""
+    """Settings that contradict sets with class labels; a config without a model is checked as far as it goes."""
     head = class_head(cfg)
     found = {str(problem): problem for problem in wrapper_problems(cfg)}
     for part in parts:
@@ -120,7 +120,7 @@ def _evaluator(cfg: Mapping, part: DataPart) -> Iterable[Problem]:
 
 
 def _is_unlearned(index: int | None, head: Mapping, part: DataPart) -> bool:
-    """Whether an ignored index is one of the head's classes, as in mmseg's HSI-Drive; zero-label reduction frees 0."""
+    """True if an ignored index is one of the head's classes, as in mmseg's HSI-Drive; zero-label reduction frees 0."""
     reduced = bool(getattr(part.dataset, 'reduce_zero_label', False))
     return index is not None and index < (head.get('num_classes') or 0) and not reduced
 

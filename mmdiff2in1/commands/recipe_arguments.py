@@ -7,7 +7,7 @@ HELP = {
     'self_improving': "recipe for a plain config: 'careful' (does no harm), 'paper', 'released', 'paste' (new layouts "
     'of your own objects, no generator), or a file of settings (docs/recipes.md)',
     'generator': "what creates images: a diffusers folder, one file of weights, or 'builtin:scenes'",
-    'captions': 'captions of the labelled images, JSON lines as tools/caption.py writes them',
+    'captions': 'captions of the labelled images, JSON lines as mmdiff2in1 caption writes them',
     'unlabelled': 'folder of your own images without labels, alone or beside created ones',
     'samples_per_image': 'created images for each labelled one (1)',
     'T': 'noise level 1 … 1000: how much of an image is invented anew (600)',

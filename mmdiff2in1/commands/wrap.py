@@ -1,8 +1,8 @@
 """Write the self-improving form of a plain mmseg config: one file that stands alone.
 
-    python -m mmdiff2in1 wrap MY_CONFIG.py --generator WEIGHTS --captions captions.jsonl --load-from my.pth --out new.py
-    python -m mmdiff2in1 wrap MY_CONFIG.py --self-improving paste --out new.py
-    python tools/train.py new.py            # or mmseg's own tools/train.py, once tools/synthesize.py new.py has created
+    mmdiff2in1 wrap MY_CONFIG.py --generator WEIGHTS --captions captions.jsonl --load-from my.pth --out new.py
+    mmdiff2in1 wrap MY_CONFIG.py --self-improving paste --out new.py
+    mmdiff2in1 train new.py     # or mmseg's own tools/train.py, once mmdiff2in1 synthesize new.py has created
 
 Your file stays as it is. Hooks, schedule, optimizer, loops, pipelines and backends of it stay as well; what is added is
 printed.
@@ -11,39 +11,42 @@ printed.
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
-
-from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.training.wrapping import wrap_config
-
+from .config_arguments import add_config_arguments, load_config
 from .recipe_arguments import add_recipe_arguments, recipe_settings
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""
-    parser.add_argument('config', help='of a plain segmentor, of mmseg or your own')
+    add_config_arguments(parser, 'of a plain segmentor, of mmseg or your own')
     add_recipe_arguments(parser, required=True)
     parser.add_argument('--out', type=Path, required=True, metavar='NEW.py', help='where the whole config is written')
 
 
 def run(args: argparse.Namespace) -> None:
     """Writes the file and says what is new in it."""
-    cfg = wrap_config(Config.fromfile(args.config), args.self_improving, **recipe_settings(args))
+    from mmdiff2in1.training.wrapping import wrap_config
+
+    cfg = wrap_config(load_config(args), args.self_improving, **recipe_settings(args))
     write_config(cfg, args.out)
     print(f'written: {args.out}')
     for line in summary(cfg):
         print(f'  {line}')
 
 
-def write_config(cfg: Config, file: Path) -> None:
+def write_config(cfg: 'Config', file: Path) -> None:
     """The whole config, which needs no `_base_`."""
+    from mmdiff2in1.core.atomic_files import write_atomically
+
     write_atomically(file, cfg.pretty_text.encode())
 
 
 def summary(cfg: Mapping[str, Any]) -> list[str]:
-    """What a self-improving config adds to a plain one, a line each."""
+    """Lines on what a self-improving config adds to a plain one, one for each addition."""
     model, dataset = cfg['model'], cfg['train_dataloader']['dataset']
     hook = next(each for each in cfg['custom_hooks'] if each['type'] == 'SelfImprovingHook')
     stages = cfg.get('stages') or {}

@@ -1,4 +1,4 @@
-"""What converters have in common: checkpoints of others into ours and back, with every tensor accounted for."""
+"""Common parts of the converters: checkpoints of others into ours and back, with every tensor accounted for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -39,7 +39,7 @@ class Converted:
     key: str = 'state_dict'
 
     def line(self) -> str:
-        """What became of the tensors, in one line."""
+        """One line on what became of the tensors."""
         left = [f'{len(names)} {reason} ({some(names)})' for reason, names in self.left_out.items() if names]
         added = [f'{len(names)} {reason} ({some(names)})' for reason, names in self.added.items() if names]
         total = sum(map(len, self.left_out.values()))
@@ -87,7 +87,7 @@ class Converter(ABC):
         """Our tensors → theirs; raises as :meth:`to_ours`."""
 
     def report(self, converted: Converted, to: str) -> str:
-        """What the command prints of a conversion."""
+        """Text about a conversion that the command prints."""
         return converted.line()
 
     def write(self, converted: Converted, out: Path, meta: dict) -> None:
@@ -164,7 +164,7 @@ def _check_kind(converter: Converter, path: str | Path, names: Iterable[str], to
     expected = [start for start, each in converter.marks.items() if each == wanted]
     if kind == 'another layout':
         marks = {
-            start: f'a checkpoint of {each.whose}, which tools/model_converters/{name}.py converts'
+            start: f'a checkpoint of {each.whose}, which mmdiff2in1 convert {name} converts'
             for name, each in known().items()
             for start, side in each.marks.items()
             if side == THEIRS

@@ -10,9 +10,9 @@ from .base import OURS, Converter, convert
 def command(converter: type[Converter], doc: str) -> Callable[..., None]:
     """The `main` of a tool; ``doc`` is its help."""
 
-    def main(arguments: Sequence[str] | None = None) -> None:
+    def main(arguments: Sequence[str] | None = None, program: str | None = None) -> None:
         """Reads, converts, writes, prints; ends the program with one message where that cannot be done."""
-        args = _parsed(converter, doc, arguments)
+        args = _parsed(converter, doc, arguments, program)
         path, out, to = args.pop('checkpoint'), args.pop('out'), args.pop('to', converter.directions[0])
         try:
             chosen = converter(**args)
@@ -24,8 +24,8 @@ def command(converter: type[Converter], doc: str) -> Callable[..., None]:
     return main
 
 
-def _parsed(converter: type[Converter], doc: str, arguments: Sequence[str] | None) -> dict:
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parsed(converter: type[Converter], doc: str, arguments: Sequence[str] | None, program: str | None) -> dict:
+    parser = argparse.ArgumentParser(program, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, settings in converter.arguments.items():
         parser.add_argument(name, **settings)
     both = len(converter.directions) > 1

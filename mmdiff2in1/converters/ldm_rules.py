@@ -1,4 +1,4 @@
-"""What the original latent-diffusion code calls the U-Net and the VAE's encoder, and what diffusers calls them.
+"""Names of the tensors of U-Net and VAE encoder in the original latent-diffusion code, and in diffusers.
 
 The layout is that of Stable Diffusion 1.x and 2.x: two residual layers a level, of which all attend whose level has
 attention; going up, all levels but the coarsest. A model of fewer levels has fewer names.

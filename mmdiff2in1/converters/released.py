@@ -27,7 +27,7 @@ from .table_converter import OurModel, TableConverter, Tensors, arguments, modul
 NECK, HEAD, BACKBONE = 'neck.', 'decode_head.head.', 'backbone.'
 TOKENS = f'{BACKBONE}tokens'
 _LEVELS = ('highest', 'high', 'mid', 'low')
-"""What they call the U-Net's resolutions, fine to coarse."""
+"""Their names of the U-Net's resolutions, fine to coarse."""
 _BLOCK = {
     'conv1.u0': 'convs.0.u',
     'conv2.u0': 'convs.1.u',

@@ -1,4 +1,4 @@
-"""What a tensor of theirs is called in ours, and how its numbers get there: rules that are read in both directions."""
+"""Rules from tensors of theirs to ours, for names and numbers, which are read in both directions."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

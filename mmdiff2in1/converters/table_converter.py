@@ -18,7 +18,7 @@ Tensors = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 SELF_IMPROVING = {
     'exploiter.': 'a self-improving checkpoint of mmdiff2in1, which needs no conversion '
-    '(tools/model_converters/to_mmseg.py writes one of its two models)'
+    '(mmdiff2in1 export writes one of its two models)'
 }
 
 
@@ -66,11 +66,11 @@ class TableConverter(Converter):
         return {}
 
     def title(self, settings: Mapping[str, Any]) -> str:
-        """What was found, in a word or two."""
+        """The kind of checkpoint that was found, in a word or two."""
         return self.whose
 
     def config_lines(self, settings: Mapping[str, Any]) -> str:
-        """What a config must say for the tensors to fit."""
+        """Lines that a config needs for the tensors to fit."""
         return ''
 
     def kind_of(self, names: Iterable[str]) -> str:

@@ -204,7 +204,7 @@ class TaskPrompter(TableConverter):
 
 
 def _has(names: Iterable[str], theirs: str) -> bool:
-    """Whether a file, theirs or ours, has a task."""
+    """True if a file, theirs or ours, has a task."""
     starts = (f'heads.{theirs}.', f'{HEAD}{TASKS[theirs]}.')
     return any(name.startswith(starts) for name in names)
 

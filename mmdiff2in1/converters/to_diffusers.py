@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.trained_weights import DIFFUSION, load_stored
 from mmdiff2in1.models.checkpoints import of_one_model
@@ -22,6 +23,9 @@ from mmdiff2in1.synthesis.settings import DTYPES
 from .base import OURS, THEIRS, Converted, Converter, register
 from .to_mmseg import MODELS_INSIDE, places_of_one_model
 
+BACKBONES = ('DiffusionBackbone', 'MetaPromptBackbone')
+PROMPTS = ('backbone.tokens', 'backbone.prompts.')
+"""Tensors that a checkpoint of theirs holds, and no other."""
 PARTS = {'unet': 'U-Net', 'vae': 'VAE', 'text': 'text encoder'}
 
 
@@ -79,7 +83,7 @@ class ToDiffusers(Converter):
     """
 
     whose = 'a training with a diffusion backbone'
-    marks = {'backbone.tokens': OURS}
+    marks = dict.fromkeys(PROMPTS, OURS)
     directions = (THEIRS,)
     suffixes = ()
     arguments = {
@@ -94,7 +98,7 @@ class ToDiffusers(Converter):
         self.dtype = dtype
 
     def kind_of(self, names: Collection[str]) -> str:
-        found = any('backbone.tokens' in name for name in names)
+        found = any(prompt in name for name in names for prompt in PROMPTS)
         return OURS if found else 'one that holds no DiffusionBackbone, only that has a diffusion model'
 
     def to_ours(self, state: Mapping[str, Tensor]) -> Converted:
@@ -148,11 +152,11 @@ class ToDiffusers(Converter):
 
 def _pretrained(config: str | Path | Config) -> LatentDiffusion:
     """The diffusion model that the config names."""
-    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else read_config(config)
     segmentor = cfg.model.segmentor if cfg.model.type == 'SelfImprovingSegmentor' else cfg.model
     found = segmentor.get('backbone', {})
-    if found.get('type') != 'DiffusionBackbone':
-        raise ValueError(f'the backbone of the config is a {found.get("type")}; expected a DiffusionBackbone')
+    if found.get('type') not in BACKBONES:
+        raise ValueError(f'the backbone of the config is a {found.get("type")}; expected a {" or ".join(BACKBONES)}')
     if isinstance(found.diffusion, dict):
         return LatentDiffusion.from_config(found.diffusion)
     return LatentDiffusion.from_pretrained(found.diffusion)

@@ -25,6 +25,7 @@ VAE_TOLERANCE = 2e-3
 TOKENS, ADAPTER, DIFFUSION = 'backbone.tokens', 'backbone.text_adapter', 'backbone.diffusion'
 UNETS = {'segmentation': 'unet.unet.diffusion_model.', 'depth': 'encoder.unet.unet.diffusion_model.'}
 """Task → where its files keep the U-Net."""
+METAPROMPTS = 'a checkpoint of MetaPrompts, which mmdiff2in1 convert metaprompts converts'
 _ADDED = 'of Stable Diffusion itself, which VPD does not store'
 
 
@@ -58,7 +59,7 @@ LAYOUTS = {
     'depth': Layout([*_encoder_rules('encoder.'), *rules(_DEPTH_HEAD)], _UNUSED | _NO_OUTPUT, key='model'),
 }
 ABSENT = tuple(f'{DIFFUSION}.{part}.' for part in ('text', 'vae.decoder', 'vae.post_quant_conv'))
-"""What we take from Stable Diffusion; of a depth model also :data:`UNET_END`, which VPD has deleted there."""
+"""Parts that we take from Stable Diffusion; of a depth model also :data:`UNET_END`, which VPD has deleted there."""
 UNET_END = tuple(f'{DIFFUSION}.unet.{layer}.' for layer in ('conv_norm_out', 'conv_out'))
 
 
@@ -79,6 +80,7 @@ class VPD(TableConverter):
 
     whose = 'VPD'
     marks = {
+        **dict.fromkeys(('meta_prompts', 'encoder.meta_prompts'), METAPROMPTS),
         **dict.fromkeys(UNETS.values(), THEIRS),
         'model.diffusion_model.': 'Stable Diffusion itself, which belongs to --diffusion',
         f'{DIFFUSION}.': OURS,

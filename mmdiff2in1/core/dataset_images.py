@@ -7,14 +7,16 @@ from pathlib import Path
 def list_images(dataset) -> tuple[str | None, list[str]]:
     """The data root and the image paths of a built data set, each image once, in the order of the data set.
 
-    Concatenated and repeated data sets are walked; with several data roots it is the folder that holds them all.
+    Of concatenated and repeated data sets the inner ones are read, each image once however often it is repeated; with
+    several data roots it is the folder that holds them all.
 
     Raises ValueError for an empty data set.
     """
-    paths = list(dict.fromkeys(dataset.get_data_info(index)['img_path'] for index in range(len(dataset))))
+    leaves = dataset_leaves(dataset)
+    paths = list(dict.fromkeys(leaf.get_data_info(index)['img_path'] for leaf in leaves for index in range(len(leaf))))
     if not paths:
         raise ValueError(f'{type(dataset).__name__} of the config holds no images; check data_root and data_prefix')
-    roots = {leaf.data_root for leaf in dataset_leaves(dataset)}
+    roots = {leaf.data_root for leaf in leaves}
     if len(roots) == 1:
         return roots.pop() or None, paths
     return os.path.commonpath([os.path.abspath(root or '.') for root in roots]), paths

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-"""What the names of images end with, in small or capital letters."""
+"""Endings of the names of images, in small or capital letters."""
 
 
 def files_below(folder: str | Path, suffix: str | tuple[str, ...] = '') -> list[str]:
@@ -30,8 +30,13 @@ def images_below(folder: str | Path) -> list[str]:
     return [name for name in files_below(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
 
 
+def without_image_suffix(name: str) -> str:
+    """A name without what images end with, if it ends so."""
+    return next((name[: -len(suffix)] for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), name)
+
+
 def is_hidden(name: str) -> bool:
-    """Whether a relative name, with `/`, is that of a hidden file (a Mac's `._a.jpg` is one), or lies in a hidden
+    """True if a relative name, with `/`, is that of a hidden file (a Mac's `._a.jpg` is one), or lies in a hidden
     folder."""
     return any(part.startswith('.') and part not in ('.', '..') for part in name.split('/'))
 

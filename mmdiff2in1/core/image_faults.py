@@ -18,7 +18,7 @@ MOST_PIXELS = 1 << 30
 _SAMPLES = {1: 'integer', 2: 'signed integer', 3: 'float'}
 JPEG = b'\xff\xd8\xff'
 TIFF = (b'II*\0', b'MM\0*')
-"""What files of these kinds begin with."""
+"""First bytes of files of these kinds."""
 
 # Pillow, which reads headers here and label files for mmseg's loader, refuses what has more than twice its limit as an
 # attack; so it reads what OpenCV reads.
@@ -37,7 +37,7 @@ class UnreadableImageError(ValueError):
 
 
 def fault_of(path: str | Path, data: bytes) -> UnreadableImageError:
-    """What is wrong with an image file that OpenCV has refused.
+    """The fault of an image file that OpenCV has refused.
 
     Args:
         path: Of the file.

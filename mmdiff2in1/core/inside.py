@@ -8,7 +8,7 @@ LONGEST = 255
 
 
 def is_inside(name: object) -> bool:
-    """Whether a name, with forward slashes, is that of a file below the folder that it is relative to."""
+    """True if a name, with forward slashes, is that of a file below the folder that it is relative to."""
     if not isinstance(name, str) or not name or '\0' in name or '\\' in name:
         return False
     try:

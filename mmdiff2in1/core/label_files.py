@@ -123,8 +123,10 @@ def write_png(file: Path, array: np.ndarray) -> None:
 
 
 def read_png(file: Path) -> np.ndarray:
-    """What `write_png` wrote."""
-    array = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    """Array that `write_png` wrote."""
+    # OpenCV itself opens no file whose name is no UTF-8.
+    data = np.frombuffer(file.read_bytes(), np.uint8)
+    array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if array is None:
         raise OSError(f'{file} cannot be read as PNG')
     return array if array.ndim == 2 else array[..., ::-1]

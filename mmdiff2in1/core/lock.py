@@ -94,7 +94,7 @@ def owned(descriptor: int) -> bool:
 
 
 def is_left(file: Path) -> bool:
-    """Whether no living process has :func:`owned` the file any more; False where that cannot be known."""
+    """True if no living process has :func:`owned` the file any more; False where that cannot be known."""
     try:
         with open(file, 'rb') as stream:
             return owned(stream.fileno())
@@ -130,7 +130,7 @@ def _taken(file: Path, what: str) -> int | None:
 
 
 def _given(descriptor: int) -> bool:
-    """Whether the lock could be had; that of a killed process lingers until its forked children have let go of it."""
+    """True if the lock could be had; that of a killed process lingers until its forked children have let go of it."""
     end = time.monotonic() + PATIENCE
     while _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
         if time.monotonic() > end or not _is_of_the_dead(descriptor):
@@ -160,7 +160,7 @@ def _holder(descriptor: int) -> str:
 
 
 def _facts(descriptor: int) -> dict | None:
-    """What the holder of a lock has written; None if that is not readable (yet)."""
+    """Facts that the holder of a lock has written; None if that is not readable (yet)."""
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))
         whole = {'pid', 'host', 'since', 'what'} <= facts.keys() and isinstance(facts['pid'], int)
@@ -170,7 +170,7 @@ def _facts(descriptor: int) -> dict | None:
 
 
 def _flock(descriptor: int, how: int) -> bool | None:
-    """Whether the lock was given; None where the file system has none."""
+    """True if the lock was given; None where the file system has none."""
     try:
         fcntl.flock(descriptor, how)
     except BlockingIOError:

@@ -11,7 +11,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def kind_of(names: Iterable[str], starts: Mapping[str, str]) -> str:
-    """What a file with tensors of these names is; `starts`: beginning of a name → kind."""
+    """Kind of a file with tensors of these names; `starts`: beginning of a name → kind."""
     names = list(names)
     return next((kind for start, kind in starts.items() if any(n.startswith(start) for n in names)), 'another layout')
 

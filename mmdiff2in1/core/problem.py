@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a file, folder or field of a config.
+    """A fault of a file, folder or field of a config.
 
     `severity` is 'error' (the training would stop, or learn something wrong) or 'warning' (look at it). `check` names
     the kind of problem.

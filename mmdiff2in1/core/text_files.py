@@ -2,17 +2,21 @@
 
 from pathlib import Path
 
+from mmengine import fileio
+
 BOMS = {b'\xef\xbb\xbf': 'utf-8-sig', b'\xff\xfe': 'utf-16', b'\xfe\xff': 'utf-16'}
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, backend_args: dict | None = None) -> str:
     """The text of a file in UTF-8, or in what the mark at its beginning says (UTF-8 or UTF-16); without that mark.
+
+    `backend_args`: of mmengine's file backend.
 
     Raises:
         OSError: It cannot be opened.
         ValueError: Another encoding: file, line and byte, and how to convert it.
     """
-    data = Path(path).read_bytes()
+    data = fileio.get(path, backend_args=backend_args)
     encoding = next((name for mark, name in BOMS.items() if data.startswith(mark)), 'utf-8')
     try:
         return data.decode(encoding)
@@ -24,16 +28,30 @@ def read_text(path: str | Path) -> str:
         ) from None
 
 
+def is_utf8(text: str) -> bool:
+    """True if a text can be written in UTF-8; the name of a file in another encoding or half a character cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """A text that any terminal and file takes; what is no UTF-8 is shown as Python writes it, `\\udcfc`."""
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+
 def is_marked(path: str | Path) -> bool:
-    """Whether a file begins with the mark of an encoding, as nothing does that this package writes."""
+    """True if a file begins with the mark of an encoding, as nothing does that this package writes."""
     with open(path, 'rb') as stream:
         return stream.read(3).startswith(tuple(BOMS))
 
 
-def lines_of(path: str | Path) -> list[str]:
+def lines_of(path: str | Path, backend_args: dict | None = None) -> list[str]:
     r"""The lines of a text file, which end in ``\n``, ``\r\n`` or ``\r``; raises as `read_text`.
 
     Not in U+2028 or U+0085, at which `str.splitlines` parts: JSON lines may hold them inside a caption.
     """
-    lines = read_text(path).replace('\r\n', '\n').replace('\r', '\n').split('\n')
+    lines = read_text(path, backend_args).replace('\r\n', '\n').replace('\r', '\n').split('\n')
     return lines if lines[-1] else lines[:-1]

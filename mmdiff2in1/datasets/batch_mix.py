@@ -38,7 +38,7 @@ class BatchMix:
 
     @property
     def exact(self) -> bool:
-        """Whether every batch holds the same number of synthetic samples."""
+        """True if every batch holds the same number of synthetic samples."""
         return self.name != 'uniform'
 
     def composition(self, batch_size: int) -> tuple[int, int]:

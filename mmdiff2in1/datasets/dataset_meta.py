@@ -1,4 +1,4 @@
-"""What the data set of a config is called and coloured like, read off its class: nothing is listed or built."""
+"""Names and colours of a config's data set, read off its class: nothing is listed or built."""
 
 from collections.abc import Mapping
 

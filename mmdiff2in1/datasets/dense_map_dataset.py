@@ -4,15 +4,18 @@ import os.path as osp
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from mmengine import fileio, list_from_file
+from mmengine import fileio
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from mmdiff2in1.core.folders import IMAGE_SUFFIXES, is_hidden
+from mmdiff2in1.core.folders import is_hidden
+from mmdiff2in1.core.list_files import ListLine, list_lines
 from mmdiff2in1.tasks import SurfaceNormal
 
+from .folder_listing import FolderListing
 from .label_formats import FORMATS_KEY
+from .list_forms import Reading, readings
 
 MASK = 'valid_mask_path'
 
@@ -24,7 +27,9 @@ class DenseMapDataset(BaseSegDataset):
     Which pairs: all images below `img_path`, or those that `ann_file` lists, in either of two forms, a line each:
 
     - a name: the path below `img_path` without `img_suffix`, as tools/dataset_converters/make_splits.py writes it;
-    - paths with a suffix, in as many columns as published lists have (further ones are not read).
+    - paths with a suffix, in as many columns as published lists have (further ones are not read), or that of the image.
+
+    `list_forms.py` tells what else a line may be. Empty lines and comments (`# …`) are passed over.
 
     The map of an image is what the column of that key names, else the file of the same name below the map's folder,
     with the other prefix and suffix: `a/rgb_7.jpg` and `a/sync_depth_7.png`.
@@ -44,7 +49,8 @@ class DenseMapDataset(BaseSegDataset):
             has one it always is.
         mask_suffix: In the place of `seg_map_suffix`, gives the file beside a map that is 0 where the map is not known;
             None: the map itself says so.
-        list_root: Folder below `data_root` that the listed paths begin at; a leading slash is cut off.
+        list_root: Folder below `data_root` that the listed paths begin at, with a leading slash or without; if they are
+            not there, they are looked for below `img_path`, and as they stand.
         label_axes: Which signed axis of the files each axis of our normals is (x left, y up, z towards the viewer),
             e.g. ('-x', '-y', '-z'); None: they are ours.
         valid_box: Top, bottom, left and right as fractions of height and width; outside, there is never ground truth,
@@ -52,13 +58,14 @@ class DenseMapDataset(BaseSegDataset):
         **kwargs: See `BaseSegDataset`.
 
     Raises:
-        FileNotFoundError: No such folder, no images, or files that are not there (how many, and the first).
+        FileNotFoundError: No such folder, no images, or files that are not there (how many, and the first with its line
+            of the list).
         ValueError: A line with too few columns, impossible `label_axes` or `valid_box`.
     """
 
     METAINFO: dict = dict(classes=(), palette=[])
     check_files = True
-    """Whether files that are not there are an error at once; a report of all that is wrong switches it off."""
+    """True: files that are not there are an error at once; a report of all that is wrong switches it off."""
 
     def __init__(
         self,
@@ -79,6 +86,7 @@ class DenseMapDataset(BaseSegDataset):
         self.name_prefixes, self.columns = tuple(name_prefixes), tuple(columns)
         self.map_suffixes, self.label_formats = dict(map_suffixes or {}), dict(label_formats or {})
         self.maps_may_lack, self.lacking = maps_may_lack, dict[str, int]()
+        self.lines: dict[str, list[ListLine]] = {}  # by image
         self.mask_suffix = mask_suffix
         self.list_root = osp.join(kwargs.get('data_root') or '', list_root)
         if label_axes is not None:
@@ -95,7 +103,7 @@ class DenseMapDataset(BaseSegDataset):
         return [key for key, folder in self.data_prefix.items() if key.endswith('_map_path') and folder is not None]
 
     def map_suffix(self, key: str) -> str:
-        """What the names of the maps under a key of `data_prefix` end with."""
+        """Ending of the names of the maps under a key of `data_prefix`."""
         return self.map_suffixes.get(key, self.seg_map_suffix)
 
     def map_name(self, image_name: str, key: str = '') -> str:
@@ -110,12 +118,12 @@ class DenseMapDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict]:
         """The pairs: those of a list in its order, those of a folder in order of their names."""
-        pairs = list(self._listed()) if self.ann_file else list(self._found())
+        there = FolderListing(self.backend_args)
+        pairs = self._listed(there) if self.ann_file else list(self._found())
         if not pairs:
             where = self.ann_file or self.data_prefix['img_path']
             kind = self.name_prefixes[0] + '*' + self.img_suffix
             raise FileNotFoundError(f'{where}: found no images, expected {kind}; check data_root, part and layout')
-        there = FolderListing(self.backend_args)
         pairs = [self._completed(pair, there) for pair in pairs]
         if self.maps_may_lack:
             pairs = self._without_lacking(pairs, there)
@@ -136,39 +144,69 @@ class DenseMapDataset(BaseSegDataset):
             if osp.basename(name).startswith(self.name_prefixes[0]) and not is_hidden(name):
                 yield self._pair(name)
 
-    def _listed(self) -> Iterable[dict[str, str]]:
-        for number, line in enumerate(list_from_file(self.ann_file, backend_args=self.backend_args), 1):
-            fields = line.split()
-            if not fields:
-                continue
-            if not fields[0].lower().endswith(IMAGE_SUFFIXES):
-                yield self._pair(line.strip() + self.img_suffix)
-                continue
-            if len(fields) < len(self.columns):
-                expected = ', '.join(name or '(not read)' for name in self.columns)
-                raise ValueError(
-                    f'{self.ann_file}:{number}: found {len(fields)} columns, expected {len(self.columns)} ({expected})'
-                    '; check layout or columns'
-                )
-            listed = {
-                name: osp.join(self.list_root, field.lstrip('/'))
-                for name, field in zip(self.columns, fields, strict=False)
-                if name == 'img_path' or name in self.map_keys
-            }
-            yield self._pair(osp.relpath(listed['img_path'], self.data_prefix['img_path'])) | listed
+    def _listed(self, there: FolderListing) -> list[dict[str, str]]:
+        self.lines = {}
+        pairs = []
+        for line in list_lines(self.ann_file, self.backend_args):
+            pair = self._of_line(line, there) if line.text else None
+            if pair is not None:
+                self.lines.setdefault(pair['img_path'], []).append(line)
+                pairs.append(pair)
+        return pairs
+
+    def _of_line(self, line: ListLine, there: FolderListing) -> dict[str, str] | None:
+        """The pair that a line means, by which files are there; None: it is a comment."""
+        ways = list(readings(line.text))
+        for way in ways:
+            image = next((path for path in self._images(way) if path in there), None)
+            if image is not None:
+                return self._pair_of(line, way, image, there)
+        if line.is_comment:
+            return None
+        return self._pair_of(line, ways[0], next(iter(self._images(ways[0])), ''), there)
+
+    def _images(self, way: Reading) -> list[str]:
+        """Where the image of a line may be."""
+        if not way.has_suffix:
+            return [
+                osp.join(root, way.fields[0] + self.img_suffix)
+                for root in (self.data_prefix['img_path'], self.list_root)
+            ]
+        column = self.columns.index('img_path')
+        return self._places(way.fields[column], 'img_path') if column < len(way.fields) else []
+
+    def _places(self, path: str, key: str) -> list[str]:
+        """Where a listed path of a key may be; the first one is the usual."""
+        places = [osp.join(root, path.lstrip('/')) for root in (self.list_root, self.data_prefix[key])]
+        return [*places, path] if path.startswith('/') else places
+
+    def _pair_of(self, line: ListLine, way: Reading, image: str, there: FolderListing) -> dict[str, str]:
+        columns = len(way.fields)
+        if way.has_suffix and columns < len(self.columns) and not (columns == 1 and image in there):
+            expected = ', '.join(name or '(not read)' for name in self.columns)
+            raise ValueError(
+                f'{line}: found {columns} columns, expected {len(self.columns)} ({expected})'
+                f', in {line.text!r}; check layout or columns'
+            )
+        pair = self._pair(osp.relpath(image, self.data_prefix['img_path']))
+        for key, field in zip(self.columns, way.fields, strict=False) if way.has_suffix else ():
+            if key in self.map_keys:
+                places = self._places(field, key)
+                pair[key] = next((path for path in places if path in there), places[0])
+        return pair | {'img_path': image}
 
     def _pair(self, name: str) -> dict[str, str]:
         """Paths of an image, by its name below `img_path`, and of its maps."""
         maps = {key: osp.join(self.data_prefix[key], self.map_name(name, key)) for key in self.map_keys}
         return {'img_path': osp.join(self.data_prefix['img_path'], name), **maps}
 
-    def _completed(self, pair: dict, there: 'FolderListing') -> dict:
+    def _completed(self, pair: dict, there: FolderListing) -> dict:
         """With the files that belong to a pair beside its maps."""
         if self.mask_suffix is None:
             return pair
         return pair | {MASK: pair[self.map_keys[0]].removesuffix(self.seg_map_suffix) + self.mask_suffix}
 
-    def _without_lacking(self, pairs: Sequence[dict], there: 'FolderListing') -> list[dict]:
+    def _without_lacking(self, pairs: Sequence[dict], there: FolderListing) -> list[dict]:
         """With None in the place of label files that are not there; counts them in `lacking`."""
         pairs = [pair | {key: pair[key] if pair[key] in there else None for key in self.map_keys} for pair in pairs]
         for key in self.map_keys:
@@ -183,14 +221,17 @@ class DenseMapDataset(BaseSegDataset):
             print_log(f'{type(self).__name__}: of {len(pairs)} images {told}; they say nothing of it', 'current')
         return pairs
 
-    def _check_files(self, pairs: Sequence[dict], there: 'FolderListing') -> None:
+    def _check_files(self, pairs: Sequence[dict], there: FolderListing) -> None:
         for key in pairs[0]:
-            missing = [pair[key] for pair in pairs if pair[key] is not None and pair[key] not in there]
+            missing = [pair for pair in pairs if pair[key] is not None and pair[key] not in there]
             if missing:
                 cure = ', or set mask_suffix=None if the maps themselves say what is unknown' if key == MASK else ''
+                line = next(iter(self.lines.get(missing[0]['img_path'], ())), None)
+                listed = '' if line is None else f' (here {line.text!r} of {line})'
                 raise FileNotFoundError(
-                    f'{missing[0]}: found no such file, expected the {key} of a sample; {len(missing)} of {len(pairs)} '
-                    f'are not there. Unpack the set again, or correct layout, suffixes or the list file{cure}'
+                    f'{missing[0][key]}: found no such file, expected the {key} of a sample; {len(missing)} of '
+                    f'{len(pairs)} are not there{listed}. Unpack the set again, or correct layout, suffixes or the '
+                    f'list file{cure}'
                 )
 
     def _facts(self, img_path: str) -> dict:
@@ -207,23 +248,3 @@ class DenseMapDataset(BaseSegDataset):
         if formats:
             facts[FORMATS_KEY] = formats
         return {key: value for key, value in facts.items() if value is not None}
-
-
-class FolderListing:
-    """Which files there are: one listing of a folder is faster than a question per file.
-
-    Args:
-        backend_args: Of mmengine's file backend.
-    """
-
-    def __init__(self, backend_args: dict | None = None) -> None:
-        self.backend_args = backend_args
-        self._inside: dict[str, frozenset[str]] = {}
-
-    def __contains__(self, path: str) -> bool:
-        folder, name = osp.split(path)
-        if folder not in self._inside:
-            there = fileio.isdir(folder, backend_args=self.backend_args)
-            names = fileio.list_dir_or_file(folder, list_dir=False, backend_args=self.backend_args) if there else ()
-            self._inside[folder] = frozenset(names)
-        return name in self._inside[folder]

@@ -38,7 +38,7 @@ class NYUDMTDataset(DenseMapDataset):
     | edge/ID.png | 255 on an edge |
 
     An image without one of the label files says nothing of that task. In which frame the normals of a pack are,
-    tools/check_dataset.py finds out; with `label_axes` they are turned into ours. A published checkpoint predicts in
+    mmdiff2in1 check finds out; with `label_axes` they are turned into ours. A published checkpoint predicts in
     the frame of the files that it was trained on.
 
     Args:

@@ -14,7 +14,7 @@ VALID_BOX = (45 / 480, 471 / 480, 41 / 640, 601 / 640)
 """Rows 45 … 470 and columns 41 … 600: the evaluation crop of NYUv2, inside its white border."""
 
 FRAME_BOX = (7 / 480, 474 / 480, 7 / 640, 632 / 640)
-"""What the white frame of the images leaves; depth is measured up to it."""
+"""The box that the white frame of the images leaves free; depth is measured up to it."""
 
 PARTS = ('train', 'test')
 _SCENES = NYUDataset.METAINFO['classes']
@@ -27,7 +27,7 @@ class NYUv2NormalDataset(DenseMapDataset):
     The files hold (n + 1) / 2 in 8 bits, black where there is no normal, in this package's frame: DSINE's author gives
     it as (x, y, z) = (right, down, front) for the vector *into* the surface, a wall in front is (0, 0, 1) (github
     baegwangbin/DSINE, issues 8 and 12). That is x left, y up, z towards the viewer for the vector out of it. Another
-    pack has another frame: set `label_axes`, and ask tools/check_dataset.py. Ladicky's normals need ('-z', '-y', '-x').
+    pack has another frame: set `label_axes`, and ask mmdiff2in1 check. Ladicky's normals need ('-z', '-y', '-x').
 
     | layout | below data_root | ann_file may be |
     | --- | --- | --- |

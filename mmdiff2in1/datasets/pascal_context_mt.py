@@ -8,7 +8,8 @@ from mmengine.logging import print_log
 from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS
 
-from .dense_map_dataset import DenseMapDataset, FolderListing
+from .dense_map_dataset import DenseMapDataset
+from .folder_listing import FolderListing
 from .label_formats import CONTEXT_KEY
 from .pascal_files import human_parts
 from .task_folders import check_setting, folders_of_tasks

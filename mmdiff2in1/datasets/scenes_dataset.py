@@ -3,22 +3,21 @@
 import json
 import os.path as osp
 
-import numpy as np
 from mmseg.registry import DATASETS
 
 from .dense_map_dataset import DenseMapDataset
+from .label_draw import draw_labelled
 from .scenes import CLASSES, PALETTE, VERSION
 
-CURE = 'make the set with python tools/dataset_converters/make_scenes.py --out FOLDER'
+CURE = 'make the set with mmdiff2in1 scenes --out FOLDER'
 
 
 @DATASETS.register_module()
 class ScenesDataset(DenseMapDataset):
-    """One part of the set that `tools/dataset_converters/make_scenes.py` writes.
+    """One part of the set that `mmdiff2in1 scenes` writes.
 
     Args:
-        num_labelled: Use only so many images of the part, drawn without replacement; None: all of them. A smaller
-            draw with the same seed is contained in a larger one, so sizes can be compared.
+        num_labelled: Use only so many images of the part, see `draw_labelled`; None: all of them.
         subset_seed: Seed of the draw.
         data_prefix: Folders under `data_root`: `img_path`, and of each kind of label that is wanted its folder, see
             `DenseMapDataset`.
@@ -49,7 +48,7 @@ class ScenesDataset(DenseMapDataset):
         except FileNotFoundError as error:
             raise FileNotFoundError(f'{error}; {CURE}') from error
         self._check_version()
-        return self._draw(samples)
+        return draw_labelled(samples, self.num_labelled, self.subset_seed, self.data_prefix['img_path'])
 
     def _check_version(self) -> None:
         path = osp.join(self.data_root or '', 'meta.json')
@@ -61,15 +60,3 @@ class ScenesDataset(DenseMapDataset):
                     f'{path}: found version {version}, whose normals have x to the right; expected version {VERSION}; '
                     f'{CURE}'
                 )
-
-    def _draw(self, samples: list[dict]) -> list[dict]:
-        if self.num_labelled is None:
-            return samples
-        if not 1 <= self.num_labelled <= len(samples):
-            raise ValueError(
-                f'num_labelled={self.num_labelled}: expected 1 to {len(samples)}, the number of images in '
-                f'{self.data_prefix["img_path"]}'
-            )
-        # The first entries of one permutation: a smaller draw is contained in a larger one.
-        order = np.random.default_rng(self.subset_seed).permutation(len(samples))
-        return [samples[i] for i in sorted(order[: self.num_labelled])]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.folders import files_below, images_below
+from mmdiff2in1.core.list_files import list_bytes
 from mmdiff2in1.core.randomness import derived_seed
 
 
@@ -91,8 +92,9 @@ def write_splits(folder: str | Path, splits: dict[str, list[str]]) -> list[Path]
 
     Raises:
         FileExistsError: A file of that name holds another split; then none is written.
+        ValueError: A name that no list can hold.
     """
-    contents = {Path(folder, file): ''.join(f'{name}\n' for name in names).encode() for file, names in splits.items()}
+    contents = {Path(folder, file): list_bytes(names) for file, names in splits.items()}
     others = [str(file) for file, content in contents.items() if file.exists() and file.read_bytes() != content]
     if others:
         raise FileExistsError(

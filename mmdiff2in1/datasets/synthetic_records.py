@@ -15,7 +15,7 @@ from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, R
 
 from mmdiff2in1.core.randomness import derived_seed
 
-HOW_TO_MAKE_MORE = 'make more with tools/synthesize.py CONFIG and a larger num_samples or samples_per_image'
+HOW_TO_MAKE_MORE = 'make more with mmdiff2in1 synthesize CONFIG and a larger num_samples or samples_per_image'
 
 
 @dataclass(frozen=True)

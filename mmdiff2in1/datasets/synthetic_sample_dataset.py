@@ -29,11 +29,11 @@ from .stream_keys import StreamKey
 from .synthetic_records import SourceImage, SourceIndex, draw, unwrapped
 
 LABELS = ('none', 'stored', 'source')
-CURE = 'run tools/synthesize.py CONFIG --out {} --verify to remove what is damaged, then without it to make it again'
+CURE = 'run mmdiff2in1 synthesize CONFIG --out {} --verify to remove what is damaged, then without it to make it again'
 
 MOVED = (
     '. Unlabelled images stay where they lie: if their folder has moved, name its new place in '
-    'stages.synthesis.unlabelled and run tools/synthesize.py again, which finds them by their content'
+    'stages.synthesis.unlabelled and run mmdiff2in1 synthesize again, which finds them by their content'
 )
 
 
@@ -95,7 +95,7 @@ class SyntheticSampleDataset(Dataset):
         if store is None and any(self._asked):
             raise ValueError(
                 f'num_samples={num_samples}, samples_per_image={samples_per_image} ask for synthetic samples but store '
-                'is None; name the folder that tools/synthesize.py has written'
+                'is None; name the folder that mmdiff2in1 synthesize has written'
             )
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
         unwrapped(self.dataset)
@@ -142,7 +142,7 @@ class SyntheticSampleDataset(Dataset):
         return self.mix.composition(batch_size) if self.synthetic_length else (batch_size, 0)
 
     def get_data_info(self, idx: int) -> dict:
-        """What the pipeline is given for sample `idx` in 0 … R + S - 1, or negative as in a list of length `len`."""
+        """Data info for the pipeline, of sample `idx` in 0 … R + S - 1, or negative as in a list of length `len`."""
         idx = self._absolute(idx)
         if idx < self.real_length:
             return self.dataset.get_data_info(idx)
@@ -217,7 +217,7 @@ class SyntheticSampleDataset(Dataset):
         if lost:
             raise RuntimeError(
                 f'{folder} holds {len(lost)} images that no record names, first {lost[0]}: a run was killed, or the '
-                'manifest has lost lines, and these samples would not be trained on. Run tools/synthesize.py CONFIG '
+                'manifest has lost lines, and these samples would not be trained on. Run mmdiff2in1 synthesize CONFIG '
                 f'--out {folder}, which makes those of its plan again, and delete the others'
             )
         if problems:

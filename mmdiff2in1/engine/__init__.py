@@ -1,4 +1,4 @@
-"""What runs a self-improving training: the average that makes θ_C, exact resume, atomic checkpoints, evaluation."""
+"""Engine of a self-improving training: the average that makes θ_C, exact resume, atomic checkpoints, evaluation."""
 
 from .atomic_backend import AtomicBackend
 from .atomic_checkpoint_hook import AtomicCheckpointHook
@@ -6,6 +6,7 @@ from .bf16_optim_wrapper import BF16OptimWrapper
 from .channels_last_hook import ChannelsLastHook
 from .exact_resume_hook import ExactResumeHook
 from .finite_loss_hook import FiniteLossHook
+from .interrupt_hook import InterruptHook
 from .moving_average import alpha_for, move_creator
 from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
 from .power_lr import PowerLR
@@ -22,6 +23,7 @@ __all__ = [
     'ExploiterOptimWrapperConstructor',
     'FiniteLossHook',
     'GroupedOptimWrapperConstructor',
+    'InterruptHook',
     'PowerLR',
     'ProgressBarHook',
     'SelfImprovingHook',

@@ -7,7 +7,7 @@ LAST = 'last_checkpoint'
 
 
 def name_for(checkpoint: str | Path, work_dir: str | Path) -> str:
-    """What ``last_checkpoint`` says of a checkpoint: its name, or the whole path of one outside of the work dir."""
+    """Text of ``last_checkpoint`` for a checkpoint: its name, or the whole path of one outside of the work dir."""
     file = Path(checkpoint)
     return file.name if _same(file.parent, work_dir) else os.path.abspath(file)
 

@@ -10,7 +10,7 @@ from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -57,8 +57,8 @@ class SelfImprovingHook(Hook):
     Raises ValueError for none or both of alpha and remaining, alpha outside [0, 1], remaining outside (0, 1) or
     samples_per_update that is no integer >= 1; at the start of the training TypeError for a model without
     `ema_tensors`, and ValueError for a resume with another batch, for 100 iterations or more that make no update (fewer
-    are a trial, and warned of), or where `remaining` cannot be turned into α: no iteration-based training, batches of
-    unknown size, or a training without a single update.
+    are a trial, and warned of), or where `remaining` cannot be turned into α: a loop of another kind than mmengine's
+    two, batches of unknown size, or a training without a single update.
     """
 
     # After the optimizer step, as all hooks of `after_train_iter`; before the log (60) and the checkpoint (90).
@@ -119,7 +119,7 @@ class SelfImprovingHook(Hook):
         self._report(runner)
 
     def _check_batch(self, runner: Runner, resumed: bool) -> None:
-        """Whether the samples of a step are those of the run that is resumed, and enough for an update."""
+        """Samples per step must be as many as in the run that is resumed, and should be enough for an update."""
         samples = _known_batch_size(runner.train_loop.dataloader)
         if samples is None:
             return
@@ -194,10 +194,10 @@ def _batch_size(batch: object) -> int:
 def _expected_updates(runner: Runner, world_size: int, samples_per_update: int) -> int:
     """Updates of the whole training, the part before a resume included."""
     loop = runner.train_loop
-    if not isinstance(loop, IterBasedTrainLoop):
+    if not isinstance(loop, (IterBasedTrainLoop, EpochBasedTrainLoop)):
         raise ValueError(
             f'remaining needs the number of iterations, found {type(loop).__name__}; train with '
-            "train_cfg=dict(type='IterBasedTrainLoop', max_iters=…), or give alpha"
+            "train_cfg=dict(type='IterBasedTrainLoop', max_iters=…) or an EpochBasedTrainLoop, or give alpha"
         )
     batch = _loader_batch_size(loop.dataloader) * world_size
     updates = loop.max_iters * batch // samples_per_update
@@ -230,7 +230,7 @@ def _known_batch_size(dataloader: DataLoader) -> int | None:
 
 
 def _has_stepped(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
-    """Whether this iteration ended in an optimizer step, and not in the middle of gradient accumulation."""
+    """True if this iteration ended in an optimizer step, and not in the middle of gradient accumulation."""
     wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
     return any(wrapper.should_update() for wrapper in wrappers)
 
@@ -254,6 +254,6 @@ def _is_number(value: object) -> bool:
 
 
 def _same_memory(before: Iterable[list[Tensor]], after: Iterable[list[Tensor]]) -> bool:
-    """Whether all tensors are still the same ones."""
+    """True if all tensors are still the same ones."""
     one, other = ([tensor.data_ptr() for tensors in lists for tensor in tensors] for lists in (before, after))
     return one == other

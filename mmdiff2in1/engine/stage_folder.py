@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.differences import differences
 
 BEGUN, FINISHED = 'begun.json', 'finished.json'
+MADE_FROM = 'made_from'
 
 
 class StageFolder:
@@ -15,21 +19,22 @@ class StageFolder:
     Args:
         path: The folder.
         fingerprint: Hash of all that the stage is made from.
+        made_from: What that is, JSON values, so that a folder of something else can tell what differs.
     """
 
-    def __init__(self, path: Path, fingerprint: str):
-        self.path, self.fingerprint = Path(path), fingerprint
+    def __init__(self, path: Path, fingerprint: str, made_from: Mapping[str, Any] | None = None):
+        self.path, self.fingerprint, self.made_from = Path(path), fingerprint, made_from
 
     def result(self, refuse: bool = True, **kinds: type) -> dict | None:
-        """What :meth:`finish` was given, or None.
+        """The result that :meth:`finish` was given, or None.
 
         Args:
             refuse: That the folder holds this stage of something else is an error; else it is as if it held nothing.
             kinds: Results that must be there, of these kinds.
 
         Raises:
-            ValueError: The folder holds this stage of another config, other weights or data, or after another stage,
-                or its file is damaged.
+            ValueError: The folder holds this stage of another config, other weights or data, or after another stage
+                (with what differs, where that is known), or its file is damaged.
         """
         if refuse:
             self._read(BEGUN, refuse)
@@ -37,7 +42,7 @@ class StageFolder:
 
     def begin(self) -> None:
         """Marks the folder. To be called on one process."""
-        self._write(BEGUN, {})
+        self._write(BEGUN, {} if self.made_from is None else {MADE_FROM: self.made_from})
 
     def finish(self, **result) -> dict:
         """Keeps the results (JSON values) and returns them."""
@@ -59,9 +64,11 @@ class StageFolder:
         if found != self.fingerprint and not refuse:
             return None
         if found != self.fingerprint:
+            told = differences(facts.get(MADE_FROM), self.made_from) if facts.get(MADE_FROM) and self.made_from else ''
+            what = f': {told}' if told else ', of other weights or data, or after another stage'
+            mark = f'(fingerprint {found[:8]}, expected {self.fingerprint[:8]})'
             raise ValueError(
-                f'{self.path} holds this stage of another config, of other weights or data, or after another stage '
-                f'(fingerprint {found[:8]}, expected {self.fingerprint[:8]}): choose another --work-dir, or delete '
+                f'{self.path} holds this stage of another config{what} {mark}: choose another --work-dir, or delete '
                 'that folder to run the stage anew'
             )
         return facts
@@ -74,7 +81,7 @@ def begun_mark(folder: Path) -> str | None:
 
 
 def finished_facts(folder: Path, **kinds: type) -> dict | None:
-    """What was kept of the finished stage in a folder, whatever it was made from; None without one.
+    """Facts that were kept of the finished stage in a folder, whatever it was made from; None without one.
 
     Raises ValueError if something else is in the place of the results of these `kinds`.
     """

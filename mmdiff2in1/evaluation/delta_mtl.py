@@ -11,7 +11,7 @@ LOWER_IS_BETTER = ('rmse', 'rmse_log', 'abs_rel', 'sq_rel', 'log10', 'silog', 'm
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether a figure of this name, with or without prefixes, is an error."""
+    """True if a figure of this name, with or without prefixes, is an error."""
     return name.rsplit('/', 1)[-1] in LOWER_IS_BETTER
 
 

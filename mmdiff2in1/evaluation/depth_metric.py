@@ -75,7 +75,7 @@ class PooledDepthMetric(BaseMetric):
 
     @property
     def protocol(self) -> str:
-        """What the figures mean, in words; it is logged with them."""
+        """Meaning of the figures, in words; it is logged with them."""
         kind = 'all valid pixels pooled' if self.average == 'pixels' else 'mean over images of the figures of each'
         where = f'{self.crop} crop' if self.crop else 'no crop'
         return f'{kind}, {where}, true depth in ({self.min_depth:g}, {self.max_depth:g}) m, predictions clamped to it'
@@ -124,7 +124,7 @@ class PooledDepthMetric(BaseMetric):
 
 
 def _sums(p: Tensor, g: Tensor) -> list[float]:
-    """What the figures are made of, summed over an image."""
+    """Sums over an image that the figures are made of."""
     difference, e, ratio = (p - g).abs(), p.log() - g.log(), torch.maximum(p / g, g / p)
     terms = (
         difference.square(),

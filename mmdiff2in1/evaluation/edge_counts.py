@@ -1,4 +1,4 @@
-"""What one image contributes to the F-measure of edges: counts at each threshold. H, W: image size; T thresholds."""
+"""One image's part in the F-measure of edges: counts at each threshold. H, W: image size; T thresholds."""
 
 from collections.abc import Sequence
 

@@ -15,7 +15,8 @@ from mmengine.logging import print_log
 from mmseg.registry import METRICS
 from tqdm import tqdm
 
-from mmdiff2in1.core.text_files import read_text
+from mmdiff2in1.core.folders import without_image_suffix
+from mmdiff2in1.core.list_files import ListLine, list_entries
 
 from .edge_counts import THRESHOLDS, counts_of_image
 
@@ -46,7 +47,8 @@ class EdgeMetric(BaseMetric):
         ignore_index: Its value where nothing is known; borders to it are none, and predictions there do not count.
             None: every value is a label.
         thresholds: T, in [0, 1).
-        image_list: File with the names of the images to score, one a line, without folder and suffix; None: all.
+        image_list: File with the names of the images to score, one a line, with or without folder and suffix;
+            None: all.
         workers: Processes that match, beside this one; None: all cores, shared among the processes of a distributed
             test. 0: this process.
         collect_device: See mmengine's `BaseMetric`.
@@ -79,7 +81,7 @@ class EdgeMetric(BaseMetric):
             raise ValueError(f'thresholds={tuple(thresholds)}: expected numbers in [0, 1)')
         self.max_distance, self.labels, self.ignore_index = max_distance, labels, ignore_index
         self.thresholds = tuple(thresholds)
-        self.names = None if image_list is None else frozenset(read_text(image_list).split())
+        self.names = None if image_list is None else frozenset(map(_listed_name, list_entries(image_list)))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
         self.workers = max(1, cores // get_world_size()) if workers is None else workers
         self._pool: ProcessPoolExecutor | None = None
@@ -150,6 +152,13 @@ class EdgeMetric(BaseMetric):
             return None
         written = (predicted[0].float().nan_to_num(0).clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
         return written, labels, known, self.max_distance, self.thresholds
+
+
+def _listed_name(line: ListLine) -> str:
+    """Of an image without folder and suffix, which a list may have or lack; columns behind an image are not read."""
+    first = line.text.split()[0]
+    path = first if without_image_suffix(first) != first else line.text
+    return without_image_suffix(pathlib.PurePosixPath(path).name)
 
 
 def _finished(futures: Any) -> None:

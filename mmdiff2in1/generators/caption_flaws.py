@@ -1,4 +1,4 @@
-"""What of a caption never reaches a text encoder: words that it does not know, and what is behind its last token."""
+"""Parts of a caption that never reach a text encoder: words unknown to it, and what is behind its last token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ PASSED_OVER = (
     'pytorch_lightning.callbacks.early_stopping.EarlyStopping',
     'lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint',
 )
-"""What published checkpoints hold beside their weights: never imported or called, :class:`Unread` stands there."""
+"""Objects beside the weights in published checkpoints: never imported or called, :class:`Unread` stands there."""
 
 
 OTHER_KINDS = {
@@ -63,7 +63,7 @@ class _History(Unread):
 
 
 def read_checkpoint_file(path: str | Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
-    """What a safetensors file or a PyTorch checkpoint holds, read without running any of it.
+    """Content of a safetensors file or a PyTorch checkpoint, read without running any of it.
 
     Its first bytes say which of the two it is, whatever its name (blobs of the hub's cache have no suffix).
 

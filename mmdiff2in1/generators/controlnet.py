@@ -17,7 +17,7 @@ EMBEDDING_WIDTHS = (16, 32, 96, 256)
 """Channels of the small network that brings a picture to the latent's size; each but the first halves it (ControlNet,
 Sec. 3.2). No wider than the U-Net's finest level."""
 SHARED = ('in_channels', 'block_out_channels', 'layers_per_block', 'cross_attention_dim', 'down_block_types')
-"""What a branch has in common with the U-Net that it adds to."""
+"""Settings that a branch shares with the U-Net that it adds to."""
 
 
 def branch_for(unet: UNet2DConditionModel, downscale: int) -> ControlNetModel:
@@ -84,7 +84,7 @@ def check_conditions(conditions: Tensor, batch: int, size: tuple[int, int]) -> N
 def residuals(
     controlnet: ControlNetModel | None, z: Tensor, t: Tensor, context: Tensor, conditions: Tensor | None
 ) -> dict[str, Any]:
-    """What the branch adds to one U-Net call, as arguments of that call; none without conditions."""
+    """The branch's addition to one U-Net call, as arguments of that call; none without conditions."""
     if controlnet is None or conditions is None:
         return {}
     down, mid = controlnet(z, t, context, conditions.to(z), return_dict=False)

@@ -23,7 +23,7 @@ NO_BRANCH = (
 
 
 class Denoising(Protocol):
-    """What :func:`create` asks of a model: encode, denoise step by step, decode; see :class:`.LatentDiffusion`."""
+    """Interface that :func:`create` needs: encode, denoise step by step, decode; see :class:`.LatentDiffusion`."""
 
     schedule: NoiseSchedule
     unet: Any

@@ -34,7 +34,7 @@ def unet_features(
     Args:
         unet: A U-Net with collecting attention processors (Stable Diffusion 1.x / 2.x layout).
         z: Latents (B, c, h, w); h and w must be multiples of 2^(levels - 1).
-        t: Timesteps (B,), one per sample.
+        t: Timesteps (B,), one per sample; or in their place what the U-Net makes of them, embeddings (B, W).
         context: Cross-attention tokens (B, L, D).
         taps: LDM block names, see :func:`ldm_blocks`.
         map_levels: Levels of which the attention maps are wanted.
@@ -82,7 +82,7 @@ def unet_features(
             features.taps[name] = x
         return x
 
-    temb = unet.time_embedding(unet.get_time_embed(sample=z, timestep=t))
+    temb = t if t.ndim == 2 else unet.time_embedding(unet.get_time_embed(sample=z, timestep=t))
     x = visit(unet.conv_in(z))
     skips = [x]
     for level, down in enumerate(unet.down_blocks):

@@ -42,7 +42,7 @@ class FlowSchedule(nn.Module):
         return len(self.sigmas) - 1
 
     def told(self, t: Tensor) -> Tensor:
-        """What the denoiser is told at ``t`` (B,): σ_t · T_max."""
+        """The number that the denoiser is told at ``t`` (B,): σ_t · T_max."""
         return self.sigmas[t] * self.T_max
 
     def add_noise(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -51,5 +51,5 @@ class FlowSchedule(nn.Module):
         return sigma * noise + (1 - sigma) * z0
 
     def target(self, z0: Tensor, noise: Tensor) -> Tensor:
-        """What the denoiser learns to output, at any timestep: the velocity ε - z_0."""
+        """The output that the denoiser learns, at any timestep: the velocity ε - z_0."""
         return noise - z0

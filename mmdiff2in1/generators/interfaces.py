@@ -32,7 +32,7 @@ class Tap:
 
 @dataclass
 class Features:
-    """What one call of a denoiser showed.
+    """Features that one call of a denoiser showed.
 
     Attributes:
         taps: Name → (B, C, h_l, w_l).
@@ -89,7 +89,7 @@ class Generator(Protocol):
 
     @property
     def takes_conditions(self) -> bool:
-        """Whether :meth:`create` can be shown conditions."""
+        """True if :meth:`create` can be shown conditions."""
 
     def planned_timesteps(self, T: int, num_calls: int, grid: str, solver: str) -> list[int]:
         """The timesteps that :meth:`create` is going to walk, one denoising call each; ValueError if it cannot."""
@@ -115,7 +115,7 @@ class Generator(Protocol):
         """
 
     def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
-        """What of the captions never reaches a text encoder."""
+        """Parts of the captions that never reach a text encoder."""
 
     def weights_hash(self) -> str:
         """Of all that decides the images besides the arguments of :meth:`create`."""
@@ -156,15 +156,15 @@ class Perceiver(Protocol):
 
     @property
     def class_text(self) -> CaptionEncoder | None:
-        """What makes the tokens of classes; None if this model cannot be shown one token per class."""
+        """The encoder that makes the tokens of classes; None if this model cannot be shown one token per class."""
 
     @property
     def denoiser(self) -> nn.Module:
-        """What a finetune regime trains."""
+        """The part that a finetune regime trains."""
 
     @property
     def other_parts(self) -> list[nn.Module]:
-        """What no regime trains: everything but the denoiser."""
+        """Parts that no regime trains: everything but the denoiser."""
 
     def check_wanted(self, taps: Collection[str], map_levels: Collection[int]) -> None:
         """Raises ValueError for taps, or levels of attention maps, that there are not."""

@@ -157,7 +157,7 @@ class LatentDiffusion(LatentModel):
 
     @property
     def takes_conditions(self) -> bool:
-        """Whether there is a ControlNet."""
+        """True if there is a ControlNet."""
         return self.controlnet is not None
 
     @property
@@ -184,8 +184,21 @@ class LatentDiffusion(LatentModel):
         """Raises ValueError for taps that the U-Net does not have, and levels at which it attends to no tokens."""
         check_wanted(self.unet, taps, map_levels)
 
-    def train_read(self, taps: Collection[str], map_levels: Collection[int]) -> None:
+    @property
+    def time_width(self) -> int:
+        """W, numbers that the U-Net makes of a timestep; :meth:`features` takes (B, W) in the place of timesteps."""
+        return self.unet.time_embedding.linear_2.out_features
+
+    def train_read(
+        self, taps: Collection[str], map_levels: Collection[int], output: bool = False, timesteps: bool = True
+    ) -> None:
         """Gives the gradient to the U-Net up to the last tap, and takes it from what lies behind.
+
+        Args:
+            taps: Those that are read.
+            map_levels: Levels whose attention maps are read.
+            output: Its output is read too: then nothing lies behind.
+            timesteps: It is told timesteps; False: their embeddings, and its own are left alone.
 
         Raises:
             ValueError: Attention maps are read behind the last tap.
@@ -197,7 +210,10 @@ class LatentDiffusion(LatentModel):
                 f'attention maps are read up to block {last}, behind the last tap; add a tap there to train'
             )
         self.unet.requires_grad_(True)
-        freeze_unread(self.unet, last)
+        if not output:
+            freeze_unread(self.unet, last)
+        if not timesteps:
+            self.unet.time_embedding.requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
@@ -215,8 +231,9 @@ class LatentDiffusion(LatentModel):
     def features(self, z: Tensor, t: Tensor, context: Tensor, pooled: Tensor | None = None, **wanted) -> Features:
         """Inner features of one U-Net call, see :func:`~mmdiff2in1.generators.features.unet_features`.
 
-        ``pooled`` is None: these U-Nets take no such vector.
+        ``t`` may be embeddings (B, W), see :attr:`time_width`. ``pooled`` is None: these U-Nets take no such vector.
         """
+        t = t.to(self.unet.dtype) if t.is_floating_point() and t.ndim == 2 else t
         return unet_features(self.unet, z.to(self.unet.dtype), t, context.to(self.unet.dtype), **wanted)
 
     def denoising_errors(self, z0: Tensor, noise: Tensor, t: Tensor, captions: list[str]) -> Tensor:
@@ -236,7 +253,7 @@ class LatentDiffusion(LatentModel):
         return planned_grid(T, num_calls, grid, solver, self.T_max).timesteps
 
     def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
-        """What of the captions the text encoder never sees."""
+        """Parts of the captions that the text encoder never sees."""
         return caption_flaws([self.text.tokenizer], captions)
 
     def weights_hash(self) -> str:

@@ -1,4 +1,4 @@
-"""What all models do alike that denoise the latents of diffusers' AutoencoderKL.
+"""Base of all models that denoise the latents of diffusers' AutoencoderKL.
 
 B, 3, H, W: RGB in [-1, 1]; B, c, h, w: latents.
 """

@@ -28,16 +28,16 @@ PARTS = {
     'attn.out_proj': 'self_attn.out_proj',
 }
 BEHIND = ('text_projection', 'text_projection.weight', 'logit_scale')
-"""What CLIP does with the text afterwards."""
+"""Tensors that CLIP applies after the text encoder."""
 
 
 def is_open_clip(file: LdmFile) -> bool:
-    """Whether the file is of Stable Diffusion 2.x."""
+    """True if the file is of Stable Diffusion 2.x."""
     return any(name.startswith(OPEN_CLIP) for name in file.shapes)
 
 
 def is_sdxl(file: LdmFile) -> bool:
-    """Whether the file is of SDXL or one of its relatives."""
+    """True if the file is of SDXL or one of its relatives."""
     return any(name.startswith(SDXL_TEXT) for name in file.shapes)
 
 

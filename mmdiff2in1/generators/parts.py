@@ -1,4 +1,4 @@
-"""What a latent diffusion model is made of."""
+"""Parts that a latent diffusion model is made of."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -195,7 +195,7 @@ class PipelineGenerator:
         return Creation(made.float() * 2 - 1, latents[0], walked)
 
     def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
-        """What of the captions none of the text encoders ever sees."""
+        """Parts of the captions that none of the text encoders ever sees."""
         parts = self.pipeline.components.items()
         return caption_flaws(
             [part for name, part in parts if name.startswith('tokenizer') and part is not None], captions
@@ -240,7 +240,7 @@ class PipelineGenerator:
 
     @property
     def _steps_name(self) -> str:
-        """What steps are given as: timesteps, or shares of noise where the scheduler is one of flow matching."""
+        """The argument that takes steps: timesteps, or shares of noise where the scheduler is one of flow matching."""
         return 'timesteps' if hasattr(self.pipeline.scheduler, 'alphas_cumprod') else 'sigmas'
 
     def _steps(self, T: int, num_calls: int) -> dict[str, list]:

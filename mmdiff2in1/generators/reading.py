@@ -12,7 +12,7 @@ TELLING = (OSError, ValueError, RuntimeError, ImportError)
 
 
 def reason_of(error: Exception) -> str:
-    """What ``error`` of a library says, in one line at least; its advice to run code is not passed on."""
+    """Text of a library's ``error``, in one line at least; its advice to run code is not passed on."""
     text = str(error).strip()
     if any(switch in text for switch in RUNS_CODE):
         return 'it asks to run code that lies beside the weights or in them, and such code is not run here'

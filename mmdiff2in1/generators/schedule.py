@@ -50,7 +50,7 @@ class NoiseSchedule(nn.Module):
         return signal * z0 + sigma * noise
 
     def target(self, z0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the U-Net learns to output at ``t``: ε, v = √ᾱ ε - √(1 - ᾱ) z_0, or z_0."""
+        """The output that the U-Net learns at ``t``: ε, v = √ᾱ ε - √(1 - ᾱ) z_0, or z_0."""
         if self.prediction_type == 'epsilon':
             return noise
         if self.prediction_type == 'sample':

@@ -1,4 +1,4 @@
-"""What a diffusers scheduler configuration says about noise, checked before anything is built from it.
+"""Noise settings of a diffusers scheduler configuration, checked before anything is built from it.
 
 diffusers fills in what is missing and passes over what it does not know, so that a configuration of flow matching reads
 as one of noise along its default betas. Here the betas must be there, and the class must be one that has them.

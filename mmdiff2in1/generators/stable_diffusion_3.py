@@ -100,7 +100,7 @@ class StableDiffusion3(LatentModel):
 
     @staticmethod
     def reads(place: Path) -> bool:
-        """Whether ``place`` is a diffusers folder with this transformer."""
+        """True if ``place`` is a diffusers folder with this transformer."""
         return pipeline_parts(place).get('transformer') == 'SD3Transformer2DModel'
 
     @staticmethod

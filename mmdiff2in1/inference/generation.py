@@ -1,4 +1,4 @@
-"""What is to be generated and what came of it: requests from prompts or images, results with their recipes.
+"""Requests for new images, from prompts or images, and results with their recipes.
 
 H, W in pixels. T is the noise level that creation starts from, T_max stands for pure noise.
 """
@@ -45,7 +45,7 @@ class Request:
     path: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Generation(Perception):
     """A created image with its map, and all that it depends on besides the weights.
 
@@ -66,13 +66,19 @@ class Generation(Perception):
     guidance_scale: float
     calls: int
     perception_calls: int
-    source: np.ndarray | None = field(default=None, repr=False)
+    source: np.ndarray | None = None
 
     def recipe(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON values."""
         names = ('caption', 'seed', 'T', 'grid', 'num_calls', 'solver', 'guidance_scale', 'calls', 'perception_calls')
         size = list(self.image.shape[:2])
         return dict(source=self.path, **{name: getattr(self, name) for name in names}, size=size)
+
+    def __repr__(self) -> str:
+        origin = f' from {Path(self.path).name}' if self.path else ''
+        return (
+            f'Created {self.caption or "without a caption"!r}{origin} (seed {self.seed}, T={self.T}): {self._summary()}'
+        )
 
 
 def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) -> LatentDiffusion:
@@ -103,7 +109,7 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
 
 
 def settings_for(cfg: Config, from_images: bool, T_max: int, **given: Any) -> GenerationSettings:
-    """What was given, else what the config's `stages.synthesis` says, else the defaults.
+    """Settings as they were given, else as in the config's `stages.synthesis`, else the defaults.
 
     Without a source, T is T_max and guidance is 2 where nothing is given: the caption alone says what to show. Where
     the config draws T from a list or a range, the middle one is taken.

@@ -18,6 +18,8 @@ from mmseg.registry import MODELS
 from torch import nn
 from tqdm import tqdm
 
+from mmdiff2in1.core.building import building
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.images import from_model, to_model
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.generators import LatentDiffusion
@@ -33,7 +35,10 @@ from .generation import (
     requests_from_prompts,
     settings_for,
 )
+from .hub import find_model_folder
 from .image_files import Images, iterate_images, read_images
+from .model_card import Claims
+from .model_folder import read_model_folder, write_model_folder
 from .perception import (
     Perception,
     array_pipeline,
@@ -52,8 +57,8 @@ SOLVING = ('T', 'num_calls', 'grid', 'solver', 'guidance_scale')
 class Diff2in1Inferencer:
     """One trained model for both jobs: `inferencer(images)` perceives, `inferencer.generate(...)` creates.
 
-        inferencer = Diff2in1Inferencer('configs/diff2in1/vpd_scenes.py', 'iter_600.pth')
-        Image.fromarray(inferencer('room.png')[0].colours).save('map.png')
+        inferencer = Diff2in1Inferencer('vpd_scenes', 'iter_600.pth')
+        inferencer('room.png')[0].save('map.png')
         for made in inferencer.generate('a green table in a room', seeds=range(4)):
             print(made.image.shape, made.map.shape, made.calls)
 
@@ -85,7 +90,7 @@ class Diff2in1Inferencer:
     ) -> None:
         if model not in EVALUATED:
             raise ValueError(f'there is no model {model!r}; known: {", ".join(EVALUATED)}')
-        self.cfg = copy.deepcopy(config) if isinstance(config, Config) else Config.fromfile(config)
+        self.cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
         if self.cfg.get('custom_imports'):
             import_modules_from_strings(**self.cfg.custom_imports)
         init_default_scope(self.cfg.get('default_scope') or 'mmseg')
@@ -108,10 +113,42 @@ class Diff2in1Inferencer:
         self.tasks = tasks_of(self.segmentor, self.dataset_meta, getattr(whole, 'tasks', None))
         self._pipeline = array_pipeline(self.cfg)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        place: str | Path,
+        device: str | torch.device | None = None,
+        diffusion: str | Path | None = None,
+    ) -> 'Diff2in1Inferencer':
+        """A trained model of a folder. Nothing in the folder is run.
+
+            model = Diff2in1.from_pretrained('builtin:unet_scenes')
+            model('room.png')[0].save('map.png')
+
+        Args:
+            place: A folder that `save_pretrained` or `mmdiff2in1 export --folder` wrote; `builtin:NAME`, which comes
+                with the package; `OWNER/NAME` of the Hugging Face hub.
+            device: See the class.
+            diffusion: See the class; and the diffusion model that the backbone reads, for a model that needs one which
+                is not in its folder. Its card says so.
+
+        Raises:
+            FileNotFoundError, ValueError, RuntimeError: No such folder, a file of it is missing, damaged, does not fit,
+                or names what could run code.
+        """
+        cfg, weights = read_model_folder(find_model_folder(place), diffusion)
+        return cls(cfg, weights, device=device, diffusion=diffusion)
+
+    def save_pretrained(self, folder: str | Path, claims: Claims | None = None) -> Path:
+        """Writes the model as a folder that `from_pretrained` reads, see `write_model_folder`; returns its path."""
+        folder = Path(folder).expanduser()
+        write_model_folder(folder, self.cfg, self.segmentor, self.tasks, self.dataset_meta, claims or Claims())
+        return folder
+
     def __call__(
         self, images: Images, batch_size: int = 8, progress: bool = False, category: str | int | None = None
     ) -> list[Perception]:
-        """What the model sees in each image, in the order of the images.
+        """The maps that the model sees in each image, in the order of the images.
 
         Each image goes through the config's test pipeline (its resizing included), as in a test; the map is brought
         back to the image's own size. Images of one size are predicted together.
@@ -186,8 +223,8 @@ class Diff2in1Inferencer:
             progress: Show a bar.
             category: As for perception.
 
-            Where T, num_calls, grid, solver, guidance_scale or size is None, `stages.synthesis` of the config counts,
-            see `settings_for`.
+        Where T, num_calls, grid, solver, guidance_scale or size is None, `stages.synthesis` of the config counts, see
+        `settings_for`.
 
         Raises:
             ValueError: Both or none of prompts and images, an empty prompt, impossible settings, captions or seeds that
@@ -257,4 +294,5 @@ class Diff2in1Inferencer:
 def _build(cfg: Config) -> nn.Module:
     if cfg.get('data_preprocessor'):  # the runner does so as well
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(cfg.model)
+    with building(cfg.model, 'model'):
+        return MODELS.build(cfg.model)

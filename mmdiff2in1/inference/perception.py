@@ -6,7 +6,8 @@ H, W image size in pixels; C channels of the logits, c of a map.
 import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,16 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from torch import Tensor, nn
 
+from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.models.predicting import outputs_of
 from mmdiff2in1.models.self_improving.construction import build_tasks
-from mmdiff2in1.tasks import DenseTask, TaskSet
+from mmdiff2in1.tasks import DenseTask, SemanticSegmentation, TaskSet
+from mmdiff2in1.visualization.overlays import Overlaid, overlay_panel
 
 from .image_files import Picture
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SeenMap:
     """One task's map of an image.
 
@@ -30,28 +33,43 @@ class SeenMap:
         confidence: float32 (H, W) in [0, 1], the probability of the class, of normals that of an error below the task's
             `within`; None for tasks that have none.
         colours: The map as a picture, uint8 RGB (H, W, 3).
+        task: What it is a map of.
     """
 
-    map: np.ndarray = field(repr=False)
-    confidence: np.ndarray | None = field(repr=False)
-    colours: np.ndarray = field(repr=False)
+    map: np.ndarray
+    confidence: np.ndarray | None
+    colours: np.ndarray
+    task: DenseTask
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The name of each class, in the order of the numbers in `map`; None where there are none."""
+        return getattr(self.task, 'classes', None)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Class → share of the image in (0, 1], the largest first, of what occurs; empty for tasks without classes."""
+        return self.task.shares(self.map) if isinstance(self.task, SemanticSegmentation) else {}
+
+    def __repr__(self) -> str:
+        return self.task.summary(self.map)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Perception:
-    """What a model sees in an image, at the image's own size.
+    """Everything that a model sees in an image, at the image's own size.
 
     Attributes:
         image: uint8 RGB (H, W, 3).
         maps: What is seen, by task.
         path: The file that the image was read from; of a generated image, that of its source.
 
-    Of a model with one task, `map`, `confidence` and `colours` are those of its `SeenMap`; of several they are an error
-    that names them.
+    Of a model with one task, `map`, `confidence`, `colours`, `classes` and `shares` are those of its `SeenMap`; of
+    several they are an error that names them.
     """
 
-    image: np.ndarray = field(repr=False)
-    maps: Mapping[str, SeenMap] = field(repr=False)
+    image: np.ndarray
+    maps: Mapping[str, SeenMap]
     path: str | None = None
 
     @property
@@ -70,14 +88,73 @@ class Perception:
         return self._only.colours
 
     @property
+    def classes(self) -> tuple[str, ...] | None:
+        """See `SeenMap`."""
+        return self._only.classes
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """See `SeenMap`."""
+        return self._only.shares
+
+    def save(self, path: str | Path, kind: str = 'map', task: str | None = None) -> Path:
+        """Writes a PNG file, and returns its path.
+
+        Args:
+            path: Ends in `.png`; missing folders are made.
+            kind: `map`: the numbers, in the encoding of label files (`DenseTask.encode`), at the size of the image;
+                `picture`: image | map over image with its legend, a row for each task.
+            task: The one that is meant, of a model with several; a picture shows all without it.
+
+        Raises:
+            ValueError: Another ending or kind, an unknown task, or none named for the map of a model with several.
+            OSError: The file cannot be written.
+        """
+        path = Path(path).expanduser()
+        if path.suffix.lower() != '.png':
+            raise ValueError(
+                f'{path}: found {path.suffix or "no ending"}, expected .png, which changes no number of a map'
+            )
+        if task is not None and task not in self.maps:
+            raise ValueError(f'there is no task {task!r}; this model sees {", ".join(self.maps)}')
+        if kind == 'map':
+            seen = self._only if task is None else self.maps[task]
+            write_png(path, seen.task.encode(seen.map))
+        elif kind == 'picture':
+            write_png(path, self._picture(self.maps if task is None else {task: self.maps[task]}))
+        else:
+            raise ValueError(f"kind={kind!r}: expected 'map' or 'picture'")
+        return path
+
+    def _picture(self, maps: Mapping[str, SeenMap]) -> np.ndarray:
+        rows = [
+            Overlaid(
+                self.image,
+                seen.colours,
+                seen.task.known(seen.map),
+                seen.task.legend(seen.map),
+                name.replace('_', ' ') if len(maps) > 1 else '',
+            )
+            for name, seen in maps.items()
+        ]
+        return overlay_panel(rows, Path(self.path).name if self.path else '')
+
+    @property
     def _only(self) -> SeenMap:
         if len(self.maps) > 1:
             raise ValueError(f'this model sees {", ".join(self.maps)}; name one: .maps[{next(iter(self.maps))!r}].map')
         return next(iter(self.maps.values()))
 
+    def __repr__(self) -> str:
+        return f'Perceived {Path(self.path).name if self.path else "an image"}: {self._summary()}'
+
+    def _summary(self) -> str:
+        height, width = self.image.shape[:2]
+        return f'{height}×{width}, ' + ' · '.join(map(repr, self.maps.values()))
+
 
 def tasks_of(segmentor: nn.Module, dataset_meta: Mapping[str, Any], tasks: TaskSet | None = None) -> TaskSet:
-    """What `segmentor` predicts, classes in the names and colours of its data set where those are known.
+    """The tasks that `segmentor` predicts, classes in the names and colours of its data set where those are known.
 
     Args:
         segmentor: Any mmseg segmentor.
@@ -95,7 +172,7 @@ def array_pipeline(cfg: Config) -> Compose:
 
 
 def category_index(segmentor: nn.Module, dataset_meta: Mapping[str, Any], category: str | int | None) -> int | None:
-    """What a model that is told the class of each image (VPD's depth model: the kind of scene) is told.
+    """Index of the class that a model is told with each image (VPD's depth model: the kind of scene), or None.
 
     Raises:
         ValueError: The model needs a class and gets none or an unknown one, or gets one and needs none.
@@ -127,16 +204,16 @@ def logits_of(
 
 
 def perceived(tasks: TaskSet, output: Tensor) -> dict[str, SeenMap]:
-    """What an output (1, C, H, W) of a model says, by task."""
+    """Maps in an output (1, C, H, W) of a model, by task."""
     return {name: seen_map(tasks[name], part) for name, part in tasks.split(output).items()}
 
 
 def seen_map(task: DenseTask, output: Tensor) -> SeenMap:
-    """What an output (1, C_k, H, W) of one task says."""
+    """The map in an output (1, C_k, H, W) of one task."""
     target, confidence = task.pseudo_label(output)
     found = task.to_map(target[0])
     sure = None if confidence is None else confidence[0, 0].cpu().numpy()
-    return SeenMap(map=found, confidence=sure, colours=task.colours(found))
+    return SeenMap(map=found, confidence=sure, colours=task.colours(found), task=task)
 
 
 def perceptions(

@@ -30,7 +30,7 @@ from .class_losses import TASK, ClassMeans, LossMeter, mean_by_mask, real_pairs
 MARGIN = 1.25
 REPORT = 'free_mask.json'
 NAME = 'FreeMask('
-"""What the marks of its labels begin with."""
+"""Beginning of the marks of its labels."""
 
 
 def filtered(label: np.ndarray, losses: np.ndarray, means: np.ndarray, margin: float, ignore_index: int) -> np.ndarray:
@@ -163,7 +163,7 @@ def _filter(
 
 
 def _shares(store: SampleStore, maps: LabelMaps, names: Sequence[str]) -> dict:
-    """What was ignored, by class and in all."""
+    """Shares that were ignored, by class and in all."""
     given, left = np.zeros(256, np.int64), np.zeros(256, np.int64)
     for record in store.records():
         label = read_png(store.labels(record)[TASK])

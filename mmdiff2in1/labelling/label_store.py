@@ -24,7 +24,7 @@ from mmdiff2in1.tasks.soft_classes import TOPK_OF, as_file, to_topk
 
 @dataclass(frozen=True)
 class Labelling:
-    """What labels, and as what.
+    """Settings of a labelling: the rule that labels, and what it labels.
 
     Attributes:
         rule: With teachers of its own; its views, confidence, softness and temperature count.
@@ -155,7 +155,7 @@ def label_store(
 
 
 def is_labelled(record: dict, names: Sequence[str], mark: str, store: SampleStore) -> bool:
-    """Whether a sample has a label of each task, its own or of just this teacher, and its files are there."""
+    """True if a sample has a label of each task, its own or of just this teacher, and its files are there."""
     labels = record.get('labels', {})
     return all(_own(record, name) or labels.get(name, {}).get('by') == mark for name in names) and store.is_whole(
         record

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.models.self_improving import TeacherLabel
@@ -59,14 +60,14 @@ class LabellingSettings:
 
 
 def labelling_of(cfg: Config) -> Labelling:
-    """What `stages.labelling` of a self-improving config asks for; the student is built to see what it predicts."""
+    """The labelling of `stages.labelling` in a self-improving config; the student is built to see what it predicts."""
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     settings = LabellingSettings.from_cfg(cfg)
     return Labelling(settings.rule(), student_tasks(cfg), dataset_meta_of(cfg).get('classes'), settings.topk)
 
 
 def student_tasks(cfg: Config) -> TaskSet:
-    """What the segmentor of a config predicts, self-improving or not."""
+    """Tasks that the segmentor of a config predicts, self-improving or not."""
     _, model, task = model_config(cfg)
-    with kept_randomness():
+    with kept_randomness(), building(model, 'model'):
         return build_tasks(task, MODELS.build(model))

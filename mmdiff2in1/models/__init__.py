@@ -1,9 +1,17 @@
-"""What sees: backbones, necks, decode heads, losses, and the segmentor that improves itself."""
+"""Models that see: backbones, necks, decode heads, losses, and the segmentor that improves itself."""
 
 from . import mmengine_checkpoints  # noqa: F401  before anything is read
-from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone, ViTLevels
+from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone, MetaPromptBackbone, ViTLevels
 from .data_preprocessor import DenseDataPreProcessor
-from .decode_heads import BaeNormalHead, DenseTaskHead, GenerativeDecodeHead, IDiscHead, UShapedHead, VPDDepthDecodeHead
+from .decode_heads import (
+    BaeNormalHead,
+    DeconvolutionHead,
+    DenseTaskHead,
+    GenerativeDecodeHead,
+    IDiscHead,
+    UShapedHead,
+    VPDDepthDecodeHead,
+)
 from .losses import AngularVMFLoss, CosineNormalLoss, ScaleInvariantLogLoss
 from .multitask import InvPTHead, TaskHeads, TaskPrompterHead, TaskPrompterViT, task_loss
 from .necks import DiffusionPyramidAdapter, ReleasedAdapter
@@ -19,6 +27,7 @@ __all__ = [
     'AngularVMFLoss',
     'BaeNormalHead',
     'CosineNormalLoss',
+    'DeconvolutionHead',
     'DenoisingEncoderDecoder',
     'DenseDataPreProcessor',
     'DenseEstimator',
@@ -34,6 +43,7 @@ __all__ = [
     'IDiscHead',
     'InvPTHead',
     'LabelRule',
+    'MetaPromptBackbone',
     'ReleasedAdapter',
     'ScaleInvariantLogLoss',
     'SceneConditionedEstimator',

@@ -39,7 +39,7 @@ class LabelFolder:
     """The label map of each image of a folder: `<folder>/<name of the image>.png`, at the size of its image.
 
     Args:
-        folder: Of the maps, in the task's encoding, as tools/test.py --out and `Diff2in1Inferencer` write them.
+        folder: Of the maps, in the task's encoding, as mmdiff2in1 test --out and `Diff2in1Inferencer` write them.
         images: Which they belong to; they are resized and cropped as the images are.
         task: What they are.
 

@@ -1,4 +1,4 @@
-"""What the parts of a latent diffusion model learn when they are trained from scratch.
+"""Objectives of the parts of a latent diffusion model when they are trained from scratch.
 
 B, 3, H, W: RGB in [-1, 1]; c, h, w: latent; L tokens.
 """
@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmdiff2in1.core.bf16 import bf16_autocast
 from mmdiff2in1.generators.denoising import denoising_errors
 from mmdiff2in1.generators.latent_diffusion import LatentDiffusion
 
@@ -17,7 +18,7 @@ class AutoencoderObjective(BaseModel):
     Args:
         vae: An AutoencoderKL of diffusers.
         kl_weight: Weight of the KL divergence to N(0, I), mean over latent elements.
-        bf16: Run the network under bfloat16 autocast.
+        bf16: Run the network under bfloat16 autocast, where the device computes in it.
     """
 
     def __init__(self, vae: nn.Module, kl_weight: float = 1e-5, bf16: bool = False):
@@ -26,7 +27,7 @@ class AutoencoderObjective(BaseModel):
 
     def forward(self, images: Tensor, captions: list[str] | None = None, mode: str = 'loss') -> dict | list[dict]:
         """Losses (``mode='loss'``), or ``mse`` of each image in units of the 0 … 1 range (``'predict'``)."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with bf16_autocast(self.bf16 and 'auto', images.device):
             posterior = self.vae.encode(images).latent_dist
             z = posterior.sample() if mode == 'loss' else posterior.mode()
             reconstruction = self.vae.decode(z).sample.float()
@@ -48,7 +49,7 @@ class DenoisingObjective(BaseModel):
     Args:
         diffusion: The model whose U-Net and text encoder, or ControlNet, are trained.
         drop_caption: Share of captions that are emptied, which classifier-free guidance needs.
-        bf16: Run the networks under bfloat16 autocast.
+        bf16: Run the networks under bfloat16 autocast, where the device computes in it.
     """
 
     def __init__(self, diffusion: LatentDiffusion, drop_caption: float = 0.1, bf16: bool = False):
@@ -78,7 +79,7 @@ class DenoisingObjective(BaseModel):
         else:
             t = ((torch.arange(batch, device=device) + 0.5) * self.schedule.T_max / batch).long()
             noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+        with bf16_autocast(self.bf16 and 'auto', device):
             context = self.text(token_ids)
             shown = (self.controlnet, conditions)
             error = denoising_errors(self.unet, self.schedule, latents, noise, t, context, *shown).mean((1, 2, 3))

@@ -12,7 +12,7 @@ OF_BRANCH = ('condition', 'label_set')
 
 @dataclass
 class PretrainingOptions:
-    """Settings of a training from scratch; every field is a flag of ``tools/pretrain_diffusion.py``.
+    """Settings of a training from scratch; every field is a flag of ``mmdiff2in1 pretrain``.
 
     Attributes:
         images: Folder of images.
@@ -40,7 +40,7 @@ class PretrainingOptions:
             denoiser stay what they are.
         init: Diffusers folder, or ``builtin:scenes``, to start from; its architecture and vocabulary then count.
         seed: Of weights, order and noise.
-        bf16: bfloat16 autocast.
+        bf16: bfloat16 autocast, where the device computes in it.
         resume: Continue an unfinished stage from its last checkpoint in ``work_dir``.
     """
 

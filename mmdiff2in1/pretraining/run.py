@@ -94,7 +94,7 @@ def pretrain(options: PretrainingOptions) -> Path:
 
 
 def _settings(options: PretrainingOptions) -> dict[str, Any]:
-    """What decided the result, without places on this machine."""
+    """Settings that decided the result, without places on this machine."""
     settings = {key: value for key, value in asdict(options).items() if key not in PLACES}
     if options.init is not None:
         settings = {key: value for key, value in settings.items() if key not in ARCHITECTURE}
@@ -121,7 +121,7 @@ def _train_all(
 def _train_decoder(
     options: PretrainingOptions, images: ImageCaptionFolder, digest: str, diffusion: LatentDiffusion
 ) -> None:
-    """What turns latents into images, alone; latents stay, and with them all that was trained on them."""
+    """Trains the decoder, latents to images, alone; latents stay, and with them all that was trained on them."""
     diffusion.requires_grad_(False)
     for part in (diffusion.vae.decoder, diffusion.vae.post_quant_conv):
         if part is not None:
@@ -180,7 +180,7 @@ def _train_stage(
     if name == 'vae':
         deciding = {k: v for k, v in deciding.items() if k not in ('iters', 'lr')}
     fingerprint = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-    folder = StageFolder(Path(options.work_dir, name), fingerprint)
+    folder = StageFolder(Path(options.work_dir, name), fingerprint, json.loads(json.dumps(deciding)))
     if folder.result() is None:
         barrier()  # nobody writes before everybody has looked
         runner = _runner(folder.path, objective, data, options, iters, lr, hooks)

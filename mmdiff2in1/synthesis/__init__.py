@@ -10,7 +10,7 @@ from .from_config import Job, job_of, prepare, run_job, synthesize_from_config
 from .label_maps import LabelMaps
 from .plan import Source, creation_size, make_plan
 from .recipe import Condition, SampleRecipe
-from .run import batches_of, create_batch, synthesize
+from .run import batches_of, create_batch, synthesize, try_filters
 from .settings import SynthesisSettings
 from .sources import label_files, real_dataset_cfg
 from .store import Damage, SampleStore
@@ -44,4 +44,5 @@ __all__ = [
     'source_distance',
     'synthesize',
     'synthesize_from_config',
+    'try_filters',
 ]

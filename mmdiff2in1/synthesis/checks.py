@@ -1,11 +1,14 @@
 """Before anything is created: can the model make this plan, what does it cost, may the store hold the samples?"""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
+
+from mmdiff2in1.core.differences import differences
 
 from .filters import Thresholds, rejection
 from .recipe import SampleRecipe
@@ -71,7 +74,7 @@ def warn_of_captions(diffusion: 'Generator', captions: Iterable[str]) -> None:
 
 
 def describe(plan: Sequence[SampleRecipe], timesteps: dict[tuple[int, int, str], list[int]]) -> list[str]:
-    """What a plan costs, one line per noise level and one in all; `timesteps` is what `check_plan` returns."""
+    """Costs of a plan, one line per noise level and one in all; `timesteps` is what `check_plan` returns."""
     lines, total = [], 0
     counts = Counter((recipe.T, recipe.num_calls, recipe.grid) for recipe in plan)
     for kind in sorted(counts):
@@ -113,13 +116,26 @@ def check_made_alike(store: SampleStore, finished: dict[str, dict], settings: Ma
                 )
 
 
-def check_others(store: SampleStore, others: list[str]) -> None:
+def unlike(plan: Sequence[SampleRecipe], record: Mapping) -> str:
+    """In what a sample differs from the recipe of the plan that is most like it, as 'T: 600 → 300'; '' if unknown."""
+    alike, best = '', 0
+    for recipe in plan if record.get('kind') != UNLABELLED else ():
+        fields = {name: value for name, value in recipe.fields.items() if name in record}
+        plain = json.loads(json.dumps(fields))
+        same = sum(record[name] == value for name, value in plain.items())
+        if same > best:
+            alike, best = differences({name: record[name] for name in plain}, plain), same
+    return alike
+
+
+def check_others(store: SampleStore, others: list[str], plan: Sequence[SampleRecipe] = ()) -> None:
     """ValueError if the store holds samples that nobody asks for."""
     if others:
+        told = unlike(plan, store.finished()[others[0]])
+        what = told or 'other T, seed, size, captions, sources or unlabelled images'
         raise ValueError(
-            f'{store.folder} holds {len(others)} samples that are not in this plan ({others[0]} …): other T, seed, '
-            'size, captions, sources or unlabelled images. Choose another folder (--out), remove them (--prune), or '
-            'set keep_others=True'
+            f'{store.folder} holds {len(others)} samples that are not in this plan ({others[0]} …): {what}. Choose '
+            'another folder (--out), remove them (--prune), or set keep_others=True'
         )
 
 

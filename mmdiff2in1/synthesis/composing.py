@@ -58,7 +58,7 @@ class Composing:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What decides the samples beside source and seed: settings of the layout, and a hash of all that it reads."""
+        """Identity of the samples beside source and seed: settings of the layout, and a hash of all that it reads."""
         return dict(self.layout.settings, samples=self.samples.digest)
 
     @cached_property
@@ -67,7 +67,7 @@ class Composing:
         return self.layout.study(self.samples)
 
     def compose(self, batch: Sequence[SampleRecipe]) -> list[Composed]:
-        """What the recipes ask for, before anything is redrawn; T changes nothing of it."""
+        """Composed samples that the recipes ask for, before anything is redrawn; T changes nothing of them."""
         return [self.composer.compose(str(recipe.source), recipe.seed) for recipe in batch]
 
     def encoded(self, composed: Composed) -> dict[str, np.ndarray]:
@@ -116,7 +116,7 @@ def redrawn(
 
 
 def facts_of(composed: Composed, recipe: SampleRecipe) -> dict[str, Any]:
-    """What the record of a composed sample says in addition: the caption of what is seen in it, and what was pasted.
+    """Additional facts for the record of a composed sample: the caption of what is seen in it, and what was pasted.
 
     The caption of the recipe, which belongs to the source, is kept as `source_caption`.
     """

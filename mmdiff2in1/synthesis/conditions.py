@@ -66,7 +66,7 @@ class ConditionPictures:
         return self.task.condition(self.maps.map(source, size))
 
     def condition(self, source: str, size: tuple[int, int]) -> Condition:
-        """What a recipe says of that picture."""
+        """Condition that a recipe keeps of that picture."""
         key = source, (int(size[0]), int(size[1]))
         if key not in self._known:
             self._known[key] = Condition(self.task.name, _digest(self.picture(source, size)))

@@ -58,12 +58,12 @@ class Job:
 
     @property
     def creates(self) -> bool:
-        """Whether images are made, by a generator or a layout."""
+        """True if images are made, by a generator or a layout."""
         return self.settings.creates
 
     @cached_property
     def diffusion(self) -> 'Generator':
-        """What creates, loaded onto `device` when first asked for."""
+        """The generator, loaded onto `device` when first asked for."""
         return build_diffusion(self.settings, self.rank)
 
     @property
@@ -115,7 +115,7 @@ class Job:
         return others_of(self.plan(), store.finished(), self.unlabelled(store))
 
     def marks(self) -> list:
-        """What decides the samples besides settings, sources, their captions and the weights of the generator.
+        """Marks of all that decides the samples besides settings, sources, their captions and the generator's weights.
 
         Label maps, shares, captions of new scenes, and of unlabelled images place, length and time.
         """

@@ -1,4 +1,4 @@
-"""What creates, as the settings of a synthesis name it: loaded, with its U-Net and on its device."""
+"""The generator that the settings of a synthesis name: loaded, with its U-Net and on its device."""
 
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def take_trained_unet(generator: 'Generator', checkpoint: str) -> None:
 
     if checkpoint == CREATOR:
         raise ValueError(
-            "stages.synthesis.unet='creator' is the U-Net of the warm-up, which tools/train.py alone knows; name "
+            "stages.synthesis.unet='creator' is the U-Net of the warm-up, which mmdiff2in1 train alone knows; name "
             'its checkpoint: stages.synthesis.unet=work_dirs/…/warmup/iter_….pth'
         )
     check_unet(generator, checkpoint)

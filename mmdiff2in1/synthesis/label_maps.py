@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmseg.registry import DATASETS, TASK_UTILS
 
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.dataset_images import dataset_leaves, list_images, source_name
 from mmdiff2in1.core.images import image_size
 from mmdiff2in1.core.names import type_name
@@ -21,7 +22,7 @@ from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 from .sources import map_leaves, real_dataset_cfg
 
 NO_LABELS = ('LoadImage', 'LoadCaption')
-"""What the steps that load something else than labels begin with."""
+"""Beginnings of the names of steps that load something else than labels."""
 CLASS_MAP = 'gt_seg_map'
 """Where mmseg's loaders put class maps."""
 UNKNOWN = 255
@@ -47,7 +48,9 @@ class LabelMaps:
 
     def __init__(self, cfg: Config, task_name: str, ignored: int = UNKNOWN) -> None:
         self._kind, self._ignored = _kind_of(task_name), ignored
-        dataset = DATASETS.build(map_leaves(real_dataset_cfg(cfg), _loading_labels))
+        real = real_dataset_cfg(cfg)
+        with building(cfg['train_dataloader'], 'train_dataloader'):
+            dataset = DATASETS.build(map_leaves(real, _loading_labels))
         self.data_root, _ = list_images(dataset)
         self._places: dict[str, tuple[BaseDataset, int]] = {}
         self._tasks = {}

@@ -85,7 +85,7 @@ class LabelledSet(LabelledSamples):
         digest = hashlib.sha256()
         for name in sorted(self):
             sample = self[name]
-            digest.update(f'{name}\n{sample.caption}\n{sample.image.shape}'.encode())
+            digest.update(f'{name}\n{sample.caption}\n{sample.image.shape}'.encode(errors='surrogatepass'))
             for array in (sample.image, sample.classes, *(sample.labels[task] for task in sorted(sample.labels))):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()

@@ -173,5 +173,5 @@ def _rounds(
 
 
 def _name(source: Source) -> str:
-    """What tells two sources apart: the image, or without one the caption."""
+    """Name that tells two sources apart: the image, or without one the caption."""
     return source.image if source.image else source.caption

@@ -27,7 +27,7 @@ def stable_hash(*parts: object) -> int:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a ControlNet is shown: the `task` whose label map is drawn, and the SHA-256 of that `picture`."""
+    """The input of a ControlNet: the `task` whose label map is drawn, and the SHA-256 of that `picture`."""
 
     task: str
     picture: str
@@ -35,7 +35,7 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRecipe:
-    """What makes one synthetic image; two equal recipes make the same image.
+    """Everything that makes one synthetic image; two equal recipes make the same image.
 
     `source` is the image file relative to the data root with forward slashes, or None for a sample from pure noise.
     `caption` may be empty (unconditional). `seed` counts the repeats of a source: 0, 1, 2 …, see `noise_seed`.

@@ -1,4 +1,4 @@
-"""What a record of a store may say, field by field: a manifest is a file that anyone may have written."""
+"""Fields of a store's record, and what each may say: a manifest is a file that anyone may have written."""
 
 import json
 import math

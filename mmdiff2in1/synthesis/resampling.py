@@ -38,7 +38,7 @@ def source_weights(cfg: Config, given: Mapping[str, Any], sources: Sequence[str]
 def resample_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """`stages.synthesis.resample` with all its keys.
 
-    `dict(type='hard', scores=FILE, by='hardness', most=20)`: see `hard_weights`; tools/free_mask.py
+    `dict(type='hard', scores=FILE, by='hardness', most=20)`: see `hard_weights`; mmdiff2in1 free-mask
     writes FILE.
     `dict(type='rare', threshold=1.0)`: see `rare_weights`.
 
@@ -55,7 +55,7 @@ def resample_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(type=kind) | KINDS[kind] | settings
     if kind == 'hard' and not settings['scores']:
         raise ValueError(
-            "resample of type 'hard' lacks scores; expected the file that tools/free_mask.py --scores writes"
+            "resample of type 'hard' lacks scores; expected the file that mmdiff2in1 free-mask --scores writes"
         )
     return settings
 
@@ -70,7 +70,7 @@ def read_scores(path: str | Path, by: str) -> dict[str, float]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f'scores {path}: no such file; write it with tools/free_mask.py CONFIG CHECKPOINT --scores'
+            f'scores {path}: no such file; write it with mmdiff2in1 free-mask CONFIG CHECKPOINT --scores'
         )
     scores = {}
     for number, line in enumerate(lines_of(path), 1):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from .conditions import ConditionPictures
 
+TRIED = 32
+"""Created samples of which filters must let one pass before the others are made."""
+
 
 def synthesize(
     diffusion: 'Generator',
@@ -62,8 +65,9 @@ def synthesize(
     `diffusion`, if known. `composing`: where the recipes ask for a layout, what composes it; image and labels then have
     the source's size. `pictures` draws what recipes with a condition follow.
 
-    Raises, before anything is created, ValueError for an empty plan, impossible timesteps, unreadable sources or a
-    store made with other weights or settings; FileNotFoundError for missing sources. OSError for a full disk.
+    Raises, before anything is stored, ValueError for an empty plan, impossible timesteps, unreadable sources, a store
+    made with other weights or settings, or thresholds that let nothing pass (`try_filters`); FileNotFoundError for
+    missing sources. OSError for a full disk.
     """
     if world_size > 1:
         store = SampleStore(store.folder, rank)
@@ -73,7 +77,7 @@ def synthesize(
     settings: dict[str, set] = dict(weights_hash={recipe.weights_hash for recipe in plan}, restore_size={restore_size})
     check_made_alike(store, finished, settings)
     if not keep_others:
-        check_others(store, others_of(plan, finished, beside))
+        check_others(store, others_of(plan, finished, beside), plan)
     finished = {name: record for name, record in finished.items() if store.is_whole(record)}
     warn_of_changed_thresholds([finished[r.sample_id] for r in plan if r.sample_id in finished], thresholds)
 
@@ -88,6 +92,16 @@ def synthesize(
     for line in describe(missing, timesteps):
         print_log(line, logger='current')
 
+    if missing and not any(record.get('rejected') is None for record in finished.values()):
+        try_filters(
+            diffusion,
+            missing,
+            thresholds,
+            data_root=data_root,
+            batch_size=batch_size,
+            composing=composing,
+            pictures=pictures,
+        )
     started, calls, made = time.perf_counter(), 0, Counter()
     bar = tqdm(total=len(share), initial=len(share) - len(missing), desc='creating', unit='img', disable=not progress)
     with store.writing('creating samples'), bar:
@@ -122,6 +136,41 @@ def synthesize(
     if store.whole(asked) == asked:
         store.merge(asked)
     return SampleStore(store.folder)
+
+
+def try_filters(
+    diffusion: 'Generator',
+    plan: Sequence[SampleRecipe],
+    thresholds: Thresholds | None,
+    *,
+    data_root: str | Path | None = None,
+    batch_size: int = 4,
+    composing: Composing | None = None,
+    pictures: 'ConditionPictures | None' = None,
+) -> None:
+    """Creates the first samples until the thresholds let one pass, and keeps none: most often a single batch.
+
+    Raises ValueError if all of the first `TRIED` are refused, with the filter, what was found and its limits.
+    """
+    seen: list[dict[str, float]] = []
+    for batch in batches_of(plan, batch_size) if thresholds else ():
+        composed = composing.compose(batch) if composing is not None else None
+        images, sources, _ = create_batch(diffusion, batch, data_root, composed, pictures)
+        seen += [score(image, source) for image, source in zip(images, sources, strict=True)]
+        if any(rejection(scores, thresholds) is None for scores in seen):
+            return
+        if len(seen) >= TRIED:
+            break
+    if not seen:
+        return
+    refusals = Counter(str(rejection(scores, thresholds)).split()[0] for scores in seen)
+    name, _ = refusals.most_common(1)[0]
+    values = [scores[name] for scores in seen if name in scores]
+    raise ValueError(
+        f'stages.synthesis.filters refuse all of the first {len(seen)} created samples: their {name} is '
+        f'{min(values):g} to {max(values):g}, and (lowest, highest) of {name} is {tuple((thresholds or {})[name])}; '
+        'widen it, or leave it out and look at the samples with tools/synthesize.py --show 8'
+    )
 
 
 def batches_of(plan: Sequence[SampleRecipe], batch_size: int) -> list[list[SampleRecipe]]:

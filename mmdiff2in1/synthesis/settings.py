@@ -80,12 +80,12 @@ class SynthesisSettings:
 
     @property
     def creates(self) -> bool:
-        """Whether images are made: by a generator, or a layout."""
+        """True if images are made: by a generator, or a layout."""
         return self.diffusion is not None or self.layout is not None
 
     @property
     def draws(self) -> bool:
-        """Whether a generator is needed: not if a layout composes and nothing is redrawn, nor for unlabelled images."""
+        """True if a generator is needed: not if a layout composes and nothing is redrawn, nor for unlabelled images."""
         if self.layout is None:
             return self.diffusion is not None
         return self.T == NOISE or any(level > 0 for level in timestep_choices(self.T))
@@ -117,7 +117,7 @@ class SynthesisSettings:
         return settings
 
     def _check_numbers(self) -> None:
-        """Whether counts are counts and numbers finite; what depends on the generator is asked of it later."""
+        """Counts must be counts, and numbers finite; what depends on the generator is asked of it later."""
         for name in ('batch_size', 'num_samples', 'samples_per_image', 'seed'):
             value, least = getattr(self, name), 0 if name == 'seed' else 1
             if value is None and name in ('num_samples', 'samples_per_image'):
@@ -125,11 +125,11 @@ class SynthesisSettings:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f'stages.synthesis.{name} is {value!r}, expected an integer of {least} or more')
         scale = self.guidance_scale
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
-            raise ValueError(f'stages.synthesis.guidance_scale is {scale!r}, expected a finite number; 1 is none')
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
+            raise ValueError(f'stages.synthesis.guidance_scale is {scale!r}, expected a finite number >= 0; 1 is none')
 
     def _check_generator(self) -> None:
-        """Whether there is what creates, where something is to be created."""
+        """A generator or layout must be there, where something is to be created."""
         if self.diffusion is not None:
             return
         if self.layout is not None:
@@ -148,7 +148,7 @@ class SynthesisSettings:
             )
 
     def _check_labels(self) -> None:
-        """Whether captions and labels of a sample can both be true."""
+        """Captions and labels of a sample must be able to be true together."""
         if self.layout is not None and self.condition is not None:
             raise ValueError(
                 'stages.synthesis has both layout and condition: what a layout composes has labels of its own, and the '

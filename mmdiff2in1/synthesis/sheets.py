@@ -145,7 +145,7 @@ def _count(kind: str, found: dict[str, list[dict]]) -> str:
 
 
 def _name(group: list[dict]) -> str:
-    """What is written beside a row: the captions of its samples, each once."""
+    """Text beside a row: the captions of its samples, each once."""
     if group[0].get('kind') == UNLABELLED:
         return f'unlabelled: {Path(group[0]["path"]).name}'
     return ' | '.join(dict.fromkeys(record.get('caption') or '(no caption)' for record in group))

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.dataset_images import dataset_leaves, list_images
 from mmdiff2in1.core.names import type_name
 
@@ -27,7 +28,8 @@ def scored_images(cfg: Config) -> dict[str, list[str]]:
         if dataset is None:
             continue
         try:
-            found[name] = list_images(_built(dataset))[1]
+            with building(dataset, f'{name}_dataloader.dataset'):
+                found[name] = list_images(_built(dataset))[1]
         except (FileNotFoundError, ValueError) as error:
             print_log(f'unlabelled images are not compared with the {name} set: {error}', 'current', logging.WARNING)
     return found
@@ -50,7 +52,9 @@ def real_dataset_cfg(cfg: Config) -> dict:
 
 def build_real_dataset(cfg: Config, with_pipeline: bool = False):
     """Build the real training set; without its pipeline only the list of images is wanted."""
-    return _built(real_dataset_cfg(cfg), with_pipeline)
+    dataset = real_dataset_cfg(cfg)
+    with building(cfg['train_dataloader'], 'train_dataloader'):
+        return _built(dataset, with_pipeline)
 
 
 def label_files(dataset) -> dict[str, dict[str, str]]:

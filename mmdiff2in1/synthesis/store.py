@@ -51,7 +51,7 @@ class SampleStore:
 
     @property
     def exists(self) -> bool:
-        """Whether a manifest or a shard of one is there."""
+        """True if a manifest or a shard of one is there."""
         return self._manifest.is_file() or bool(self._shards())
 
     @contextmanager
@@ -78,7 +78,7 @@ class SampleStore:
         if not self.exists:
             raise FileNotFoundError(
                 f'{self.folder} holds no {MANIFEST}, expected a folder of synthetic samples; '
-                'create it with tools/synthesize.py CONFIG --out <folder>'
+                'create it with mmdiff2in1 synthesize CONFIG --out <folder>'
             )
         return [record for record in self.finished().values() if rejected or not record.get('rejected')]
 
@@ -98,7 +98,7 @@ class SampleStore:
         return {task: self.folder / label['file'] for task, label in record.get('labels', {}).items()}
 
     def is_whole(self, record: dict) -> bool:
-        """Whether the files of a record are there and not empty; `verify` looks at their content."""
+        """True if the files of a record are there and not empty; `verify` looks at their content."""
         if record.get('rejected'):
             return True
         return all(is_there(self.folder / name) for name, _ in files_of(record))
@@ -249,7 +249,7 @@ class SampleStore:
 
     @property
     def _cure(self) -> str:
-        command = f'tools/synthesize.py CONFIG --out {self.folder} --verify'
+        command = f'mmdiff2in1 synthesize CONFIG --out {self.folder} --verify'
         return f'run {command} to remove what is damaged; the next run makes it again'
 
     def _shards(self) -> list[Path]:

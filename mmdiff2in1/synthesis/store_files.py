@@ -36,7 +36,7 @@ def files_of(record: dict) -> list[tuple[str, str]]:
 
 
 def damage_of(file: Path, expected: str) -> str | None:
-    """What is wrong with a file whose SHA-256 is known; None if nothing is. OSError as :func:`reading`."""
+    """The damage of a file whose SHA-256 is known; None if it is whole. OSError as :func:`reading`."""
     with reading(file):
         if not file.is_file():
             return 'is a folder, expected a file' if file.is_dir() else 'is missing'
@@ -46,7 +46,7 @@ def damage_of(file: Path, expected: str) -> str | None:
 
 
 def is_there(file: Path) -> bool:
-    """Whether a file is there and not empty. OSError as :func:`reading`."""
+    """True if a file is there and not empty. OSError as :func:`reading`."""
     with reading(file):
         return file.is_file() and file.stat().st_size > 0
 

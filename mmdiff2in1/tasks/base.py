@@ -1,4 +1,4 @@
-"""What every dense task answers: encoding, geometry, pseudo labels, default loss and metric, colours.
+"""The interface of every dense task: encoding, geometry, pseudo labels, default loss and metric, colours.
 
 Shapes: B, C, H, W of what a head puts out; (B, c, H, W) a target in a model, c = 1 or 3; (H, W) or (H, W, 3) one map.
 """
@@ -58,7 +58,7 @@ class DenseTask(ABC):
         return f'{self.field}_weight'
 
     def predictions(self, output: Tensor) -> dict[str, Tensor]:
-        """What a `SegDataSample` holds of an output (C, H, W), by its keys."""
+        """Entries of a `SegDataSample` for an output (C, H, W), by its keys."""
         return {self.prediction: output}
 
     def output_of(self, sample: Any) -> Tensor:
@@ -81,7 +81,7 @@ class DenseTask(ABC):
         """
 
     def head_output(self, raw: Tensor) -> Tensor:
-        """What a head puts out, (B, C, H, W), from its raw last layer: logits where the task has them, else activated.
+        """Output of a head, (B, C, H, W), from its raw last layer: logits where the task has them, else activated.
 
         Raises:
             ValueError: Another number of channels than the task has.
@@ -156,7 +156,7 @@ class DenseTask(ABC):
 
     @abstractmethod
     def encode(self, array: np.ndarray) -> np.ndarray:
-        """What is written to the PNG for a map.
+        """Array that is written to the PNG for a map.
 
         Raises:
             ValueError: Values that the task does not have or the file cannot hold.
@@ -207,8 +207,12 @@ class DenseTask(ABC):
         return self.colours(array)
 
     def legend(self, array: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
-        """What the colours of a map mean: text and RGB, what matters most first."""
+        """Legend of a map: text and RGB, what matters most first."""
         return [(f'{self.name}: {self.known(array).mean():.1%} of the pixels', (60, 60, 60))]
+
+    def summary(self, array: np.ndarray) -> str:
+        """What a map says, in a few words."""
+        return f'{self.name} known in {self.known(array).mean() * 100:.0f} %'
 
     def of_dataset(self, meta: Mapping[str, Any]) -> 'DenseTask':
         """This task with the names and colours that a data set's metainfo gives it."""
@@ -222,7 +226,7 @@ class DenseTask(ABC):
         return None
 
     def file_problems(self, path: str, raw: np.ndarray, array: np.ndarray | None) -> list[Problem]:
-        """What is wrong with one label file, beyond what `decode` raises and maps that say nothing.
+        """Problems of one label file, beyond what `decode` raises and maps that say nothing.
 
         Args:
             path: Of the file, for the problems.
@@ -232,7 +236,7 @@ class DenseTask(ABC):
         return []
 
     def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> Any:
-        """What only many maps together tell, of one of them: anything that `judge` reads; None: nothing.
+        """Facts of one map that tell something only with those of many: anything that `judge` reads; None: nothing.
 
         Args:
             raw: Content of the file.

@@ -123,6 +123,11 @@ class Depth(DenseTask):
             scale.append((f'{metres:g} m', tuple(colour.tolist())))
         return super().legend(array) + scale
 
+    def summary(self, array: np.ndarray) -> str:
+        """The range of what is known."""
+        known = array[array > 0]
+        return f'{self.name} {known.min():.1f} … {known.max():.1f} m' if known.size else f'no {self.name} known'
+
     @classmethod
     def of_loader(cls, loader: type, settings: Mapping[str, Any]) -> 'Depth | None':
         """As mmseg's `LoadDepthAnnotation` reads it: a number of the file times `depth_rescale_factor`."""

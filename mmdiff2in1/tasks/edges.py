@@ -109,6 +109,11 @@ class Edges(DenseTask):
         share = float((array[known] > 0.5).mean()) if known.any() else 0.0
         return [*super().legend(array), (f'edge {share:.1%}', EDGE), (f'no edge {1 - share:.1%}', NO_EDGE)]
 
+    def summary(self, array: np.ndarray) -> str:
+        """How much of what is known is an edge."""
+        known = array[array != self.invalid]
+        return f'edges on {(known > 0.5).mean() * 100:.0f} %' if known.size else f'no {self.name} known'
+
     def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> tuple[int, int, int, int]:
         """Edge pixels, those in a block of 2 × 2 of them, those of the value 1 of 255, and all known ones."""
         edge = (array > 0.5) & (array != self.invalid)

@@ -131,7 +131,7 @@ class SurfaceNormal(DenseTask):
         if wrong.any():
             warnings.warn(
                 'normal: a label file holds a few vectors whose length is not 1; they count as not known '
-                '(tools/check_dataset.py names the files)',
+                '(mmdiff2in1 check names the files)',
                 stacklevel=2,
             )
             known = known & ~wrong
@@ -202,7 +202,7 @@ class SurfaceNormal(DenseTask):
         return [Problem('warning', 'vector-length', path, found, 'unit vectors, or black', step)]
 
     def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> NormalFacts | None:
-        """What a map says about its frame."""
+        """Facts of a map about its frame."""
         return normal_facts(array, info.get('label_axes'), 8 * raw.dtype.itemsize)
 
     def judge(

@@ -37,7 +37,7 @@ for _number, _frame in enumerate(FRAMES):
 
 @dataclass(frozen=True)
 class NormalFacts:
-    """What one map says about its frame.
+    """Facts of one map about its frame.
 
     `away`: (48,) share of its pixels that would face away from the camera, for each of `FRAMES`. `level`: how many
     sampled vectors of the lowest third would point (up, down), within 30 degrees, in the frame that was declared.
@@ -81,7 +81,7 @@ def to_camera(size: tuple[int, int]) -> np.ndarray:
 
 
 def normal_notes(facts: Sequence[NormalFacts], axes: Sequence[str] | None) -> list[str]:
-    """What the maps of a set show, for the report."""
+    """Notes on the maps of a set, for the report."""
     up, down = np.sum([fact.level for fact in facts], axis=0)
     away = np.mean([fact.away[FRAMES.index(tuple(axes or FRAMES[0]))] for fact in facts])
     notes = [f'normals: {away:.1%} of the pixels face away from the camera']

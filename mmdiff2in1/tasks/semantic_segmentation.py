@@ -14,6 +14,8 @@ from mmdiff2in1.core.problem import Problem
 
 from .base import DenseTask, nearest
 
+SUMMED_UP = 4
+"""Classes that a summary names."""
 TINY = 1e-12
 """Scores below count as this much, so that they have a logarithm."""
 
@@ -202,6 +204,22 @@ class SemanticSegmentation(DenseTask):
             colour = (60, 60, 60) if ignored else tuple(self.palette[value].tolist())
             lines.append((f'{value} {name} {counts[value] / array.size:.1%}', colour))
         return lines
+
+    def shares(self, array: np.ndarray) -> dict[str, float]:
+        """Name (`class 3` where classes have none, `ignored`) → share of the map in (0, 1], the largest first."""
+        self._check_range(array)
+        counts = np.bincount(array.ravel(), minlength=256)
+        order = np.argsort(-counts, kind='stable').tolist()
+        return {self._name(value): float(counts[value] / array.size) for value in order if counts[value]}
+
+    def _name(self, value: int) -> str:
+        return 'ignored' if value == self.ignore_index else self.classes[value] if self.classes else f'class {value}'
+
+    def summary(self, array: np.ndarray) -> str:
+        """The shares of the most frequent classes."""
+        shares = self.shares(array)
+        named = [f'{name} {share * 100:.0f} %' for name, share in list(shares.items())[:SUMMED_UP]]
+        return ', '.join(named) + (', …' if len(shares) > SUMMED_UP else '')
 
     def inspect(self, raw: np.ndarray, array: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
         """Pixels of each class, (K,)."""

@@ -52,7 +52,7 @@ def from_topk(topk: Tensor, num_classes: int) -> Tensor:
 
 
 def as_file(topk: np.ndarray) -> np.ndarray:
-    """What is written: (2k · H, W)."""
+    """Array that is written to a file: (2k · H, W)."""
     return topk.reshape(-1, topk.shape[-1])
 
 

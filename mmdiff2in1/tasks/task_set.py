@@ -105,7 +105,7 @@ class TaskSet(Mapping[str, DenseTask]):
         return torch.cat([self[name].resize_output(part, size, align_corners) for name, part in parts], dim=1)
 
     def mean_output(self, outputs: Sequence[Tensor]) -> Tensor:
-        """What several outputs (B, C, H, W) of the same images stand for, each task as it wants it; of one, itself."""
+        """Mean of several outputs (B, C, H, W) of the same images, as each task defines it; of one, itself."""
         if len(outputs) == 1:
             return outputs[0]
         parts = [self.split(output) for output in outputs]

@@ -7,7 +7,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.building import building
 from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.engine.last_checkpoint import LAST
@@ -28,8 +29,9 @@ from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
 from .config_keys import check_keys
+from .config_values import check_values
 from .global_batch import split_global_batch
-from .identity import TESTED_BY, fingerprint, store_mark, weight_places, weights_mark
+from .identity import TESTED_BY, identity, store_mark, weight_places, weights_mark
 from .labelling_stage import check_teachers, label
 from .optimizer_state import carry_optimizer_state
 from .rehearsal import rehearse
@@ -77,26 +79,28 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
 
 
 def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
-    check_chain(cfg, get_world_size())
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
-    check_weights(cfg)
-    check_data(cfg)
-    check_teachers(cfg)
-    store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
-    parents = [_mark_of_start(cfg.load_from)] if cfg.get('load_from') else []
-    warmup = cfg.stages.get('warmup')
-    warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
-    creation = SynthesisStage(cfg, store) if cfg.stages.get('synthesis') else None
-    if creation is not None:
-        creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
-    elif store is not None:
-        check_store(cfg, store)
+    with building(cfg):
+        check_values(cfg)
+        check_chain(cfg, get_world_size())
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        check_weights(cfg)
+        check_data(cfg)
+        check_teachers(cfg)
+        store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
+        parents = {'load_from': _mark_of_start(cfg.load_from)} if cfg.get('load_from') else {}
+        warmup = cfg.stages.get('warmup')
+        warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
+        creation = SynthesisStage(cfg, store) if cfg.stages.get('synthesis') else None
+        if creation is not None:
+            creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
+        elif store is not None:
+            check_store(cfg, store)
     rehearse(_to_be_trained(cfg, work_dir, warmup_dir, resume))
     if warmup:
         stage = warmup_config(cfg, warmup_dir)
         results['warmup'] = run_stage('warm-up', stage, resume, parents)
         warmup_checkpoint = results['warmup']['checkpoint']
-        parents = [finished_mark(warmup_dir)]
+        parents = {'the warm-up': finished_mark(warmup_dir)}
     if creation is not None:
         creation.create(warmup_checkpoint)
         creation = None  # and with it the generator
@@ -105,7 +109,7 @@ def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
         label(cfg, store)
         free_memory()
     if store is not None:
-        parents.append(store_mark(SampleStore(store)))
+        parents['the samples of the store'] = store_mark(SampleStore(store))
     stage = self_improving_config(cfg, work_dir / 'self_improving', warmup_checkpoint, store)
     carry = bool(warmup and warmup.get('carry_optimizer'))
     results['self_improving'] = run_stage('self-improving', stage, resume, parents, warmup_checkpoint, carry)
@@ -142,6 +146,17 @@ def _to_be_trained(cfg: Config, work_dir: Path, warmup_dir: Path, resume: bool) 
     }
 
 
+def unfinished(cfg: Config, work_dir: Path) -> str | None:
+    """Message on a training that was begun and not finished in a work dir; None where there is nothing of it."""
+    if 'stages' not in cfg:
+        return _held('training', work_dir)
+    warmup = cfg.stages.get('warmup') or {}
+    stages = {'warm-up': Path(warmup.get('work_dir') or work_dir / 'warmup')} if warmup else {}
+    stages['self-improving'] = work_dir / 'self_improving'
+    open_ones = (_held(title, folder) for title, folder in stages.items() if not (folder / FINISHED).is_file())
+    return next((held for held in open_ones if held is not None), None)
+
+
 def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None:
     """Trains a config without ``stages`` as mmseg would, with our checks before it and a start that fits or is refused.
 
@@ -151,13 +166,16 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
     """
     launcher_of_environment()
     with one_training(work_dir):
-        init_default_scope(cfg.get('default_scope') or 'mmseg')
-        check_keys(cfg, ())
-        check_weights(cfg)
-        check_data(cfg)
+        with building(cfg):
+            check_values(cfg)
+            init_default_scope(cfg.get('default_scope') or 'mmseg')
+            check_keys(cfg, ())
+            check_weights(cfg)
+            check_data(cfg)
         cfg.work_dir = str(work_dir)
-        if not (resume and Path(work_dir, 'last_checkpoint').is_file()):
+        if not (resume and Path(work_dir, LAST).is_file()):
             rehearse({'training': cfg})
+        _tell_if_anew('training', cfg, resume)
         if resume:
             resume_where_possible(cfg)
         split_global_batch(cfg, get_world_size())
@@ -205,7 +223,7 @@ def run_stage(
     title: str,
     cfg: Config,
     resume: bool,
-    parents: Sequence[str] = (),
+    parents: Mapping[str, str] = {},  # noqa: B006
     before: str | None = None,
     carry_optimizer: bool = False,
 ) -> dict:
@@ -215,14 +233,14 @@ def run_stage(
         title: For the log.
         cfg: Its config, ``work_dir`` included.
         resume: Continue from its last checkpoint.
-        parents: Identities of what it builds on, see :func:`~mmdiff2in1.training.identity.fingerprint`.
+        parents: Identities of what it builds on, see :func:`~mmdiff2in1.training.identity.identity`.
         before: Checkpoint of the stage before, which must fit in every tensor.
         carry_optimizer: Start with that stage's optimizer state (moments, not rates).
 
     Returns:
         ``checkpoint``, ``iters``, ``seconds`` and ``metrics`` of the last validation.
     """
-    folder = StageFolder(cfg.work_dir, fingerprint(cfg, parents))
+    folder = identity(cfg, parents).folder(cfg.work_dir)
     with one_training(folder.path):  # several runs may share a warm-up
         facts = folder.result(checkpoint=str, metrics=dict)
         barrier()  # nobody writes before everybody has looked
@@ -234,26 +252,36 @@ def run_stage(
 
 
 def begun_anew(title: str, work_dir: Path) -> str | None:
-    """What to say where an unfinished stage is about to start from its beginning; None where there is nothing of it."""
+    """Message where an unfinished stage is about to start from its beginning; None where there is nothing of it."""
+    held = _held(title, work_dir)
+    return None if held is None else f'{held}; it BEGINS ANEW, --resume goes on from there'
+
+
+def _held(title: str, work_dir: Path) -> str | None:
     named = work_dir / LAST
     if not named.is_file():
         return None
     last = Path(named.read_text(errors='replace').strip()).name
-    return f'{title}: BEGINS ANEW although {work_dir} holds {last} of an unfinished run; --resume goes on from there'
+    return f'{title}: {work_dir} holds {last} of an unfinished run'
+
+
+def _tell_if_anew(title: str, cfg: Config, resume: bool) -> None:
+    lost = None if resume or cfg.get('resume') else begun_anew(title, Path(cfg.work_dir))
+    if lost is not None:
+        print_log(lost, 'current', logging.WARNING)
 
 
 def _trained(
     folder: StageFolder, title: str, cfg: Config, resume: bool, before: str | None, carry_optimizer: bool
 ) -> dict:
-    """What :func:`run_stage` does for a stage that is not finished."""
+    """The part of :func:`run_stage` for a stage that is not finished."""
     if before is not None:
         # resume=True of the config means this stage; with load_from, mmengine would go on from the stage before.
         resume, cfg.resume = resume or bool(cfg.get('resume')), False
     keep_checkpoints_apart(cfg)
     if resume:
         resume_where_possible(cfg)
-    elif not cfg.get('resume') and (lost := begun_anew(title, folder.path)) is not None:
-        print_log(lost, 'current', logging.WARNING)
+    _tell_if_anew(title, cfg, resume)
     split_global_batch(cfg, get_world_size())
     runner = build_runner(cfg)
     if is_main_process():
@@ -286,7 +314,7 @@ def test(cfg: Config, checkpoint: str | Path, work_dir: Path) -> dict[str, float
 
     A test of another config, of other data or another checkpoint in the folder is done anew.
     """
-    folder = StageFolder(work_dir, fingerprint(cfg, [weights_mark(checkpoint)], TESTED_BY))
+    folder = identity(cfg, {'checkpoint': weights_mark(checkpoint)}, TESTED_BY).folder(work_dir)
     facts = folder.result(refuse=False, metrics=dict)
     barrier()  # nobody writes before everybody has looked
     if facts is not None:

@@ -1,9 +1,10 @@
-"""What the data of a loader are, wherever they lie: the names of all files, and what is in the label files."""
+"""Identity of a loader's data, wherever it lies: the names of all files, and what is in the label files."""
 
 import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mmdiff2in1.checks.parts import DataPart, data_parts
@@ -13,7 +14,16 @@ from .file_digests import digests_of
 IMAGE = 'img_path'
 
 
-def data_mark(loader: Mapping) -> str:
+@dataclass(frozen=True)
+class DataFacts:
+    """`mark`: the identity of data. `parts`: for each data set by the keys of its files how many there are, and digests
+    of their names and of what is in them."""
+
+    mark: str
+    parts: list[dict[str, dict[str, Any]]]
+
+
+def data_facts(loader: Mapping) -> DataFacts:
     """Identity of the data of a loader's config.
 
     Counted are the names of images and labels below their folders, in their order, and size and sampled content of
@@ -29,7 +39,19 @@ def data_mark(loader: Mapping) -> str:
             raise ValueError(f'the data set cannot be listed: {part.problems[0]}')
         if hasattr(part.dataset, 'get_data_info'):
             marks.append(_mark(part))
-    return hashlib.sha256(json.dumps(marks).encode()).hexdigest()
+    parts = []
+    for mark in marks:
+        facts: dict[str, dict[str, Any]] = {}
+        for key, names, *content in mark:
+            facts[key] = dict(files=len(names), names=_digest(names))
+            facts[key] |= dict(content=_digest(content)) if content else {}
+        parts.append(facts)
+    plain = [[part for key, names, *content in mark for part in ([key, names], *content)] for mark in marks]
+    return DataFacts(_digest(plain), parts)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _listed_only(config: object) -> Any:
@@ -40,6 +62,7 @@ def _listed_only(config: object) -> Any:
 
 
 def _mark(part: DataPart) -> list:
+    """Key, names, and of labels the digests, of each kind of file."""
     dataset = part.dataset
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     folders = getattr(dataset, 'data_prefix', None) or {}
@@ -49,9 +72,8 @@ def _mark(part: DataPart) -> list:
         folder = folders.get(key)
         folder = folder if isinstance(folder, str) and folder else root
         files = [info.get(key) or '' for info in infos]
-        marks.append([key, [_below(file, folder, root) for file in files]])
-        if key != IMAGE:
-            marks.append(digests_of(files, folder))
+        content = [] if key == IMAGE else [digests_of(files, folder)]
+        marks.append([key, [_below(file, folder, root) for file in files], *content])
     return marks
 
 

@@ -18,6 +18,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
@@ -30,7 +31,7 @@ from mmdiff2in1.synthesis import SampleStore, prepare
 from mmdiff2in1.synthesis.upkeep import dry_run
 
 from .chain import train
-from .drop_last import without_batch_sampler
+from .control import equal_control
 from .recipes import make_self_improving
 from .scoring import better_by, chosen_metric, scores
 from .stages import store_of, warmup_config
@@ -40,7 +41,7 @@ RESULTS = 'distillation.json'
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """What is distilled, from whom.
+    """Settings of a distillation: from whom, and how.
 
     Attributes:
         teachers: dict(config=…, checkpoint=…) of each; several are an ensemble.
@@ -94,7 +95,7 @@ def distil(student: Config, asked: Distillation, work_dir: str | Path, resume: b
     results = train(copy.deepcopy(cfg), work_dir / 'student', resume)
     found['student'] = judge.trained(cfg, results, 'student')
     if asked.control:
-        control = control_config(cfg)
+        control = equal_control(cfg)
         results = train(copy.deepcopy(control), work_dir / 'control', resume)
         found |= dict(alone=judge.trained(control, results, 'control'), alone_is='control of equal batch')
     found = judge.verdict(found)
@@ -129,19 +130,6 @@ def plain_config(student: Config) -> Config:
     return plain
 
 
-def control_config(cfg: Config) -> Config:
-    """The control of equal batch: as many images per step, all of them real ones (twice the batch size)."""
-    control = copy.deepcopy(cfg)
-    control.stages = dict()
-    control.model.pop('label_rule', None)
-    control.train_dataloader.dataset.update(store=None, mix='uniform', labels='none')
-    without_batch_sampler(control.train_dataloader)
-    control.train_dataloader.batch_size *= 2
-    if control.get('global_batch_size'):
-        control.global_batch_size *= 2
-    return control
-
-
 class Judge:
     """Scores of teacher and student on the validation set of a config, and what they say."""
 
@@ -149,7 +137,7 @@ class Judge:
         self.cfg, self.asked = cfg, asked
         init_default_scope(cfg.get('default_scope') or 'mmseg')
         _, model, task = model_config(cfg)
-        with kept_randomness():
+        with kept_randomness(), building(model, 'model'):
             self.segmentor = MODELS.build(model)
         self.tasks = build_tasks(task, self.segmentor)
         self.classes = dataset_meta_of(cfg).get('classes')
@@ -177,7 +165,7 @@ class Judge:
         return metrics[chosen_metric(metrics, self.tasks, self.asked.metric)]
 
     def advice(self, found: Mapping[str, Any]) -> list[str]:
-        """What is to be said before the work; nothing where the teacher is better."""
+        """Lines to print before the work; none where the teacher is better."""
         name, teacher, alone = (found[key] for key in ('metric', 'teacher', 'alone'))
         if alone is None:
             return [

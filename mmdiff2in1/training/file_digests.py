@@ -1,4 +1,4 @@
-"""What is in files, told apart by their size and a sample of their content: gigabytes are not read whole."""
+"""Digests of files, told apart by their size and a sample of their content: gigabytes are not read whole."""
 
 import contextlib
 import hashlib
@@ -41,7 +41,7 @@ def digests_of(files: Sequence[str], place: str) -> list[str]:
         files: Paths; one that is not there has the digest ''.
         place: What the files have in common; the digests are kept in the cache folder under a name made from it.
     """
-    kept = cache_folder() / f'files-{hashlib.sha256(os.path.abspath(place).encode()).hexdigest()[:20]}.json'
+    kept = cache_folder() / f'files-{hashlib.sha256(os.fsencode(os.path.abspath(place))).hexdigest()[:20]}.json'
     known = _read(kept)
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda file: _digest(file, known), files))

@@ -1,9 +1,10 @@
-"""What a stage's result depends on, as one hash: its config, data, the weights it starts from, the stages before it."""
+"""One hash of all that a stage's result depends on: its config, data, first weights, and the stages before it."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from mmengine.config import Config
 
 from mmdiff2in1.core.folders import files_below
 from mmdiff2in1.core.names import type_name
+from mmdiff2in1.engine.stage_folder import StageFolder
 from mmdiff2in1.generators.weights import find_weights
 from mmdiff2in1.models.self_improving.trained_teacher import model_config
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis import SampleStore
 
-from .data_identity import data_mark
+from .data_identity import data_facts
 from .file_digests import sampled_digest
 
 TRAINED_BY = (
@@ -48,7 +50,7 @@ TESTED_BY = (
 )
 READ = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 PLACED = ('store', 'data_root', 'data_prefix', 'ann_file')
-"""Where the data are; what they are is in :func:`~mmdiff2in1.training.data_identity.data_mark`."""
+"""Where the data are; what they are is in :func:`~mmdiff2in1.training.data_identity.data_facts`."""
 COMPUTED = ('gradient_checkpointing',)
 """How a step is computed: in less memory, to the same gradients."""
 SHOWING_HOOKS = ('ProgressBarHook', 'SegVisualizationHook')
@@ -58,13 +60,26 @@ LONGEST = 4096
 """Characters of a path."""
 
 
-def fingerprint(cfg: Config, parents: Sequence[str] = (), decisive: Sequence[str] = TRAINED_BY) -> str:
-    """Hash of all that decides what a stage gives.
+@dataclass(frozen=True)
+class Identity:
+    """`fingerprint`: hash of all that decides what a stage gives. `made_from`: what that is, JSON values by keys of the
+    config, 'weights', 'data' and what the stage builds on, to tell two stages apart for a person."""
+
+    fingerprint: str
+    made_from: dict[str, Any]
+
+    def folder(self, path: str | Path) -> StageFolder:
+        """The folder of the stage."""
+        return StageFolder(Path(path), self.fingerprint, self.made_from)
+
+
+def identity(cfg: Config, parents: Mapping[str, str] = {}, decisive: Sequence[str] = TRAINED_BY) -> Identity:  # noqa: B006
+    """Of a stage.
 
     Args:
         cfg: The stage's config. Places, pictures, logs and loader speed do not count; the content of all files that it
             names does, and so do the names of the data and the content of the labels.
-        parents: Identities of what the stage builds on, such as the warm-up and the store.
+        parents: Identities of what the stage builds on, such as the warm-up and the store, by what they are called.
         decisive: The keys of the config that are asked: ``TRAINED_BY`` or ``TESTED_BY``.
 
     Raises:
@@ -75,18 +90,26 @@ def fingerprint(cfg: Config, parents: Sequence[str] = (), decisive: Sequence[str
     if 'custom_hooks' in decisive:
         hooks = plain.get('custom_hooks') or []
         plain['custom_hooks'] = [hook for hook in hooks if type_name(hook) not in SHOWING_HOOKS]
-    data = []
+    data = {}
     for name in [key for key in decisive if key.endswith('_dataloader') and plain.get(key)]:
-        data.append(data_mark(plain[name]))
+        data[name] = data_facts(plain[name])
         plain[name] = _without(plain[name], (*READ, *PLACED))
         # Scores do not depend on it; in a training it may follow from the number of processes.
         if name != 'train_dataloader' or plain.get('global_batch_size'):
             plain[name].pop('batch_size', None)
     plain = _with_teachers(plain)
-    weights = sorted(weights_mark(place) for place in weight_places(plain))
+    weights = [(Path(place).name, weights_mark(place)) for place in weight_places(plain)]
     decided = _files_by_content(_without(_nameless(plain), COMPUTED))
-    text = json.dumps([decided, weights, data, list(parents)], sort_keys=True, default=_named)
-    return hashlib.sha256(text.encode()).hexdigest()
+    marks = [sorted(mark for _, mark in weights), [each.mark for each in data.values()], list(parents.values())]
+    text = json.dumps([decided, *marks], sort_keys=True, default=_named)
+    made_from: dict = json.loads(json.dumps(decided, default=_named))
+    made_from |= {'weights': dict(weights), 'data': {name: each.parts for name, each in data.items()}, **parents}
+    return Identity(hashlib.sha256(text.encode()).hexdigest(), made_from)
+
+
+def fingerprint(cfg: Config, parents: Mapping[str, str] = {}, decisive: Sequence[str] = TRAINED_BY) -> str:  # noqa: B006
+    """That of `identity`."""
+    return identity(cfg, parents, decisive).fingerprint
 
 
 def store_mark(store: SampleStore) -> str:
@@ -109,7 +132,7 @@ def weights_mark(place: str | Path) -> str:
         # In the order of paths, not of names: an identity that was written once stays.
         files = sorted(root / name for name in files_below(root, ('.safetensors', '.json', '.bin')))
     for file in files:
-        digest.update(f'{file.relative_to(root)} {sampled_digest(file)}'.encode())
+        digest.update(f'{file.relative_to(root)} {sampled_digest(file)}'.encode(errors='surrogatepass'))
     return digest.hexdigest()
 
 

@@ -53,7 +53,7 @@ def check_teachers(cfg: Config) -> None:
 
 
 def check_labels(cfg: Config) -> None:
-    """Whether labels that a stage is going to write are read.
+    """Labels that a stage is going to write must be read.
 
     Raises:
         ValueError: They are not.

@@ -5,11 +5,10 @@ Nothing of it stays: the folder is a temporary one, random states are put back, 
 
 import copy
 import math
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,13 +17,13 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import MessageHub, MMLogger, print_log
-from mmengine.registry import OPTIMIZERS, Registry
-from mmengine.runner import Runner
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
-from mmseg import registry
 from mmseg.evaluation import IoUMetric
 from torch import nn
 
+from mmdiff2in1.core.building import explained
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.engine import ExactResumeHook, SelfImprovingHook
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
@@ -33,6 +32,7 @@ from .runs import build_runner, free_memory, unwrapped
 
 MOST = 2
 """Samples of a batch that is tried: enough for batch norm."""
+ENDLESS = ('InfiniteSampler', 'StreamSampler')
 OF_IOU = ('mIoU', 'mDice', 'mFscore')
 
 
@@ -96,6 +96,7 @@ class _Rehearsal:
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             self._check_rates(runner)
             self._check_accumulation(runner)
+            self._check_checkpoints(runner)
         with self._part('param_scheduler'):
             if runner.param_schedulers is not None:
                 runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
@@ -124,13 +125,11 @@ class _Rehearsal:
 
     @contextmanager
     def _part(self, what: str) -> Iterator[None]:
-        """What fails inside is said to be of this part, whatever it said by itself."""
+        """Makes errors that are raised inside name this part."""
         try:
             yield
         except Exception as error:
-            said = str(error).strip() or type(error).__name__
-            said += _meant(said)
-            raise ValueError(f'{self.title} cannot run: {what}: {said}') from error
+            raise ValueError(f'{self.title} cannot run: {what}: {explained(error, self.cfg)}') from error
 
     @staticmethod
     def _check_length(runner: Runner) -> None:
@@ -138,6 +137,12 @@ class _Rehearsal:
         if loop.max_iters < 1 or loop.val_interval < 1:
             raise ValueError(
                 f'train_cfg has {loop.max_iters} iterations and val_interval={loop.val_interval}, expected 1 or more'
+            )
+        sampler = type(loop.dataloader.sampler).__name__
+        if isinstance(loop, EpochBasedTrainLoop) and sampler in ENDLESS:
+            raise ValueError(
+                f'train_cfg is an EpochBasedTrainLoop, but {sampler} of train_dataloader has no end, and so no epoch; '
+                "set sampler=dict(type='DefaultSampler', shuffle=True), or type='IterBasedTrainLoop' with max_iters"
             )
 
     def _check_optimizer(self) -> None:
@@ -169,6 +174,15 @@ class _Rehearsal:
                     'between two steps of the optimizer loses the gradients so far, and a resumed run differs from a '
                     f'straight one; choose a multiple of {count}'
                 )
+
+    @staticmethod
+    def _check_checkpoints(runner: Runner) -> None:
+        """mmengine's hook takes any key; what nothing knows fails at the first checkpoint."""
+        known = {*signature(runner.save_checkpoint).parameters} - {'out_dir', 'filename'}
+        for hook in runner.hooks:
+            wrong = sorted(set(hook.args) - known) if isinstance(hook, CheckpointHook) else []
+            if wrong:
+                raise ValueError(f'default_hooks.checkpoint has {", ".join(wrong)}, which nothing reads')
 
     @staticmethod
     def _check_metrics(evaluator: Any) -> None:
@@ -227,23 +241,6 @@ class _Rehearsal:
         for name, by in awaited.items():
             if name not in figures:
                 raise ValueError(f'{by} waits for {name!r}, which no metric gives; there are {", ".join(figures)}')
-
-
-def _meant(said: str) -> str:
-    """What to do about what others say; the names in a registry that are like one that is not in it."""
-    if 'batch_sampler option is mutually exclusive' in said:
-        return "; write drop_last into the batch sampler: batch_sampler=dict(type='MixedBatchSampler', drop_last=True)"
-    missing = re.search(r"'?([\w.]+) is not in the [\w: ]*registry", said)
-    if missing is None:
-        return ''
-    known = {name for one in vars(registry).values() if isinstance(one, Registry) for name in _names(one)}
-    near = get_close_matches(missing[1], known)
-    return f'; did you mean {" or ".join(near)}?' if near else ''
-
-
-def _names(one: Registry | None) -> set[str]:
-    """Of a registry and those that it falls back on."""
-    return set() if one is None else {*one.module_dict, *_names(one.parent)}
 
 
 def _awaited(runner: Runner) -> dict[str, str]:

@@ -5,30 +5,43 @@ import gc
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmdiff2in1.checks.channels import check_channels
 from mmdiff2in1.core.atomic_files import remove_parts
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.lock import locked
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
+from mmdiff2in1.engine.short_console import shorten_console
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
+
+
+class ChainRunner(Runner):
+    """mmengine's, whose dumps of config, hooks and environment go to the log file alone."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The logger with a short console."""
+        return shorten_console(super().build_logger(*args, **kwargs))
 
 
 def build_runner(cfg: Config) -> Runner:
     """An mmengine runner that works under torchrun on CPUs as well, and several times in one process.
 
     What it loads must fit its model, except what ``load_from_may_differ`` of the config names. A loss that is not
-    finite ends it.
+    finite ends it; Ctrl-C ends it after a step that is saved.
     """
     _seed_augmentation(cfg)
-    if not any(type_name(hook) == 'FiniteLossHook' for hook in cfg.get('custom_hooks') or []):
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='FiniteLossHook')]
+    for name in ('FiniteLossHook', 'InterruptHook'):
+        if not any(type_name(hook) == name for hook in cfg.get('custom_hooks') or []):
+            cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=name)]
     cfg.launcher = launcher_of_environment()
     if cfg.launcher != 'none':
         cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
@@ -37,7 +50,8 @@ def build_runner(cfg: Config) -> Runner:
     cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
-    runner = Runner.from_cfg(cfg)
+    with building(cfg):
+        runner = ChainRunner.from_cfg(cfg)
     check_channels(unwrapped(runner.model))
     starts_elsewhere = cfg.get('load_from') and not cfg.get('resume')
     load_whole(unwrapped(runner.model), (cfg.get(MAY_DIFFER) or ()) if starts_elsewhere else ())

@@ -86,7 +86,7 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
 
 
 def _reads_creator(model: Config) -> bool:
-    """Whether the label rule of a self-improving model asks what θ_C predicts."""
+    """True if the label rule of a self-improving model asks what θ_C predicts."""
     rule = rule_of(model)
     return rule.reads_outputs and (rule.teachers is None or rule.teachers.asks_creator)
 

@@ -14,7 +14,8 @@ from mmengine.logging import print_log
 from mmdiff2in1.core.lock import READ_ONLY
 from mmdiff2in1.datasets.synthetic_records import draw
 from mmdiff2in1.engine.stage_folder import StageFolder
-from mmdiff2in1.synthesis import SampleRecipe, SampleStore, check_plan, job_of, others_of, run_job
+from mmdiff2in1.synthesis import SampleRecipe, SampleStore, check_plan, job_of, others_of, run_job, try_filters
+from mmdiff2in1.synthesis.checks import unlike
 from mmdiff2in1.synthesis.generator import check_unet
 from mmdiff2in1.synthesis.settings import CREATOR, PRETRAINED
 
@@ -75,21 +76,41 @@ class SynthesisStage:
             check_unet(job.diffusion, CREATOR)
         check_plan(job.diffusion, plan, weights_hash)
         self._check_samples(plan, pool)
+        if not self.later:  # what a trained U-Net creates is seen when it is trained
+            self._try_filters(plan)
         job.diffusion.to('cpu')  # the GPU is the warm-up's until the samples are made
         self.job = job
 
+    def _try_filters(self, plan: list[SampleRecipe]) -> None:
+        """Filters must let one of the first samples pass; a store that has one has shown it."""
+        job = self.job
+        finished = SampleStore(self.store).finished().values()
+        if not job.settings.filters or any(record.get('rejected') is None for record in finished):
+            return
+        job.diffusion.to(job.device)
+        try_filters(
+            job.diffusion,
+            plan,
+            job.settings.filters,
+            data_root=job.data_root,
+            batch_size=job.settings.batch_size,
+            composing=job.composing,
+            pictures=job.pictures,
+        )
+
     def _check_samples(self, plan: list[SampleRecipe], pool: dict[str, dict]) -> None:
-        """Whether there will be enough samples, and no others."""
+        """The store must come to hold enough samples, and no others."""
         if self.job.settings.keep_others:  # then there may be more than are made
             return
         planned = [dict(sample_id=recipe.sample_id, source=recipe.source) for recipe in plan]
         check_draw(self.cfg, [*planned, *pool.values()], self.store)
         others = [] if self.later else others_of(plan, SampleStore(self.store).finished(), pool)
         if others:
+            told = unlike(plan, SampleStore(self.store).finished()[others[0]]) or 'of another plan'
             raise ValueError(
-                f'{self.store} holds {len(others)} samples that the settings do not ask for, first {others[0]}: run '
-                'tools/synthesize.py with --prune, delete the folder, choose another --work-dir, or set '
-                'keep_others=True'
+                f'{self.store} holds {len(others)} samples that the settings do not ask for, first {others[0]} '
+                f'({told}): run mmdiff2in1 synthesize with --prune, delete the folder, choose another --work-dir, or '
+                'set keep_others=True'
             )
 
     def create(self, warmup: str | None = None, poll_seconds: float = 5.0) -> None:
@@ -126,7 +147,7 @@ class SynthesisStage:
         return sorted(asked)
 
     def _is_complete(self, warmup: str | None) -> bool:
-        """Whether a run has made all samples of these settings, they are still there, and nothing else is."""
+        """True if a run has made all samples of these settings, they are still there, and nothing else is."""
         if self.later and warmup is None:
             return False
         record = StageFolder(self.store, self._fingerprint(warmup)).result(refuse=False, samples=list)
@@ -174,7 +195,7 @@ def check_store(cfg: Config, store: Path) -> None:
 
 
 def check_draw(cfg: Config, records: list[dict], store: Path) -> None:
-    """Whether the training set can have the samples that it asks for; filters may still refuse some that are made.
+    """The training set must be able to have the samples that it asks for; filters may still refuse some that are made.
 
     Raises:
         ValueError: There are, or will be, too few.

@@ -10,6 +10,7 @@ from mmengine.dist import get_rank
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmdiff2in1.core.building import building
 from mmdiff2in1.core.randomness import derived_randomness
 from mmdiff2in1.inference.prediction_writer import PredictionWriter, segmentor_of
 from mmdiff2in1.models.checkpoints import load_weights
@@ -65,6 +66,8 @@ def _prepared(cfg: Config, checkpoint: str | Path, work_dir: Path, tta: bool) ->
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     runner = build_runner(cfg)
     load_weights(segmentor_of(runner), checkpoint)
+    with building(cfg):
+        runner.test_loop  # noqa: B018  builds the data set and the metrics
     return runner
 
 

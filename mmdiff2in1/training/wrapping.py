@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmdiff2in1.core.config_file import read_config
+
 from .recipes import PRESETS, make_self_improving
 
 LABELLED_BY_CREATOR = ('careful', 'paper', 'released')
@@ -57,4 +59,4 @@ def read_recipe(recipe: str) -> dict[str, Any]:
             f'{recipe!r} is neither a preset ({", ".join(PRESETS)}) nor a file of settings, which would name arguments '
             "of make_self_improving, one a line: preset = 'careful', T = [200, 400], … (docs/recipes.md)"
         )
-    return {'preset': 'careful', **Config.fromfile(recipe).to_dict()}
+    return {'preset': 'careful', **read_config(recipe).to_dict()}

@@ -110,7 +110,7 @@ def _is_updates(name: str) -> bool:
 
 
 def _is_score(name: str) -> bool:
-    """What validation logs: everything that training and the clock do not."""
+    """True if validation logs it: everything that training and the clock do not."""
     plain = name.removeprefix(EXPLOITER)
     training = plain.startswith(('real/', 'synthetic/', 'decode.', 'aux_', 'lr', 'base_lr')) or 'loss' in plain
     return not (training or plain in NOT_A_SCORE or _is_kept_share(plain) or _is_updates(plain))

@@ -4,7 +4,7 @@
     python projects/evidence/dense_scenes.py               everything that is not in --out yet
     python projects/evidence/dense_scenes.py --table       the Markdown tables of --out
 
-One run per config and seed: tools/train.py on configs/diff2in1/NAME.py and on configs/baselines/NAME.py; for normals
+One run per config and seed: mmdiff2in1 train on configs/diff2in1/NAME.py and on configs/baselines/NAME.py; for normals
 once more with a filter, and both with a loss that leaves no pixel out. All go on from one warm-up and see the same
 created images. The seed is that of the weights, of the 60 images that are labelled, of the augmentation and of the
 created images. One JSON line per run with the metrics of each arm; a killed run goes on from its last checkpoint.
@@ -17,11 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-from evidence.paired import Spread, compare
 from run_queue import queue, queue_parser
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
+from mmdiff2in1.training.paired import Spread, compare
 
 ROOT = Path(__file__).parents[2]
 # Config → the figure that is compared, its decimals, and further columns.

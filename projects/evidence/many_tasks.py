@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from evidence.paired import Spread, compare
 from run_queue import alone_in, queue, queue_parser, slug
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
 from mmdiff2in1.evaluation import delta_mtl
+from mmdiff2in1.training.paired import Spread, compare
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 TOGETHER, CREATED = 'five tasks', 'five tasks, created'

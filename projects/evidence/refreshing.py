@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from denoising import place
-from evidence.paired import Spread, compare
 from run_queue import alone_in, queue, queue_parser
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines
+from mmdiff2in1.training.paired import Spread, compare
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs' / 'diff2in1' / 'vpd_scenes-finetune.py'

@@ -193,7 +193,7 @@ def _check_inputs(jobs: list, args: argparse.Namespace) -> None:
         try:
             resolve_weights(weights)
         except (FileNotFoundError, ValueError) as error:
-            raise SystemExit(f'{error}. Or train a small model with tools/pretrain_diffusion.py') from None
+            raise SystemExit(f'{error}. Or train a small model with mmdiff2in1 pretrain') from None
 
 
 if __name__ == '__main__':

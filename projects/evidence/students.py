@@ -1,40 +1,46 @@
-"""A light student, a small CNN from scratch: what does it gain from pasted objects, and from a teacher?
+"""A light student from scratch: what does it gain from pasted objects, and from a teacher?
 
     python projects/evidence/students.py --dry-run      what would be run
     python projects/evidence/students.py                everything that is not in --out yet
     python projects/evidence/students.py --table        the Markdown tables of --out
+    python projects/evidence/students.py --task camvid  the same on real images, without a teacher
 
-configs/baselines/unet_scenes.py under the package's recipes: 1,500 steps of 8 real images, freshly augmented, and 8
-further ones; θ_C, the moving average of what is trained, is scored. "real twice" is the control of equal batch: the
-further images are real ones again. The seed is that of the weights, of the labelled images, of the augmentation and of
-the created images, which are made once per seed and number of labels. One JSON line per run; a killed run goes on from
-its last checkpoint. The teacher is a checkpoint of the same CNN (--teacher), trained on 600 labels of another set.
+The config of the task (`TASKS`) under the package's recipes: as many steps as it says, of `batch` real images, freshly
+augmented, and as many further ones; θ_C, the moving average of what is trained, is scored. "real twice" is the control
+of equal batch: the further images are real ones again. The seed is that of the weights, of the labelled images, of the
+augmentation and of the created images, which are made once per seed and number of labels. One JSON line per run; a
+killed run goes on from its last checkpoint. The teacher is a checkpoint of the same CNN (--teacher), trained on 600
+labels of another set.
+CamVid's images are read at half their size, of which a copy is made once; this copy of CamVid has no part for
+settings, so "val" are there the training images without a label (of 250 labels none is left), "test" is its val part.
 """
 
 import argparse
 import json
 import re
 import time
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from evidence.paired import Paired, Spread, compare
+import cv2
 from run_queue import alone_in, queue, queue_parser, slug
 
-from mmdiff2in1.core.atomic_files import append_line, complete_lines
+from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
+from mmdiff2in1.training.paired import Paired, Spread, compare
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / 'configs' / 'baselines' / 'unet_scenes.py'
-BATCH, IMAGES = 8, 600
-CONTROL = 'real twice'
+BASELINES = ROOT / 'configs' / 'baselines'
+IMAGES = 600
+CONTROL, PLAIN, ONLINE = 'real twice', 'real + EMA', 'real only (θ_E)'
 COLOUR = dict(type='StrongColour')
 CREATED = dict(diffusion='builtin:scenes', T='noise', num_calls=10, solver='dpm++', size=64, num_samples=IMAGES)
 NEW_SCENES = dict(CREATED, scenes=dict(type='recombined'))
-# Arm → settings of the recipe, and whether colours are strong. `real` is the number of real images of a step.
+# Arm → settings of the recipe, and whether colours are strong. `real`: how many times the batch of real images.
 ARMS: dict[str, dict[str, Any]] = {
-    'real + EMA': dict(real=BATCH),
-    CONTROL: dict(real=2 * BATCH),
-    'strong colours': dict(real=2 * BATCH, colour=True),
+    PLAIN: dict(real=1),
+    CONTROL: dict(real=2),
+    'strong colours': dict(real=2, colour=True),
     'pasted': dict(preset='paste', num_samples=IMAGES),
     'pasted, strong colours': dict(preset='paste', num_samples=IMAGES, colour=True),
     'teacher, created': dict(preset='distil', **NEW_SCENES),
@@ -42,12 +48,42 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
+class Task(NamedTuple):
+    """A set of images, the student's config, and what is run by default."""
+
+    config: Path
+    batch: int  # real images of a step
+    name: str  # of the lines in docs/evidence, and of the folder in work_dirs
+    arms: tuple[str, ...]
+    labels: tuple[int, ...]
+    optimizer: str
+
+
+TASKS = {
+    'scenes': Task(BASELINES / 'unet_scenes.py', 8, 'students', tuple(ARMS), (20, 60), 'BF16OptimWrapper'),
+    'camvid': Task(
+        BASELINES / 'segformer_camvid.py',
+        4,
+        'camvid_students',
+        (PLAIN, CONTROL, 'pasted', 'pasted, strong colours'),
+        (60, 250),
+        'OptimWrapper',
+    ),
+}
+
+
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = queue_parser(__doc__, 'students', 'RUN')
+    """The command line; what is run by default depends on the task."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument('--task', choices=TASKS, default='scenes', help='(%(default)s)')
+    name = first.parse_known_args(arguments)[0].task
+    task = TASKS[name]
+    parser = queue_parser(__doc__, task.name, 'RUN')
+    parser.set_defaults(data_root=Path('data') / name)
     add = parser.add_argument
-    add('--arms', nargs='+', choices=ARMS, default=list(ARMS), help='(all)')
-    add('--labels', type=int, nargs='+', default=[20, 60], help='labelled images (20 60)')
+    add('--task', choices=TASKS, default='scenes', help='(%(default)s)')
+    add('--arms', nargs='+', choices=ARMS, default=list(task.arms), help='(%(default)s)')
+    add('--labels', type=int, nargs='+', default=list(task.labels), help='labelled images (%(default)s)')
     add('--teacher', type=Path, default=Path('work_dirs/teacher/iter_3000.pth'), help='(%(default)s)')
     return parser.parse_args(arguments)
 
@@ -93,11 +129,11 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
 
     from mmdiff2in1.training.recipes import PRESETS, make_self_improving
 
-    settings = dict(ARMS[arm])
-    real, colour = settings.pop('real', BATCH), settings.pop('colour', False)
-    cfg = Config.fromfile(CONFIG)
-    set_up(cfg, labels, seed, args.data_root)
-    cfg.train_dataloader.batch_size = real
+    task, settings = TASKS[args.task], dict(ARMS[arm])
+    real, colour = settings.pop('real', 1), settings.pop('colour', False)
+    cfg = Config.fromfile(task.config)
+    set_up(cfg, labels, seed, args)
+    cfg.train_dataloader.batch_size = real * task.batch
     if colour:
         pipeline = cfg.train_dataloader.dataset.pipeline
         pipeline.insert(len(pipeline) - 1, COLOUR)
@@ -107,7 +143,7 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         if settings.pop('unlabelled', False):
             settings['unlabelled'] = str(others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}'))
         if settings['preset'] == 'distil':
-            settings['teacher'] = dict(config=str(CONFIG), checkpoint=str(args.teacher))
+            settings['teacher'] = dict(config=str(task.config), checkpoint=str(args.teacher))
         kind = 'pasted' if settings['preset'] == 'paste' else slug(arm)
         make_self_improving(cfg, store=str(args.work_dir / 'stores' / f'{kind}-{labels}-seed{seed}'), **settings)
         cfg.merge_from_dict({'stages.synthesis.seed': seed, 'train_dataloader.dataset.seed': seed})
@@ -115,23 +151,52 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         # From random weights, of which as little is left as in the other arms.
         make_self_improving(cfg, diffusion='builtin:scenes', remaining=PRESETS['paste']['remaining'])
         cfg.merge_from_dict({'stages.synthesis': None, 'train_dataloader.dataset.seed': seed})
-    cfg.merge_from_dict({'val_cfg.exploiter': False, 'test_cfg.exploiter': False})
+    cfg.merge_from_dict({'val_cfg.exploiter': False, 'test_cfg.exploiter': arm == PLAIN})
     return cfg
 
 
-def set_up(cfg: Any, labels: int, seed: int, data_root: Path) -> None:
+def set_up(cfg: Any, labels: int, seed: int, args: argparse.Namespace) -> None:
     """What is changed in the student's config in every arm."""
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        loader.dataset.data_root = str(data_root)
+        loader.dataset.data_root = str(args.data_root)
     cfg.merge_from_dict(
         {
             'randomness.seed': seed,
             'train_dataloader.dataset.num_labelled': labels,
             'train_dataloader.dataset.subset_seed': seed,
             'train_cfg.val_interval': cfg.train_cfg.max_iters,
-            'optim_wrapper.type': 'BF16OptimWrapper',
+            'optim_wrapper.type': TASKS[args.task].optimizer,
         }
     )
+    if args.task == 'camvid':
+        cfg.train_dataloader.dataset.data_root = str(half_size(args.data_root, args.work_dir / 'half_size'))
+        rest = others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}')
+        if any(rest.iterdir()):
+            cfg.merge_from_dict(
+                {
+                    'val_dataloader.dataset.data_root': cfg.train_dataloader.dataset.data_root,
+                    'val_dataloader.dataset.data_prefix': dict(
+                        img_path=str(rest.resolve()), seg_map_path='annotations/train'
+                    ),
+                }
+            )
+
+
+def half_size(data_root: Path, folder: Path) -> Path:
+    """CamVid's training images at half their height and width, which are read four times as fast: means of four
+    pixels, and of the labels every second one.
+    """
+    with alone_in(folder.with_suffix('.lock')):
+        for part, shrink in (('images', cv2.INTER_AREA), ('annotations', cv2.INTER_NEAREST)):
+            (folder / part / 'train').mkdir(parents=True, exist_ok=True)
+            for path in sorted((data_root / part / 'train').glob('*.png')):
+                target = folder / part / 'train' / path.name
+                if not target.exists():
+                    small = cv2.resize(
+                        cv2.imread(str(path), cv2.IMREAD_UNCHANGED), None, fx=0.5, fy=0.5, interpolation=shrink
+                    )
+                    write_atomically(target, cv2.imencode('.png', small)[1].tobytes())
+    return folder
 
 
 def others(cfg: Any, folder: Path) -> Path:
@@ -149,20 +214,25 @@ def others(cfg: Any, folder: Path) -> Path:
 
 
 def table(lines: list[dict]) -> str:
-    """By arm and number of labels: test mIoU of θ_C, and the difference to the control of equal batch, by seed."""
-    counts = sorted({line['labels'] for line in lines})
+    """By arm and number of labels: test mIoU of θ_C, and the difference to the control of equal batch, by seed.
+
+    Where θ_E of the plain arm was scored as well, it is an arm of its own.
+    """
+    scores: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+    for line in lines:
+        scores[line['arm'], line['labels']][line['seed']] = line['test']['mIoU']
+        if 'exploiter/mIoU' in line['test']:
+            scores[ONLINE, line['labels']][line['seed']] = line['test']['exploiter/mIoU']
+    counts = sorted({labels for _, labels in scores})
     rows = [
         '| | ' + ' | '.join(f'{n} labels | to "{CONTROL}"' for n in counts) + ' |',
         '| :-- ' + '| --: ' * 2 * len(counts) + '|',
     ]
-    for arm in (each for each in ARMS if any(line['arm'] == each for line in lines)):
+    for arm in (each for each in (ONLINE, *ARMS) if any(each == arm for arm, _ in scores)):
         cells = []
         for n in counts:
-            scores, control = (
-                {line['seed']: line['test']['mIoU'] for line in lines if (line['arm'], line['labels']) == (each, n)}
-                for each in (arm, CONTROL)
-            )
-            paired, own = compare(scores, control), Spread.of(scores.values())
+            own = Spread.of(scores[arm, n].values())
+            paired = compare(scores[arm, n], scores[CONTROL, n])
             cells += [own.shown(after=f' (n {own.n})'), '–' if arm == CONTROL else _difference(paired)]
         rows.append(f'| {arm} | {" | ".join(cells)} |')
     return re.sub(r'-(?=\d)', '−', '\n'.join(rows))

@@ -108,7 +108,7 @@ def test_one_class_of_mmseg_is_two_values(pair, names):
         (dict(ann_file='20pct-seed1.txt'), r'make_splits\.py .*image --percent 20 --seed 1 --suffix \.png --out'),
         (dict(ann_file='mine.txt'), r'mine\.txt: found nothing there.*expected a split file.*make_splits\.py'),
         (dict(img_suffix='.jpg'), r'image: found no images that end in \.jpg; expected at least one'),
-        (dict(type='ScenesDataset', data_root='no'), r'make_scenes\.py --out no'),
+        (dict(type='ScenesDataset', data_root='no'), r'mmdiff2in1 scenes --out no'),
     ],
 )
 def test_missing_data_name_the_next_step(pair, change, message):

@@ -1,6 +1,8 @@
 """The dataset checker finds each planted fault, names the file, and says nothing about a clean set."""
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -283,13 +285,62 @@ def test_split_has_the_number_that_its_name_says(ade):
 
 def test_split_with_faults(ade):
     (ade / 'splits').mkdir()
-    (ade / 'splits/mine.txt').write_text('0\n0\n1.jpg\n9\n')
+    (ade / 'splits/mine.txt').write_text('0\n0\n1.jpg\n9\n\nimages/training/2.jpg annotations/training/2.png\n# end\n')
     found = problems(config(ade, ann_file='splits/mine.txt'))
     files = {check: [problem.file.removeprefix(f'{ade}/') for problem in found[severity, check, part]]
              for severity, check, part in found}  # fmt: skip
     assert files['listed-twice'] == ['images/training/0.jpg']
-    assert files['split-suffix'] == ['images/training/1.jpg.jpg']
-    assert files['missing-image'] == ['images/training/1.jpg.jpg', 'images/training/9.jpg']
+    assert found['warning', 'listed-twice', 'train'][0].found == '2 entries, lines 1, 2'
+    assert files['list-line'] == [f'splits/mine.txt:{number}' for number in (3, 4, 5, 6, 7)]
+    lines = found['error', 'list-line', 'train']
+    assert lines[1].found == f"'9', which leads to no file ({ade}/images/training/9.jpg)"
+    assert lines[1].expected == f'the name of an image below {ade}/images/training without .jpg'
+    assert [problem.next_step.partition(':')[0] for problem in lines] == [
+        "Write '1'",
+        'Add the image, or take the line out of the list',
+        'Remove the line',
+        "Write '2'",
+        'Remove the line',
+    ]
+    assert not [check for _, check, _ in found if check == 'missing-image']
+
+
+@pytest.mark.parametrize(
+    ('content', 'check', 'text'),
+    [
+        ('\ufeff0\n1\n'.encode(), 'list-mark', 'mine.txt:1: found the mark of an encoding .BOM.* sed -i'),
+        ('0\n1\n'.encode('utf-16'), 'list-mark', 'mine.txt:1: found the mark of an encoding .*iconv -f utf-16'),
+        ('0\nt\xfcr\n'.encode('latin1'), 'list-encoding', 'mine.txt: found the byte 0xfc, which is no UTF-8.*iconv'),
+    ],
+)
+def test_lists_that_mmseg_misreads(ade, content, check, text):
+    (ade / 'mine.txt').write_bytes(content)
+    assert re.search(text, str(the_one(config(ade, ann_file='mine.txt'), 'error', check)))
+
+
+@pytest.mark.parametrize('end', ['\r', '\r\n'])
+@pytest.mark.parametrize('inside', ['\u2028', '\u0085', ' '])
+def test_lists_that_mmseg_reads_well(ade, inside, end):
+    """Marks inside a name part no line, and other ends of lines do no harm."""
+    for kind, suffix in (('images', 'jpg'), ('annotations', 'png')):
+        os.rename(ade / f'{kind}/training/0.{suffix}', ade / f'{kind}/training/0{inside}a.{suffix}')
+    (ade / 'mine.txt').write_bytes(f'0{inside}a{end}1{end}2{end}'.encode())
+    found = report(config(ade, ann_file='mine.txt'))
+    assert (found.parts[0].pairs, found.parts[0].read, found.parts[0].listed) == (3, 3, 3)
+    assert not found.problems('error')
+
+
+def test_names_that_are_no_utf8(ade):
+    """They are checked like any other, and what is told of them can be printed and kept."""
+    name = os.fsdecode(b't\xfcr')
+    os.rename(ade / 'images/training/0.jpg', ade / f'images/training/{name}.jpg')
+    found = report(config(ade))
+    (problem,) = [problem for _, problem in found.problems('error')]
+    assert problem.file == f'{ade}/annotations/training/{name}.png' and problem.check == 'missing-label'
+    assert r'training/t\udcfcr.png' in report_text(found).encode().decode()
+    os.rename(ade / 'annotations/training/0.png', ade / f'annotations/training/{name}.png')
+    assert report(config(ade)).problems('error') == []
+    assert json.loads(json.dumps(found.as_dict()))['parts'][0]['problems'][-1]['file'].endswith('.png')
 
 
 def test_empty_folder(ade):

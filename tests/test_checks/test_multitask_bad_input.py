@@ -142,8 +142,8 @@ FILES = {
         NYUD,
         without_labels,
         r'images/0001.png: found no such file, expected the img_path of a sample; 1 of 3',
-        'missing-image',
-        r'images/0001.png: found no such file; expected an image. Add the image',
+        'list-line',
+        r'gt_sets/train.txt:1: found .0001., which leads to no file .*images/0001.png.; expected .* Add the',
     ),
     'an empty list': (
         NYUD,

@@ -179,7 +179,7 @@ def test_a_file_for_another_tool_is_sent_there(tmp_path):
     torch.save({'pixel_encoder.patch_embed.norm.bias': torch.ones(1)}, tmp_path / 'some.pt')
     expected = (
         'is no checkpoint of Bae et al. with point heads; found a checkpoint of iDisc, which '
-        'tools/model_converters/idisc.py converts (pixel_encoder), '
+        'mmdiff2in1 convert idisc converts (pixel_encoder), '
         'expected tensors under decoder.out_conv_res1.0.weight'
     )
     with pytest.raises(ValueError, match=re.escape(expected)):

@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_told(tmp_path, tiny_diffusion):
     torch.save(decoder | dict(stranger=torch.ones(1)), second)
     with pytest.raises(ValueError, match='without a place 1: stranger; missing 1: up2._net.0.bias'):
         convert(Released(second, tiny_diffusion), first)
-    with pytest.raises(ValueError, match=r'which tools/model_converters/released.py converts'):
+    with pytest.raises(ValueError, match=r'which mmdiff2in1 convert released converts'):
         convert(Bae(), first)
     ours = {f'{NECK}laterals.0.weight': torch.ones(1), f'{HEAD}bottleneck.weight': torch.ones(1)}
     torch.save(dict(state_dict=ours), tmp_path / 'other.pth')

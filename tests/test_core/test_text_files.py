@@ -1,8 +1,10 @@
 """Text of others: marks, encodings, and lines that only a newline ends."""
 
 import json
+import os
 import unicodedata
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,7 +14,8 @@ from mmdiff2in1.captions.listed import ListedCaptions
 from mmdiff2in1.captions.lookup import captions_of, read_captions
 from mmdiff2in1.captions.overview import forget
 from mmdiff2in1.captions.sources import FileCaptions
-from mmdiff2in1.core.text_files import lines_of, read_text
+from mmdiff2in1.core.label_files import read_png, write_png
+from mmdiff2in1.core.text_files import lines_of, printable, read_text
 from mmdiff2in1.pretraining.image_folder import ImageCaptionFolder
 
 LINES = ['{"image": "a/0001.png", "caption": "a room"}', '{"image": "a/0002.png", "caption": "two balls"}']
@@ -93,6 +96,48 @@ def test_a_marked_caption_file_can_be_extended(tmp_path, encoding):
     file.forget({'a/0001.png'})
     assert file.read() == {'a/0002.png': 'two balls', 'a/0003.png': 'a bin'}
     assert len(file.path.read_text('utf-8').splitlines()) == 2
+
+
+NOT_UTF8 = os.fsdecode(b't\xfcr.png')
+"""The name of a file from a system with Latin-1."""
+
+
+def test_an_image_whose_name_is_no_utf8(tmp_path):
+    """Its caption is written, read back and found, in a file that is UTF-8 all the same."""
+    file = CaptionFile(tmp_path / 'c.jsonl')
+    file.append({NOT_UTF8: 'a door', 'é.png': 'a summer'})
+    CaptionFile(file.path, rank=1).append({f'a/{NOT_UTF8}': 'a gate'})
+    file.merge([])
+    assert file.path.read_bytes().decode().splitlines()[0] == '{"image": "t\\udcfcr.png", "caption": "a door"}'
+    assert captions_of([f'data/{NOT_UTF8}', 'é.png', f'a/{NOT_UTF8}'], read_captions(file.path)) == [
+        'a door',
+        'a summer',
+        'a gate',
+    ]
+
+
+def test_a_caption_that_is_no_utf8_is_refused(tmp_path):
+    """No tokenizer would take it."""
+    with pytest.raises(ValueError, match=r"'0001.png': found the caption 'a .udcfc', which is no text"):
+        CaptionFile(tmp_path / 'c.jsonl').append({'0001.png': 'a \udcfc'})
+    assert not (tmp_path / 'c.jsonl').exists()
+    (tmp_path / 'c.jsonl').write_text('{"image": "0001.png", "caption": "a \\udcfc"}\n')
+    for read in (read_captions, ListedCaptions):
+        with pytest.raises(ValueError, match=r'c\.jsonl:1: found .*udcfc'):
+            read(tmp_path / 'c.jsonl')
+
+
+@pytest.mark.parametrize(
+    'values', [np.uint8([[1, 2], [3, 255]]), np.uint16([[1, 65535]]), np.zeros((2, 3, 3), np.uint8)]
+)
+def test_a_map_whose_name_is_no_utf8(tmp_path, values):
+    """OpenCV by itself ends the process."""
+    write_png(tmp_path / NOT_UTF8, values)
+    np.testing.assert_array_equal(read_png(tmp_path / NOT_UTF8), values)
+
+
+def test_printable():
+    assert printable(f'été {NOT_UTF8}') == r'été t\udcfcr.png'
 
 
 @pytest.mark.parametrize('form', ['NFC', 'NFD'])

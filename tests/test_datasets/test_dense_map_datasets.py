@@ -266,6 +266,70 @@ class TestDepth:
         assert metres.shape == (120, 160) and 0.5 < np.median(metres[metres > 0]) < 10 and metres.max() <= 10
 
 
+class TestForms:
+    """A line of a list in each form that published lists have."""
+
+    IMAGE, DEPTH = 'images/train/office_0001_1.jpg', 'annotations/train/office_0001_1.png'
+
+    @pytest.fixture
+    def root(self, tmp_path):
+        write(tmp_path, self.IMAGE, self.DEPTH)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        'line',
+        [
+            'office_0001_1',
+            'office_0001_1  # dark',
+            'office_0001_1.jpg',
+            'images/train/office_0001_1',
+            f'{IMAGE} {DEPTH} 518.8579',
+            f'/{IMAGE} /{DEPTH}',
+            f'{IMAGE}\t{DEPTH}',
+            f'{IMAGE},{DEPTH}',
+            'office_0001_1.jpg office_0001_1.png',
+            IMAGE.replace('/', '\\'),
+            'ROOT/images/train/office_0001_1.jpg ROOT/annotations/train/office_0001_1.png',
+        ],
+    )
+    @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+    @pytest.mark.parametrize('end', ['\n', '\r\n', '\n\n# the end'])
+    def test_one_line(self, root, line, encoding, end):
+        (root / 'list.txt').write_bytes((line.replace('ROOT', str(root)) + end).encode(encoding))
+        dataset = NYUv2DepthDataset(data_root=str(root), ann_file='list.txt')
+        assert pairs(dataset, 'depth_map_path') == [(self.IMAGE, self.DEPTH)]
+
+    @pytest.mark.parametrize(
+        'name', ['office 1', '# office_1', 'office\u20281', 'office\x851', 'office, 1', 'office.1']
+    )
+    def test_odd_names(self, root, name):
+        """A name is one, whatever stands in it, if the file is there."""
+        write(root, f'odd/{name}.png', f'maps/{name}.png')
+        for line in (name, f'{name}.png', f'odd/{name}.png'):
+            (root / 'list.txt').write_text(f'{line}\n')
+            prefix = dict(img_path='odd', depth_map_path='maps')
+            dataset = DenseMapDataset(data_root=str(root), data_prefix=prefix, ann_file='list.txt')
+            assert pairs(dataset, 'depth_map_path') == [(f'odd/{name}.png', f'maps/{name}.png')]
+
+    def test_listed_twice_weighs_twice(self, root):
+        (root / 'list.txt').write_text('office_0001_1\noffice_0001_1.jpg\n')
+        dataset = NYUv2DepthDataset(data_root=str(root), ann_file='list.txt')
+        assert pairs(dataset, 'depth_map_path') == [(self.IMAGE, self.DEPTH)] * 2
+        assert [line.number for line in dataset.lines[f'{root}/{self.IMAGE}']] == [1, 2]
+
+    @pytest.mark.parametrize('line', ['office_0001_1  -1', 'garage_7', '{"fpath_img": "a.jpg"}'])
+    def test_what_leads_nowhere_is_named_with_its_line(self, root, line):
+        (root / 'list.txt').write_text(f'office_0001_1\n\n{line}\n')
+        with pytest.raises((FileNotFoundError, ValueError)) as raised:
+            NYUv2DepthDataset(data_root=str(root), ann_file='list.txt', first_kind=True)
+        assert f'; 1 of 2 are not there (here {line!r} of {root}/list.txt:3). Unpack' in str(raised.value)
+
+    def test_another_encoding(self, root):
+        (root / 'list.txt').write_bytes('office_0001_1\nb\xfcro\n'.encode('latin1'))
+        with pytest.raises(ValueError, match=r'list\.txt:2: found the byte 0xfc, which is no UTF-8'):
+            NYUv2DepthDataset(data_root=str(root), ann_file='list.txt')
+
+
 class TestBadInput:
     """One error that says how many, which, and what to do."""
 

@@ -20,7 +20,7 @@ import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.datasets import NYUDMTDataset, PASCALContextMTDataset, SyntheticSampleDataset
 from mmdiff2in1.datasets.pascal_files import NORMALS_KNOWN, PART_OF, human_parts, label_edges
 from mmdiff2in1.synthesis.store import SampleStore
-from mmdiff2in1.training.data_identity import data_mark
+from mmdiff2in1.training.data_identity import data_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 _SAMPLES = Path(os.environ.get('MMDIFF2IN1_SAMPLES', ROOT / 'data/samples'))
@@ -260,10 +260,10 @@ def test_the_mark_of_the_data_follows_the_labels(tmp_path):
     root = write_pascal(tmp_path / 'a', 2, 1)
     loader = Config.fromfile(ROOT / 'configs/_base_/datasets/pascal-context.py').train_dataloader
     loader.dataset.data_root = str(root)
-    before = data_mark(loader)
-    assert data_mark(loader) == before
+    before = data_facts(loader)
+    assert data_facts(loader) == before
     write_parts(root / 'human_parts/2008_000001.mat', PERSON)
-    assert data_mark(loader) != before
+    assert data_facts(loader) != before
 
 
 class TestFiles:

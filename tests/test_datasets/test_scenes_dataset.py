@@ -83,10 +83,10 @@ def test_unlabelled_images_need_no_labels(root):
 
 
 def test_bad_folders_are_named(root, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'nowhere.images: found no such folder.*make_scenes.py'):
+    with pytest.raises(FileNotFoundError, match=r'nowhere.images: found no such folder.*mmdiff2in1 scenes --out'):
         ScenesDataset(data_root=str(tmp_path / 'nowhere'))
     (tmp_path / 'images').mkdir()
-    with pytest.raises(FileNotFoundError, match=r'found no images, expected \*\.png.*make_scenes.py'):
+    with pytest.raises(FileNotFoundError, match=r'found no images, expected \*\.png.*mmdiff2in1 scenes'):
         ScenesDataset(data_root=str(tmp_path))
     shutil.copytree(root, tmp_path / 'copy')
     (tmp_path / 'copy/semantic/000003.png').unlink()

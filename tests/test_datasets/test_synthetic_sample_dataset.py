@@ -335,7 +335,11 @@ def test_derived_seeds_do_not_collide():
 def test_store_arguments(root):
     cases = [
         (dict(num_samples=3, samples_per_image=1), ValueError, 'both set'),
-        (dict(num_samples=13), ValueError, r'holds 12 samples, expected at least 13; make more with tools/synthesize'),
+        (
+            dict(num_samples=13),
+            ValueError,
+            r'holds 12 samples, expected at least 13; make more with mmdiff2in1',
+        ),
         (
             dict(samples_per_image=4),
             ValueError,
@@ -354,10 +358,10 @@ def test_store_arguments(root):
 
 
 def test_missing_and_empty_store(root, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'tools/synthesize\.py'):
+    with pytest.raises(FileNotFoundError, match=r'mmdiff2in1 synthesize'):
         SyntheticSampleDataset(config(root), tmp_path / 'nowhere')
     (tmp_path / 'manifest.jsonl').touch()
-    with pytest.raises(ValueError, match=r'holds no samples; make more with tools/synthesize\.py.*store=None'):
+    with pytest.raises(ValueError, match=r'holds no samples; make more with mmdiff2in1 synthesize.*store=None'):
         SyntheticSampleDataset(config(root), tmp_path)
 
 
@@ -376,7 +380,7 @@ def test_damage_is_found_at_the_start(root, small_store):
     file = small_store / 'images/s1.png'
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(
-        RuntimeError, match=r'1 of 3 samples are damaged: images/s1\.png.*synthesize\.py CONFIG --out .* --verify'
+        RuntimeError, match=r'1 of 3 samples are damaged: images/s1\.png.*synthesize CONFIG --out .* --verify'
     ):
         SyntheticSampleDataset(config(root), small_store)
     # Only what is trained on is looked at.
@@ -396,7 +400,7 @@ def test_damage_during_training_is_named(root, small_store):
     file = small_store / 'images/s1.png'
     whole = file.read_bytes()
     file.write_bytes(b'not a picture')
-    with pytest.raises(RuntimeError, match=r's1\.png is missing or damaged; run tools/synthesize\.py'):
+    with pytest.raises(RuntimeError, match=r's1\.png is missing or damaged; run mmdiff2in1 synthesize'):
         dataset[7]
     file.write_bytes(whole)
     assert dataset[7]['data_samples'].metainfo['sample_id'] == 's1'

@@ -220,8 +220,11 @@ def test_remaining_without_a_length():
     assert _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=loader), 4, 40) == 3
     with pytest.raises(ValueError, match='10 iterations of 3 samples make no update of 40 samples'):
         _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=loader), 1, 40)
-    with pytest.raises(ValueError, match=r"found EpochBasedTrainLoop; .*type='IterBasedTrainLoop'"):
-        _expected_updates(runner(EpochBasedTrainLoop), 1, 40)
+    # Three epochs of seven batches; the last of each counts as a whole one.
+    epochs = runner(EpochBasedTrainLoop, _max_epochs=3, _max_iters=21, dataloader=loader)
+    assert _expected_updates(epochs, 1, 3) == 21
+    with pytest.raises(ValueError, match=r"found SimpleNamespace; .*type='IterBasedTrainLoop'"):
+        _expected_updates(SimpleNamespace(train_loop=SimpleNamespace()), 1, 40)
     lists = torch.utils.data.DataLoader(range(4), batch_sampler=[[0, 1], [2, 3]])
     with pytest.raises(ValueError, match='the batch size of list is not known'):
         _expected_updates(runner(IterBasedTrainLoop, _max_iters=10, dataloader=lists), 1, 40)

@@ -91,9 +91,12 @@ def test_other_label_images():
         evaluated(EdgeMetric(0.03, 'gt_other', workers=0), [sample])
 
 
-def test_a_list_of_images(tmp_path):
+@pytest.mark.parametrize(
+    'content', ['000\n002\n', '\ufeff000.jpg\r\n\r\n002.jpg\r\n', '# mine\na/000.jpg e/000.png\n002']
+)
+def test_a_list_of_images(tmp_path, content):
     samples, listed = squares(), tmp_path / 'list.txt'
-    listed.write_text('000\n002\n')
+    listed.write_bytes(content.encode())
     metric = EdgeMetric(image_list=str(listed), workers=0)
     assert evaluated(metric, samples) == evaluated(EdgeMetric(workers=0), [samples[0], samples[2]])
     with pytest.raises(ValueError, match='image_list names 2 images, 1 of them were scored'):

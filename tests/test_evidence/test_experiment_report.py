@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import report
-from evidence import paired, plots
+from evidence import plots
 from evidence.runs import read_runs
 from evidence.tables import tables
 from PIL import Image
+
+from mmdiff2in1.training import paired
 
 CONTROL, LOOP = 'real + EMA', 'Diff-2-in-1'
 KEYS = {'normal': 'mean', 'semantic_segmentation': 'mIoU', 'depth': 'rmse'}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel
 
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.generators.model_config import check_config
@@ -26,6 +27,9 @@ SDXL = dict(upcast_attention=None, num_attention_heads=None, attention_head_dim=
         ),
         (UNet2DConditionModel, SDXL | dict(norm_eps=-1, freq_shift='x'), r"found freq_shift='x', norm_eps=-1, which"),
         (UNet2DConditionModel, SDXL | dict(norm_eps=float('nan')), 'found norm_eps=nan'),
+        (UNet2DConditionModel, SDXL | dict(norm_eps=0.0), 'found norm_eps=0.0, which a UNet2'),
+        (CLIPTextModel, dict(layer_norm_eps=0), 'found layer_norm_eps=0, which a CLIPTextModel cannot have'),
+        (CLIPTextModel, dict(layer_norm_eps=1e-05, hidden_size='any'), None),
         (UNet2DConditionModel, SDXL | dict(downsample_padding=True), 'found downsample_padding=True'),
         (UNet2DConditionModel, SDXL | dict(downsample_padding=0.5), 'found downsample_padding=0.5'),
         (UNet2DConditionModel, SDXL | dict(attention_head_dim=-1), 'found attention_head_dim=-1'),

@@ -93,7 +93,7 @@ def test_scores_are_read_by_name(tmp_path):
     assert hard_weights(read_scores(file, 'loss'), ['a', 'b'], most=4) == dict(b=3, a=4)
     with pytest.raises(ValueError, match=r'scores\.jsonl:1: .* expected JSON with source and area'):
         read_scores(file, 'area')
-    with pytest.raises(FileNotFoundError, match='write it with tools/free_mask.py'):
+    with pytest.raises(FileNotFoundError, match='write it with mmdiff2in1 free-mask'):
         read_scores(tmp_path / 'none', 'loss')
 
 

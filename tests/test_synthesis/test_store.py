@@ -123,7 +123,7 @@ def test_other_arrays_are_refused_and_nothing_is_written(store, picture, map_, m
 
 
 def test_no_store_is_an_error_for_readers_only(store):
-    with pytest.raises(FileNotFoundError, match=r'holds no manifest\.jsonl.*tools/synthesize\.py'):
+    with pytest.raises(FileNotFoundError, match=r'holds no manifest\.jsonl.*mmdiff2in1 synthesize'):
         store.records()
     assert store.finished() == {}
     assert store.verify() == []

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,19 @@ def test_stored_pixels_are_those_of_the_diffusion_model(make, tiny_diffusion, ro
     assert record['scores']['source_distance'] == pytest.approx(np.sqrt((difference**2).mean()), abs=1e-3)
 
 
+def test_a_source_whose_name_is_no_utf8(make, root):
+    """It is created around, recorded and read back; the manifest is plain all the same."""
+    name = os.fsdecode(b't\xfcr.png')
+    os.rename(root / '0.png', root / name)
+    recipe = replace(make.plan(num_samples=1, T=600, size=SIZES[0])[0], source=name)
+    store = make(plan=[recipe], source_labels={name: dict(seg_map_path=f'labels/{name}')})
+    (record,) = SampleStore(store.folder).records()
+    assert record['source'] == name and record['source_labels'] == dict(seg_map_path=f'labels/{name}')
+    assert record['sample_id'] == recipe.sample_id and recipe.sample_id.isascii()
+    assert store.verify() == []
+    (store.folder / 'manifest.jsonl').read_text(encoding='ascii')
+
+
 def test_every_sample_has_noise_of_its_own(make):
     assert len({recipe.noise_seed for recipe in make.plan()}) == 7
 
@@ -198,6 +212,31 @@ def test_restored_size(make):
             assert image.size[::-1] == SIZES[int(record['source'][0])]
     with pytest.raises(ValueError, match='made with restore_size True, now it is False'):
         make(plan=plan)
+
+
+def test_filters_that_let_nothing_pass(make, tiny_diffusion, tmp_path, monkeypatch):
+    """At most the first 32 samples are made to find out; nothing is stored, so other limits begin anew."""
+    found = [record['scores']['source_distance'] for record in make('all').records()]
+    with pytest.raises(ValueError) as error:
+        make('none', thresholds=dict(source_distance=(None, 0.5), contrast=(0, None)))
+    assert f'all of the first 7 created samples: their source_distance is {min(found):g} to {max(found):g}' in str(
+        error.value
+    )
+    assert '(lowest, highest) of source_distance is (None, 0.5)' in str(error.value)
+    assert SampleStore(tmp_path / 'none').finished() == {}
+    created, create = [], tiny_diffusion.create
+    monkeypatch.setattr(
+        tiny_diffusion,
+        'create',
+        lambda *a, **options: created.append(len(options['captions'])) or create(*a, **options),
+    )
+    with pytest.raises(ValueError, match='all of the first 32 created samples: their contrast'):
+        make('none', plan=make.plan(num_samples=60, T=600), thresholds=dict(contrast=(127, None)))
+    assert sum(created) == 32
+    created.clear()
+    limit = (min(found) + max(found)) / 2
+    assert len(make('some', thresholds=dict(source_distance=(limit, None))).records()) in range(1, 7)
+    assert sum(created) in (9, 11, 13), 'seven, and those until the first that passes'
 
 
 def test_rejected_samples_are_not_made_again(make, tiny_diffusion, monkeypatch):
@@ -311,7 +350,7 @@ def test_a_store_of_version_0_1_0_is_gone_on_with(make):
 
 def test_samples_of_another_plan_are_not_mixed_in_silently(make):
     make(plan=make.plan(T=600))
-    with pytest.raises(ValueError, match=r'7 samples that are not in this plan .*T600.*--prune'):
+    with pytest.raises(ValueError, match=r'7 samples that are not in this plan .*T600.* …\): T: 600 → 300.*--prune'):
         make(plan=make.plan(T=300))
     assert len(make(plan=make.plan(T=300), keep_others=True).records()) == 14
 

@@ -65,7 +65,7 @@ def run(config, capsys):
 
 
 def test_blip2(run, root, config, model):
-    out = run('--by', 'blip2', '--model', model, '--batch-size', 3, '--max-new-tokens', 5, '--device', 'cpu')
+    out = run('--by', 'blip2', '--captioner', model, '--batch-size', 3, '--max-new-tokens', 5, '--device', 'cpu')
     assert f'written: {root}/captions.jsonl, captions of 7 images' in out
     assert f"in {config}: stages = dict(synthesis=dict(captions='{root}/captions.jsonl', …))" in out
     _, paths = list_images(build_real_dataset(Config.fromfile(config)))
@@ -76,7 +76,7 @@ def test_blip2(run, root, config, model):
 
     written = (root / 'captions.jsonl').read_bytes()
     (root / 'captions.jsonl').write_bytes(written[: written.index(b'images/4') + 5])
-    flags = ('--model', model, '--batch-size', 4, '--max-new-tokens', 5, '--device', 'cpu')
+    flags = ('--captioner', model, '--batch-size', 4, '--max-new-tokens', 5, '--device', 'cpu')
     assert '7 images, of which 4 have a caption' in run('--by', 'blip2', *flags, '--dry-run')
     assert (root / 'captions.jsonl').read_bytes() == written[: written.index(b'images/4') + 5]
     run('--by', 'blip2', *flags)
@@ -112,7 +112,7 @@ def test_a_file(run, root, tmp_path):
     texts.mkdir()
     for index in range(6):
         (texts / f'{index}.txt').write_text(f'room {index}\n')
-    with pytest.raises(ValueError, match=r'no caption for 1 of 7 images, the first is .*images/6\.png'):
+    with pytest.raises(SystemExit, match=r'no caption for 1 of 7 images, the first is .*images/6\.png'):
         run('--by', 'file', '--from', texts, '--out', tmp_path / 'out.jsonl')
     assert not (tmp_path / 'out.jsonl').exists()
     run('--by', 'file', '--from', texts, '--out', tmp_path / 'out.jsonl', '--fallback', 'a room')
@@ -125,7 +125,7 @@ def test_a_folder_of_images(root, tmp_path, capsys):
     tool.main(['--images', str(root / 'images'), '--by', 'empty'])
     out = capsys.readouterr().out
     assert list(read_captions(root / 'images' / 'captions.jsonl')) == [f'{index}.png' for index in range(7)]
-    assert f'pretrain_diffusion.py --images {root}/images --captions {root}/images/captions.jsonl' in out
+    assert f'mmdiff2in1 pretrain --images {root}/images --captions {root}/images/captions.jsonl' in out
 
 
 def test_the_file_that_the_config_names(run, tmp_path):
@@ -157,8 +157,8 @@ def test_a_read_only_folder(run, root, tmp_path):
 
 def test_a_model_that_is_not_there_is_found_first(run, root, tmp_path):
     (root / 'images' / '0.png').write_bytes(b'no image')
-    with pytest.raises(FileNotFoundError, match='expected the folder of a captioning model'):
-        run('--by', 'blip2', '--model', tmp_path / 'none')
+    with pytest.raises(SystemExit, match='expected the folder of a captioning model'):
+        run('--by', 'blip2', '--captioner', tmp_path / 'none')
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_model_that_is_not_there_is_found_first(run, root, tmp_path):
         (['--by', 'empty'], 'either a CONFIG or --images FOLDER'),
         (['x.py', '--images', 'y', '--by', 'empty'], 'either a CONFIG or --images FOLDER'),
         (['--images', 'y', '--by', 'classes'], 'it needs a CONFIG, not --images'),
-        (['x.py', '--by', 'blip2'], '--by blip2 needs --model FOLDER'),
+        (['x.py', '--by', 'blip2'], '--by blip2 needs --captioner FOLDER'),
         (['x.py', '--by', 'file'], '--by file needs --from PATH'),
         (['x.py', '--by', 'classes', '--prompt', 'a'], '--prompt belongs to --by blip2, found --by classes'),
         (['x.py', '--by', 'empty', '--from', 'a'], '--from belongs to --by file, found --by empty'),
@@ -176,13 +176,13 @@ def test_a_model_that_is_not_there_is_found_first(run, root, tmp_path):
 )
 def test_wrong_flags(flags, message, capsys):
     with pytest.raises(SystemExit):
-        tool.parse_args(flags)
+        tool.main(flags)
     assert message in capsys.readouterr().err
 
 
 def test_help_teaches(capsys):
     with pytest.raises(SystemExit):
-        tool.parse_args(['--help'])
+        tool.main(['--help'])
     out = capsys.readouterr().out
     for words in ('--by classes', '--dry-run', 'hf download', 'torchrun', 'stages.synthesis.captions', '--redo'):
         assert words in out

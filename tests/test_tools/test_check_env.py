@@ -1,26 +1,24 @@
 """The environment check: faults are planted through its probes, and the printed cure is read."""
 
-import importlib.util
+import argparse
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mmdiff2in1.commands import doctor as check_env
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _load():
-    spec = importlib.util.spec_from_file_location('check_env', ROOT / 'tools/check_env.py')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['check_env'] = module
-    spec.loader.exec_module(module)
-    return module
+def main(flags, probes):
+    parser = argparse.ArgumentParser()
+    check_env.add_arguments(parser)
+    return check_env.run(parser.parse_args(flags), probes)
 
 
-check_env = _load()
 PIP = check_env.PIP
 WANTED = {'torch': '>=2.6,<2.14', 'numpy': '>=2.1', 'onedl-mmcv': '>=2.3.6,<2.4'}
 TESTED = {'torch': '==2.13.0'}
@@ -37,7 +35,9 @@ HEALTHY = {
     'tokenizers': '0.23.3',
     'transformers': '5.23.0',
     'diffusers': '0.42.1',
+    'huggingface_hub': '2.4.0',
     'matplotlib': '3.11.2',
+    'jinja2': '3.1.6',
     'tqdm': '4.70.1',
     'mmdiff2in1': '0.1.0',
 }
@@ -71,7 +71,7 @@ def test_healthy_machine_has_nothing_to_mend(capsys):
     assert rows['mmcv'].found == 'onedl-mmcv 2.3.6'
     assert rows['weights'].found == 'builtin:scenes'
     assert rows['torchvision'].found == 'nothing' and rows['torchvision'].cure == ''
-    assert check_env.main([], probes()) == 0
+    assert main([], probes()) == 0
     assert capsys.readouterr().out.endswith('\nThis environment can run mmdiff2in1.\n')
 
 
@@ -89,7 +89,7 @@ def test_missing_package_stops_the_run_and_names_the_range(capsys):
     installed = without('onedl-mmcv')
     row = check(installed)['mmcv']
     assert (row.status, row.found, row.cure) == ('MISSING', 'nothing', f'{PIP} install "onedl-mmcv>=2.3.6,<2.4"')
-    assert check_env.main([], probes(installed)) == 1
+    assert main([], probes(installed)) == 1
     out = capsys.readouterr().out
     assert 'MISSING mmcv: found nothing; it is not installed.\n    ' + PIP in out
     assert out.rstrip().endswith('1 to mend before mmdiff2in1 can run. All at once, in a fresh environment: make setup')
@@ -105,7 +105,7 @@ def test_opencv_without_libgl_is_mended_by_the_headless_build(capsys):
         assert error in rows[name].problem
         assert rows[name].cure.endswith(f'{PIP} install --no-deps opencv-python-headless')
     assert rows['diffusers'].status == 'OK'
-    assert check_env.main([], probes(installed, errors)) == 1
+    assert main([], probes(installed, errors)) == 1
     # Three symptoms of one fault: the cure is printed once, below all of them.
     assert capsys.readouterr().out.count('install --no-deps opencv-python-headless') == 1
 
@@ -132,7 +132,7 @@ def test_working_originals_are_a_warning_only():
     installed = {**without('onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation'), **originals}
     rows = check(installed)
     assert [rows[name].status for name in ('mmengine', 'mmcv', 'mmseg')] == ['WARN'] * 3
-    assert check_env.main([], probes(installed)) == 0
+    assert main([], probes(installed)) == 0
 
 
 def test_version_gate_of_the_originals():
@@ -182,7 +182,7 @@ def test_missing_weights_and_package():
 
 
 def test_json_holds_the_rows(capsys):
-    assert check_env.main(['--json'], probes(without('tqdm'))) == 1
+    assert main(['--json'], probes(without('tqdm'))) == 1
     found = json.loads(capsys.readouterr().out)
     assert found['ok'] is False
     assert {row['name']: row['status'] for row in found['rows']}['tqdm'] == 'MISSING'

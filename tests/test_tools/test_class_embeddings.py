@@ -1,11 +1,13 @@
 """The tool that makes class embeddings: names from the command line, a file, a dataset; what it refuses."""
 
+import argparse
 import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 
+from mmdiff2in1.commands import class_embeddings as command
 from mmdiff2in1.generators.class_embeddings import read_class_embeddings
 
 spec = importlib.util.spec_from_file_location(
@@ -30,13 +32,12 @@ def test_names_on_the_command_line_and_in_a_file(tmp_path, capsys):
 
 
 def test_names_of_a_dataset():
-    args = tool.parse_args(['--diffusion', 'x', '--dataset', 'ADE20KDataset', '--out', 'x.safetensors'])
-    assert len(tool.names_of(args)) == 150
+    assert len(command.names_of(argparse.Namespace(classes=None, dataset='ADE20KDataset'))) == 150
 
 
 def test_closest():
     vectors = torch.tensor([[1.0, 0], [2.0, 0.1], [0, 3.0]])
-    assert [other for other, _ in tool.closest(vectors)] == [1, 0, 1]
+    assert [other for other, _ in command.closest(vectors)] == [1, 0, 1]
 
 
 @pytest.mark.parametrize(

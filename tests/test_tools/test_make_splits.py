@@ -1,6 +1,7 @@
 """Split files: counts, nesting, independence of order, what mmseg reads, what is refused."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,14 @@ def test_what_is_there_is_kept_and_never_replaced(images, capsys):
     assert 'found another split' in capsys.readouterr().err
     assert lines(images, '50pct-seed0.txt') == before
     assert not (images.parent / 'splits/40pct-seed0.txt').exists()
+
+
+@pytest.mark.parametrize('name', [b't\xfcr', b' door', b'do\nor'])
+def test_a_name_that_no_list_can_hold(images, capsys, name):
+    (images / os.fsdecode(name + b'.jpg')).touch()
+    assert run(images, '--percent', '100') == 1
+    assert f'found the name {os.fsdecode(name)!r}, ' in capsys.readouterr().err
+    assert not (images.parent / 'splits').exists()
 
 
 def test_default_folder_is_beside_the_images(images):

@@ -252,5 +252,5 @@ class TestCaptions:
         ]
 
     def test_no_classes_to_tell(self, config):
-        with pytest.raises(ValueError, match='has no class names'):
+        with pytest.raises(SystemExit, match='has no class names'):
             caption.main([str(config), '--by', 'classes'])

@@ -185,7 +185,7 @@ def test_another_plan_in_the_same_folder(run, tmp_path):
     store = SampleStore(tmp_path / 'store')
     run('--out', store.folder)
     assert 'also holds 6 samples that are not in this plan' in run('--out', store.folder, '--T', 300, '--dry-run')
-    with pytest.raises(ValueError, match='not in this plan'):
+    with pytest.raises(SystemExit, match='not in this plan'):
         run('--out', store.folder, '--T', 300)
     assert '6 samples removed' in run('--out', store.folder, '--T', 300, '--prune')
     run('--out', store.folder, '--T', 300)
@@ -251,7 +251,7 @@ def test_verify_without_a_store(run):
 
 def test_help_teaches(tool, capsys):
     with pytest.raises(SystemExit):
-        tool.parse_args(['--help'])
+        tool.main(['--help'])
     out = capsys.readouterr().out
     for words in ('--preview 16 --T 200,400,600', 'Resuming is the default', 'torchrun', 'stages.synthesis'):
         assert words in out

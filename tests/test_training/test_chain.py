@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
+from patience import patient
 from PIL import Image
-from tiny_chain import chain_config, creation_trace, final_state, finish, kill_when, logged_losses, start
+from tiny_chain import chain_config, creation_trace, final_state, finish, kill_when, logged_losses, start, wait_for
 
 from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.stages import self_improving_config
@@ -104,7 +106,7 @@ def test_data_that_moved_resume_to_the_same_numbers(straight, chain_folder):
 
     label = sorted((data / 'val' / 'semantic').glob('*.png'))[0]
     Image.fromarray(np.zeros_like(np.asarray(Image.open(label)))).save(label)
-    with pytest.raises(ValueError, match='other weights or data'):
+    with pytest.raises(ValueError, match='seg_map_path.content: another content'):
         train(cfg, work_dir, resume=True)
 
 
@@ -228,6 +230,22 @@ def straight_process(chain_folder):
 
 def test_killed_while_self_improving_and_resumed_equals_straight(straight_process, chain_folder):
     _assert_equal_runs(straight_process, _killed_and_resumed(chain_folder, 'self_improving'))
+
+
+def test_interrupted_and_resumed_equals_straight(straight_process, chain_folder):
+    """Ctrl-C between two checkpoints: the step in hand is saved."""
+    work_dir, config = chain_folder / 'interrupted', chain_folder / 'chain.py'
+    chain_config(chain_folder).dump(config)
+    run = start(config, work_dir, '--cfg-options', 'default_hooks.checkpoint.interval=1000')
+    log = work_dir / 'self_improving'
+    wait_for(run, lambda: any('Iter(train) [ 3/20]' in file.read_text() for file in log.glob('*/*.log')))
+    run.send_signal(signal.SIGINT)
+    output = run.communicate(timeout=patient(200))[0]
+    assert run.returncode == 130 and 'interrupted; to go on: tools/train.py' in output and '--resume' in output
+    (saved,) = log.glob('iter_*.pth')
+    assert 3 <= int(saved.stem.removeprefix('iter_')) < 20
+    finish(start(config, work_dir, '--resume', '--cfg-options', 'default_hooks.checkpoint.interval=1000'))
+    _assert_equal_runs(straight_process, work_dir)
 
 
 @pytest.mark.slow

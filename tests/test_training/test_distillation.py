@@ -16,7 +16,8 @@ from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.models.checkpoints import read_checkpoint
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.training.chain import train
-from mmdiff2in1.training.distillation import Distillation, Judge, control_config, distil, plain_config
+from mmdiff2in1.training.control import equal_control
+from mmdiff2in1.training.distillation import Distillation, Judge, distil, plain_config
 from mmdiff2in1.training.identity import fingerprint
 from mmdiff2in1.training.scoring import better_by, chosen_metric
 from mmdiff2in1.training.stages import self_improving_config
@@ -156,7 +157,7 @@ def test_the_control_has_as_many_images_per_step(parts):
     cfg = Distillation(
         teachers=[teacher(parts)], settings=dict(diffusion='x', num_samples=5), changes={'global_batch_size': 6}
     ).config(Config.fromfile(parts / 'student.py'))
-    control = self_improving_config(control_config(cfg), 'x', None, None)
+    control = self_improving_config(equal_control(cfg), 'x', None, None)
     assert control.train_dataloader.batch_size == 2 * cfg.train_dataloader.batch_size
     assert control.global_batch_size == 12 and 'label_rule' not in control.model
     assert set(control.train_dataloader.dataset) == {'type', 'dataset', 'seed'}

@@ -17,7 +17,7 @@ from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.training import file_digests
 from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.file_digests import digests_of
-from mmdiff2in1.training.identity import TESTED_BY, fingerprint, store_mark, weights_mark
+from mmdiff2in1.training.identity import TESTED_BY, fingerprint, identity, store_mark, weights_mark
 from mmdiff2in1.training.stages import warmup_config
 
 
@@ -63,7 +63,7 @@ def test_what_decides_counts(stage, change):
     other = copy.deepcopy(stage)
     other.merge_from_dict(change)
     assert fingerprint(other) != fingerprint(stage)
-    assert fingerprint(stage, ['a']) != fingerprint(stage, ['b'])
+    assert fingerprint(stage, {'the warm-up': 'a'}) != fingerprint(stage, {'the warm-up': 'b'})
 
 
 def test_the_content_of_the_weights_counts(stage, tiny_diffusion, tmp_path):
@@ -208,7 +208,7 @@ def test_another_start_is_another_chain(straight, chain_folder, tmp_path):
     cfg.load_from = straight[1]['warmup']['checkpoint']
     train(cfg, tmp_path)
     cfg.load_from = straight[1]['self_improving']['checkpoint']
-    with pytest.raises(ValueError, match='holds this stage of another config, of other weights'):
+    with pytest.raises(ValueError, match='holds this stage of another config: load_from: another content .fingerprint'):
         train(cfg, tmp_path)
     cfg.load_from = 'nowhere.pth'
     with pytest.raises(FileNotFoundError, match='load_from=nowhere.pth: no such checkpoint'):
@@ -248,11 +248,56 @@ def test_a_stage_folder_tells_its_own_result_from_another(tmp_path):
         StageFolder(tmp_path, 'b' * 64).result()
 
 
+def test_a_folder_says_what_differs(data, tmp_path):
+    """A setting with both values, the list of the data, labels by their key, weights, what was made before."""
+    place, at = data
+    stage = warmup_config(at(place), tmp_path)
+    folder = identity(stage, {'load_from': 'a' * 64}).folder(tmp_path / 'warmup')
+    folder.begin()
+    assert folder.result() is None
+
+    def told(cfg, **parents):
+        with pytest.raises(ValueError) as raised:
+            identity(cfg, {'load_from': 'a' * 64} | parents).folder(tmp_path / 'warmup').result()
+        start, _, rest = str(raised.value).partition(' (fingerprint ')
+        assert rest.endswith('choose another --work-dir, or delete that folder to run the stage anew')
+        return start.removeprefix(f'{tmp_path}/warmup holds this stage of another config: ')
+
+    other = copy.deepcopy(stage)
+    old = stage.optim_wrapper.optimizer.lr
+    other.merge_from_dict({'optim_wrapper.optimizer.lr': 0.5, 'model.decode_head.head.new': [1]})
+    assert set(told(other).split('; ')) == {
+        f'optim_wrapper.optimizer.lr: {old} → 0.5', 'model.decode_head.head.new: not set → [1]'
+    }  # fmt: skip
+    assert told(stage, load_from='b' * 64) == 'load_from: another content'
+    other = copy.deepcopy(stage)
+    other.train_dataloader.dataset.dataset.num_labelled = 5
+    number = stage.train_dataloader.dataset.dataset.get('num_labelled') or 'not set'
+    assert told(other).startswith(f'train_dataloader.dataset.dataset.num_labelled: {number} → 5; ')
+    assert 'data.train_dataloader[0].img_path.files: ' in told(other)
+    label = sorted((place / 'val' / 'semantic').glob('*.png'))[0]
+    content = label.read_bytes()
+    label.write_bytes(content[:-13] + bytes([content[-13] ^ 1]) + content[-12:])
+    assert told(stage) == 'data.val_dataloader[0].seg_map_path.content: another content'
+
+
+def test_weights_that_differ_are_named(stage, tiny_diffusion, tmp_path):
+    tiny_diffusion.save_folder(tmp_path / 'weights')
+    stage.model.backbone.diffusion = str(tmp_path / 'weights')
+    identity(stage).folder(tmp_path / 'run').begin()
+    file = tmp_path / 'weights' / 'unet' / 'diffusion_pytorch_model.safetensors'
+    state = load_file(file)
+    state['conv_in.bias'] = state['conv_in.bias'] + 1
+    save_file(state, file, metadata={'format': 'pt'})
+    with pytest.raises(ValueError, match='another config: weights.weights: another content .fingerprint'):
+        identity(stage).folder(tmp_path / 'run').result()
+
+
 def test_another_noise_level_is_not_passed_over(straight, chain_folder):
     """The store of T = 600 does not serve a run that asks for T = 200."""
     cfg = chain_config(chain_folder)
     cfg.stages.synthesis.T = 200
-    with pytest.raises(ValueError, match='samples that the settings do not ask for'):
+    with pytest.raises(ValueError, match=r'samples that the settings do not ask for, first .* \(T: 600 → 200.*\): run'):
         train(cfg, straight[0])
 
 

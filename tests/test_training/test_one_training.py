@@ -1,10 +1,13 @@
 """Two trainings in one work dir, or of one shared warm-up: the second is refused and told of the first."""
 
+from types import SimpleNamespace
+
 import pytest
 from holding import held
 from mmengine.config import Config
 
 from mmdiff2in1.core.lock import InUseError
+from mmdiff2in1.training import chain
 from mmdiff2in1.training.chain import begun_anew, run_stage, train, train_plain
 
 ENTRIES = {
@@ -42,5 +45,26 @@ def test_an_unfinished_stage_that_begins_anew_is_told(tmp_path):
     assert begun_anew('warm-up', tmp_path) is None
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_18.pth')
     assert begun_anew('warm-up', tmp_path) == (
-        f'warm-up: BEGINS ANEW although {tmp_path} holds iter_18.pth of an unfinished run; --resume goes on from there'
+        f'warm-up: {tmp_path} holds iter_18.pth of an unfinished run; it BEGINS ANEW, --resume goes on from there'
     )
+
+
+def test_a_plain_training_that_begins_anew_is_told(tmp_path, monkeypatch):
+    """Whoever forgets --resume reads it before the first step, which is not taken here."""
+    (tmp_path / 'last_checkpoint').write_text('iter_18.pth')
+    for name in (
+        'check_values',
+        'check_keys',
+        'check_weights',
+        'check_data',
+        'rehearse',
+        'split_global_batch',
+        'resume_where_possible',
+    ):
+        monkeypatch.setattr(chain, name, lambda *_: None)
+    monkeypatch.setattr(chain, 'build_runner', lambda _: SimpleNamespace(train=lambda: None))
+    told = []
+    monkeypatch.setattr(chain, 'print_log', lambda text, *_: told.append(text))
+    for resume in (True, False):
+        train_plain(Config(), tmp_path, resume)
+    assert told == [begun_anew('training', tmp_path)] and 'BEGINS ANEW' in told[0]

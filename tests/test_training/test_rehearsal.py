@@ -9,8 +9,9 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from tiny_chain import chain_config
 
+from mmdiff2in1.core.building import explained
 from mmdiff2in1.training.chain import train
-from mmdiff2in1.training.rehearsal import _meant, rehearse
+from mmdiff2in1.training.rehearsal import rehearse
 from mmdiff2in1.training.stages import self_improving_config, warmup_config
 
 HOOK = dict(type='SelfImprovingHook', alpha=0.9, samples_per_update=4)
@@ -26,12 +27,12 @@ WRONG = [
     (dict(custom_hooks=[]), 'has 0 hooks SelfImprovingHook, expected one'),
     (dict(custom_hooks=[HOOK, HOOK]), 'has 2 hooks SelfImprovingHook, expected one'),
     (dict(custom_hooks=[HOOK, dict(type='NoSuchHook')]), 'warm-up cannot run: model, hooks.*NoSuchHook'),
-    (dict(stages__warmup__train_cfg__max_iters=0), 'warm-up cannot run: train_dataloader or train_cfg: .*0 iterations'),
-    (dict(train_cfg__max_iters=0), 'self-improving stage cannot run: train_dataloader or train_cfg: .*0 iterations'),
+    (dict(stages__warmup__train_cfg__max_iters=0), 'stages.warmup.train_cfg.max_iters is 0; expected an integer of 1'),
+    (dict(train_cfg__max_iters=0), 'train_cfg.max_iters is 0; expected an integer of 1 or more'),
     (dict(train_cfg__max_iter=5), "train_dataloader or train_cfg: .*unexpected keyword argument 'max_iter'"),
     (dict(stages__warmup__train_cgf=dict(max_iters=5)), "stages.warmup has a key 'train_cgf'"),
     (dict(param_schedulers=[]), "key 'param_schedulers', which nothing reads"),
-    (dict(optim_wrapper__optimizer__lr=float('inf')), 'cannot run: optim_wrapper: lr=inf'),
+    (dict(optim_wrapper__optimizer__lr=float('inf')), 'optim_wrapper.optimizer.lr is inf; expected a finite number'),
     (dict(optim_wrapper__optimizer__lr=-1e-3), 'cannot run: optim_wrapper: '),
     (dict(optim_wrapper__optimizer__type='AdamWW'), 'cannot run: optim_wrapper: .*AdamWW.*did you mean Adam'),
     (dict(optim_wrapper__accumulative_counts=4, default_hooks__checkpoint__interval=6),
@@ -43,17 +44,24 @@ WRONG = [
      "save_best waits for 'mIou', which no metric gives; there are aAcc, mIoU"),
     (dict(val_dataloader__batchsize=3), 'val_dataloader.*batchsize'),
     (dict(stages__synthesis__batch_size=0), 'batch_size'),
-    (dict(stages__synthesis__guidance_scale=float('nan')), 'guidance_scale'),
+    (dict(stages__synthesis__guidance_scale=float('nan')), 'stages.synthesis.guidance_scale is nan'),
     (dict(stages__synthesis__num_calls=0), 'num_calls'),
     (dict(stages__synthesis__samples_per_image=10**8), 'samples_per_image'),
-    (dict(stages__synthesis__filters=dict(contrast=(float('nan'), None))), 'filter contrast'),
+    (dict(stages__synthesis__filters=dict(contrast=(float('nan'), None))), 'synthesis.filters.contrast.0 is nan'),
+    (dict(stages__synthesis__filters=dict(contrast=(127, None))), 'filters refuse all of the first 12 created samples'),
+    (dict(stages__warmup=None, train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1)),
+     'StreamSampler of train_dataloader has no end'),
+    (dict(train_dataloader__dataset__dataset__pipeline__0__color_type='grayscale'),
+     "train_dataloader: LoadImageFromFile.color_type.*'grayscale'"),
+    (dict(default_hooks__checkpoint__by_eopch=False), 'default_hooks.checkpoint has by_eopch, which nothing reads'),
+    (dict(optim_wrapper__clip_grad=3), 'look at optim_wrapper'),
 ]  # fmt: skip
 
 
 def changed(folder, changes):
     cfg = chain_config(folder)
     for key, value in changes.items():
-        *path, last = key.split('__')
+        *path, last = (int(step) if step.isdigit() else step for step in key.split('__'))
         place = cfg
         for name in path:
             place = place[name]
@@ -113,5 +121,6 @@ def test_drop_last_follows_the_batch_sampler(chain_folder, tmp_path):
         assert first.drop_last is True and 'batch_sampler' not in first
         last = self_improving_config(cfg, tmp_path / 'b', None, tmp_path / 'store').train_dataloader
         assert last.batch_sampler.drop_last is True and 'drop_last' not in last
-    said = _meant('batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last')
+    theirs = ValueError('batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last')
+    said = explained(theirs, {})
     assert "batch_sampler=dict(type='MixedBatchSampler', drop_last=True)" in said

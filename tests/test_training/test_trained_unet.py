@@ -55,7 +55,7 @@ def test_another_unet_is_refused(tiny_diffusion, tmp_path, change, message):
 
 
 def test_creator_needs_a_warm_up(chain_folder):
-    with pytest.raises(ValueError, match='which tools/train.py alone knows'):
+    with pytest.raises(ValueError, match='which mmdiff2in1 train alone knows'):
         build_diffusion(SynthesisSettings(diffusion=str(chain_folder / 'weights'), unet='creator', num_samples=1))
     cfg = chain_config(chain_folder, variant='-finetune')
     cfg.stages.warmup = None

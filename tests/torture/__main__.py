@@ -8,8 +8,9 @@
 Kinds: kills (SIGKILL at a random moment of a random stage, up to three times, then resumed: the result must be that of
 a straight run to the bit), stores (one of the ways to damage a store of created images: mended, or refused by name),
 files (checkpoints that run code, by one of the ways into the package: refused by name, nothing runs), configs (one
-value changed: refused before the start in words, or the run ends). A tiny diffusion model and eight scenes on the
-processor; one JSON line a trial; exit status 1 if anything was not as promised, with the command that repeats it.
+value of one of six changed: refused before the start by name, or without harm). A tiny diffusion model and eight scenes
+on the processor; one JSON line a trial; exit status 1 if anything was not as promised, with the command that repeats
+it.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from tqdm import tqdm
 
 from . import configs, files, kills, stores
 from .chain import Chain
+from .child import make_forks_cheap
 from .trial import Outcome
 
 KINDS = {'kills': kills, 'stores': stores, 'files': files, 'configs': configs}
@@ -67,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     work_dir = args.work_dir or Path(tempfile.mkdtemp(prefix='torture-'))
     print(f'seed {seed}; in {work_dir}; first the straight run', flush=True)
     chain = Chain(work_dir / 'chain')
+    make_forks_cheap()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.only:
         kind, number = args.only.split(':')
@@ -94,7 +97,9 @@ class _Queue:
     def run(self) -> list[Outcome]:
         """All trials; an interrupt ends them, and what is there is shown."""
         started, count, total = time.monotonic(), self.args.count, 60 * self.args.minutes
-        bar = tqdm(total=count * len(self.args.kinds) if count else round(total), unit='trial' if count else 's')
+        bar = tqdm(
+            total=count * len(self.args.kinds) if count else round(total), unit='trial' if count else 's', mininterval=1
+        )
         try:
             while True:
                 kind = self._next(time.monotonic() - started < total)

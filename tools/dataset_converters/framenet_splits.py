@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.list_files import list_bytes
 from mmdiff2in1.datasets.framenet_splits import image_names, read_split
 
 
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             names = image_names(content[part][:: args.every])
             file = args.out / (f'{part}.txt' if args.every == 1 else f'{part}-every{args.every}.txt')
             if not args.dry_run:
-                write_atomically(file, ''.join(f'{name}\n' for name in names).encode())
+                write_atomically(file, list_bytes(names))
             print(f'{file}: {len(names)} of {len(content[part])} images{", not written" if args.dry_run else ""}')
     except (ValueError, OSError) as error:
         print(f'framenet_splits: {error}', file=sys.stderr)

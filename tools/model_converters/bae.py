@@ -1,10 +1,10 @@
 """Turn a surface-normal checkpoint that Bae et al. published into one of ours, to test it or to train on from it.
 
-    python tools/model_converters/bae.py nyu.pt --out bae_nyuv2-normal.safetensors
-    python tools/test.py configs/baselines/bae_nyuv2-normal.py bae_nyuv2-normal.safetensors
-    python tools/test.py configs/baselines/bae_nyuv2-normal.py bae_scannet.safetensors \
+    mmdiff2in1 convert bae nyu.pt --out bae_nyuv2-normal.safetensors
+    mmdiff2in1 test configs/baselines/bae_nyuv2-normal.py bae_nyuv2-normal.safetensors
+    mmdiff2in1 test configs/baselines/bae_nyuv2-normal.py bae_scannet.safetensors \
         --cfg-options model.decode_head.norm=BN
-    python tools/model_converters/bae.py work_dirs/…/iter_9.pth --out mine.pth --to theirs
+    mmdiff2in1 convert bae work_dirs/…/iter_9.pth --out mine.pth --to theirs
 
 CHECKPOINT is their own file: nyu.pt (group normalisation) or scannet.pt (batch normalisation). Every tensor of it has a
 place or is an error that names it; nothing is left out. Nothing in the file is run.

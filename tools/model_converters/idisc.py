@@ -1,8 +1,8 @@
 """Turn a surface-normal checkpoint that iDisc published into one of ours, to test it, or to go on training from it.
 
-    python tools/model_converters/idisc.py nyunormals_swinlarge.pt --out idisc_nyuv2-normal.safetensors
-    python tools/test.py configs/baselines/idisc_nyuv2-normal.py idisc_nyuv2-normal.safetensors
-    python tools/model_converters/idisc.py work_dirs/…/iter_9.pth --out mine.pth --to theirs
+    mmdiff2in1 convert idisc nyunormals_swinlarge.pt --out idisc_nyuv2-normal.safetensors
+    mmdiff2in1 test configs/baselines/idisc_nyuv2-normal.py idisc_nyuv2-normal.safetensors
+    mmdiff2in1 convert idisc work_dirs/…/iter_9.pth --out mine.pth --to theirs
 
 CHECKPOINT is iDisc's own file, of the normals model on a Swin transformer. Every tensor of it has a place, is an index
 that follows from the size of the window and is left out, or is an error that names it. Nothing in the file is run.

@@ -1,10 +1,10 @@
 """Turn a checkpoint that InvPT published into one of ours, to test it, or to go on training from it.
 
-    python tools/model_converters/invpt.py invpt_nyud.pth --out invpt_nyud-mt.safetensors
-    python tools/test.py configs/baselines/invpt_nyud-mt-edge.py invpt_nyud-mt.safetensors
-    python tools/model_converters/invpt.py invpt_nyud.pth --tasks semantic_segmentation,depth,normal \
+    mmdiff2in1 convert invpt invpt_nyud.pth --out invpt_nyud-mt.safetensors
+    mmdiff2in1 test configs/baselines/invpt_nyud-mt-edge.py invpt_nyud-mt.safetensors
+    mmdiff2in1 convert invpt invpt_nyud.pth --tasks semantic_segmentation,depth,normal \
         --out invpt_nyud-mt.safetensors
-    python tools/model_converters/invpt.py work_dirs/…/iter_9.pth --out mine.pth --to theirs
+    mmdiff2in1 convert invpt work_dirs/…/iter_9.pth --out mine.pth --to theirs
 
 CHECKPOINT is InvPT's own file, of NYUD-MT or PASCAL-Context. Every tensor of it has a place, has no effect in InvPT's
 own code and is left out by name (6.6 and 7.0 million numbers), or is an error that names it. Nothing in the file is

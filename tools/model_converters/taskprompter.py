@@ -1,9 +1,9 @@
 """Turn a checkpoint that TaskPrompter published into one of ours, to test it or to train on from it.
 
-    python tools/model_converters/taskprompter.py TaskPrompter_nyud.pth.tar --out taskprompter_nyud-mt.safetensors
-    python tools/test.py configs/baselines/taskprompter_nyud-mt.py taskprompter_nyud-mt.safetensors
-    python tools/model_converters/taskprompter.py FILE --out some.pth --tasks semantic_segmentation,depth
-    python tools/model_converters/taskprompter.py work_dirs/…/iter_40000.pth --out mine.pth --to theirs
+    mmdiff2in1 convert taskprompter TaskPrompter_nyud.pth.tar --out taskprompter_nyud-mt.safetensors
+    mmdiff2in1 test configs/baselines/taskprompter_nyud-mt.py taskprompter_nyud-mt.safetensors
+    mmdiff2in1 convert taskprompter FILE --out some.pth --tasks semantic_segmentation,depth
+    mmdiff2in1 convert taskprompter work_dirs/…/iter_40000.pth --out mine.pth --to theirs
 
 CHECKPOINT is their own file of a model on a plain ViT: NYUD-MT ViT-L, PASCAL-Context ViT-L or ViT-B. Every tensor of it
 has a place, has no effect and is left out, or is an error that names it. Nothing in the file is run.

@@ -1,7 +1,7 @@
 """Write the diffusion model inside a trained checkpoint as a diffusers folder, for use in any diffusers pipeline.
 
-    python tools/model_converters/to_diffusers.py CONFIG CHECKPOINT --out FOLDER
-    python tools/model_converters/to_diffusers.py CONFIG CHECKPOINT --out FOLDER --model exploiter --dtype float16
+    mmdiff2in1 convert to_diffusers CONFIG CHECKPOINT --out FOLDER
+    mmdiff2in1 convert to_diffusers CONFIG CHECKPOINT --out FOLDER --model exploiter --dtype float16
 
     >>> pipeline = diffusers.StableDiffusionPipeline.from_pretrained('FOLDER')
     >>> pipeline('a green table in a room').images[0]

@@ -1,7 +1,7 @@
 """Write one model of a self-improving checkpoint under plain names, as mmseg's own tools load it.
 
-    python tools/model_converters/to_mmseg.py work_dirs/…/iter_300.pth --out creator.pth
-    python tools/model_converters/to_mmseg.py work_dirs/…/iter_300.pth --out exploiter.pth --model exploiter
+    mmdiff2in1 export work_dirs/…/iter_300.pth --out creator.pth
+    mmdiff2in1 export work_dirs/…/iter_300.pth --out exploiter.pth --model exploiter
 
 A self-improving checkpoint holds θ_C and θ_E, and mmseg's tools, which load what fits by name, would take nothing from
 it. The result fits the segmentor that was wrapped: my_config.py, not the config that wraps it. It holds weights and

@@ -1,10 +1,10 @@
 """Turn a checkpoint that VPD published into one of ours, to test it, or to go on training from it.
 
-    python tools/model_converters/vpd.py vpd_ade20k.pth --diffusion stable-diffusion-1.5 --out vpd_ade20k.safetensors
-    python tools/test.py configs/baselines/vpd_ade20k.py vpd_ade20k.safetensors
-    python tools/model_converters/vpd.py vpd_nyu.pth --diffusion v1-5-pruned-emaonly.safetensors --out nyu-depth.pth
-    python tools/test.py configs/baselines/vpd_nyu-depth.py nyu-depth.pth
-    python tools/model_converters/vpd.py iter_9.pth --diffusion stable-diffusion-1.5 --out mine.pth --to theirs
+    mmdiff2in1 convert vpd vpd_ade20k.pth --diffusion stable-diffusion-1.5 --out vpd_ade20k.safetensors
+    mmdiff2in1 test configs/baselines/vpd_ade20k.py vpd_ade20k.safetensors
+    mmdiff2in1 convert vpd vpd_nyu.pth --diffusion v1-5-pruned-emaonly.safetensors --out nyu-depth.pth
+    mmdiff2in1 test configs/baselines/vpd_nyu-depth.py nyu-depth.pth
+    mmdiff2in1 convert vpd iter_9.pth --diffusion stable-diffusion-1.5 --out mine.pth --to theirs
 
 CHECKPOINT is VPD's own file, of segmentation (mmseg 0.x) or of depth; which of the two is seen from its names. VPD does
 not store the text encoder, the decoder of the VAE and, for depth, the last layers of the U-Net: they come from

@@ -1,6 +1,6 @@
 """ADE20K (SceneParse150) in its official layout: 20,210 images to train with, 2,000 to test on; 150 classes.
 
-``python tools/check_dataset.py CONFIG`` looks at all of it before a training does.
+``mmdiff2in1 check CONFIG`` looks at all of it before a training does.
 """
 
 dataset_type = 'ADE20KDataset'
@@ -23,7 +23,7 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
-# `tools/test.py --tta`: six scales of the size above, mirrored too, as mmseg has them.
+# `mmdiff2in1 test --tta`: six scales of the size above, mirrored too, as mmseg has them.
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

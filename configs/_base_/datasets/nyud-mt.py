@@ -4,7 +4,7 @@
 
 Classes, depth and normals, the task set of the paper; ``nyud-mt-edge.py`` adds edges. A training model takes
 ``data_preprocessor`` from here: crops are padded around their centre to ``crop_size``, test images too.
-``python tools/check_dataset.py CONFIG`` looks at all of it before a training does, the frame of the normals included.
+``mmdiff2in1 check CONFIG`` looks at all of it before a training does, the frame of the normals included.
 """
 
 dataset_type = 'NYUDMTDataset'

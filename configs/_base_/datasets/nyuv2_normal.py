@@ -2,7 +2,7 @@
 
     data/nyuv2/{train,test}/{img,norm}/000002.png
 
-``python tools/check_dataset.py CONFIG`` looks at all of it before a training does, the frame of the normals included.
+``mmdiff2in1 check CONFIG`` looks at all of it before a training does, the frame of the normals included.
 """
 
 dataset_type = 'NYUv2NormalDataset'

@@ -6,7 +6,7 @@
 
 21 classes, human parts, saliency and normals, the task set of the paper; ``pascal-context-edge.py`` adds edges. A
 training model takes ``data_preprocessor`` from here: crops are padded around their centre to ``crop_size``, test images
-too. ``python tools/check_dataset.py CONFIG`` looks at all of it before a training does.
+too. ``mmdiff2in1 check CONFIG`` looks at all of it before a training does.
 """
 
 dataset_type = 'PASCALContextMTDataset'

@@ -1,6 +1,6 @@
 """Scenes: rendered indoor scenes of 64×64 pixels with exact labels; 60 labelled images.
 
-Made by ``python tools/dataset_converters/make_scenes.py``.
+Made by ``mmdiff2in1 scenes``.
 """
 
 dataset_type = 'ScenesDataset'

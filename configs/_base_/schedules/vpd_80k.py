@@ -19,7 +19,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         # The longest key that a name holds counts, and it alone: norms of the U-Net need keys longer than `unet`.
-        custom_keys={'unet': slow} | {f'.{norm}.': slow_norm for norm in ('norm', 'norm1', 'norm2', 'norm3')},
+        custom_keys={'unet': slow}
+        | {f'.{norm}.': slow_norm for norm in ('norm', 'norm1', 'norm2', 'norm3', 'conv_norm_out')},
     ),
 )
 # Both run from the first step and multiply, as in the mmcv of VPD's time.

@@ -92,7 +92,7 @@ def add_ball(layout: Layout, rng: np.random.Generator) -> None:
 
 
 def _can_carry(part: Part) -> bool:
-    """Whether a ball can lie on the part: a flat top, wide enough, that the camera looks down on."""
+    """True if a ball can lie on the part: a flat top, wide enough, that the camera looks down on."""
     flat = part.shape == 'box' and part.finish != 'blanket' and min(part.half[0], part.half[2]) > 0.16
     return flat and 0.5 < part.centre[1] + part.half[1] < 1.2
 
@@ -123,7 +123,7 @@ def _place(
 
 
 def _free(layout: Layout, box: tuple[float, float, float, float], margin: float = 0.06) -> bool:
-    """Whether a footprint (x0, z0, x1, z1) lies in the room, clear of the camera and of what stands there."""
+    """True if a footprint (x0, z0, x1, z1) lies in the room, clear of the camera and of what stands there."""
     x0, z0, x1, z1 = box
     if x0 < 0 or z0 < 0 or x1 > layout.room[0] or z1 > layout.room[2]:
         return False

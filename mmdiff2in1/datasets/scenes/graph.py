@@ -41,7 +41,7 @@ class Decal:
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """What a caption can name: a class and a colour."""
+    """Class and colour of a thing, as a caption can name it."""
 
     category: str
     colour: str

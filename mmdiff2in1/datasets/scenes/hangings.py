@@ -55,7 +55,7 @@ def _hang(layout: Layout, rng: np.random.Generator, w: float, v0: float, v1: flo
 
 
 def _hidden(layout: Layout, wall: int, u0: float, u1: float, v0: float) -> bool:
-    """Whether a box that stands against the wall reaches up into the rectangle."""
+    """True if a box that stands against the wall reaches up into the rectangle."""
     for part in layout.parts:
         if part.shape != 'box' or part.centre[1] + part.half[1] < v0:
             continue

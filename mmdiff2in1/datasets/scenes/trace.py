@@ -63,7 +63,7 @@ def trace(layout: Layout, directions: tuple[np.ndarray, ...], size: int) -> tupl
 
 
 def lit(layout: Layout, points: tuple[np.ndarray, ...], lights: np.ndarray) -> np.ndarray:
-    """Whether the light reaches a point: boolean (n, size, size), one light position per leading index."""
+    """Points that the light reaches: boolean (n, size, size), one light position per leading index."""
     visible = np.ones(points[0].shape, dtype=bool)
     dtype = points[0].dtype
     origin = tuple(lights[:, i, None, None].astype(dtype) for i in range(3))

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.core.lock import locked
 from mmdiff2in1.tasks import Depth, Edges, Saliency, SemanticSegmentation, SurfaceNormal
 
@@ -114,7 +113,7 @@ def check_plan(out: Path, counts: Mapping[str, int], size: int, seed: int) -> di
 
 
 def missing_folders(folder: Path, part: str) -> list[str]:
-    """What a part does not hold yet: all folders, or those of labels that an earlier version did not write."""
+    """Folders that a part does not hold yet: all of them, or those of labels that an earlier version did not write."""
     wanted = ('images',) if part == 'unlabelled' else ('images', *LABELS)
     return [name for name in wanted if not (folder / name).is_dir()]
 
@@ -158,16 +157,8 @@ def _write_scene(folder: Path, folders: list[str], start: int, size: int, seed: 
     name = f'{number:06d}.png'
     for kind in folders:
         array = scene.image if kind == 'images' else LABELS[kind].encode(getattr(scene, kind))
-        _write_png(folder / kind / name, array)
+        write_png(folder / kind / name, array)
     return scene.caption
-
-
-def _write_png(path: Path, array: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) in RGB order; OpenCV wants BGR."""
-    if array.ndim == 3:
-        array = array[..., ::-1]
-    if not cv2.imwrite(str(path), array):
-        raise OSError(f'could not write {path}; is the disk full?')
 
 
 def _write_json(path: Path, value: dict) -> None:

@@ -15,7 +15,7 @@ class LoadCaption(BaseTransform):
     A synthetic sample brings the caption along that it was created under, which stays.
 
     Args:
-        captions: JSON lines as `tools/caption.py` writes them; None: no image has a caption.
+        captions: JSON lines as `mmdiff2in1 caption` writes them; None: no image has a caption.
         fallback: Stands in for missing and empty captions ('' = none). None: they are an error.
 
     Raises:

@@ -93,7 +93,7 @@ class LoadDenseAnnotation(BaseTransform):
 
 
 def is_turned(info: Mapping[str, Any], task: DenseTask) -> bool:
-    """Whether `label_axes` of a data info is meant for the maps of a task: in a set with normals it is for those."""
+    """True if `label_axes` of a data info is meant for the maps of a task: in a set with normals it is for those."""
     if info.get('label_axes') is None:
         return False
     return task.path_key == SurfaceNormal.path_key or info.get(SurfaceNormal.path_key) is None

@@ -48,6 +48,8 @@ def shown_prompt(
         FileNotFoundError, ValueError: No classes where the prompt needs them, a file that does not fit, or a model
             that cannot be shown classes.
     """
+    if prompt == 'learned':
+        raise ValueError("prompt='learned' belongs to a MetaPromptBackbone; choose another prompt, or that backbone")
     text = perceiver.class_text
     if prompt != 'empty' and text is None:
         raise ValueError(

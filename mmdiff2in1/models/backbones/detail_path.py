@@ -16,7 +16,7 @@ FIELDS = ('encoder', 'stem')
 
 
 class DetailPath(nn.Module):
-    """What a latent leaves out of an image, for heads that want full resolution (not in the paper, nor in VPD).
+    """Detail that a latent leaves out of an image, for heads that want full resolution (not in the paper, nor in VPD).
 
     Args:
         perceiver: The model, for its encoder's levels.

@@ -13,10 +13,10 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mmdiff2in1.core.bf16 import bf16_autocast
 from mmdiff2in1.generators import Creation
 from mmdiff2in1.generators.loading import load_perceiver
 
-from .bf16 import bf16_autocast
 from .class_prompt import shown_prompt, shown_tokens
 from .detail_path import DetailPath, ImageStem
 from .feature_config import feature_config, resolved_taps
@@ -47,8 +47,8 @@ class DiffusionBackbone(BaseModule):
         text_adapter: VPD's trainable adapter on the class tokens.
         bf16: Run the frozen part under bfloat16 autocast; ``auto``: where the device computes in bfloat16 (results then
             differ between machines in the third digit).
-        class_embeddings: File of ``tools/class_embeddings.py``, or a ``.pth`` tensor (K, D) as VPD published; else they
-            are computed from ``classes`` once, and kept.
+        class_embeddings: File of ``mmdiff2in1 class-embeddings``, or a ``.pth`` tensor (K, D) as VPD published; else
+            they are computed from ``classes`` once, and kept.
         gradient_checkpointing: Compute the denoiser's layers anew in the backward pass instead of keeping their inside:
             less memory, more time, the same gradients. Without effect where it needs none.
         detail: ``dict(encoder=True, stem=16)``: levels finer than the latent's before the others, see
@@ -90,15 +90,9 @@ class DiffusionBackbone(BaseModule):
             self.diffusion.train_read(self.taps, self.feature.map_levels)
         if gradient_checkpointing:
             self.diffusion.enable_gradient_checkpointing()
-        tokens, pooled = shown_prompt(self.diffusion, self.feature.prompt, classes, class_embeddings)
-        # Stored in checkpoints: a model with random weights could not make the same tokens again.
-        self.register_buffer('tokens', tokens)
-        self.register_buffer('pooled', pooled)
-        self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
-        if text_adapter and regime == 'frozen':
-            print_log('the text adapter stands in front of the denoiser: θ_C and θ_E share the VAE only', 'current')
+        shown = self._add_prompt(classes, class_embeddings, text_adapter)
         self.detail = None if detail is None else DetailPath(self.diffusion, **detail)
-        self._pyramid = Pyramid(self.diffusion, self.feature, self.taps, len(self.tokens), self.detail)
+        self._pyramid = Pyramid(self.diffusion, self.feature, self.taps, shown, self.detail)
         self.out_channels, self.strides = self._pyramid.channels, self._pyramid.strides
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
@@ -133,7 +127,7 @@ class DiffusionBackbone(BaseModule):
             self._range_checked = True
         size = tuple(images.shape[-2:])
         with torch.no_grad(), bf16_autocast(self.bf16, images.device):
-            images = padded(self.diffusion, self.feature, images)
+            images = self._padded(images)
             latents, levels = shown_latents(self.diffusion, self.feature, images, self.training, self._reads_encoder)
             frozen = FrozenFeatures(size, latents=latents, **self._finer(images, levels, size))
             if self._trains or self.feature.tokens == 'category':
@@ -213,9 +207,24 @@ class DiffusionBackbone(BaseModule):
         t = torch.randint(self.diffusion.T_max, (len(z),), device=z.device)
         return self.diffusion.denoising_errors(z, torch.randn_like(z), t, captions)
 
+    def _add_prompt(self, classes: str | Sequence[str] | None, class_embeddings: str | None, text_adapter: bool) -> int:
+        """Registers the tokens that the denoiser attends to; returns the number of classes that it has tokens of."""
+        tokens, pooled = shown_prompt(self.diffusion, self.feature.prompt, classes, class_embeddings)
+        # Stored in checkpoints: a model with random weights could not make the same tokens again.
+        self.register_buffer('tokens', tokens)
+        self.register_buffer('pooled', pooled)
+        self.text_adapter = TextAdapter(self.tokens.shape[-1]) if text_adapter else None
+        if text_adapter and self.regime == 'frozen':
+            print_log('the text adapter stands in front of the denoiser: θ_C and θ_E share the VAE only', 'current')
+        return len(self.tokens)
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """Images of any size → of a size that the model takes."""
+        return padded(self.diffusion, self.feature, images)
+
     @property
     def _trains(self) -> bool:
-        """Whether something behind the latents is trained."""
+        """True if something behind the latents is trained."""
         return self.regime == 'finetune' or self.text_adapter is not None
 
     @property
@@ -227,7 +236,7 @@ class DiffusionBackbone(BaseModule):
         return self.detail is not None and bool(self.detail.encoder)
 
     def _finer(self, images: Tensor, levels: Sequence[Tensor], size: tuple[int, int]) -> dict[str, Any]:
-        """What the detail path adds to frozen features: of padded images, and what the encoder showed of them."""
+        """The detail path's addition to frozen features, from padded images and what the encoder showed of them."""
         wanted = () if self.detail is None else self.detail.kept(levels)
         return dict(levels=self._pyramid.of_encoder(wanted, size), images=None if self._stem is None else images)
 

@@ -1,11 +1,12 @@
-"""What a diffusion model is shown when it perceives: the same in warm-up, pseudo-labelling and test."""
+"""Settings of perception, what a diffusion model is shown: the same in warm-up, pseudo-labelling and test."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mmdiff2in1.generators import POSTERIORS, Perceiver
 
-PROMPTS = ('class_embeddings', 'class_names', 'empty')
+PROMPTS = ('class_embeddings', 'class_names', 'empty', 'learned')
+WITHOUT_CLASSES = ('empty', 'learned')
 TOKENS = ('all', 'category')
 PADDINGS = ('cropped', 'kept')
 
@@ -19,7 +20,7 @@ class FeatureConfig:
             features of all timesteps one behind the other (n times the channels), of attention maps their mean.
         prompt: ``class_embeddings`` (one token per class, pooled and averaged over 80 sentences: VPD),
             ``class_names`` (one token per class, the state at its last word: for text encoders that know words but no
-            sentences) or ``empty`` (the empty caption).
+            sentences), ``empty`` (the empty caption), or ``learned`` (:class:`.MetaPromptBackbone` alone).
         noise: Whether noise of that timestep is added to the latent; the same draw for several timesteps.
         posterior: ``mode`` or ``sample`` of the VAE.
         latent_scale: Whether the latent is brought to the scale that the denoiser was trained on. VPD leaves the factor
@@ -51,10 +52,11 @@ class FeatureConfig:
                 raise ValueError(f'unknown {field} {getattr(self, field)!r}; known: {", ".join(known)}')
         if not self.timesteps:
             raise ValueError('timestep=[] names no timestep; expected one, or a list of them')
-        if self.prompt == 'empty' and self.tokens == 'category':
-            raise ValueError("the empty prompt has no token of a class; set tokens='all', or choose another prompt")
-        if self.prompt == 'empty' and self.map_levels:
-            raise ValueError('the empty prompt has no class maps; set map_levels=()')
+        if self.prompt in WITHOUT_CLASSES and self.tokens == 'category':
+            which = f'the {self.prompt} prompt has no token of a class'
+            raise ValueError(f"{which}; set tokens='all', or choose another prompt")
+        if self.prompt in WITHOUT_CLASSES and self.map_levels:
+            raise ValueError(f'the {self.prompt} prompt has no class maps; set map_levels=()')
         if self.tokens == 'category' and self.map_levels:
             raise ValueError("with tokens='category' every map is 1: all attend to the one token; set map_levels=()")
 
@@ -73,6 +75,8 @@ PRESETS = {
     ),
     # VPD, depth: the token of the scene's class alone, no maps, padding that takes part.
     'vpd_depth': FeatureConfig(map_levels=(), tokens='category', padding='kept'),
+    # MetaPrompts: VPD's latent; tokens and time embeddings are learned, no maps.
+    'meta_prompts': FeatureConfig(prompt='learned', map_levels=()),
 }
 
 

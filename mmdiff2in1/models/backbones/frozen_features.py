@@ -1,4 +1,4 @@
-"""What a frozen beginning of a backbone produced for a batch; θ_C and θ_E both go on from it."""
+"""Features that a frozen beginning of a backbone produced for a batch; θ_C and θ_E both go on from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

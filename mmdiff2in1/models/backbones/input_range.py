@@ -1,4 +1,4 @@
-"""Whether images are what a diffusion model was trained on; the usual mistake is another data preprocessor."""
+"""Range of images, checked against what a diffusion model was trained on; a usual mistake: the data preprocessor."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""What a denoiser shows at several timesteps, side by side.
+"""Features of a denoiser at several timesteps, side by side.
 
 B samples; c, h, w: latent; n timesteps; level l: (h / 2^l, w / 2^l).
 """

@@ -1,4 +1,4 @@
-"""What plain vision transformers have in common: patches, their positions, and the layers of a block.
+"""Common parts of plain vision transformers: patches, their positions, and the layers of a block.
 
 B, 3, H, W: images; h, w: patches, H and W divided by the side of a patch, rounded up; C: width; L: tokens.
 """

@@ -48,7 +48,7 @@ def read_vit(path: str | Path) -> dict[str, Tensor]:
     if any(missing.values()):
         raise ValueError(
             f'{path} is no plain vision transformer in the names of timm: {listed(missing)}, found {len(state)} '
-            'tensors; a checkpoint of InvPT or TaskPrompter goes through tools/model_converters first'
+            'tensors; a checkpoint of InvPT or TaskPrompter goes through mmdiff2in1 convert first'
         )
     return {name: tensor for name, tensor in state.items() if not name.startswith(('head', 'fc_norm', 'pre_logits'))}
 

@@ -10,7 +10,7 @@ _EPS = 1e-6
 
 
 class CrossAttention(nn.Module):
-    """What is added to the queries; queries and context are normalised first.
+    """Multi-head cross-attention, to be added to the queries; queries and context are normalised first.
 
     Args:
         channels: Width of the queries, inside as well.

@@ -31,7 +31,7 @@ def weights_of(tasks: TaskSet, given: Mapping[str, float] | None) -> dict[str, f
 
 
 def task_output(task: DenseTask, raw: Tensor) -> Tensor:
-    """What a head of these models puts out (B, C, H, W): depth in metres, without an activation; else as of any."""
+    """Output of a head of these models, (B, C, H, W): depth in metres, without an activation; else as of any."""
     return raw if isinstance(task, Depth) else task.head_output(raw)
 
 

@@ -8,7 +8,7 @@ from mmseg.registry import MODELS
 
 @MODELS.register_module()
 class DenseTTAModel(BaseTTAModel):
-    """What mmseg's SegTTAModel is for classes: around a `DenseEstimator`, or a self-improving one of it.
+    """Mean of several views, as mmseg's SegTTAModel for classes: around a `DenseEstimator`, or a self-improving one.
 
     Each view has been brought back to its image's own size and side by `postprocess_result`.
     """

@@ -10,7 +10,7 @@ FIELD = 'gt_edge_map'
 WIDTH = 'edge_width'
 """Key of the width of the borders in the metainfo of a sample; mmseg's `GenerateEdge` has 3 where it is not set."""
 UNKNOWN = 255
-"""What is neither border nor none; mmseg pads with it, and its `BoundaryLoss` leaves it out."""
+"""Value of pixels that are neither border nor none; mmseg pads with it, and its `BoundaryLoss` leaves it out."""
 
 
 def class_borders(target: Tensor, task: DenseTask, width: int = 3) -> Tensor:

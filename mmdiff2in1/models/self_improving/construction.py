@@ -174,5 +174,5 @@ def _of_head(
 
 
 def _classes(exploiter: Any) -> int:
-    """What mmseg calls one class, foreground by `sigmoid > threshold`, is two for everybody else."""
+    """Number of classes, at least 2: one of mmseg's, foreground by `sigmoid > threshold`, is two for everybody else."""
     return max(2, exploiter.num_classes)

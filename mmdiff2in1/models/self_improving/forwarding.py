@@ -1,4 +1,4 @@
-"""What mmseg's tools read from a segmentor, answered by the model under evaluation (θ_C or θ_E)."""
+"""Attributes that mmseg's tools read from a segmentor, answered by the model under evaluation (θ_C or θ_E)."""
 
 from typing import Any
 

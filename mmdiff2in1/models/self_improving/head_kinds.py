@@ -1,4 +1,4 @@
-"""What mmseg's heads are in one respect or another: what they put out, and what their losses make of ignored pixels."""
+"""Kinds of mmseg's heads, by what they put out and what their losses make of ignored pixels."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,22 +31,22 @@ def heads_of(segmentor: Any) -> Iterator[tuple[str, Any]]:
 
 
 def gives_scores(head: Any) -> bool:
-    """Whether a head predicts scores of classes, at least 0, and no logits; a head may say so by `gives_scores`."""
+    """True if a head predicts scores of classes, at least 0, and no logits; a head may say so by `gives_scores`."""
     return bool(getattr(head, 'gives_scores', isinstance(head, SCORES)))
 
 
 def takes_edges(segmentor: Any) -> bool:
-    """Whether a head asks for a map of class borders, mmseg's `gt_edge_map`; a head may say so by `takes_edges`."""
+    """True if a head asks for a map of class borders, mmseg's `gt_edge_map`; a head may say so by `takes_edges`."""
     return any(getattr(head, 'takes_edges', isinstance(head, PIDHead)) for _, head in heads_of(segmentor))
 
 
 def keeps_loss(head: Any) -> bool:
-    """Whether the loss is mmseg's: forward, then `loss_by_feat`; of a head that wraps another one, that one's."""
+    """True if the loss is mmseg's: forward, then `loss_by_feat`; of a head that wraps another one, that one's."""
     return getattr(head.loss, '__func__', None) in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss)
 
 
 def minds_ignored(module: Any) -> bool:
-    """Whether a sample without a known pixel may teach something, stop the training or make it no number.
+    """True if a sample without a known pixel may teach something, stop the training or make it no number.
 
     Softmax cross-entropy makes 0 of it, with a gradient of 0, and the heads and segmentors of this package count known
     pixels. A sigmoid of one class looks for the largest label, Lovász takes a mean of nothing, OHEM leaves the graph,

@@ -33,7 +33,7 @@ class Kind:
 
 
 def is_synthetic(sample: Any) -> bool:
-    """What the metainfo of a sample says."""
+    """True if the metainfo of a sample says that it is synthetic."""
     return bool(sample.metainfo.get('synthetic', False))
 
 

@@ -108,7 +108,7 @@ def _taught(task: DenseTask, label: Label) -> Tensor:
 
 
 def _soft(task: DenseTask, target: Tensor) -> bool:
-    """Whether a target holds class probabilities."""
+    """True if a target holds class probabilities."""
     return target.shape[1] != task.target_channels
 
 

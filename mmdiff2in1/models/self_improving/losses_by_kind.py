@@ -78,7 +78,7 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
 
 
 def stops_without_labels(segmentor: Any, samples: list, tasks: TaskSet) -> bool:
-    """Whether mmseg's own loss of these samples would stop, leave the graph or be no number, as nothing is known.
+    """True if mmseg's own loss of these samples would stop, leave the graph or be no number, as nothing is known.
 
     Args:
         segmentor: θ_E.

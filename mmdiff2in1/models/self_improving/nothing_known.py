@@ -47,7 +47,7 @@ def of_nothing(samples: list, losses_of: Callable[[list, None], Losses]) -> Loss
 
 
 def known_samples(samples: Sequence, tasks: TaskSet | Sequence[DenseTask]) -> list[bool]:
-    """Whether anything is known of each sample; waits for the device once."""
+    """For each sample, True if anything is known of it; waits for the device once."""
     every = list(tasks.values()) if isinstance(tasks, TaskSet) else list(tasks)
     return torch.stack([torch.stack([_known(task, sample) for task in every]).any() for sample in samples]).tolist()
 

@@ -240,7 +240,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _seen(self, inputs: Any, images: Any, created: list[int]) -> tuple[Any, Any]:
-        """What θ_E sees of all, and θ_C of the `images` at `created`: frozen features where θ_C must predict."""
+        """Inputs of θ_E (all) and of θ_C (the `images` at `created`): frozen features where θ_C must predict."""
         if not self.label_rule.reads_outputs:
             return inputs, images
         seen = self._frozen_features(inputs)
@@ -249,7 +249,7 @@ class SelfImprovingSegmentor(ReadsLikeItsSegmentor, BaseSegmentor):
         return seen, seen if images is inputs else seen[torch.tensor(created, device=inputs.device)]
 
     def _frozen_features(self, inputs: Any) -> Any:
-        """What both models compute alike, once; the images themselves if the backbone does not offer it."""
+        """Features that both models compute alike, once; the images themselves if the backbone does not offer it."""
         backbone = getattr(self.exploiter, 'backbone', None)
         if not hasattr(backbone, 'frozen_features'):
             return inputs

@@ -112,7 +112,7 @@ class Teachers:
         return [Teacher(creator, self.tasks) if each == CREATOR else next(loaded) for each in self.settings.teachers]
 
     def _seen(self, teacher: Teacher, pixels: Tensor, metas: Sequence[Mapping], scale: float, mirrored: bool) -> Tensor:
-        """What a teacher puts out for one view of the images, as an output for the images themselves."""
+        """A teacher's output for one view of the images, brought back to the images themselves."""
         height, width = pixels.shape[-2:]
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         view = pixels if size == (height, width) else F.interpolate(pixels, size, mode='bilinear', antialias=scale < 1)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from mmdiff2in1.core.building import building
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.tasks import TaskSet
 
@@ -55,7 +57,8 @@ class Teacher:
             FileNotFoundError, ValueError, RuntimeError: No such files, or weights that do not fit.
         """
         whole, model, task = model_config(config)
-        with DefaultScope.overwrite_default_scope(whole.get('default_scope') or 'mmseg'):
+        scope = DefaultScope.overwrite_default_scope(whole.get('default_scope') or 'mmseg')
+        with scope, building(model, 'model of the teacher'):
             segmentor = MODELS.build(model)
         meta = load_weights(segmentor, checkpoint)
         named = classes or (meta.get('dataset_meta') or {}).get('classes') or dataset_meta_of(whole).get('classes')
@@ -78,7 +81,7 @@ class Teacher:
         return digest.hexdigest()
 
     def check(self, student: TaskSet, classes: Sequence[str] | None = None) -> None:
-        """Whether it can label for a student.
+        """Refuses a student that it cannot label for.
 
         Raises:
             ValueError: It lacks a task, or has it with other channels or other classes.
@@ -109,7 +112,7 @@ def model_config(config: str | Path | Mapping) -> tuple[Mapping, ConfigDict, Any
         FileNotFoundError: No such file.
         ValueError: No model in it.
     """
-    whole = Config.fromfile(config) if isinstance(config, str | Path) else config
+    whole = read_config(config) if isinstance(config, str | Path) else config
     if 'model' not in whole and 'type' not in whole:
         raise ValueError(f'the config of a teacher holds {", ".join(whole)}; expected a model, or the config of one')
     if whole.get('custom_imports'):

@@ -149,12 +149,12 @@ def _counted_share(task: DenseTask, samples: list) -> Tensor:
 
 
 def _needs_care(task: DenseTask, samples: list) -> bool:
-    """Whether a label rule gave weights or probabilities, which no head of mmseg knows."""
+    """True if a label rule gave weights or probabilities, which no head of mmseg knows."""
     return any(task.weight_field in sample for sample in samples) or is_soft(samples, task)
 
 
 def is_soft(samples: list, task: DenseTask) -> bool:
-    """Whether any of the samples is to learn probabilities of classes."""
+    """True if any of the samples is to learn probabilities of classes."""
     return any(sample.get(task.field).data.shape[0] != task.target_channels for sample in samples)
 
 

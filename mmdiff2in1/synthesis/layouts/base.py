@@ -64,7 +64,7 @@ class Composed:
 
 
 class Composer(Protocol):
-    """What a layout has become after it has studied a training set."""
+    """Composer of samples, made by a layout that has studied a training set."""
 
     def compose(self, name: str, seed: int) -> Composed:
         """The sample of a name with a new layout; equal seeds give equal bytes."""
@@ -86,7 +86,7 @@ class Layout(ABC):
 
     @abstractmethod
     def study(self, samples: LabelledSamples) -> Composer:
-        """What these samples teach about layouts.
+        """Composer that has learned layouts from these samples.
 
         Raises:
             ValueError: Nothing can be composed of them.

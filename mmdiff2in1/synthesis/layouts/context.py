@@ -37,7 +37,7 @@ class Example:
 
 
 class Context:
-    """What the examples of all classes say.
+    """Surroundings of the examples of all classes.
 
     Args:
         examples: By class; each at least one.
@@ -80,7 +80,7 @@ class Context:
         return apart + np.abs(sizes[:, None] - self._sizes[label][None]) / SIZE_SCALE
 
     def _limit(self, label: int) -> float:
-        """What most real examples of a class differ from their like, within bounds; few examples are taken loosely."""
+        """Difference that most real examples of a class have from their like, within bounds; loose for few examples."""
         among = self._differences(label, self._rows[label], self._sizes[label], self._contacts[label])
         if len(among) < 2:
             return LOOSE

@@ -87,7 +87,7 @@ class ObjectPaste(Layout):
         return dict(type=type(self).__name__, version=self.version, **own)
 
     def study(self, samples: LabelledSamples) -> 'Paster':
-        """What can be cut out of the samples, and where it occurs.
+        """Paster that knows what can be cut out of the samples, and where it occurs.
 
         Raises:
             ValueError: Unknown `classes`, or no whole thing in any sample.

@@ -11,7 +11,7 @@ from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 from .base import LabelledSample
 
 NEARER = 0.9
-"""What is nearer than so much of a region's distance, beside it, is in front of it; the floor at its feet is not."""
+"""Share of a region's distance: what lies beside it, nearer than that, is in front; the floor at its feet is not."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Region:
 
     @property
     def cuttable(self) -> bool:
-        """Whether it can be cut out: it is whole, or can be put at the same edge of another image."""
+        """True if it can be cut out: it is whole, or can be put at the same edge of another image."""
         opposite = {'left', 'right'} <= self.edges or {'top', 'bottom'} <= self.edges
         return not self.at_border or bool(self.edges) and not opposite
 

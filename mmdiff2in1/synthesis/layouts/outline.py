@@ -1,4 +1,4 @@
-"""What a region borders on: the pixels under its foot, beside it and over its head. P points; N places; K classes.
+"""Neighbours of a region: the pixels under its foot, beside it and over its head. P points; N places; K classes.
 
 A place is the row and column of the foot: the lowest row of the region's box, the middle of its columns.
 """

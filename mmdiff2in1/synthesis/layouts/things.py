@@ -50,5 +50,5 @@ def named_things(classes: Sequence[str | int], areas: SemanticSegmentation) -> l
 
 
 def class_name(index: int, areas: SemanticSegmentation) -> str:
-    """What a caption calls it."""
+    """Name of a class in captions."""
     return areas.classes[index].lower() if areas.classes else f'class {index}'

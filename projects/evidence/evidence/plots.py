@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .paired import Spread, compare
+from mmdiff2in1.training.paired import Spread, compare
+
 from .runs import CONTROL, METRICS, SETTINGS, Metric, Run, arms_of, followed_arms, part_of, scores
 
 Band = tuple[list[int], list[float], list[float], list[float]]

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from .paired import Paired, Spread, compare
+from mmdiff2in1.training.paired import Paired, Spread, compare
+
 from .runs import CONTROL, LOOP, METRICS, REAL_ONLY, SETTINGS, Metric, Run, arms_of, followed_arms, part_of, scores
 
 NOTHING = '–'

@@ -16,9 +16,9 @@ import torch
 from tqdm import tqdm
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.core.bf16 import bf16_autocast
 from mmdiff2in1.core.images import from_model, to_model
 from mmdiff2in1.generators import LatentDiffusion
-from mmdiff2in1.models.backbones.bf16 import bf16_autocast
 
 
 @dataclass(frozen=True)

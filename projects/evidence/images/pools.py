@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmdiff2in1.captions import read_captions
+from mmdiff2in1.core.list_files import list_entries
 from mmdiff2in1.datasets.scenes import CLASSES
 from mmdiff2in1.datasets.scenes.render import Scene, render_scene
 from mmdiff2in1.datasets.scenes.write import PART_STARTS
@@ -58,7 +59,7 @@ def scenes_part(
     """A labelled part of Scenes, or the draw of it that ``ScenesDataset(num_labelled, subset_seed)`` makes.
 
     Raises:
-        FileNotFoundError: Something is missing; make the set with tools/dataset_converters/make_scenes.py.
+        FileNotFoundError: Something is missing; make the set with mmdiff2in1 scenes.
         ValueError: An image has no caption, or images or labels differ in size.
     """
     prefix = {task.path_key: f'{part}/{FOLDERS[name]}' for name, task in tasks.items()}
@@ -102,7 +103,7 @@ def rendered(scenes: Sequence[Scene], tasks: Iterable[str]) -> Pool:
 
 def camvid_train(root: Path, num_labelled: int, seed: int) -> Pool:
     """A seeded draw of CamVid's training images at 64 × 96 (3:2 instead of 4:3), without captions."""
-    names = (root / 'splits' / 'train.txt').read_text().split()
+    names = [line.text for line in list_entries(root / 'splits' / 'train.txt')]
     if not 1 <= num_labelled <= len(names):
         raise ValueError(f'{num_labelled} labelled images asked for; {root} holds {len(names)} training images')
     drawn = [names[i] for i in sorted(np.random.default_rng(seed).permutation(len(names))[:num_labelled])]
@@ -113,7 +114,7 @@ def camvid_train(root: Path, num_labelled: int, seed: int) -> Pool:
 
 def camvid_val(root: Path) -> Pool:
     """CamVid's validation images at 64 × 96, their labels at the full 360 × 480."""
-    names = (root / 'splits' / 'val.txt').read_text().split()
+    names = [line.text for line in list_entries(root / 'splits' / 'val.txt')]
     labels = [_read(root / f'annotations/val/{name}.png') for name in names]
     return Pool(_camvid_images(root, 'val', names), {'semantic_segmentation': _stack(labels)}, [''] * len(names))
 

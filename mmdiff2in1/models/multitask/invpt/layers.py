@@ -1,4 +1,4 @@
-"""What the parts of InvPT's decoder are made of."""
+"""Layers that the parts of InvPT's decoder are made of."""
 
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer

@@ -43,7 +43,7 @@ class MessageAttention(nn.Module):
         self.fuse = nn.Conv2d(2 * HEADS, HEADS, 1) if messages else None
 
     def forward(self, x: Tensor, messages: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the tasks say to each other, and the scores for the next stage.
+        """Messages of the tasks to each other, and the scores for the next stage.
 
         Args:
             x: Normalised maps (B, T, h, w, C).

@@ -1,4 +1,4 @@
-"""What belongs to the positions of a ViT's patches, on the grid it was trained on and on others.
+"""Values per position of a ViT's patches, on the grid it was trained on and on others.
 
 B batch; T prompts; C width; N = h · w positions of the trained grid, N' of another one.
 """

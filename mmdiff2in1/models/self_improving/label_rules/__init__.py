@@ -1,4 +1,4 @@
-"""What a created image is taught with: one file, one registered rule."""
+"""Label rules, what a created image is taught with: one file, one registered rule."""
 
 from .base import Label, LabelRule
 from .given_label import GivenLabel

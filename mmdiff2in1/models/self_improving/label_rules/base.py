@@ -17,7 +17,7 @@ from .teacher_settings import TeacherSettings
 
 @dataclass(frozen=True)
 class Label:
-    """What θ_E learns of one task.
+    """Target and weight that θ_E learns one task from.
 
     Attributes:
         target: (S, c, H, W) in the task's encoding, invalid where nothing is taught. For classes also probabilities

@@ -18,7 +18,7 @@ from .teacher_settings import TeacherSettings
 
 @TASK_UTILS.register_module()
 class TeacherLabel(LabelRule):
-    """What a teacher sees in the created image. With the defaults: θ_C, hard labels, all pixels, as in the paper.
+    """Labels that a teacher sees in created images. With the defaults: θ_C, hard labels, all pixels, as in the paper.
 
     Args:
         min_confidence: In [0, 1]; pixels of which the teacher is less sure teach nothing. One number for all tasks that

@@ -11,7 +11,7 @@ KEYS = ('config', 'checkpoint', 'classes')
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """What labels is the mean of all teachers in all views.
+    """Teachers and views; the mean over all of them labels.
 
     Attributes:
         teachers: 'creator' for θ_C, or dict(config=…, checkpoint=…), see `Teacher`.
@@ -45,5 +45,5 @@ class TeacherSettings:
 
     @property
     def asks_creator(self) -> bool:
-        """Whether θ_C is one of them."""
+        """True if θ_C is one of them."""
         return CREATOR in self.teachers

@@ -1,4 +1,4 @@
-"""What two arms that share seeds differ by: mean, sample standard deviation, and a paired t-test."""
+"""Difference of two arms that share seeds: mean, sample standard deviation, and a paired t-test."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

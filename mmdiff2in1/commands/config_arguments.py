@@ -1,0 +1,63 @@
+"""A config and changes to it, the same for every command that takes one."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+class KeyValue(argparse.Action):
+    """``a.b=c d=e`` as a mapping of texts; may be given several times."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        typed = dict(getattr(namespace, self.dest) or {})
+        for text in values or ():
+            key, sign, value = text.partition('=')
+            if not sign or not key:
+                parser.error(f'{option_string} {text}: expected KEY=VALUE, for instance train_cfg.max_iters=1000')
+            typed[key] = value
+        setattr(namespace, self.dest, typed)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, config: str, optional: bool = False) -> None:
+    """Adds CONFIG and --cfg-options; ``config`` is the help of the first."""
+    name = '; a file, or the name of a built-in config such as vpd_scenes'
+    parser.add_argument('config', nargs='?' if optional else None, help=config + name)
+    add_config_options(parser)
+
+
+def add_config_options(parser: argparse._ActionsContainer) -> None:
+    """Adds --cfg-options."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=KeyValue,
+        default={},
+        metavar='KEY=VALUE',
+        help='replace any entry of the config: train_cfg.max_iters=1000',
+    )
+
+
+def load_config(args: argparse.Namespace) -> 'Config':
+    """The config with the changes made."""
+    from mmdiff2in1.core.config_file import read_config
+    from mmdiff2in1.core.config_options import option_values
+
+    cfg = read_config(args.config)
+    cfg.merge_from_dict(option_values(args.cfg_options))
+    return cfg
+
+
+def work_dir_of(args: argparse.Namespace, cfg: 'Config', ending: str = '') -> Path:
+    """--work-dir, else that of the config, else work_dirs/CONFIG."""
+    asked = getattr(args, 'work_dir', None) or cfg.get('work_dir')
+    return Path(asked or Path('work_dirs', Path(args.config).stem + ending))

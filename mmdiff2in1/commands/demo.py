@@ -1,0 +1,42 @@
+"""See it work on rendered scenes, without data or weights of yours.
+
+    mmdiff2in1 demo                  a quarter of an hour on two cores
+    mmdiff2in1 demo --loop           the loop of the paper: warm-up, creation, self-improving
+    mmdiff2in1 demo --short          either one in a minute, too short to learn anything
+
+Without --loop a small CNN from scratch (unet_scenes) is trained three times on the same 20 labelled scenes, for as many
+steps and with as many images per step:
+
+    real images       the 20 and nothing else, twice the batch: the control
+    pasted objects    beside them 600 images composed of their own objects, whose labels are true (preset paste)
+    created scenes    beside them 600 images of the built-in diffusion model, labelled by a teacher (preset distil)
+
+The teacher is the same CNN after all 600 labels: the data stay where they are, the teacher travels.
+
+With --loop a perceiver on frozen diffusion features (vpd_scenes) is trained at equal optimizer steps and equal real
+samples: real only (θ_E without synthetic images), real + EMA (θ_C without them) and Diff-2-in-1 (θ_C with them).
+
+Results: WORK_DIR/summary.json and *.png. Killed, the next call goes on.
+"""
+
+import argparse
+import importlib
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of this command."""
+    parser.add_argument('--loop', action='store_true', help='the loop of the paper in the place of the light student')
+    parser.add_argument('--work-dir', type=Path, help='results (work_dirs/demo)')
+    parser.add_argument('--data', type=Path, default=Path('data/scenes'), help='place of the scenes (%(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='draw of the labels, weights, order, noise (%(default)s)')
+    parser.add_argument('--short', action='store_true', help='a few iterations of everything, to see that it runs')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs one of the two."""
+    flags = {'-loop': args.loop, '-short': args.short, f'-seed{args.seed}': args.seed}
+    ending = ''.join(text for text, given in flags.items() if given)
+    args.work_dir = args.work_dir or Path('work_dirs', f'demo{ending}')
+    args.command = 'mmdiff2in1 demo' + ' --loop' * args.loop + ' --short' * args.short + f' --seed {args.seed}'
+    importlib.import_module(f'.demonstrations.{"loop" if args.loop else "student"}', __package__).show(args)

@@ -1,0 +1,132 @@
+"""Distil: a strong teacher labels created images for any student.
+
+    mmdiff2in1 distil STUDENT_CONFIG --teacher CONFIG CHECKPOINT --generator WEIGHTS --captions captions.jsonl
+    mmdiff2in1 distil STUDENT_CONFIG --teacher A.py a.pth --teacher B.py b.pth --generator builtin:scenes --soft
+    mmdiff2in1 distil STUDENT_CONFIG --teacher CONFIG CHECKPOINT --unlabelled photos/        your own images
+    mmdiff2in1 distil STUDENT_CONFIG --teacher CONFIG CHECKPOINT --generator WEIGHTS --dry-run
+
+STUDENT_CONFIG is that of any mmseg segmentor, with a validation set; TEACHER any other one of the same classes, several
+are an ensemble. Before the work both are scored on val, and a teacher that is not better is said loudly. Then images
+are created, labelled once (or with --per-step in every crop anew) and learned beside the real ones, a batch of equal
+size; at the end one line says how much of the distance from the student alone to its teacher was closed, and
+distillation.json in the work dir keeps it. --control trains the student alone as well, on twice the real batch.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .config_arguments import add_config_arguments
+
+CREATED = 500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of this command."""
+    add_config_arguments(parser, 'of the student')
+    parser.add_argument(
+        '--teacher', nargs=2, action='append', required=True, metavar=('CONFIG', 'CHECKPOINT'), help='may be repeated'
+    )
+    images = parser.add_argument_group('images')
+    images.add_argument('--generator', help="what creates: a diffusers folder, one file, or 'builtin:scenes'")
+    images.add_argument('--captions', help='JSON lines of mmdiff2in1 caption, of the labelled images')
+    images.add_argument('--scenes', help="captions of new scenes from noise: 'recombined', 'classes', or a text file")
+    images.add_argument('--unlabelled', help='folder of your own images, alone or beside created ones')
+    images.add_argument('--num-images', type=int, help=f'created images (default: {CREATED})')
+    images.add_argument(
+        '--T',
+        type=noise_level,
+        nargs='+',
+        help="noise level, or several of which one is drawn per image; 'noise' is none of an image (default: of "
+        "--scenes 'noise', else 600)",
+    )
+    images.add_argument('--size', type=int, nargs='+', help='shorter side, or height and width, of what is created')
+    labels = parser.add_argument_group('labels')
+    labels.add_argument('--soft', action='store_true', help='probabilities of classes in the place of hard labels')
+    labels.add_argument('--temperature', type=float, help='of the probabilities')
+    labels.add_argument('--min-confidence', type=float, help='pixels of which the teacher is less sure teach nothing')
+    labels.add_argument('--mirrored', action='store_true', help='the teacher sees each image mirrored as well')
+    labels.add_argument('--scales', type=float, nargs='+', help='sizes at which the teacher sees each image')
+    labels.add_argument('--balanced', action='store_true', help='class-balanced (Sinkhorn); with --per-step')
+    labels.add_argument('--per-step', action='store_true', help='label every crop anew instead of each image once')
+    score = parser.add_argument_group('scores')
+    score.add_argument('--student-score', type=float, help='what the student reaches alone on val')
+    score.add_argument('--control', action='store_true', help='train the student alone too, on twice the real batch')
+    score.add_argument('--metric', help='of val_evaluator (default: mIoU, rmse, mean)')
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/CONFIG-distil')
+    parser.add_argument('--dry-run', action='store_true', help='score, and say what would be made; nothing is written')
+    parser.add_argument('--resume', action='store_true', help='continue unfinished stages from their last checkpoint')
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses arguments without images to learn from, with a message."""
+    if not (args.generator or args.unlabelled):
+        parser.error('no images: give --generator, --unlabelled, or both')
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings for `make_self_improving`, from the arguments; those not given are left to the preset."""
+    created: dict[str, Any] = {}
+    if args.generator:
+        created = dict(diffusion=args.generator, captions=args.captions, num_samples=args.num_images or CREATED)
+        levels = args.T or (['noise'] if args.scenes else None)
+        created |= dict(scenes=scenes(args.scenes), T=single(levels), size=single(args.size))
+    asked = created | dict(
+        unlabelled=args.unlabelled,
+        soft=args.soft,
+        temperature=args.temperature,
+        min_confidence=args.min_confidence,
+        mirrored=args.mirrored,
+        scales=args.scales,
+        balanced=args.balanced,
+        per_step=args.per_step,
+    )
+    return {key: value for key, value in asked.items() if value not in (None, False)}
+
+
+def scenes(asked: str | None) -> dict[str, str] | None:
+    """`stages.synthesis.scenes`."""
+    if asked is None or asked in ('recombined', 'classes'):
+        return None if asked is None else dict(type=asked)
+    return dict(type='file', path=asked)
+
+
+def noise_level(text: str) -> int | str:
+    """A timestep, or the word for pure noise."""
+    return text if text == 'noise' else int(text)
+
+
+def single(values: list | None) -> Any:
+    """One value alone instead of a list of it."""
+    return values[0] if values and len(values) == 1 else values
+
+
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Scores both, creates, labels, trains, and says how much was handed over."""
+    from mmengine.dist import is_main_process
+
+    from mmdiff2in1.core.config_file import find_config, read_config
+    from mmdiff2in1.core.config_options import option_values
+    from mmdiff2in1.training.distillation import Distillation, distil, plan
+
+    asked = Distillation(
+        teachers=[dict(config=str(find_config(config)), checkpoint=checkpoint) for config, checkpoint in args.teacher],
+        settings=settings(args),
+        changes=option_values(args.cfg_options),
+        student_score=args.student_score,
+        control=args.control,
+        metric=args.metric,
+    )
+    student = read_config(args.config)
+    work_dir = args.work_dir or Path('work_dirs') / f'{Path(args.config).stem}-distil'
+    if args.dry_run:
+        for line in plan(student, asked, work_dir):
+            print(line)
+        print('dry run: nothing was written')
+        return None
+    found = distil(student, asked, work_dir, args.resume)
+    if is_main_process():
+        print(json.dumps(found, indent=2))
+        print(found['verdict'])
+    return found

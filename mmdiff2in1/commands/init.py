@@ -1,0 +1,168 @@
+"""Begin with your own data, or with a config that you have: writes a short config and says what to do next.
+
+    mmdiff2in1 init --images photos --masks masks --classes background,road,car
+    mmdiff2in1 init --images photos --masks masks --classes names.txt --model segformer --weights mit_b0.pth
+    mmdiff2in1 init --from my_config.py --checkpoint my.pth --generator stable-diffusion-v1-5 --captions captions.jsonl
+
+Masks are PNG files of class numbers, 0 … K−1 in the order of the names; 255 is ignored. Images and masks have the same
+names but for the suffix. A fifth of them is held out, drawn by their names, for validation.
+
+Written: NAME.py, a plain mmseg config with NAME-train.txt and NAME-val.txt, and NAME-paste.py, which pastes your
+labelled objects into your other images (with --generator NAME-careful.py, which creates images by that diffusion
+model). No file is replaced.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of this command."""
+    own = parser.add_argument_group('your own data')
+    own.add_argument('--images', type=Path, metavar='DIR', help='folder of images, searched recursively')
+    own.add_argument('--masks', type=Path, metavar='DIR', help='folder of masks with the same names')
+    own.add_argument('--classes', metavar='A,B,C|FILE', help='names in the order of their numbers, or a file of them')
+    own.add_argument('--model', choices=('unet', 'segformer'), help='a small CNN (the default), or SegFormer-B0')
+    own.add_argument('--weights', type=Path, metavar='FILE', help='of the backbone of --model segformer')
+    own.add_argument('--steps', type=int, default=3000, help='of the training (%(default)s)')
+    theirs = parser.add_argument_group('a config that you have')
+    theirs.add_argument('--from', dest='base', type=Path, metavar='CONFIG', help='of a plain mmseg segmentor')
+    theirs.add_argument('--checkpoint', metavar='FILE', help='what it has learned')
+    further = parser.add_argument_group('further images')
+    further.add_argument('--generator', metavar='PLACE', help='diffusion weights; without them objects are pasted')
+    further.add_argument('--captions', metavar='FILE', help='of the images, as mmdiff2in1 caption writes them')
+    parser.add_argument('--name', help='of the files that are written (default: of the images, or the config)')
+    parser.add_argument('--out', type=Path, default=Path(), metavar='DIR', help='where (default: here)')
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses arguments that do not go together, with a message."""
+    own = (args.images, args.masks, args.classes)
+    if args.base is not None:
+        if any(own):
+            parser.error('--from brings its own data: leave --images, --masks and --classes out')
+    elif not all(own):
+        parser.error('expected --images DIR --masks DIR --classes A,B,C, or --from CONFIG')
+    if args.weights is not None and args.model != 'segformer':
+        parser.error('--weights belongs to --model segformer')
+    if args.steps < 10:
+        parser.error(f'--steps {args.steps}: expected 10 or more')
+    if args.captions and not args.generator:
+        parser.error('--captions are for a generator: add --generator PLACE')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Looks, writes, and prints the next three commands."""
+    from mmdiff2in1.core.config_file import find_config
+    from mmdiff2in1.training.first_config import recipe_config
+
+    recipe = 'careful' if args.generator else 'paste'
+    if args.base is not None:
+        base = find_config(args.base).absolute()
+        name, files, sizes = args.name or base.stem, {}, None
+        count, labels_first = _images_of(base)
+    else:
+        name = args.name or args.images.resolve().name
+        base = args.out / f'{name}.py'
+        files, sizes, count = _own(args, name)
+        labels_first = None
+    settings, notes = _settings(args, recipe, count, labels_first or sizes)
+    where = base.name if args.base is None else str(base)
+    text = recipe_config(Path(where), recipe, settings, args.checkpoint)
+    files[args.out / f'{name}-{recipe}.py'] = text
+    _write(files)
+    for note in notes:
+        print(note)
+    print('next:')
+    print(f'  mmdiff2in1 check {base}')
+    if args.generator and not args.captions:
+        print(f'  mmdiff2in1 caption {base} --by classes --out {args.out / (name + "-captions.jsonl")}')
+    else:
+        print(f'  mmdiff2in1 train {args.out / f"{name}-{recipe}.py"}')
+    print(f'  mmdiff2in1 compare {args.out / f"{name}-{recipe}.py"} --seeds 3      # did it help?')
+
+
+def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[int, int], int]:
+    """The files of a plain config of own data, the size of the images, and how many are trained on."""
+    from mmdiff2in1.core.text_files import lines_of
+    from mmdiff2in1.training.first_config import plain_config
+    from mmdiff2in1.training.own_data import IGNORED, study
+
+    if Path(args.classes).is_file():
+        classes = [line.strip() for line in lines_of(args.classes) if line.strip()]
+    else:
+        classes = [each.strip() for each in args.classes.split(',') if each.strip()]
+    data = study(args.images, args.masks, classes)
+    lists = {part: args.out / f'{name}-{part}.txt' for part in ('train', 'val')}
+    print(
+        f'{len(data.train) + len(data.val)} pairs, {data.size[1]} × {data.size[0]} pixels (median), of which '
+        f'{len(data.val)} are held out; crops of {data.crop[1]} × {data.crop[0]}'
+    )
+    first = 1 if data.zero_is_ignored else 0
+    for number, label in enumerate(classes, first):
+        share = data.values.get(number, 0.0)
+        print(f'  {number:3d} {label:24s} {share:6.1%}' + ('   never seen' if not share else ''))
+    others = {value: share for value, share in data.values.items() if value == IGNORED or (value == 0 and first)}
+    for number, share in others.items():
+        print(f'  {number:3d} {"(ignored)":24s} {share:6.1%}')
+    model = args.model or 'unet'
+    if model == 'segformer' and args.weights is None:
+        print('SegFormer begins with random weights: with few labels name its ImageNet weights, --weights mit_b0.pth')
+    text = plain_config(data, lists['train'], lists['val'], model, args.weights, args.steps)
+    files = {args.out / f'{name}.py': text}
+    for part, names in (('train', data.train), ('val', data.val)):
+        files[lists[part]] = ''.join(f'{each}\n' for each in names)
+    return files, data.size, len(data.train)
+
+
+def _images_of(base: Path) -> tuple[int, tuple[int, int]]:
+    """How many images a config trains on, and (H, W) of the first."""
+    from mmengine.registry import init_default_scope
+
+    from mmdiff2in1.core.config_file import read_config
+    from mmdiff2in1.core.dataset_images import list_images
+    from mmdiff2in1.core.images import read_image
+    from mmdiff2in1.synthesis.sources import build_real_dataset
+
+    cfg = read_config(base)
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    _, images = list_images(build_real_dataset(cfg))
+    height, width = read_image(images[0]).shape[:2]
+    return len(images), (height, width)
+
+
+def _settings(
+    args: argparse.Namespace, recipe: str, count: int, size: tuple[int, int] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Of the recipe, and what to say of them."""
+    from mmdiff2in1.training.first_config import COMPOSED, created_size
+
+    if recipe == 'paste':
+        return dict(samples_per_image=max(1, min(10, COMPOSED // max(1, count)))), []
+    assert size is not None
+    height, width = created_size(*size)
+    settings: dict[str, Any] = dict(diffusion=args.generator, samples_per_image=1, size=[height, width])
+    settings['captions'] = args.captions or 'captions.jsonl'
+    if args.checkpoint is None:
+        settings['warmup'] = True
+    notes = [f'created images will have {width} × {height} pixels, after your {size[1]} × {size[0]}']
+    if not args.captions:
+        notes.append('captions are needed: the file of the second command below goes into captions=')
+    return settings, notes
+
+
+def _write(files: dict[Path, str]) -> None:
+    """All of them or none.
+
+    Raises:
+        FileExistsError: One is there and holds something else.
+    """
+    from mmdiff2in1.core.atomic_files import write_atomically
+
+    others = [str(file) for file, text in files.items() if file.exists() and file.read_bytes() != text.encode()]
+    if others:
+        raise FileExistsError(f'{", ".join(others)}: there already, with other contents; move them away or give --name')
+    for file, text in files.items():
+        write_atomically(file, text.encode())
+        print(f'written: {file}')

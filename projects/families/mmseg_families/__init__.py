@@ -1,0 +1,1 @@
+"""Configs that mmseg ships, each taken through the whole way of this package at a tiny size."""

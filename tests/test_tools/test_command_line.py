@@ -1,0 +1,249 @@
+"""The command line: help without torch, names of configs, errors in one line, init, compare."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmdiff2in1.__main__ import COMMANDS, main
+from mmdiff2in1.commands.config_arguments import KeyValue
+from mmdiff2in1.commands.errors import told
+from mmdiff2in1.commands.scores import score_table
+from mmdiff2in1.core.config_file import built_in_configs, find_config, read_config
+from mmdiff2in1.core.config_options import option_value
+from mmdiff2in1.training.comparison import CONTROL, OURS, Comparison, verdict
+from mmdiff2in1.training.control import equal_control
+from mmdiff2in1.training.first_config import created_size
+from mmdiff2in1.training.own_data import study
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = {'torch', 'mmengine', 'numpy', 'mmseg', 'diffusers', 'transformers', 'cv2'}
+
+
+def test_help_of_every_command_without_anything_heavy():
+    script = f"""
+import contextlib, io, sys
+from mmdiff2in1.__main__ import COMMANDS, main
+for command in [[], *([each] for each in COMMANDS)]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main([*command, '--help'])
+    assert 'mmdiff2in1' in out.getvalue() and len(out.getvalue()) > 300, (command, out.getvalue())
+    with contextlib.redirect_stderr(out), contextlib.suppress(SystemExit):
+        main([*command, '--no-such-flag'])
+print(sorted({HEAVY!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '[]'
+
+
+def test_every_command_says_its_flags_alike():
+    """One meaning per name over all commands."""
+    import importlib
+
+    meanings: dict[str, set] = {}
+    for name in COMMANDS:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f'mmdiff2in1.commands.{name.replace("-", "_")}').add_arguments(parser)
+        for action in parser._actions:
+            for flag in action.option_strings:
+                meanings.setdefault(flag, set()).add((name, action.help))
+    of_models = {text for _, text in meanings['--model']}
+    assert all('θ_C' in text or 'SegFormer' in text for text in of_models)
+    assert {name for name, _ in meanings['--resume']} >= {'train', 'distil', 'pretrain'}
+
+
+def test_configs_by_name():
+    for name in ('vpd_scenes', 'vpd_scenes.py', 'diff2in1/vpd_scenes', 'configs/diff2in1/vpd_scenes.py'):
+        assert find_config(name).resolve() == ROOT / 'configs/diff2in1/vpd_scenes.py'
+    assert find_config('unet_scenes').resolve() == ROOT / 'configs/baselines/unet_scenes.py'
+    assert len(built_in_configs()) == len(list(ROOT.glob('configs/[bd]*/*.py')))
+
+
+@pytest.mark.parametrize(
+    ('place', 'near'),
+    [('vpd_scene', 'vpd_scenes'), ('confgs/diff2in1/vpd_scenes.py', 'diff2in1/vpd_scenes'), ('../x.py', None)],
+)
+def test_a_config_that_is_not_there(place, near):
+    with pytest.raises(FileNotFoundError, match='no such config file') as caught:
+        find_config(place)
+    assert (near or 'did you mean') in str(caught.value) or near is None
+
+
+def test_base_configs_of_packages(tmp_path):
+    """Also of mmseg where it is installed as onedl-mmsegmentation."""
+    (tmp_path / 'a.py').write_text("_base_ = ['mmdiff2in1::_base_/default_runtime.py']")
+    assert read_config(tmp_path / 'a.py').default_hooks.checkpoint.type == 'AtomicCheckpointHook'
+    (tmp_path / 'b.py').write_text("_base_ = ['mmseg::_base_/models/segformer_mit-b0.py']")
+    assert read_config(tmp_path / 'b.py').model.backbone.type == 'MixVisionTransformer'
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('1e-3', 0.001), ('true', True), ('None', None), ('a b', 'a b'), ("'x y'", 'x y'), ('200,400', [200, 400]),
+        ('[a,b]', ['a', 'b']), ('(1,2)', (1, 2)), ('a,b', ['a', 'b']), ('a red room, with', 'a red room, with'),
+    ],
+)  # fmt: skip
+def test_what_an_option_means(text, value):
+    assert option_value(text) == value
+
+
+def test_options_need_a_key(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--o', nargs='+', action=KeyValue, default={})
+    assert parser.parse_args(['--o', 'a.b=c=d', '--o', 'e=']).o == {'a.b': 'c=d', 'e': ''}
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--o', 'abc'])
+    assert 'expected KEY=VALUE' in capsys.readouterr().err
+
+
+def test_errors_in_one_line():
+    with pytest.raises(SystemExit, match='^x train: b is wrong$'), told('x train', debug=False):
+        raise ValueError('b is wrong')
+    with pytest.raises(ValueError, match='b is wrong'), told('x train', debug=True):
+        raise ValueError('b is wrong')
+    with pytest.raises(RuntimeError), told('x train', debug=False):  # not raised by this package: a fault
+        raise RuntimeError('CUDA error')
+    with pytest.raises(SystemExit, match='FileNotFoundError without a message'), told('x', debug=False):
+        raise FileNotFoundError
+    with pytest.raises(SystemExit) as caught, told('x', debug=False):
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+
+
+def test_an_unfinished_training_asks(tmp_path):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'last_checkpoint').write_text('iter_5.pth')
+    with pytest.raises(SystemExit, match=r'holds iter_5\.pth .*--resume goes on from there, --restart begins it anew'):
+        main(['train', 'unet_scenes', '--work-dir', str(tmp_path / 'work')])
+
+
+def test_score_table():
+    stage = dict(checkpoint='a.pth', iters=8, seconds=2.0)
+    lines = score_table(dict(self_improving=stage, test={'mIoU': 50.0, 'exploiter/mIoU': 40.0, 'aAcc': 9.0}))
+    assert lines[0] == 'self-improving: 8 steps in 2 s, a.pth'
+    assert lines[3].split() == ['mIoU', '50', '40'] and lines[4].split() == ['aAcc', '9', '–']
+
+
+def test_trackers(monkeypatch):
+    from mmdiff2in1.commands import trackers
+
+    cfg = read_config('unet_scenes')
+    monkeypatch.setattr(trackers.importlib.util, 'find_spec', lambda name: None if name == 'wandb' else name)
+    trackers.use_trackers(cfg, argparse.Namespace(tensorboard=True, wandb=False))
+    assert [each.type for each in cfg.visualizer.vis_backends] == ['LocalVisBackend', 'TensorboardVisBackend']
+    with pytest.raises(ImportError, match=r'--wandb needs the package wandb.*pip install "mmdiff2in1\[wandb\]"'):
+        trackers.use_trackers(cfg, argparse.Namespace(tensorboard=False, wandb=True))
+
+
+# --- init -------------------------------------------------------------------------------------------------------------
+
+
+def pairs(folder, count=10, size=(48, 64), values=(0, 1, 255)):
+    for name in ('photos', 'masks'):
+        (folder / name).mkdir()
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / 'photos' / f'{index}.jpg')
+        Image.fromarray(rng.choice(np.array(values, np.uint8), size)).save(folder / 'masks' / f'{index}.png')
+    return folder / 'photos', folder / 'masks'
+
+
+def test_study(tmp_path):
+    found = study(*pairs(tmp_path), ['floor', 'ball'])
+    assert (len(found.train), len(found.val), found.size, found.crop) == (8, 2, (48, 64), (32, 64))
+    assert set(found.train).isdisjoint(found.val) and set(found.values) == {0, 1, 255}
+    assert found.image_suffix == '.jpg' and found.mask_suffix == '.png' and not found.zero_is_ignored
+    assert study(tmp_path / 'photos', tmp_path / 'masks', ['ball']).zero_is_ignored
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda d: [f.unlink() for f in (d / 'masks').iterdir()], 'found no image files; expected masks of one kind'),
+        (lambda d: (d / 'photos/0.jpg').rename(d / 'photos/0.png'), 'found 9 .jpg, 1 .png; expected images of one'),
+        (lambda d: [f.rename(f.with_stem(f'm{f.stem}')) for f in (d / 'masks').iterdir()], 'no name in common'),
+        (lambda d: Image.new('L', (64, 48), 7).save(d / 'masks/0.png'), 'numbers 0, 1, 7, 255, and 2 names'),
+        (lambda d: Image.new('RGB', (64, 48)).save(d / 'masks/0.png'), 'expected one channel of class numbers'),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_taken(tmp_path, change, message):
+    photos, masks = pairs(tmp_path)
+    change(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        study(photos, masks, ['floor', 'ball'])
+
+
+def test_init_train_and_compare(tmp_path, capsys, monkeypatch):
+    """From a folder of pairs to a verdict."""
+    photos, masks = pairs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    begin = ['init', '--images', str(photos), '--masks', str(masks), '--classes', 'floor,ball', '--name', 'mine']
+    main([*begin, '--steps', '10'])
+    out = capsys.readouterr().out
+    assert '10 pairs, 64 × 48 pixels (median), of which 2 are held out' in out
+    assert 'mmdiff2in1 train mine-paste.py' in out and '255 (ignored)' in out
+    assert len((tmp_path / 'mine-train.txt').read_text().split()) == 8
+    with pytest.raises(SystemExit, match='mine.py: there already, with other contents'):
+        main([*begin, '--steps', '20'])
+    loaders = {f'{part}_dataloader': dict(num_workers=0, persistent_workers=False) for part in ('train', 'val', 'test')}
+    small = [f'{name}.{key}={value}' for name, loader in loaders.items() for key, value in loader.items()]
+    small += ['train_dataloader.batch_size=2', 'stages.synthesis.samples_per_image=1']
+    small = ['--cfg-options', *small]
+    result = main(['compare', 'mine-paste.py', '--seeds', '2', *small])
+    out = capsys.readouterr().out
+    assert result['metric'] == 'mIoU' and result['verdict'] in out
+    assert {arm: sorted(by_seed) for arm, by_seed in result['scores'].items()} == dict.fromkeys(
+        result['scores'], [0, 1]
+    )
+    assert json.loads((tmp_path / 'work_dirs/mine-paste-compare/comparison.json').read_text())['metric'] == 'mIoU'
+    again = main(['compare', 'mine-paste.py', '--seeds', '2', *small])
+    assert again == result
+
+
+def test_created_size():
+    assert created_size(180, 240) == (192, 256) and created_size(1080, 1920) == (512, 896)
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_control_has_as_many_images():
+    cfg = read_config('unet_scenes-paste')
+    control = equal_control(cfg)
+    assert control.train_dataloader.batch_size == 2 * cfg.train_dataloader.batch_size
+    assert control.train_dataloader.dataset.store is None and not control.stages
+    paper = read_config('vpd_scenes')
+    paper.train_dataloader.dataset.mix = 'uniform'
+    assert equal_control(paper).train_dataloader.batch_size == paper.train_dataloader.batch_size
+    assert equal_control(paper).stages.warmup == paper.stages.warmup
+
+
+def test_arms(tmp_path):
+    cfg = read_config('vpd_scenes')
+    arms = list(Comparison(cfg=cfg, seeds=(3, 4)).arms(tmp_path))
+    assert [(name, seed) for name, seed, *_ in arms] == [(CONTROL, 3), (OURS, 3), (CONTROL, 4), (OURS, 4)]
+    assert {each.stages.warmup.work_dir for _, seed, each, _ in arms if seed == 3} == {str(tmp_path / 'seed3/warmup')}
+    assert {each.randomness.seed for _, seed, each, _ in arms if seed == 4} == {4}
+    with pytest.raises(ValueError, match='trains a plain EncoderDecoder: nothing to compare; add --self-improving'):
+        list(Comparison(cfg=read_config('unet_scenes')).arms(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('ours', 'control', 'metric', 'words'),
+    [
+        ([60.0, 61.0, 62.1], [50.0, 51.1, 52.0], 'mIoU', 'IT HELPS: 10 of mIoU better'),
+        ([60.0, 61.0, 62.1], [50.0, 51.1, 52.0], 'rmse', 'IT HARMS: 10 of rmse worse'),
+        ([50.0, 53.0, 51.0], [51.0, 50.0, 52.0], 'mIoU', 'no difference that 3 seeds can show'),
+        ([50.0], [40.0], 'mIoU', 'one seed: 10 of mIoU better, which proves nothing'),
+    ],
+)
+def test_verdict(ours, control, metric, words):
+    scores = {OURS: dict(enumerate(ours)), CONTROL: dict(enumerate(control))}
+    assert verdict(metric, scores).startswith(words)
