@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument('--images', type=Path, metavar='DIR', help='folder of images, searched recursively')
     own.add_argument('--masks', type=Path, metavar='DIR', help='folder of masks with the same names')
     own.add_argument('--classes', metavar='A,B,C|FILE', help='names in the order of their numbers, or a file of them')
+    own.add_argument('--zero-ignored', action='store_true', help='0 is no class, the first name is that of 1')
     own.add_argument('--model', choices=('unet', 'segformer'), help='a small CNN (the default), or SegFormer-B0')
     own.add_argument('--weights', type=Path, metavar='FILE', help='of the backbone of --model segformer')
     own.add_argument('--steps', type=int, default=3000, help='of the training (%(default)s)')
@@ -93,7 +94,7 @@ def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[in
         classes = [line.strip() for line in lines_of(args.classes) if line.strip()]
     else:
         classes = [each.strip() for each in args.classes.split(',') if each.strip()]
-    data = study(args.images, args.masks, classes)
+    data = study(args.images, args.masks, classes, args.zero_ignored)
     lists = {part: args.out / f'{name}-{part}.txt' for part in ('train', 'val')}
     print(
         f'{len(data.train) + len(data.val)} pairs, {data.size[1]} × {data.size[0]} pixels (median), of which '

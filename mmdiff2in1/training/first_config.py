@@ -88,14 +88,12 @@ your_data = dict(
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
-    persistent_workers=True,
     sampler=dict(type='StreamSampler'),
     dataset=dict(ann_file={str(train.absolute())!r}, pipeline=train_pipeline, **your_data),
 )
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(ann_file={str(val.absolute())!r}, pipeline=test_pipeline, **your_data),
 )

@@ -53,14 +53,14 @@ class OwnData:
         return tuple(max(STRIDE, min(side, LARGEST) // STRIDE * STRIDE) for side in self.size)  # type: ignore[return-value]
 
 
-def study(images: Path, masks: Path, classes: Sequence[str], zero_is_ignored: bool | None = None) -> OwnData:
+def study(images: Path, masks: Path, classes: Sequence[str], zero_is_ignored: bool = False) -> OwnData:
     """Looks at folders of images and masks.
 
     Args:
         images: Folder of images, searched recursively, all with one suffix.
         masks: Folder of masks with the same names: one channel, class numbers, 255 is ignored.
         classes: Their names, the first is that of 0.
-        zero_is_ignored: The first name is that of 1; None: so if the masks' numbers say it.
+        zero_is_ignored: The first name is that of 1, and 0 is no class.
 
     Raises:
         FileNotFoundError: No such folder, or no pairs in them.
@@ -76,15 +76,13 @@ def study(images: Path, masks: Path, classes: Sequence[str], zero_is_ignored: bo
         )
     values, sizes = _values(masks, mask_suffix, both)
     largest = max((value for value in values if value != IGNORED), default=0)
-    if zero_is_ignored is None:
-        zero_is_ignored = largest == len(classes)
     allowed = len(classes) - (0 if zero_is_ignored else 1)
     if largest > allowed:
         found = ', '.join(map(str, sorted(values)))
         raise ValueError(
             f'{masks}: found the class numbers {found}, and {len(classes)} names; expected numbers 0 … {allowed} (and '
-            f'{IGNORED}, which is ignored). Name all {largest + 1} classes in the order of their numbers, or map other '
-            f'numbers to {IGNORED}'
+            f'{IGNORED}, which is ignored). Name all {largest + 1} classes in the order of their numbers, map other '
+            f'numbers to {IGNORED}, or say --zero-ignored if 0 is no class and the first name is that of 1'
         )
     order = sorted(both, key=lambda name: derived_seed(0, 'held out', name))
     held = max(1, round(HELD_OUT * len(both))) if len(both) > 1 else 0

@@ -160,7 +160,9 @@ def test_study(tmp_path):
     assert (len(found.train), len(found.val), found.size, found.crop) == (8, 2, (48, 64), (32, 64))
     assert set(found.train).isdisjoint(found.val) and set(found.values) == {0, 1, 255}
     assert found.image_suffix == '.jpg' and found.mask_suffix == '.png' and not found.zero_is_ignored
-    assert study(tmp_path / 'photos', tmp_path / 'masks', ['ball']).zero_is_ignored
+    assert study(tmp_path / 'photos', tmp_path / 'masks', ['ball'], zero_is_ignored=True).zero_is_ignored
+    with pytest.raises(ValueError, match='and 1 names; .*Name all 2 classes .*--zero-ignored if 0 is no class'):
+        study(tmp_path / 'photos', tmp_path / 'masks', ['ball'])
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_init_train_and_compare(tmp_path, capsys, monkeypatch):
     assert len((tmp_path / 'mine-train.txt').read_text().split()) == 8
     with pytest.raises(SystemExit, match='mine.py: there already, with other contents'):
         main([*begin, '--steps', '20'])
-    loaders = {f'{part}_dataloader': dict(num_workers=0, persistent_workers=False) for part in ('train', 'val', 'test')}
+    loaders = {f'{part}_dataloader': dict(num_workers=0) for part in ('train', 'val', 'test')}
     small = [f'{name}.{key}={value}' for name, loader in loaders.items() for key, value in loader.items()]
     small += ['train_dataloader.batch_size=2', 'stages.synthesis.samples_per_image=1']
     small = ['--cfg-options', *small]
