@@ -42,8 +42,8 @@ class ObjectPaste(Layout):
         covered: Of the pixels that a thing covers, at most so many are of other things.
         seen: At least so much of a thing must be seen.
         feather: Pixels over which its image fades in, 0: hard edges.
-        recolour: Probability that a thing gets another hue, and other light and saturation (0.7 … 1.3 times): for things
-            that come in any colour.
+        recolour: Probability that a thing gets any other hue, and 0.7 … 1.3 times its light and its saturation: for
+            things that come in any colour.
         redraw: What a generator may redraw if `stages.synthesis.T` is not 0: the `seam`, a ring around what was pasted;
             the `surroundings`, everything but what was pasted; or `all`.
         seam: Pixels of that ring on each side of the edge.
