@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from mmseg.registry import TRANSFORMS
 
+from mmdiff2in1.core.colours import LUMA, changed_colours
 from mmdiff2in1.core.randomness import seed_all
 from mmdiff2in1.datasets import StrongColour
-from mmdiff2in1.datasets.transforms.strong_colour import LUMA, changed_colours
 
 NONE = dict(
     gamma=None, channel=None, brightness=None, contrast=None, hue=None, saturation=None, grey=0.0, blur=None, noise=None

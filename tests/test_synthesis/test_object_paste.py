@@ -8,6 +8,7 @@ from mmseg.registry import TASK_UTILS
 from tiny_rooms import BIN, FLOOR, NORMALS, PICTURE, WALL, H, Rooms, W
 
 import mmdiff2in1.components  # noqa: F401  registers
+from mmdiff2in1.core.colours import changed_colours
 from mmdiff2in1.synthesis.layouts import LabelledSample, ObjectPaste
 from mmdiff2in1.synthesis.layouts.draws import Draws
 from mmdiff2in1.synthesis.layouts.objects import Cut, cut, hidden_share, regions_of
@@ -102,6 +103,33 @@ def test_at_zoom_1_and_with_hard_edges_the_colours_are_the_source_s(rooms):
         *_, colours, _ = composed_by_hand(rooms, name, each.pasted)
         if all(facts['at'][2:] == facts['box'][2:] for facts in each.pasted):
             assert np.abs(each.image.astype(int) - colours).max() <= 1
+
+
+def test_other_colours_change_no_label_and_only_what_was_pasted(rooms):
+    """Half of the things: with hard edges and nothing enlarged their pixels are the source's under those colours."""
+    paster = ObjectPaste(zoom=(0.999, 1.001), feather=0, recolour=0.5).study(rooms)
+    recoloured = []
+    for name in ('0.png', '3.png', '7.png', '9.png'):
+        for seed in range(4):
+            made = paster.compose(name, seed)
+            classes, *_, times = composed_by_hand(rooms, name, made.pasted)
+            np.testing.assert_array_equal(made.labels['semantic_segmentation'], classes)
+            np.testing.assert_array_equal(made.image[times == 0], rooms[name].image[times == 0])
+            recoloured += ['hue' in facts for facts in made.pasted]
+            (facts,) = made.pasted if len(made.pasted) == 1 else (None,)
+            if facts is None or facts['at'][2:] != facts['box'][2:] or 'hue' not in facts:
+                continue
+            y, x, height, width = facts['box']
+            piece = rooms[facts['source']].image[y : y + height, x : x + width]
+            strengths = {each: facts[each] for each in ('hue', 'brightness', 'saturation')}
+            expected = changed_colours(np.ascontiguousarray(piece[..., ::-1]), strengths)[..., ::-1]
+            expected = expected[:, ::-1] if facts['mirrored'] else expected
+            top, left = facts['at'][:2]
+            window = slice(top, top + height), slice(left, left + width)
+            seen = times[window] > 0
+            assert seen.any() and np.abs(made.image[window][seen].astype(int) - expected[seen]).max() <= 1
+            recoloured.append('compared')
+    assert recoloured.count('compared') >= 1 and 0.2 < recoloured.count(True) / len(recoloured) < 0.8
 
 
 def test_equal_seeds_give_equal_bytes_whatever_was_composed_before(rooms, paster):

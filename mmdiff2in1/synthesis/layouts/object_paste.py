@@ -13,7 +13,7 @@ from .base import Composed, LabelledSample, LabelledSamples, Layout
 from .context import Context, Example, example_of, foot_of
 from .draws import Draws
 from .objects import Region, cut, hidden_share, regions_of
-from .pasting import Canvas, enlarged, faded, feet_of, mirrored, paste, visible
+from .pasting import Canvas, enlarged, faded, feet_of, mirrored, paste, recoloured, visible
 from .placing import corner, find_places
 from .things import class_name, learned_things, named_things
 
@@ -42,6 +42,8 @@ class ObjectPaste(Layout):
         covered: Of the pixels that a thing covers, at most so many are of other things.
         seen: At least so much of a thing must be seen.
         feather: Pixels over which its image fades in, 0: hard edges.
+        recolour: Probability that a thing gets any other hue, and 0.7 … 1.3 times its light and its saturation: for
+            things that come in any colour.
         redraw: What a generator may redraw if `stages.synthesis.T` is not 0: the `seam`, a ring around what was pasted;
             the `surroundings`, everything but what was pasted; or `all`.
         seam: Pixels of that ring on each side of the edge.
@@ -62,12 +64,15 @@ class ObjectPaste(Layout):
         feather: float = 1.0,
         redraw: str = 'seam',
         seam: int = 2,
+        recolour: float = 0.0,
     ) -> None:
         if not 1 <= objects[0] <= objects[1]:
             raise ValueError(f'layout.objects={tuple(objects)}: expected the lowest and the highest number, from 1 on')
         if not 0 < zoom[0] <= 1 <= zoom[1]:
             raise ValueError(f'layout.zoom={tuple(zoom)}: expected a number in (0, 1] and one from 1 on')
-        for name, share in dict(mirror=mirror, smallest=smallest, covered=covered, seen=seen).items():
+        for name, share in dict(
+            mirror=mirror, smallest=smallest, covered=covered, seen=seen, recolour=recolour
+        ).items():
             if not 0 <= share <= 1:
                 raise ValueError(f'layout.{name}={share}: expected a share, 0 … 1')
         for name, pixels in dict(feather=feather, seam=seam).items():
@@ -78,7 +83,7 @@ class ObjectPaste(Layout):
         self.objects, self.zoom = (int(objects[0]), int(objects[1])), (float(zoom[0]), float(zoom[1]))
         self.classes = None if classes is None else list(classes)
         self.mirror, self.smallest, self.covered, self.seen = map(float, (mirror, smallest, covered, seen))
-        self.feather, self.redraw, self.seam = float(feather), redraw, int(seam)
+        self.feather, self.redraw, self.seam, self.recolour = float(feather), redraw, int(seam), float(recolour)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -178,6 +183,9 @@ class Paster:
         flipped = draws.share() < layout.mirror
         if flipped:
             piece = mirrored(piece, tasks, areas)
+        colours = self._colours(draws)
+        if colours:
+            piece = recoloured(piece, colours)
         (row, column), (rows, columns) = foot_of(region.box), origin.classes.shape
         home = (row + 1) / rows, (columns - 1 - column if flipped else column) / columns
         for place in find_places(canvas, piece, region.label, home, self.context, layout.zoom, tasks, draws):
@@ -192,11 +200,18 @@ class Paster:
                 continue
             facts = dict(
                 source=region.sample, box=list(region.box), first=list(region.first), mirrored=flipped,
-                zoom=place.zoom, at=[top, left, height, width], label=region.label,
+                zoom=place.zoom, at=[top, left, height, width], label=region.label, **colours,
             )  # fmt: skip
             facts['class'] = class_name(region.label, areas)
             return paste(canvas, large, seen, top, left, layout.feather), facts
         return None
+
+    def _colours(self, draws: Draws) -> dict[str, float]:
+        """What `recolour` makes of the next thing; nothing: it stays as it is."""
+        if not self.layout.recolour or draws.share() >= self.layout.recolour:
+            return {}
+        hue, brightness, saturation = draws.shares(3).tolist()
+        return dict(hue=360 * hue - 180, brightness=0.7 + 0.6 * brightness, saturation=0.7 + 0.6 * saturation)
 
     def _redraw(self, pasted: np.ndarray) -> np.ndarray:
         """See `Composed.redraw`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from mmdiff2in1.core.colours import changed_colours
 from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 from mmdiff2in1.tasks.base import nearest
 
@@ -42,6 +43,12 @@ def mirrored(cut: Cut, tasks: Mapping[str, DenseTask], areas: SemanticSegmentati
     image = np.ascontiguousarray(cut.image[:, ::-1])
     edges = frozenset(MIRRORED.get(edge, edge) for edge in cut.edges)
     return Cut(np.ascontiguousarray(cut.mask[:, ::-1]), image, labels, areas.flip(cut.classes), edges)
+
+
+def recoloured(cut: Cut, strengths: Mapping[str, float]) -> Cut:
+    """A cut in other colours, see `changed_colours`; its labels stay."""
+    bgr = changed_colours(np.ascontiguousarray(cut.image[..., ::-1]), strengths)
+    return replace(cut, image=np.ascontiguousarray(bgr[..., ::-1]))
 
 
 def enlarged(cut: Cut, zoom: float, tasks: Mapping[str, DenseTask], areas: SemanticSegmentation) -> Cut:
