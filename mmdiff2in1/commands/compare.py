@@ -12,7 +12,7 @@ the test set; differences are paired by seed; the verdict is a sentence. Killed,
 import argparse
 from pathlib import Path
 
-from .config_arguments import add_config_arguments, work_dir_of
+from .config_arguments import add_config_arguments, changes_of, work_dir_of
 from .recipe_arguments import add_recipe_arguments, recipe_settings
 
 
@@ -44,14 +44,13 @@ def run(args: argparse.Namespace) -> dict | None:
     from mmengine.dist import is_main_process
 
     from mmdiff2in1.core.config_file import read_config
-    from mmdiff2in1.core.config_options import option_values
     from mmdiff2in1.training.comparison import RESULTS, Comparison, run_comparison, table
     from mmdiff2in1.training.wrapping import wrap_config
 
     cfg = read_config(args.config)
     if args.self_improving:
         cfg = wrap_config(cfg, args.self_improving, **recipe_settings(args))
-    asked = Comparison(cfg=cfg, seeds=tuple(args.seeds), metric=args.metric, changes=option_values(args.cfg_options))
+    asked = Comparison(cfg=cfg, seeds=tuple(args.seeds), metric=args.metric, changes=changes_of(args, cfg))
     cfg.pop('work_dir', None)
     work_dir = work_dir_of(args, cfg, '-compare')
     if args.dry_run:

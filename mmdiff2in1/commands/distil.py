@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .config_arguments import add_config_arguments
+from .config_arguments import add_config_arguments, changes_of
 
 CREATED = 500
 
@@ -107,18 +107,17 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from mmengine.dist import is_main_process
 
     from mmdiff2in1.core.config_file import find_config, read_config
-    from mmdiff2in1.core.config_options import option_values
     from mmdiff2in1.training.distillation import Distillation, distil, plan
 
+    student = read_config(args.config)
     asked = Distillation(
         teachers=[dict(config=str(find_config(config)), checkpoint=checkpoint) for config, checkpoint in args.teacher],
         settings=settings(args),
-        changes=option_values(args.cfg_options),
+        changes=changes_of(args, student),
         student_score=args.student_score,
         control=args.control,
         metric=args.metric,
     )
-    student = read_config(args.config)
     work_dir = args.work_dir or Path('work_dirs') / f'{Path(args.config).stem}-distil'
     if args.dry_run:
         for line in plan(student, asked, work_dir):

@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config_arguments import add_config_arguments, load_config, work_dir_of
+from .config_arguments import add_config_arguments, changes_of, load_config, work_dir_of
 from .recipe_arguments import add_recipe_arguments, recipe_settings
 from .trackers import add_tracker_arguments, use_trackers
 
@@ -51,7 +51,6 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
 
     from mmdiff2in1.core.config_file import read_config
-    from mmdiff2in1.core.config_options import option_values
     from mmdiff2in1.training.chain import train, train_plain, unfinished
     from mmdiff2in1.training.wrapping import wrap_config
 
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.self_improving:
         cfg = wrap_config(read_config(args.config), args.self_improving, **recipe_settings(args))
-        cfg.merge_from_dict(option_values(args.cfg_options))
+        cfg.merge_from_dict(changes_of(args, cfg))
     else:
         cfg = load_config(args)
     work_dir = work_dir_of(args, cfg, '-self-improving' if args.self_improving else '')

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from mmdiff2in1.core.names import did_you_mean
+
 from .folder_config import CONFIG
 from .model_card import CARD
 from .model_folder import BUILT_IN, WEIGHTS, read_model_folder
@@ -25,7 +27,8 @@ def find_model_folder(place: str | Path) -> Path:
         name = text.removeprefix('builtin:')
         if name not in known:
             raise FileNotFoundError(
-                f'no built-in model {name!r}; known: {", ".join(f"builtin:{each}" for each in known) or "none"}'
+                f'no built-in model {name!r}{did_you_mean(name, known)}; known: '
+                f'{", ".join(f"builtin:{each}" for each in known)}'
             )
         return BUILT_IN / name
     if folder.is_dir():

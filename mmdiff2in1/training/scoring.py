@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from torch import Tensor
 from tqdm import tqdm
 
+from mmdiff2in1.evaluation import build_evaluator
 from mmdiff2in1.evaluation.delta_mtl import lower_is_better
 from mmdiff2in1.models.self_improving import Teachers
 from mmdiff2in1.tasks import TaskSet
@@ -53,8 +53,7 @@ def scores(cfg: Config, teachers: Teachers, student: Any, title: str) -> dict[st
             'teacher is better than the student; add them, see configs/_base_/datasets/scenes.py'
         )
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    metrics = cfg.val_evaluator
-    evaluator = Evaluator(metrics if isinstance(metrics, Sequence) else [metrics])
+    evaluator = build_evaluator(cfg.val_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
     for batch in tqdm(loader, desc=title, unit='batch'):
         samples = batch['data_samples']
