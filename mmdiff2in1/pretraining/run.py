@@ -42,6 +42,7 @@ from .sample_grid_hook import SampleGridHook
 
 AVERAGE = dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500)
 LATENTS = 'latents.safetensors'
+SETTINGS = 'training.json'
 
 
 def pretrain(options: PretrainingOptions) -> Path:
@@ -70,6 +71,8 @@ def pretrain(options: PretrainingOptions) -> Path:
             f'condition={options.condition!r} with labels={options.labels} and init={options.init}: a ControlNet needs '
             'a folder of label maps to learn from, and a trained model to add to'
         )
+    if Path(options.out, 'model_index.json').is_file() and not Path(options.out, SETTINGS).is_file():
+        raise FileExistsError(f'{options.out} holds a diffusion model that no pretraining wrote; name another folder')
     launcher_of_environment()
     captions = read_captions(options.captions) if options.captions else None
     images = ImageCaptionFolder(options.images, options.size, captions)
@@ -89,7 +92,7 @@ def pretrain(options: PretrainingOptions) -> Path:
         kind(options, images, digest, diffusion)
     if is_main_process():
         diffusion.save_folder(options.out, torch.float16)
-        Path(options.out, 'training.json').write_text(json.dumps(_settings(options), indent=2) + '\n')
+        Path(options.out, SETTINGS).write_text(json.dumps(_settings(options), indent=2) + '\n')
     return Path(options.out)
 
 

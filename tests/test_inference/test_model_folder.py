@@ -117,11 +117,17 @@ def test_a_plain_model_and_the_command(trained, tmp_path, image, capsys):
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'notes.txt').write_text('mine')
     for arguments, message in (
-        ([*asked, str(tmp_path / 'full')], 'full holds notes.txt; name a new or an empty folder'),
+        ([*asked, str(tmp_path / 'full')], 'full is there already; name another place, or add --overwrite'),
+        ([*asked, str(tmp_path / 'full'), '--overwrite'], 'full holds notes.txt; name a new or an empty folder'),
+        ([*asked, str(tmp_path / 'small-rooms')], 'small-rooms is there already'),
+        (['export', 'a.pth', '--out', str(tmp_path / 'plain.pth')], 'plain.pth is there already'),
         ([*asked, str(tmp_path / 'new'), '--metrics', str(tmp_path / 'plain.py')], 'plain.py is no JSON'),
     ):
         with pytest.raises(SystemExit, match=message):
             main(arguments)
+    assert (tmp_path / 'small-rooms' / 'README.md').read_text() == card
+    main([*asked, str(tmp_path / 'small-rooms'), '--overwrite'])
+    assert 'not stated' in (tmp_path / 'small-rooms' / 'README.md').read_text()
     for arguments, message in (
         (['export', 'a.pth', '--folder', 'x'], '--folder needs --config'),
         (['export', 'a.pth', '--out', 'x.pth', '--license', 'MIT'], '--license belongs to --folder'),
@@ -210,7 +216,9 @@ def test_odd_folders_are_refused(folder, spoil, error, message):
 
 
 def test_places(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="no built-in model 'scenes'; known: .*builtin:unet_scenes"):
+    with pytest.raises(
+        FileNotFoundError, match=r'no built-in model .scenes.; did you mean unet_scenes\?; known: .*builtin:unet'
+    ):
         Diff2in1.from_pretrained('builtin:scenes')
     for place in (tmp_path / 'none', './owner/name', 'name', '~/a'):
         with pytest.raises(FileNotFoundError, match='found no folder of a model; expected one, builtin:NAME, or'):
