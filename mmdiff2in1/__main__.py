@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmdiff2in1 import __version__
+from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hide_others
 from mmdiff2in1.commands.errors import told
 from mmdiff2in1.core.names import did_you_mean
 
@@ -91,8 +92,15 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
     with told(own.prog, args.debug, '--resume' if getattr(args, 'resume', True) is False else ''):
+        asked = getattr(args, 'process_device', None)
+        if asked:
+            hide_others(asked)
         if name != 'doctor':
             import_quietly()
+        if asked:
+            check_hidden(asked)
+        if getattr(args, 'device', None):
+            check_device(args.device)
         return command.run(args)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config_arguments import add_overwrite
+from .device_arguments import add_process_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names.add_argument('--classes', nargs='+', help='the names in label order, or one text file with a name per line')
     parser.add_argument('--out', type=Path, required=True, help='.safetensors file to write')
     add_overwrite(parser)
+    add_process_device(parser)
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

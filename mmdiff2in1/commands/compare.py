@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from .config_arguments import add_config_arguments, changes_of, work_dir_of
+from .device_arguments import add_process_device
 from .recipe_arguments import add_recipe_arguments, recipe_settings
 
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     seeds = 'how many seeds, 0 and up, or several seeds by number (3)'
     parser.add_argument('--seeds', type=int, nargs='+', default=[3], help=seeds)
     parser.add_argument('--metric', help='number that is compared (mIoU, else rmse of depth, mean angle of normals)')
+    add_process_device(parser)
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/CONFIG-compare')
     parser.add_argument('--dry-run', action='store_true', help='list the trainings; nothing is trained')
     add_recipe_arguments(parser)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .config_arguments import add_config_arguments, changes_of
+from .device_arguments import add_process_device
 
 CREATED = 500
 
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     score.add_argument('--student-score', type=float, help='what the student reaches alone on val')
     score.add_argument('--control', action='store_true', help='train the student alone too, on twice the real batch')
     score.add_argument('--metric', help='of val_evaluator (default: mIoU, rmse, mean)')
+    add_process_device(parser)
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/CONFIG-distil')
     parser.add_argument('--dry-run', action='store_true', help='score, and say what would be made; nothing is written')
     parser.add_argument('--resume', action='store_true', help='continue unfinished stages from their last checkpoint')

@@ -22,6 +22,8 @@ from typing import Any
 
 from mmdiff2in1.pretraining.options import PretrainingOptions
 
+from .device_arguments import add_process_device
+
 HELP = {
     'images': 'folder of images, searched recursively',
     'captions': 'JSONL file, one {"image": name, "caption": text} per image; without it captions are empty',
@@ -54,6 +56,7 @@ HELP = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag per field of PretrainingOptions."""
+    add_process_device(parser)
     for field in fields(PretrainingOptions):
         flag, text = '--' + field.name.replace('_', '-'), HELP[field.name]
         if isinstance(field.default, bool):

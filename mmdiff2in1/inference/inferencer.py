@@ -4,6 +4,7 @@ B images; H, W in pixels; C channels of the logits. θ_C is `creator`, θ_E `exp
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -95,7 +96,10 @@ class Diff2in1Inferencer:
             import_modules_from_strings(**self.cfg.custom_imports)
         init_default_scope(self.cfg.get('default_scope') or 'mmseg')
         self._diffusion_folder = diffusion
-        whole = _build(self.cfg)
+        with warnings.catch_warnings():
+            # Of mmseg's losses, with which nothing is computed here.
+            warnings.filterwarnings('ignore', 'Default ``avg_non_ignore`` is False', UserWarning)
+            whole = _build(self.cfg)
         two_models = hasattr(whole, 'evaluated')
         if model == 'exploiter' and not two_models:
             raise ValueError(

@@ -185,6 +185,18 @@ def test_an_unfinished_training_asks(tmp_path):
         main(['train', 'unet_scenes', '--work-dir', str(tmp_path / 'work')])
 
 
+@pytest.mark.parametrize(('flag', 'resume'), [('--restart', False), ('--resume', True)])
+def test_restart_wins_over_the_config(flag, resume, tmp_path, monkeypatch):
+    seen = []
+    for name in ('train', 'train_plain'):
+        monkeypatch.setattr(f'mmdiff2in1.training.chain.{name}', lambda cfg, _, again: seen.append((cfg, again)) or {})
+    own = ['--work-dir', str(tmp_path), flag, '--no-report', '--cfg-options', 'resume=True']
+    main(['train', 'unet_scenes', *own])
+    main(['train', 'vpd_scenes', *own, 'stages.warmup.resume=True'])
+    assert [(cfg.resume, again) for cfg, again in seen] == [(resume, resume)] * 2
+    assert seen[1][0].stages.warmup.resume is resume
+
+
 def test_score_table():
     stage = dict(checkpoint='a.pth', iters=8, seconds=2.0)
     lines = score_table(dict(self_improving=stage, test={'mIoU': 50.0, 'exploiter/mIoU': 40.0, 'aAcc': 9.0}))
