@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from mmdiff2in1.captions.lookup import image_key
 from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.images import read_image
+from mmdiff2in1.core.photos import photos_below
 from mmdiff2in1.generators.latent_diffusion import LatentDiffusion
 
 
@@ -27,7 +28,7 @@ class ImageCaptionFolder(Dataset):
     """All images below a folder, resized (short side) and cropped in the middle to one size.
 
     Args:
-        folder: Searched recursively.
+        folder: Searched recursively; masks beside the images are left out, see `photos_below`.
         size: (H, W) in pixels.
         captions: Name relative to ``folder`` → caption; None: empty captions.
 
@@ -40,7 +41,7 @@ class ImageCaptionFolder(Dataset):
         self.folder, self.size = Path(folder), size
         if not self.folder.is_dir():
             raise FileNotFoundError(f'{folder}: no such folder of images')
-        self.names = images_below(self.folder)
+        self.names = photos_below(self.folder)
         if not self.names:
             raise FileNotFoundError(f'{folder}: no images ({", ".join(IMAGE_SUFFIXES)}) in it')
         keys = [image_key(name) for name in self.names]
