@@ -6,16 +6,16 @@ from mmdiff2in1.core.names import did_you_mean
 
 from .folder_config import CONFIG
 from .model_card import CARD
-from .model_folder import BUILT_IN, WEIGHTS, read_model_folder
+from .model_folder import BUILT_IN, EMBEDDINGS, WEIGHTS, read_model_folder
 
-FILES = (CONFIG, WEIGHTS, CARD)
+FILES = (CONFIG, WEIGHTS, CARD, EMBEDDINGS)
 
 
 def find_model_folder(place: str | Path) -> Path:
     """The folder of a model.
 
     Args:
-        place: A folder; `builtin:NAME`, which comes with the package; or `OWNER/NAME` of the hub, of which the three
+        place: A folder; `builtin:NAME`, which comes with the package; or `OWNER/NAME` of the hub, of which the
             files of a model are fetched, or taken from the cache of the hub's library.
 
     Raises:
