@@ -95,6 +95,8 @@ def config_to_hand_on(cfg: Config, segmentor: nn.Module, tasks: TaskSet, dataset
     if creation:
         handed_on['stages'] = dict(synthesis=creation)
     result = Config(handed_on)
+    if isinstance(_backbone(result).get('model'), str) and hasattr(segmentor.backbone, 'described'):
+        _backbone(result)['model'] = segmentor.backbone.described()  # the weights lie beside the config
     path = needed_diffusion(result)
     if path:
         _backbone(result)['diffusion'] = Path(path).name

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from safetensors.torch import load_file
+from transformers import SwinConfig, SwinForImageClassification
 
 import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1 import Diff2in1
@@ -318,6 +319,19 @@ def test_class_tokens_of_a_file_go_along(tmp_path, image, tiny_diffusion_config,
     after.save_pretrained(tmp_path / 'again')
     for name in (EMBEDDINGS, 'config.json'):
         assert (tmp_path / 'again' / name).read_bytes() == (tmp_path / 'moved' / name).read_bytes()
+
+
+def test_a_backbone_of_transformers_needs_no_folder(tmp_path, image):
+    shape = dict(embed_dim=4, depths=[1, 1], num_heads=[1, 2], window_size=2, image_size=16, patch_size=2)
+    SwinForImageClassification(SwinConfig(**shape)).save_pretrained(tmp_path / 'swin')
+    head = dict(SEGMENTOR['decode_head'], in_channels=8, in_index=-1)
+    model = SEGMENTOR | dict(backbone=dict(type='HFBackbone', model=str(tmp_path / 'swin')), decode_head=head)
+    before = Diff2in1Inferencer(config(model), device='cpu')
+    folder = before.save_pretrained(tmp_path / 'handed')
+    shutil.rmtree(tmp_path / 'swin')
+    after = Diff2in1.from_pretrained(folder, device='cpu')
+    assert torch.equal(logits(after, image), logits(before, image))
+    assert str(tmp_path) not in (folder / 'config.json').read_text()
 
 
 @pytest.mark.parametrize(
