@@ -9,19 +9,16 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.core.building import building
 from mmdiff2in1.core.names import type_name
-from mmdiff2in1.engine.short_console import shorten_console
-from mmdiff2in1.evaluation import build_evaluator, check_figure, figure_names
+from mmdiff2in1.evaluation import check_figure, figure_names
 
 from .chain import train
 from .control import equal_control
 from .paired import Paired, Spread, compare
-from .scoring import better_by
+from .scoring import better_by, evaluator_of
 
 PLAIN, CONTROL, OURS = 'real only (θ_E)', 'real + EMA (θ_C)', 'Diff-2-in-1 (θ_C)'
 RESULTS = 'comparison.json'
@@ -63,14 +60,11 @@ class Comparison:
 
     def _check_metric(self) -> None:
         """Refuses a number that the test is not going to give, before anything is trained."""
-        init_default_scope(self.cfg.get('default_scope') or 'mmseg')
-        shorten_console(MMLogger.get_current_instance())
         cfg = copy.deepcopy(self.cfg)
         cfg.merge_from_dict(dict(self.changes))
         if not cfg.get('test_evaluator'):
             raise ValueError('the config has no test_evaluator, which gives the scores')
-        with building(cfg):
-            evaluator = build_evaluator(cfg.test_evaluator)
+        evaluator = evaluator_of(cfg, 'test')
         if self.metric is not None:
             check_figure(self.metric, evaluator, '--metric')
         else:
