@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmdiff2in1 import __version__
+from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hide_others
 from mmdiff2in1.commands.errors import told
+from mmdiff2in1.core.names import did_you_mean
 
 PROGRAM = 'mmdiff2in1'
 # Command → what it does; those of a group are listed together. The module of `free-mask` is commands/free_mask.py.
@@ -62,8 +64,11 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> Any:
         program, description=_overview(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')
-    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='see above')
-    return run(parser.parse_args(arguments[:1]).command, arguments[1:], program)
+    parser.add_argument('command', metavar='COMMAND', help='see above')
+    name = parser.parse_args(arguments[:1]).command
+    if name not in COMMANDS:
+        parser.error(f'there is no command {name!r}{did_you_mean(name, COMMANDS) or "; " + ", ".join(COMMANDS)}')
+    return run(name, arguments[1:], program)
 
 
 def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> Any:
@@ -76,15 +81,26 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
     )
     command.add_arguments(own)
     own.add_argument('--debug', action='store_true', help='show where an error came from')
-    args = own.parse_args(arguments)
+    args, unread = own.parse_known_args(arguments)
+    if unread:
+        flags = [flag for action in own._actions for flag in action.option_strings]
+        found = ' '.join(unread)
+        own.error(f'unrecognized arguments: {found}{did_you_mean(unread[0].partition("=")[0], flags)}')
     if hasattr(command, 'check_arguments'):
         command.check_arguments(own, args)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')  # names of files need not be UTF-8
     with told(own.prog, args.debug, '--resume' if getattr(args, 'resume', True) is False else ''):
+        asked = getattr(args, 'process_device', None)
+        if asked:
+            hide_others(asked)
         if name != 'doctor':
             import_quietly()
+        if asked:
+            check_hidden(asked)
+        if getattr(args, 'device', None):
+            check_device(args.device)
         return command.run(args)
 
 

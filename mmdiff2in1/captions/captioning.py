@@ -8,7 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmdiff2in1.core.dataset_images import list_images, source_name
-from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES
+from mmdiff2in1.core.photos import photos_below
 
 from .caption_file import CaptionFile
 from .lookup import captions_of, image_key
@@ -30,14 +31,14 @@ class ImageSet:
 
     @classmethod
     def of_folder(cls, folder: str | Path) -> 'ImageSet':
-        """All images below `folder`, sorted.
+        """All images below `folder`, sorted, without masks beside them, see `photos_below`.
 
         Raises FileNotFoundError if it is none, or holds none.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder}: no such folder of images')
-        paths = [(folder / name).as_posix() for name in images_below(folder)]
+        paths = [(folder / name).as_posix() for name in photos_below(folder)]
         if not paths:
             raise FileNotFoundError(f'{folder}: no images ({", ".join(IMAGE_SUFFIXES)}) in it')
         return cls(paths, folder.as_posix())

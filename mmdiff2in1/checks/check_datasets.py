@@ -121,7 +121,9 @@ def _class_shares(report: PartReport, raw: np.ndarray, rules: LabelRules) -> Ite
     """Shares of the classes over all labels; raw: (256,) pixels per raw value."""
     pixels = np.bincount(rules.trained, raw, minlength=256) / raw.sum()
     K = rules.num_classes or int(np.flatnonzero(pixels).max()) + 1
-    names = [*rules.classes, *(f'class {index}' for index in range(len(rules.classes), K))][:K]
+    if len(rules.classes) > 1:  # a head of more is a finding of its own
+        K = max(len(rules.classes), int(np.flatnonzero(pixels[:K]).max(initial=0)) + 1)
+    names = [*rules.classes, *(f'class {index}' for index in range(len(rules.classes), K))]
     report.ignored = float(pixels[rules.ignore_index]) if rules.ignore_index >= K else 0.0
     report.shares = {name: float(share) for name, share in zip(names, pixels, strict=False) if share > 0}
     report.absent = [name for name in names if name not in report.shares]

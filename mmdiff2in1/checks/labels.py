@@ -135,17 +135,31 @@ def _strange_values(path: str, strange: np.ndarray, raw: np.ndarray, rules: Labe
     changed = ' after zero-label reduction and label map' if rules.reduce_zero_label or rules.label_map else ''
     if rules.reduce_zero_label and rules.ignore_index != 255:
         step = 'reduce_zero_label turns 0 into 255: set ignore_index=255 as well, or renumber the labels'
-    elif trained == [K] and not rules.reduce_zero_label and raw[0]:
-        step = (
-            f'If 0 means unlabelled and 1 … {K} are the classes, set reduce_zero_label=True; if {K} means unlabelled, '
-            f'ignore_index={K} here and in the decode head'
-        )
-    elif len(trained) == 1 and not rules.reduce_zero_label:
-        step = f'If {trained[0]} means unlabelled, set ignore_index={trained[0]} here and in the decode head'
     else:
-        step = 'Check num_classes, reduce_zero_label and ignore_index, or renumber the labels'
+        step = '; '.join(_cures(trained, strange.tolist(), rules)) + '; else renumber the labels'
     found = f'label values {trained[:8]}{" and more" if len(trained) > 8 else ""}{changed}'
     return Problem('error', 'label-values', path, found, f'0 … {K - 1} or {rules.ignore_index} (ignore)', step)
+
+
+def _cures(trained: list[int], strange: list[int], rules: LabelRules) -> list[str]:
+    """What may be meant by trained values that are no class, and the settings that say so; raw they are `strange`.
+
+    What a value means nobody can see: each cure that fits is one part of a sentence.
+    """
+    K, only, cures = rules.num_classes or 0, trained[0], []
+    if trained == list(range(K, K + len(trained))):
+        more, them = ('a class is', 'it') if len(trained) == 1 else (f'{len(trained)} classes are', 'them')
+        cures.append(f'If {more} missing, add {them} to classes and set num_classes={trained[-1] + 1}')
+    else:
+        cures.append('If these are grey tones or palette colours, write class numbers instead')
+    if trained == [K] and not rules.reduce_zero_label:
+        cures.append(f'if 0 means unlabelled and 1 … {K} are the classes, set reduce_zero_label=True')
+    if len(trained) == 1:
+        ignoring = f'set ignore_index={only} in the data set, the heads and the evaluators'
+        cures.append(
+            f'if {strange[0]} means unlabelled, {"write 0 in its place" if rules.reduce_zero_label else ignoring}'
+        )
+    return cures
 
 
 def _colours(path: str, label: np.ndarray, rules: LabelRules) -> Problem:

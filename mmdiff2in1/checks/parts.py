@@ -45,10 +45,15 @@ class DataPart:
         return tasks_to_check(self.loaded)
 
     def rules(self, num_classes: int | None) -> LabelRules | None:
-        """For the class labels as mmseg loads them; None: it loads none so."""
+        """For the class labels as mmseg loads them; None: it loads none so.
+
+        Where the head's `num_classes` and the number of class names differ, the larger counts: that they differ is one
+        finding of the config, not one of every label.
+        """
         if not holds_classes(self.loaded):
             return None
-        return LabelRules.of(self.dataset, num_classes, class_backend(self.loaded))
+        most = max(num_classes or 0, len(self.dataset.metainfo.get('classes') or ()))
+        return LabelRules.of(self.dataset, most, class_backend(self.loaded))
 
 
 def data_parts(cfg: Mapping) -> list[DataPart]:

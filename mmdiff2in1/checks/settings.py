@@ -89,6 +89,8 @@ def _head(head: Mapping, part: DataPart) -> Iterable[Problem]:
         yield Problem('warning', 'num-classes', f'metainfo of {kind}', 'one class', expected, step)
     elif K and found not in (None, K) and (found, K) != (1, 2):  # of mmseg's one class, labels hold 0 and 1
         step = f'Set decode_head.num_classes={K} (and the auxiliary heads)'
+        if found > K:
+            step += f'; if the labels hold {found} classes, name all of them in metainfo'
         yield _error('num-classes', 'decode_head.num_classes', found, f'{K}, the classes of {kind}', step)
     ignored, theirs = head.get('ignore_index', 255), getattr(part.dataset, 'ignore_index', 255)
     if _is_unlearned(ignored, head, part):

@@ -17,6 +17,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .config_arguments import add_overwrite
+from .device_arguments import add_process_device
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names.add_argument('--dataset', help="a registered mmseg dataset, whose METAINFO['classes'] count")
     names.add_argument('--classes', nargs='+', help='the names in label order, or one text file with a name per line')
     parser.add_argument('--out', type=Path, required=True, help='.safetensors file to write')
+    add_overwrite(parser)
+    add_process_device(parser)
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -64,10 +69,12 @@ def closest(embeddings: 'Tensor') -> list[tuple[int, float]]:
 
 def run(args: argparse.Namespace) -> None:
     """Computes, writes, prints."""
+    from mmdiff2in1.core.overwriting import check_new
     from mmdiff2in1.generators import LatentDiffusion
     from mmdiff2in1.generators.class_embeddings import compute_class_embeddings, write_class_embeddings
     from mmdiff2in1.models.backbones.class_prompt import TEMPLATES
 
+    check_new(args.out, args.overwrite)
     names = names_of(args)
     text = LatentDiffusion.from_pretrained(args.diffusion).text
     embeddings = compute_class_embeddings(text, names, TEMPLATES)

@@ -12,7 +12,8 @@ the test set; differences are paired by seed; the verdict is a sentence. Killed,
 import argparse
 from pathlib import Path
 
-from .config_arguments import add_config_arguments, work_dir_of
+from .config_arguments import add_config_arguments, changes_of, work_dir_of
+from .device_arguments import add_process_device
 from .recipe_arguments import add_recipe_arguments, recipe_settings
 
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     seeds = 'how many seeds, 0 and up, or several seeds by number (3)'
     parser.add_argument('--seeds', type=int, nargs='+', default=[3], help=seeds)
     parser.add_argument('--metric', help='number that is compared (mIoU, else rmse of depth, mean angle of normals)')
+    add_process_device(parser)
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/CONFIG-compare')
     parser.add_argument('--dry-run', action='store_true', help='list the trainings; nothing is trained')
     add_recipe_arguments(parser)
@@ -44,14 +46,13 @@ def run(args: argparse.Namespace) -> dict | None:
     from mmengine.dist import is_main_process
 
     from mmdiff2in1.core.config_file import read_config
-    from mmdiff2in1.core.config_options import option_values
     from mmdiff2in1.training.comparison import RESULTS, Comparison, run_comparison, table
     from mmdiff2in1.training.wrapping import wrap_config
 
     cfg = read_config(args.config)
     if args.self_improving:
         cfg = wrap_config(cfg, args.self_improving, **recipe_settings(args))
-    asked = Comparison(cfg=cfg, seeds=tuple(args.seeds), metric=args.metric, changes=option_values(args.cfg_options))
+    asked = Comparison(cfg=cfg, seeds=tuple(args.seeds), metric=args.metric, changes=changes_of(args, cfg))
     cfg.pop('work_dir', None)
     work_dir = work_dir_of(args, cfg, '-compare')
     if args.dry_run:

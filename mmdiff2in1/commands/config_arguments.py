@@ -47,14 +47,31 @@ def add_config_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_overwrite(parser: argparse._ActionsContainer) -> None:
+    """Adds --overwrite."""
+    parser.add_argument('--overwrite', action='store_true', help='replace what is there already (default: an error)')
+
+
 def load_config(args: argparse.Namespace) -> 'Config':
     """The config with the changes made."""
     from mmdiff2in1.core.config_file import read_config
-    from mmdiff2in1.core.config_options import option_values
 
     cfg = read_config(args.config)
-    cfg.merge_from_dict(option_values(args.cfg_options))
+    cfg.merge_from_dict(changes_of(args, cfg))
     return cfg
+
+
+def changes_of(args: argparse.Namespace, cfg: 'Config') -> dict[str, Any]:
+    """What --cfg-options asks for, by dotted keys, for ``merge_from_dict`` of this config.
+
+    Raises:
+        ValueError: A key that nothing would read.
+    """
+    from mmdiff2in1.core.config_options import option_values
+    from mmdiff2in1.training.config_keys import check_options
+
+    check_options(cfg, args.cfg_options)
+    return option_values(args.cfg_options)
 
 
 def work_dir_of(args: argparse.Namespace, cfg: 'Config', ending: str = '') -> Path:

@@ -17,7 +17,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .config_arguments import add_config_arguments
+from .config_arguments import add_config_arguments, changes_of
+from .device_arguments import add_process_device
 
 CREATED = 500
 
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     score.add_argument('--student-score', type=float, help='what the student reaches alone on val')
     score.add_argument('--control', action='store_true', help='train the student alone too, on twice the real batch')
     score.add_argument('--metric', help='of val_evaluator (default: mIoU, rmse, mean)')
+    add_process_device(parser)
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/CONFIG-distil')
     parser.add_argument('--dry-run', action='store_true', help='score, and say what would be made; nothing is written')
     parser.add_argument('--resume', action='store_true', help='continue unfinished stages from their last checkpoint')
@@ -107,18 +109,17 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from mmengine.dist import is_main_process
 
     from mmdiff2in1.core.config_file import find_config, read_config
-    from mmdiff2in1.core.config_options import option_values
     from mmdiff2in1.training.distillation import Distillation, distil, plan
 
+    student = read_config(args.config)
     asked = Distillation(
         teachers=[dict(config=str(find_config(config)), checkpoint=checkpoint) for config, checkpoint in args.teacher],
         settings=settings(args),
-        changes=option_values(args.cfg_options),
+        changes=changes_of(args, student),
         student_score=args.student_score,
         control=args.control,
         metric=args.metric,
     )
-    student = read_config(args.config)
     work_dir = args.work_dir or Path('work_dirs') / f'{Path(args.config).stem}-distil'
     if args.dry_run:
         for line in plan(student, asked, work_dir):

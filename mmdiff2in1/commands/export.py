@@ -15,7 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .config_arguments import add_config_options
+from .config_arguments import add_config_options, add_overwrite
 from .convert import convert
 
 
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     result = parser.add_mutually_exclusive_group(required=True)
     result.add_argument('--folder', type=Path, help='folder to write; needs --config')
     result.add_argument('--out', metavar='FILE', help='.pth or .safetensors file to write')
+    add_overwrite(parser)
     folder = parser.add_argument_group('of a folder')
     folder.add_argument('--config', help='of the checkpoint; a file, or the name of a built-in config')
     add_config_options(folder)
@@ -45,8 +46,13 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 def run(args: argparse.Namespace) -> None:
     """Reads, takes one model out, writes."""
+    from mmdiff2in1.core.overwriting import check_new
+
+    check_new(args.out or args.folder, args.overwrite)
     if args.out:
-        convert('to_mmseg', [args.checkpoint, '--out', args.out, '--model', args.model], 'mmdiff2in1 export')
+        replace = ['--overwrite'] if args.overwrite else []
+        own = [args.checkpoint, '--out', args.out, '--model', args.model, *replace]
+        convert('to_mmseg', own, 'mmdiff2in1 export')
     else:
         _write_folder(args)
 

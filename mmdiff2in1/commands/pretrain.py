@@ -2,6 +2,7 @@
 
     mmdiff2in1 pretrain --images data/scenes/unlabelled/images \
         --captions data/scenes/unlabelled/captions.jsonl --out work_dirs/scenes_diffusion
+    mmdiff2in1 pretrain vpd_scenes --out work_dirs/scenes_diffusion     # images and captions of a config's training set
     torchrun --nproc-per-node 2 -m mmdiff2in1 pretrain …      # several processes, CPU or GPU
 
     mmdiff2in1 pretrain --init builtin:scenes --condition semantic_segmentation \
@@ -22,9 +23,13 @@ from typing import Any
 
 from mmdiff2in1.pretraining.options import PretrainingOptions
 
+from .config_arguments import add_config_arguments, load_config
+from .device_arguments import add_process_device
+
 HELP = {
-    'images': 'folder of images, searched recursively',
-    'captions': 'JSONL file, one {"image": name, "caption": text} per image; without it captions are empty',
+    'images': 'instead of a config: folder of images, searched recursively; masks beside them are left out',
+    'captions': 'JSONL file, one {"image": name, "caption": text} per image (default: stages.synthesis.captions of the '
+    'config, else empty captions)',
     'out': 'where the finished diffusers folder goes',
     'work_dir': 'logs, checkpoints and sample grids; default: work_dirs/pretraining/NAME_OF_OUT',
     'size': 'image height and width in pixels (multiples of 16 with the default widths)',
@@ -54,6 +59,8 @@ HELP = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag per field of PretrainingOptions."""
+    add_config_arguments(parser, 'the images are those of its train_dataloader.dataset', optional=True)
+    add_process_device(parser)
     for field in fields(PretrainingOptions):
         flag, text = '--' + field.name.replace('_', '-'), HELP[field.name]
         if isinstance(field.default, bool):
@@ -63,21 +70,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 flag, type=int, nargs='+', default=list(field.default), help=f'{text} ({field.default})'
             )
         else:
-            required = field.name in ('images', 'out')
+            required, plain = field.name == 'out', field.name in ('images', 'out')
             kind = type(field.default) if isinstance(field.default, int | float | str) else str
             parser.add_argument(
                 flag,
                 required=required,
                 type=kind,
-                default=None if required else field.default,
-                help=text if required else f'{text} ({field.default})',
+                default=None if plain else field.default,
+                help=text if plain or field.default is None else f'{text} ({field.default})',
             )
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses both, or neither, of config and folder, with a message."""
+    if (args.config is None) == (args.images is None):
+        parser.error('expected either a CONFIG or --images FOLDER')
+    if args.cfg_options and args.config is None:
+        parser.error('--cfg-options changes a CONFIG; there is none')
 
 
 def run(args: argparse.Namespace) -> None:
     """Trains, and says where the result is."""
     from mmdiff2in1.pretraining.run import pretrain
+    from mmdiff2in1.pretraining.training_set import training_set
 
     values: dict[str, Any] = {field.name: getattr(args, field.name) for field in fields(PretrainingOptions)}
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    print(f'written: {pretrain(PretrainingOptions(**values | lists))}')
+    data = None
+    if args.config is not None:
+        data = training_set(load_config(args), args.captions)
+        values['images'] = data.folder
+        told = 'without captions' if data.captions is None else 'with their captions'
+        print(f'{args.config}: {len(data.names)} images of the training set, {told}', flush=True)
+    print(f'written: {pretrain(PretrainingOptions(**values | lists), data)}')

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config_arguments import add_config_arguments, load_config, work_dir_of
+from .device_arguments import add_process_device
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, 'with test_dataloader and test_evaluator')
     parser.add_argument('checkpoint', help='.pth or .safetensors')
     parser.add_argument('--model', choices=MODELS, help='of a self-improving config: θ_C (the default), θ_E, or both')
+    add_process_device(parser)
     parser.add_argument('--work-dir', type=Path, help='default: work_dir of the config, else work_dirs/CONFIG')
     parser.add_argument('--out', type=Path, help='folder of the predictions; with --model both, a subfolder for each')
     parser.add_argument('--show-dir', type=Path, help='folder of the pictures; both models stand side by side')

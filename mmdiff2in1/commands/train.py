@@ -17,7 +17,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config_arguments import add_config_arguments, load_config, work_dir_of
+from .config_arguments import add_config_arguments, changes_of, load_config, work_dir_of
+from .device_arguments import add_process_device
 from .recipe_arguments import add_recipe_arguments, recipe_settings
 from .trackers import add_tracker_arguments, use_trackers
 
@@ -31,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='default: work_dir of the config, else work_dirs/CONFIG')
     begun = parser.add_mutually_exclusive_group()
     begun.add_argument('--resume', action='store_true', help='an unfinished stage goes on from its last checkpoint')
-    begun.add_argument('--restart', action='store_true', help='an unfinished stage begins anew')
+    begun.add_argument('--restart', action='store_true', help='an unfinished stage begins anew, even with resume=True')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    add_process_device(parser)
     parser.add_argument('--no-report', action='store_true', help='without report.html at the end')
     add_tracker_arguments(parser)
     add_recipe_arguments(parser)
@@ -51,7 +53,6 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
 
     from mmdiff2in1.core.config_file import read_config
-    from mmdiff2in1.core.config_options import option_values
     from mmdiff2in1.training.chain import train, train_plain, unfinished
     from mmdiff2in1.training.wrapping import wrap_config
 
@@ -60,9 +61,13 @@ def run(args: argparse.Namespace) -> None:
 
     if args.self_improving:
         cfg = wrap_config(read_config(args.config), args.self_improving, **recipe_settings(args))
-        cfg.merge_from_dict(option_values(args.cfg_options))
+        cfg.merge_from_dict(changes_of(args, cfg))
     else:
         cfg = load_config(args)
+    if args.restart:
+        for place in (cfg, (cfg.get('stages') or {}).get('warmup') or {}):
+            if place.get('resume'):
+                place['resume'] = False
     work_dir = work_dir_of(args, cfg, '-self-improving' if args.self_improving else '')
     use_trackers(cfg, args)
     if args.amp:

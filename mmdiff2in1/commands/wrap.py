@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config_arguments import add_config_arguments, load_config
+from .config_arguments import add_config_arguments, add_overwrite, load_config
 from .recipe_arguments import add_recipe_arguments, recipe_settings
 
 if TYPE_CHECKING:
@@ -25,12 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, 'of a plain segmentor, of mmseg or your own')
     add_recipe_arguments(parser, required=True)
     parser.add_argument('--out', type=Path, required=True, metavar='NEW.py', help='where the whole config is written')
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Writes the file and says what is new in it."""
+    from mmdiff2in1.core.overwriting import check_new
     from mmdiff2in1.training.wrapping import wrap_config
 
+    check_new(args.out, args.overwrite)
     cfg = wrap_config(load_config(args), args.self_improving, **recipe_settings(args))
     write_config(cfg, args.out)
     print(f'written: {args.out}')

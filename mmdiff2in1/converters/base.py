@@ -1,7 +1,7 @@
 """Common parts of the converters: checkpoints of others into ours and back, with every tensor accounted for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,12 +40,11 @@ class Converted:
 
     def line(self) -> str:
         """One line on what became of the tensors."""
-        left = [f'{len(names)} {reason} ({some(names)})' for reason, names in self.left_out.items() if names]
+        left = [f'{_tensors(names)} {reason} ({some(names)})' for reason, names in self.left_out.items() if names]
         added = [f'{len(names)} {reason} ({some(names)})' for reason, names in self.added.items() if names]
-        total = sum(map(len, self.left_out.values()))
         return '; '.join(
             [f'moved: {len(self.places)} tensors of the file']
-            + ([f'left out: {total} of the file: {", ".join(left)}'] if left else [])
+            + ([f'left out, not needed here: {", ".join(left)}'] if left else [])
             + ([f'added: {", ".join(added)}'] if added else [])
         )
 
@@ -125,10 +124,7 @@ def convert(converter: Converter, path: str | Path, out: str | Path | None = Non
         ValueError: A damaged file, one of another kind, or what the converter raises.
     """
     to = to or converter.directions[0]
-    if out is not None:
-        out = Path(out).expanduser()
-        if not converter.suffixes and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise FileExistsError(f'{out} is there already; name another folder, or remove it')
+    out = None if out is None else Path(out).expanduser()
     if to == OURS:
         state, meta = _without_wrapper(WeightFile(path).read('')), {}
     else:
@@ -142,6 +138,10 @@ def convert(converter: Converter, path: str | Path, out: str | Path | None = Non
     if out is not None:
         converter.write(converted, out, meta)
     return converted
+
+
+def _tensors(names: Sequence[str]) -> str:
+    return f'{len(names)} tensor{"s" * (len(names) != 1)}'
 
 
 def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:

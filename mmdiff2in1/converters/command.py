@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mmdiff2in1.core.overwriting import check_new
+
 from .base import OURS, Converter, convert
 
 
@@ -14,8 +16,10 @@ def command(converter: type[Converter], doc: str) -> Callable[..., None]:
         """Reads, converts, writes, prints; ends the program with one message where that cannot be done."""
         args = _parsed(converter, doc, arguments, program)
         path, out, to = args.pop('checkpoint'), args.pop('out'), args.pop('to', converter.directions[0])
+        overwrite = args.pop('overwrite')
         try:
             chosen = converter(**args)
+            check_new(out, overwrite)
             converted = convert(chosen, path, out, to)
         except (OSError, ValueError) as error:
             raise SystemExit(str(error)) from None
@@ -28,6 +32,7 @@ def _parsed(converter: type[Converter], doc: str, arguments: Sequence[str] | Non
     parser = argparse.ArgumentParser(program, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, settings in converter.arguments.items():
         parser.add_argument(name, **settings)
+    parser.add_argument('--overwrite', action='store_true', help='replace what is there already (default: an error)')
     both = len(converter.directions) > 1
     whose = f"{converter.whose}'s file" + (', or with --to theirs one of ours' if both else '')
     parser.add_argument('checkpoint', type=Path, help=f'{whose}: .pth or .safetensors')

@@ -10,7 +10,6 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +18,7 @@ from mmengine import registry as registries
 from mmengine.registry import Registry
 
 from .error_place import place_of
+from .names import did_you_mean
 
 OF_OTHERS = (AssertionError, AttributeError, LookupError, NotImplementedError, TypeError)
 """Errors that programs make by themselves: what they say is meant for who wrote the program."""
@@ -57,6 +57,7 @@ def explained(error: BaseException, cfg: Mapping, key: str = '') -> str:
         key: See :func:`building`.
     """
     said = _said(error)
+    cfg = dict(cfg.items())  # mmengine's Config is no Mapping
     steps = _builds(error)
     at_work = place_of(error, cfg)
     look = f'; look at {key}{"." if key else ""}{at_work}' if at_work else ''
@@ -64,6 +65,10 @@ def explained(error: BaseException, cfg: Mapping, key: str = '') -> str:
         return said + _meant(said) + look
     where, part = _place(steps, cfg, key)
     cls = steps[-1].get('obj_cls') if steps else None
+    stranger = _stranger(error, said, cls)
+    if stranger is not None:
+        cls, wrong = stranger
+        where, part = next((entry for entry in _parts(cfg, key) if wrong in entry[1]), ('', {}))
     name = getattr(cls, '__name__', None) or str(part.get('type', ''))
     head = f'{where} ({name}): ' if where and name else f'{where or name}: ' if where or name else ''
     gone = _not_there(part)
@@ -74,6 +79,24 @@ def explained(error: BaseException, cfg: Mapping, key: str = '') -> str:
         or (f'; correct {where}' if where else look)
     )
     return head + said + ''.join(f'; found no {path}, which {name} names' for name, path in gone) + cure
+
+
+def _stranger(error: BaseException, said: str, cls: Callable | None) -> tuple[Callable, str] | None:
+    """A class that no registry builds (torch's DataLoader), or a method of one, and the setting that it does not take.
+
+    None for an error of another kind, or where that class is `cls`, which a registry was building, or a base of it.
+    """
+    wrong = re.match(r"(?:\w+: )?(\w+)\.(\w+)\(\) got an unexpected keyword argument '(\w+)'", said)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    while error.__cause__ is not None:
+        error = error.__cause__
+        frames += [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if wrong is None or not frames or wrong[1] in {kind.__name__ for kind in getattr(cls, '__mro__', ())}:
+        return None
+    named = [frame.f_globals[wrong[1]] for frame in frames if inspect.isclass(frame.f_globals.get(wrong[1]))]
+    if not named:
+        return None
+    return named[-1] if wrong[2] == '__init__' else getattr(named[-1], wrong[2]), wrong[3]
 
 
 def _said(error: BaseException) -> str:
@@ -146,9 +169,7 @@ def _meant(said: str) -> str:
     known = {name: scope for one in roots for name, scope in _names(one).items()}
     if missing[1] in known:
         return f'; {known[missing[1]]} has it: set default_scope={known[missing[1]]!r}'
-    near = get_close_matches(missing[1], known)
-    cure = 'is the module that registers it named in custom_imports?'
-    return f'; did you mean {" or ".join(near)}?' if near else f'; {cure}'
+    return did_you_mean(missing[1], known, 3) or '; is the module that registers it named in custom_imports?'
 
 
 def _names(one: Registry) -> dict[str, str]:
@@ -170,8 +191,5 @@ def _settings(said: str, cls: Callable | None) -> str:
         if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
             break
     known.pop('self', None)
-    near = get_close_matches(wrong[1], known, 1)
-    if near:
-        return f'; did you mean {near[0]}?'
     more = ', …' if len(known) > SHOWN else ''
-    return f'; it takes {", ".join(list(known)[:SHOWN])}{more}'
+    return did_you_mean(wrong[1], known) or f'; it takes {", ".join(list(known)[:SHOWN])}{more}'

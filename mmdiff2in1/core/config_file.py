@@ -1,6 +1,5 @@
 """One reader of configs: files, and the names of those that come with the package, from any folder."""
 
-import difflib
 import importlib.util
 from importlib import metadata
 from pathlib import Path
@@ -9,9 +8,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
+from .names import near
+
 BUILT_IN = Path(__file__).resolve().parents[1] / '.mim' / 'configs'
 FOLDERS = ('diff2in1', 'baselines')
 """Where a bare name is looked for, in this order."""
+EXAMPLES = 'unet_scenes, vpd_scenes, vpd_ade20k'
 
 # `_base_ = ['mmdiff2in1::diff2in1/vpd_scenes.py']` and `['mmseg::…']`: mmengine asks this table which package has them.
 MODULE2PACKAGE['mmdiff2in1'] = 'mmdiff2in1'
@@ -61,12 +63,22 @@ def find_config(place: str | Path) -> Path:
         built_in = BUILT_IN / folder / f'{name}.py'
         if name and built_in.is_file() and not name.startswith(('/', '.', '_base_')):
             return built_in
-    beside = [str(each) for each in file.parent.glob('*.py')] if file.parent.is_dir() else []
-    near = difflib.get_close_matches(str(place), beside, 2, 0.75) + difflib.get_close_matches(
-        name, [known for each in built_in_configs() for known in (each, each.partition('/')[2])], 3, 0.6
+    raise FileNotFoundError(_not_found(place, name))
+
+
+def _not_found(place: str | Path, name: str) -> str:
+    """Where was looked, and what has a name like it."""
+    folder, built_in = Path(place).parent, built_in_configs()
+    beside = {each.name: str(each) for each in folder.glob('*.py')} if folder.is_dir() else {}
+    files = [beside[each] for each in near(Path(place).with_suffix('.py').name, beside, 2, 0.75)]
+    alike = [*files, *near(name, [known for each in built_in for known in (each, each.partition('/')[2])], 3)]
+    meant = f'did you mean {" or ".join(dict.fromkeys(alike))}?' if alike else f'built in are {EXAMPLES} and the like'
+    looked = f'looked in {folder.absolute()}' if folder.is_dir() else f'there is no folder {folder}'
+    inside = ' and '.join(f'{each}/' for each in FOLDERS)
+    return (
+        f'{place}: no such config file ({looked}), and none of that name among the {len(built_in)} built-in configs '
+        f'({inside} in {BUILT_IN}); {meant}'
     )
-    meant = f'; did you mean {" or ".join(dict.fromkeys(near))}?' if near else ''
-    raise FileNotFoundError(f'{place}: no such config file, and no built-in config of that name{meant}')
 
 
 def built_in_configs() -> list[str]:

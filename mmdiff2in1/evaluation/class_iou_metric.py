@@ -42,6 +42,11 @@ class ClassIoUMetric(BaseMetric):
             raise TypeError(f'found the task {self.task!r}, expected one of classes, e.g. dict(type="HumanParts")')
         super().__init__(collect_device, prefix or self.task.name, collect_dir)
 
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures, without prefix; those of classes only where they occur."""
+        return ['mIoU', *(f'IoU.{name.replace(" ", "_")}' for name in self._names)]
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Counts the pixels of each class; a sample without ground truth counts for nothing."""
         task, K = self.task, self.task.num_classes
@@ -62,6 +67,10 @@ class ClassIoUMetric(BaseMetric):
             kinds = (g[g == p], g, p)
             self.results.append(torch.stack([torch.bincount(kind, minlength=K) for kind in kinds]).cpu())
 
+    @property
+    def _names(self) -> Sequence[str]:
+        return self.task.classes or [str(index) for index in range(self.task.num_classes)]
+
     def compute_metrics(self, results: list[torch.Tensor]) -> dict[str, float]:
         """The figures, from the pixels that are right, of the ground truth and of the predictions, each (K,)."""
         right, true, predicted = torch.stack(results).sum(0)
@@ -73,7 +82,7 @@ class ClassIoUMetric(BaseMetric):
         union = true + predicted - right
         percent = 100 * right.double() / union.clamp(min=1)
         occurs = union > 0
-        names = self.task.classes or [str(index) for index in range(len(right))]
+        names = self._names
         figures = dict(mIoU=float(percent[occurs].mean()))
         for name, value, there in zip(names, percent.tolist(), occurs.tolist(), strict=True):
             if there:

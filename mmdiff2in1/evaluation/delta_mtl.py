@@ -6,6 +6,8 @@ from typing import Any
 from mmengine.evaluator import Evaluator
 from mmseg.registry import EVALUATOR
 
+from .figure_names import check_figure
+
 LOWER_IS_BETTER = ('rmse', 'rmse_log', 'abs_rel', 'sq_rel', 'log10', 'silog', 'mean', 'median', 'rmse_per_image')
 """Figures of this package's metrics that are errors, without their prefix."""
 
@@ -53,11 +55,21 @@ class DeltaMTLEvaluator(Evaluator):
     Args:
         metrics: Configs of metrics.
         single_task: See `delta_mtl`; the names as the metrics give them.
+
+    Raises:
+        ValueError: A name that no metric gives.
     """
 
     def __init__(self, metrics: Any, single_task: Mapping[str, float]) -> None:
         super().__init__(metrics)
         self.single_task = dict(single_task)
+        for name in self.single_task:
+            check_figure(name, self, 'single_task of the DeltaMTLEvaluator')
+
+    @property
+    def figures(self) -> list[str]:
+        """What this evaluator adds to the figures of its metrics."""
+        return ['delta_mtl']
 
     def evaluate(self, size: int) -> dict[str, float]:
         """See mmengine's."""

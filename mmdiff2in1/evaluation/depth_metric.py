@@ -80,6 +80,11 @@ class PooledDepthMetric(BaseMetric):
         where = f'{self.crop} crop' if self.crop else 'no crop'
         return f'{kind}, {where}, true depth in ({self.min_depth:g}, {self.max_depth:g}) m, predictions clamped to it'
 
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures, without prefix."""
+        return list(_figures([1.0] * 10))
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keeps the sums of each sample; one without ground truth counts for nothing."""
         for sample in data_samples:

@@ -86,6 +86,11 @@ class EdgeMetric(BaseMetric):
         self.workers = max(1, cores // get_world_size()) if workers is None else workers
         self._pool: ProcessPoolExecutor | None = None
 
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures, without prefix."""
+        return ['odsF', 'odsR', 'odsP', 'threshold']
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Gives each sample to a process that counts; one without a label counts for nothing."""
         for sample in data_samples:

@@ -62,6 +62,11 @@ class SaliencyMetric(BaseMetric):
         self.protocol, self.thresholds = protocol, tuple(thresholds)
         self.task = Saliency()
 
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures, without prefix."""
+        return ['maxF', 'threshold']
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Counts of each sample, int64 (3, T); one without ground truth counts for nothing."""
         for sample in data_samples:

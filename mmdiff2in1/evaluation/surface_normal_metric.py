@@ -64,6 +64,15 @@ class SurfaceNormalMetric(BaseMetric):
         # The last image is kept apart until it is known whether it was padding.
         self._counts, self._counts_of_last = _no_counts(), _no_counts()
 
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures, without prefix."""
+        return [
+            *('mean', 'median', 'rmse'),
+            *(['rmse_per_image'] if self.per_image_rmse else []),
+            *(f'below_{threshold:g}' for threshold in self.thresholds),
+        ]
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Counts the angles of each sample and keeps its sums; one without ground truth counts for nothing."""
         for sample in data_samples:

@@ -73,6 +73,14 @@ def write_class_embeddings(file: Path, embeddings: Tensor, classes: Sequence[str
     write_atomically(file, content)
 
 
+def copy_class_embeddings(path: str | Path, out: Path) -> None:
+    """Writes the embeddings of a file that `read_class_embeddings` reads, with their names where it has them."""
+    file = WeightFile(path)
+    metadata = {'classes': file.metadata['classes']} if 'classes' in file.metadata else None
+    ((_, embeddings),) = file.read('').items()
+    write_atomically(out, save({NAME: embeddings.float().contiguous()}, metadata=metadata))
+
+
 def read_class_embeddings(path: str | Path, classes: Sequence[str] | None, width: int) -> Tensor:
     """(K, D) embeddings from a file of this module, or the only tensor of a ``.pth`` or ``.safetensors`` file.
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from mmdiff2in1.core.names import did_you_mean
+
 from .ldm_file import check_ldm_file
 from .model_files import variant_in
 from .reading import read_json
@@ -65,7 +67,8 @@ def find_weights(path: str | Path) -> Path:
         name = text.removeprefix('builtin:')
         known = sorted(p.parent.name for p in BUILTIN.glob('*/model_index.json'))
         if name not in known:
-            raise FileNotFoundError(f'no built-in weights named {name!r}; known: {", ".join(known) or "none"}')
+            meant = did_you_mean(name, known)
+            raise FileNotFoundError(f'no built-in weights named {name!r}{meant}; known: {", ".join(known)}')
         return BUILTIN / name
     place = Path(path).expanduser()
     if not place.exists():

@@ -41,7 +41,7 @@ def write_generations(out: Path, made: Sequence[Generation], tasks: TaskSet, ori
         arrays = {'images': one.image}
         for task, seen in one.maps.items():
             below = f'/{task}' if len(tasks) > 1 else ''
-            arrays[f'labels{below}'], arrays[f'colours{below}'] = tasks[task].encode(seen.map), seen.colours
+            arrays[f'labels{below}'], arrays[f'colours{below}'] = seen.encode(), seen.colours
         for folder, array in arrays.items():
             write_png(out / folder / name, array)
         samples.append(one.recipe() | {folder: f'{folder}/{name}' for folder in arrays})

@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
+from mmdiff2in1.core.names import did_you_mean
+
 from .folder_config import CONFIG
 from .model_card import CARD
-from .model_folder import BUILT_IN, WEIGHTS, read_model_folder
+from .model_folder import BUILT_IN, EMBEDDINGS, WEIGHTS, read_model_folder
 
-FILES = (CONFIG, WEIGHTS, CARD)
+FILES = (CONFIG, WEIGHTS, CARD, EMBEDDINGS)
 
 
 def find_model_folder(place: str | Path) -> Path:
     """The folder of a model.
 
     Args:
-        place: A folder; `builtin:NAME`, which comes with the package; or `OWNER/NAME` of the hub, of which the three
+        place: A folder; `builtin:NAME`, which comes with the package; or `OWNER/NAME` of the hub, of which the
             files of a model are fetched, or taken from the cache of the hub's library.
 
     Raises:
@@ -25,7 +27,8 @@ def find_model_folder(place: str | Path) -> Path:
         name = text.removeprefix('builtin:')
         if name not in known:
             raise FileNotFoundError(
-                f'no built-in model {name!r}; known: {", ".join(f"builtin:{each}" for each in known) or "none"}'
+                f'no built-in model {name!r}{did_you_mean(name, known)}; known: '
+                f'{", ".join(f"builtin:{each}" for each in known)}'
             )
         return BUILT_IN / name
     if folder.is_dir():

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.images import check_sources, read_image
+from mmdiff2in1.core.photos import photos_below
 
 Images = str | Path | np.ndarray | Image.Image | Sequence
-"""A file, a folder of files, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 RGB(A), a Pillow image, or a
-sequence of those."""
+"""A file, a folder of files (without masks beside them, see `photos_below`), an array (H, W), (H, W, 1), (H, W, 3) or
+(H, W, 4) of uint8 RGB(A), a Pillow image, or a sequence of those."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _listed(images: Images) -> Sequence[Path | np.ndarray | Image.Image]:
         path = Path(images).expanduser()
         if not path.is_dir():
             return [path]
-        files = [path / name for name in images_below(path)]
+        files = [path / name for name in photos_below(path)]
         if not files:
             raise FileNotFoundError(f'folder {path} holds no images ({", ".join(IMAGE_SUFFIXES)})')
         return files

@@ -4,6 +4,7 @@ B images; H, W in pixels; C channels of the logits. θ_C is `creator`, θ_E `exp
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from mmdiff2in1.core.building import building
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.images import from_model, to_model
-from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
+from mmdiff2in1.datasets.dataset_meta import dataset_meta_of, zero_is_ignored
 from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.models.self_improving.construction import last_head
@@ -95,7 +96,10 @@ class Diff2in1Inferencer:
             import_modules_from_strings(**self.cfg.custom_imports)
         init_default_scope(self.cfg.get('default_scope') or 'mmseg')
         self._diffusion_folder = diffusion
-        whole = _build(self.cfg)
+        with warnings.catch_warnings():
+            # Of mmseg's losses, with which nothing is computed here.
+            warnings.filterwarnings('ignore', 'Default ``avg_non_ignore`` is False', UserWarning)
+            whole = _build(self.cfg)
         two_models = hasattr(whole, 'evaluated')
         if model == 'exploiter' and not two_models:
             raise ValueError(
@@ -110,6 +114,8 @@ class Diff2in1Inferencer:
         self.segmentor = getattr(whole, model) if two_models else whole
         self.segmentor.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
         self.dataset_meta = meta.get('dataset_meta') or dataset_meta_of(self.cfg)
+        asked = self.dataset_meta.get('reduce_zero_label')  # mmseg's data sets say so in a checkpoint
+        self._zero_is_ignored = zero_is_ignored(self.cfg) if asked is None else bool(asked)
         self.tasks = tasks_of(self.segmentor, self.dataset_meta, getattr(whole, 'tasks', None))
         self._pipeline = array_pipeline(self.cfg)
 
@@ -142,7 +148,8 @@ class Diff2in1Inferencer:
     def save_pretrained(self, folder: str | Path, claims: Claims | None = None) -> Path:
         """Writes the model as a folder that `from_pretrained` reads, see `write_model_folder`; returns its path."""
         folder = Path(folder).expanduser()
-        write_model_folder(folder, self.cfg, self.segmentor, self.tasks, self.dataset_meta, claims or Claims())
+        meta = {**self.dataset_meta, 'reduce_zero_label': self._zero_is_ignored}
+        write_model_folder(folder, self.cfg, self.segmentor, self.tasks, meta, claims or Claims())
         return folder
 
     def __call__(
@@ -168,7 +175,9 @@ class Diff2in1Inferencer:
         with tqdm(total=len(pictures), desc='perceiving', unit='img', disable=not progress) as bar:
             for batch in batches_of_equals([picture.image.shape for picture in pictures], batch_size):
                 chosen = [pictures[i] for i in batch]
-                seen = perceptions(self.segmentor, self.tasks, self._pipeline, chosen, batch_size, category_id)
+                seen = perceptions(
+                    self.segmentor, self.tasks, self._pipeline, chosen, batch_size, category_id, self._zero_is_ignored
+                )
                 results |= zip(batch, seen, strict=True)
                 bar.update(len(batch))
         return [results[i] for i in range(len(pictures))]
@@ -183,7 +192,9 @@ class Diff2in1Inferencer:
             raise ValueError(f'batch_size is {batch_size}, expected 1 or more')
         category_id = category_index(self.segmentor, self.dataset_meta, category)
         pictures = iterate_images(images)
-        return perceptions(self.segmentor, self.tasks, self._pipeline, pictures, batch_size, category_id)
+        return perceptions(
+            self.segmentor, self.tasks, self._pipeline, pictures, batch_size, category_id, self._zero_is_ignored
+        )
 
     @torch.no_grad()
     def generate(
@@ -280,7 +291,7 @@ class Diff2in1Inferencer:
         for request, image, one in zip(requests, images, logits, strict=True):
             yield Generation(
                 image=image,
-                maps=perceived(self.tasks, one),
+                maps=perceived(self.tasks, one, self._zero_is_ignored),
                 caption=request.caption,
                 seed=request.seed,
                 source=request.source,

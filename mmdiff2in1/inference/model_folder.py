@@ -1,4 +1,5 @@
-"""A trained model as a folder that can be handed on: `config.json`, `model.safetensors`, `README.md`.
+"""A trained model as a folder that can be handed on: `config.json`, `model.safetensors`, `README.md`; for some class
+tokens beside them.
 
 The folder stands alone, apart from a diffusion model that the backbone reads, which the card names.
 """
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmdiff2in1.core.atomic_files import write_atomically
+from mmdiff2in1.generators.class_embeddings import copy_class_embeddings
 from mmdiff2in1.models.checkpoints import write_state
 from mmdiff2in1.models.self_improving.construction import build_tasks
 from mmdiff2in1.tasks import TaskSet
@@ -20,6 +22,8 @@ from .folder_config import CONFIG, read_folder_config, write_folder_config
 from .model_card import CARD, Claims, model_card
 
 WEIGHTS = 'model.safetensors'
+EMBEDDINGS = 'class_embeddings.safetensors'
+"""Only of a model whose config reads its class tokens from a file."""
 BUILT_IN = Path(__file__).parent / 'builtin'
 GENERATION = ('T', 'num_calls', 'grid', 'solver', 'guidance_scale', 'size')
 """Settings of `stages.synthesis` that creating goes by."""
@@ -33,26 +37,30 @@ def write_model_folder(
     dataset_meta: Mapping[str, Any],
     claims: Claims,
 ) -> None:
-    """Writes the three files.
+    """Writes the files.
 
     Args:
         folder: New, empty, or one that this function has written.
         cfg: The config that the model was built from, with its data preprocessor in `model`.
         segmentor: θ_C or θ_E of it, or the one model.
         tasks: What it predicts.
-        dataset_meta: `classes`, `palette`.
+        dataset_meta: `classes`, `palette`, `reduce_zero_label`.
         claims: What the card says besides.
 
     Raises:
         FileExistsError: The folder holds something else.
         ValueError: A config that JSON cannot hold.
     """
-    ours = {CONFIG, WEIGHTS, CARD}
+    ours = {CONFIG, WEIGHTS, CARD, EMBEDDINGS}
     others = sorted(each.name for each in folder.iterdir() if each.name not in ours) if folder.is_dir() else []
     if others or (folder.exists() and not folder.is_dir()):
         raise FileExistsError(f'{folder} holds {", ".join(others[:5]) or "no folder"}; name a new or an empty folder')
     folder.mkdir(parents=True, exist_ok=True)
     handed_on = config_to_hand_on(cfg, segmentor, tasks, dataset_meta)
+    tokens = _backbone(handed_on).get('class_embeddings')
+    if tokens:
+        copy_class_embeddings(tokens, folder / EMBEDDINGS)
+        _backbone(handed_on)['class_embeddings'] = EMBEDDINGS
     write_folder_config(folder, handed_on)
     # Tensors that share memory, which safetensors refuses, are stored each for itself.
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in segmentor.state_dict().items()}
@@ -74,18 +82,21 @@ def config_to_hand_on(cfg: Config, segmentor: nn.Module, tasks: TaskSet, dataset
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     pipeline = dataset.get('pipeline') or cfg.get('test_pipeline') or [dict(type='PackSegInputs')]
     meta = {key: dataset_meta[key] for key in ('classes', 'palette') if dataset_meta.get(key)}
+    numbering = dict(reduce_zero_label=True) if dataset_meta.get('reduce_zero_label') else {}
     creation = (cfg.get('stages') or {}).get('synthesis') or {}
     handed_on = dict(
         default_scope=cfg.get('default_scope') or 'mmseg',
         custom_imports=dict(imports=_imports(cfg), allow_failed_imports=False),
         model=_without_pretrained(model),
         test_pipeline=pipeline,
-        test_dataloader=dict(dataset=dict(metainfo=meta)),
+        test_dataloader=dict(dataset=dict(metainfo=meta, **numbering)),
     )
     creation = {key: creation[key] for key in GENERATION if key in creation}
     if creation:
         handed_on['stages'] = dict(synthesis=creation)
     result = Config(handed_on)
+    if isinstance(_backbone(result).get('model'), str) and hasattr(segmentor.backbone, 'described'):
+        _backbone(result)['model'] = segmentor.backbone.described()  # the weights lie beside the config
     path = needed_diffusion(result)
     if path:
         _backbone(result)['diffusion'] = Path(path).name
@@ -111,6 +122,8 @@ def read_model_folder(folder: Path, diffusion: str | Path | None) -> tuple[Confi
             'CHECKPOINT --config CONFIG --folder FOLDER` wrote'
         )
     cfg = read_folder_config(folder)
+    if _backbone(cfg).get('class_embeddings') == EMBEDDINGS:
+        _backbone(cfg)['class_embeddings'] = str(folder / EMBEDDINGS)
     needed = needed_diffusion(cfg)
     if needed:
         if diffusion is None:

@@ -34,12 +34,23 @@ class SeenMap:
             `within`; None for tasks that have none.
         colours: The map as a picture, uint8 RGB (H, W, 3).
         task: What it is a map of.
+        shift: By how much the numbers in label files are larger than those in `map`: 1 where the data set ignores 0
+            (`reduce_zero_label`, as ADE20K has it), else 0.
     """
 
     map: np.ndarray
     confidence: np.ndarray | None
     colours: np.ndarray
     task: DenseTask
+    shift: int = 0
+
+    def encode(self) -> np.ndarray:
+        """The map as the label files of the data set have it: `DenseTask.encode`, and the `shift`; 255 becomes 0."""
+        return self.task.encode(self.map) + np.uint8(self.shift) if self.shift else self.task.encode(self.map)
+
+    def decode(self, array: np.ndarray) -> np.ndarray:
+        """The map that is in such a file: `seen.decode(read_png(path))` equals `seen.map`, as exactly as it encodes."""
+        return self.task.decode(array - np.uint8(self.shift) if self.shift else array)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -102,8 +113,10 @@ class Perception:
 
         Args:
             path: Ends in `.png`; missing folders are made.
-            kind: `map`: the numbers, in the encoding of label files (`DenseTask.encode`), at the size of the image;
-                `picture`: image | map over image with its legend, a row for each task.
+            kind: `map`: the numbers, as the label files of the data set have them, so that they could be trained on, at
+                the size of the image; where these count from 1 (ADE20K: `reduce_zero_label`) each number is one larger
+                than in `map`, and `SeenMap.decode` is the way back. `picture`: image | map over image with its legend,
+                a row for each task.
             task: The one that is meant, of a model with several; a picture shows all without it.
 
         Raises:
@@ -119,7 +132,7 @@ class Perception:
             raise ValueError(f'there is no task {task!r}; this model sees {", ".join(self.maps)}')
         if kind == 'map':
             seen = self._only if task is None else self.maps[task]
-            write_png(path, seen.task.encode(seen.map))
+            write_png(path, seen.encode())
         elif kind == 'picture':
             write_png(path, self._picture(self.maps if task is None else {task: self.maps[task]}))
         else:
@@ -203,17 +216,18 @@ def logits_of(
     return outputs_of(segmentor, [each['inputs'] for each in packed], [each['data_samples'] for each in packed])
 
 
-def perceived(tasks: TaskSet, output: Tensor) -> dict[str, SeenMap]:
+def perceived(tasks: TaskSet, output: Tensor, zero_is_ignored: bool = False) -> dict[str, SeenMap]:
     """Maps in an output (1, C, H, W) of a model, by task."""
-    return {name: seen_map(tasks[name], part) for name, part in tasks.split(output).items()}
+    return {name: seen_map(tasks[name], part, zero_is_ignored) for name, part in tasks.split(output).items()}
 
 
-def seen_map(task: DenseTask, output: Tensor) -> SeenMap:
-    """The map in an output (1, C_k, H, W) of one task."""
+def seen_map(task: DenseTask, output: Tensor, zero_is_ignored: bool = False) -> SeenMap:
+    """The map in an output (1, C_k, H, W) of one task; label files of a data set that ignores 0 are one larger."""
     target, confidence = task.pseudo_label(output)
     found = task.to_map(target[0])
     sure = None if confidence is None else confidence[0, 0].cpu().numpy()
-    return SeenMap(map=found, confidence=sure, colours=task.colours(found), task=task)
+    shift = int(zero_is_ignored and task.path_key == 'seg_map_path')
+    return SeenMap(map=found, confidence=sure, colours=task.colours(found), task=task, shift=shift)
 
 
 def perceptions(
@@ -223,13 +237,14 @@ def perceptions(
     pictures: Iterable[Picture],
     batch_size: int,
     category_id: int | None = None,
+    zero_is_ignored: bool = False,
 ) -> Iterator[Perception]:
     """One after the other; at most `batch_size` neighbours of one size are predicted, and held, at a time."""
     for _, neighbours in itertools.groupby(pictures, lambda picture: picture.image.shape):
         while batch := list(itertools.islice(neighbours, batch_size)):
             logits = logits_of(segmentor, pipeline, [picture.image for picture in batch], category_id)
             for picture, one in zip(batch, logits, strict=True):
-                yield Perception(image=picture.image, path=picture.path, maps=perceived(tasks, one))
+                yield Perception(image=picture.image, path=picture.path, maps=perceived(tasks, one, zero_is_ignored))
 
 
 def batches_of_equals(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:

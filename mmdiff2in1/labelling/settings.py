@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmdiff2in1.core.building import building
+from mmdiff2in1.core.names import unknown_names
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.models.self_improving import TeacherLabel
@@ -49,8 +50,8 @@ class LabellingSettings:
         known = [each.name for each in fields(cls)]
         unknown = sorted(given.keys() - set(known))
         if unknown or 'teacher' not in given:
-            found = f'unknown keys {", ".join(unknown)}' if unknown else 'no teacher'
-            raise ValueError(f'stages.labelling has {found}; known: {", ".join(known)}')
+            found = f'unknown keys {unknown_names(unknown, known)}' if unknown else 'no teacher'
+            raise ValueError(f'stages.labelling has {found}')
         return cls(**given)
 
     def rule(self) -> TeacherLabel:

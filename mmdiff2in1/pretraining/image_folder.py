@@ -1,7 +1,7 @@
 """Images of a folder with optional captions, held in memory, for training a diffusion model from scratch."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,29 +18,37 @@ from tqdm import tqdm
 
 from mmdiff2in1.captions.lookup import image_key
 from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.images import read_image
+from mmdiff2in1.core.photos import photos_below
 from mmdiff2in1.generators.latent_diffusion import LatentDiffusion
 
 
 class ImageCaptionFolder(Dataset):
-    """All images below a folder, resized (short side) and cropped in the middle to one size.
+    """Images below a folder, resized (short side) and cropped in the middle to one size.
 
     Args:
-        folder: Searched recursively.
+        folder: Searched recursively; masks beside the images are left out, see `photos_below`.
         size: (H, W) in pixels.
         captions: Name relative to ``folder`` → caption; None: empty captions.
+        names: Of the images, relative to ``folder`` or whole; None: all that are in it.
 
     Raises:
         FileNotFoundError: No folder, or no image in it.
         ValueError: An image cannot be read, or has no caption.
     """
 
-    def __init__(self, folder: str | Path, size: tuple[int, int], captions: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        size: tuple[int, int],
+        captions: Mapping[str, str] | None = None,
+        names: Sequence[str] | None = None,
+    ):
         self.folder, self.size = Path(folder), size
         if not self.folder.is_dir():
             raise FileNotFoundError(f'{folder}: no such folder of images')
-        self.names = images_below(self.folder)
+        self.names = photos_below(self.folder) if names is None else list(names)
         if not self.names:
             raise FileNotFoundError(f'{folder}: no images ({", ".join(IMAGE_SUFFIXES)}) in it')
         keys = [image_key(name) for name in self.names]

@@ -39,20 +39,27 @@ from .label_folder import ConditionedLatents, LabelFolder, label_task
 from .objectives import AutoencoderObjective, DenoisingObjective
 from .options import ARCHITECTURE, OF_BRANCH, PLACES, PretrainingOptions, diffusion_config
 from .sample_grid_hook import SampleGridHook
+from .training_set import TrainingSet
 
 AVERAGE = dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0005, gamma=500)
 LATENTS = 'latents.safetensors'
+SETTINGS = 'training.json'
 
 
-def pretrain(options: PretrainingOptions) -> Path:
+def pretrain(options: PretrainingOptions, data: TrainingSet | None = None) -> Path:
     """Trains the autoencoder, then U-Net and text encoder, or a ControlNet alone, and writes a diffusers folder.
 
     Under torchrun every process calls this. A finished stage is skipped.
+
+    Args:
+        options: All settings.
+        data: Images and captions in the place of those that the options name.
 
     Returns:
         The folder; beside the weights it holds ``training.json`` with the options.
 
     Raises:
+        FileExistsError: ``out`` holds a model of somebody else.
         FileNotFoundError: No images, images without label maps, or no weights to start from.
         ValueError: Unreadable images, captions or labels, a condition without labels or weights, sizes that do not fit
             the widths, or a work dir of other options.
@@ -70,9 +77,14 @@ def pretrain(options: PretrainingOptions) -> Path:
             f'condition={options.condition!r} with labels={options.labels} and init={options.init}: a ControlNet needs '
             'a folder of label maps to learn from, and a trained model to add to'
         )
+    if Path(options.out, 'model_index.json').is_file() and not Path(options.out, SETTINGS).is_file():
+        raise FileExistsError(f'{options.out} holds a diffusion model that no pretraining wrote; name another folder')
     launcher_of_environment()
-    captions = read_captions(options.captions) if options.captions else None
-    images = ImageCaptionFolder(options.images, options.size, captions)
+    if data is None:
+        captions = read_captions(options.captions) if options.captions else None
+        images = ImageCaptionFolder(options.images, options.size, captions)
+    else:
+        images = ImageCaptionFolder(data.folder, options.size, data.captions, data.names)
     if len(images.names) < 5:
         raise ValueError(
             f'{options.images} holds {len(images.names)} images; at least 5 are needed, one to validate on'
@@ -89,7 +101,7 @@ def pretrain(options: PretrainingOptions) -> Path:
         kind(options, images, digest, diffusion)
     if is_main_process():
         diffusion.save_folder(options.out, torch.float16)
-        Path(options.out, 'training.json').write_text(json.dumps(_settings(options), indent=2) + '\n')
+        Path(options.out, SETTINGS).write_text(json.dumps(_settings(options), indent=2) + '\n')
     return Path(options.out)
 
 

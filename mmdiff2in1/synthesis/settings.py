@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmdiff2in1.core.names import unknown_names
+
 from .filters import check_thresholds
 from .plan import NOISE, timestep_choices
 
@@ -104,7 +106,7 @@ class SynthesisSettings:
         known = [each.name for each in fields(cls)]
         unknown = sorted(set(given) - set(known))
         if unknown:
-            raise ValueError(f'unknown keys in stages.synthesis: {", ".join(unknown)}; known: {", ".join(known)}')
+            raise ValueError(f'unknown keys in stages.synthesis: {unknown_names(unknown, known)}')
         if given.get('layout') is not None:
             given = dict(T=0) | given
         settings = cls(**given)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmdiff2in1.core.folders import IMAGE_SUFFIXES, images_below
+from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.images import check_sources, image_size
+from mmdiff2in1.core.photos import photos_below
 
 from .recipe import MAX_STEM
 from .store import IMAGES, UNLABELLED, SampleStore
@@ -133,7 +134,7 @@ def image_files(places: str | Sequence[str]) -> list[str]:
         path = Path(place).expanduser()
         tops = [path] if path.exists() else _matches(str(path))
         files = [
-            file for top in tops for file in ([top / name for name in images_below(top)] if top.is_dir() else [top])
+            file for top in tops for file in ([top / name for name in photos_below(top)] if top.is_dir() else [top])
         ]
         images = [os.path.abspath(file) for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:

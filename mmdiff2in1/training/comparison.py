@@ -13,11 +13,12 @@ from mmengine.registry import init_default_scope
 
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.names import type_name
+from mmdiff2in1.evaluation import check_figure, figure_names
 
 from .chain import train
 from .control import equal_control
 from .paired import Paired, Spread, compare
-from .scoring import better_by
+from .scoring import better_by, evaluator_of
 
 PLAIN, CONTROL, OURS = 'real only (θ_E)', 'real + EMA (θ_C)', 'Diff-2-in-1 (θ_C)'
 RESULTS = 'comparison.json'
@@ -51,10 +52,25 @@ class Comparison:
             )
         if not self.cfg.get('test_dataloader'):
             raise ValueError('the config has no test_dataloader, on which the arms are scored')
+        self._check_metric()
         for seed in self.seeds:
             ours = self._seeded(seed, work_dir / f'seed{seed}' / 'warmup')
             for name, cfg in ((CONTROL, equal_control(ours)), (OURS, ours)):
                 yield name, seed, cfg, work_dir / f'seed{seed}' / ('control' if name == CONTROL else 'diff2in1')
+
+    def _check_metric(self) -> None:
+        """Refuses a number that the test is not going to give, before anything is trained."""
+        cfg = copy.deepcopy(self.cfg)
+        cfg.merge_from_dict(dict(self.changes))
+        if not cfg.get('test_evaluator'):
+            raise ValueError('the config has no test_evaluator, which gives the scores')
+        evaluator = evaluator_of(cfg, 'test')
+        if self.metric is not None:
+            check_figure(self.metric, evaluator, '--metric')
+        else:
+            names = figure_names(evaluator)
+            if names is not None:
+                chosen_figure(dict.fromkeys(names, 0.0), None)
 
     def _seeded(self, seed: int, warmup: Path) -> Config:
         cfg = copy.deepcopy(self.cfg)

@@ -1,10 +1,10 @@
 """Keys of a config: a misspelt one is read by nobody, and what it should have said does not happen."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from mmengine.config import Config
 
+from mmdiff2in1.core.names import did_you_mean, near
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 
 OF_STAGE = (
@@ -35,12 +35,29 @@ def check_keys(cfg: Config, of_warmup: Iterable[str]) -> None:
         ValueError: Such a key, with the one that was meant.
     """
     for key in cfg:
-        meant = get_close_matches(key, READ, n=1, cutoff=NEAR)
-        if key not in READ and meant:
-            raise ValueError(f'the config has a key {key!r}, which nothing reads; did you mean {meant[0]!r}?')
+        if key not in READ and near(key, READ, alike=NEAR):
+            meant = did_you_mean(key, READ, alike=NEAR)
+            raise ValueError(f'the config has a key {key!r}, which nothing reads{meant}')
     known = (*OF_STAGE, *of_warmup)
     for key in (cfg.get('stages') or {}).get('warmup') or {}:
         if key not in known:
-            meant = get_close_matches(key, known, n=1)
-            near = f'; did you mean {meant[0]!r}?' if meant else f'; known: {", ".join(sorted(known))}'
-            raise ValueError(f'stages.warmup has a key {key!r}, which nothing reads{near}')
+            meant = did_you_mean(key, known) or f'; known: {", ".join(sorted(known))}'
+            raise ValueError(f'stages.warmup has a key {key!r}, which nothing reads{meant}')
+
+
+def check_options(cfg: Config, keys: Iterable[str]) -> None:
+    """Refuses changes to entries that neither the config has nor anything reads: they would be made, and do nothing.
+
+    Args:
+        cfg: Before the changes.
+        keys: With dots, as they were typed.
+
+    Raises:
+        ValueError: The first part of a key is no key of either, with the nearest ones.
+    """
+    known = list(dict.fromkeys([*cfg, *READ, 'tta_pipeline']))
+    for key in keys:
+        first = key.partition('.')[0]
+        if first not in known:
+            meant = did_you_mean(first, known, 3, 0.7) or f'; the config has {", ".join(cfg)}'
+            raise ValueError(f'--cfg-options {key}: the config has no {first!r}, and nothing reads it{meant}')

@@ -22,6 +22,7 @@ from mmdiff2in1.core.building import building
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
+from mmdiff2in1.evaluation import check_figure
 from mmdiff2in1.models.self_improving import Teachers
 from mmdiff2in1.models.self_improving.construction import build_tasks
 from mmdiff2in1.models.self_improving.label_rules.teacher_settings import TeacherSettings
@@ -33,7 +34,7 @@ from mmdiff2in1.synthesis.upkeep import dry_run
 from .chain import train
 from .control import equal_control
 from .recipes import make_self_improving
-from .scoring import better_by, chosen_metric, scores
+from .scoring import better_by, chosen_metric, evaluator_of, scores
 from .stages import store_of, warmup_config
 
 RESULTS = 'distillation.json'
@@ -136,6 +137,8 @@ class Judge:
     def __init__(self, cfg: Config, asked: Distillation) -> None:
         self.cfg, self.asked = cfg, asked
         init_default_scope(cfg.get('default_scope') or 'mmseg')
+        if asked.metric is not None and cfg.get('val_evaluator'):
+            check_figure(asked.metric, evaluator_of(cfg, 'val'), '--metric')
         _, model, task = model_config(cfg)
         with kept_randomness(), building(model, 'model'):
             self.segmentor = MODELS.build(model)

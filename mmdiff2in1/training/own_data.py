@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdiff2in1.core.folders import IMAGE_SUFFIXES, files_below
+from mmdiff2in1.core.folders import images_below
 from mmdiff2in1.core.label_files import lossy_container, read_classes
+from mmdiff2in1.core.photos import masks_beside, photos_below
 from mmdiff2in1.core.randomness import derived_seed
 
 IGNORED = 255
@@ -57,8 +58,10 @@ def study(images: Path, masks: Path, classes: Sequence[str], zero_is_ignored: bo
     """Looks at folders of images and masks.
 
     Args:
-        images: Folder of images, searched recursively, all with one suffix.
-        masks: Folder of masks with the same names: one channel, class numbers, 255 is ignored.
+        images: Folder of images, searched recursively, all with one suffix; masks beside them are left out, see
+            `masks_beside`.
+        masks: Folder of masks with the same names: one channel, class numbers, 255 is ignored. The same folder: the
+            masks beside the images.
         classes: Their names, the first is that of 0.
         zero_is_ignored: The first name is that of 1, and 0 is no class.
 
@@ -67,7 +70,7 @@ def study(images: Path, masks: Path, classes: Sequence[str], zero_is_ignored: bo
         ValueError: Several suffixes, masks that hold no class numbers, or others than `classes` has names for.
     """
     names, image_suffix = _names(images, 'images')
-    marks, mask_suffix = _names(masks, 'masks')
+    marks, mask_suffix = _beside(images) if images.resolve() == masks.resolve() else _names(masks, 'masks')
     both = sorted(set(names) & set(marks))
     if not both:
         raise FileNotFoundError(
@@ -104,13 +107,31 @@ def study(images: Path, masks: Path, classes: Sequence[str], zero_is_ignored: bo
 def _names(folder: Path, what: str) -> tuple[list[str], str]:
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder of {what}')
-    files = [Path(name) for name in files_below(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
+    files = [Path(name) for name in (photos_below if what == 'images' else images_below)(folder)]
     suffixes = Counter(file.suffix for file in files)
     if len(suffixes) != 1:
         kinds = ', '.join(f'{count} {suffix}' for suffix, count in suffixes.most_common()) or 'no image files'
         raise ValueError(f'{folder}: found {kinds}; expected {what} of one kind, as mmseg takes one suffix for a set')
     (suffix,) = suffixes
     return [file.with_suffix('').as_posix() for file in files], suffix
+
+
+def _beside(folder: Path) -> tuple[list[str], str]:
+    """Names of the images that have a mask beside them, and what the masks have in the place of their suffix."""
+    pairs = [
+        (Path(mask), Path(image).with_suffix('').as_posix())
+        for mask, image in masks_beside(images_below(folder)).items()
+    ]
+    endings = Counter(mask.as_posix().removeprefix(image) for mask, image in pairs)
+    if len(endings) != 1:
+        kinds = (
+            ', '.join(f'{count} {ending}' for ending, count in endings.most_common()) or 'no masks beside the images'
+        )
+        raise ValueError(
+            f'{folder}: found {kinds}; expected one mask beside each image, a.png beside a.jpg, or a_mask.png beside '
+            'a.jpg or a.png'
+        )
+    return [image for _, image in pairs], next(iter(endings))
 
 
 def _values(masks: Path, suffix: str, names: Sequence[str]) -> tuple[dict[int, float], list[tuple[int, int]]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmdiff2in1.core.names import did_you_mean, unknown_names
 from mmdiff2in1.datasets import BatchMix
 
 from .drop_last import into_batch_sampler
@@ -148,12 +149,12 @@ def make_self_improving(
 def _chosen(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The preset, with the settings in place of its own."""
     if preset not in PRESETS:
-        raise ValueError(f'unknown preset {preset!r}; known: {", ".join(PRESETS)}')
+        raise ValueError(f'unknown preset {preset!r}{did_you_mean(preset, PRESETS)}; known: {", ".join(PRESETS)}')
     unknown = sorted(settings.keys() - set(SETTINGS))
     if unknown:
         raise ValueError(
-            f'unknown settings {", ".join(unknown)}; known: {", ".join(SETTINGS)}. All else stands below the call, '
-            'as in any config, for example stages = dict(synthesis=dict(batch_size=8))'
+            f'unknown settings {unknown_names(unknown, SETTINGS)}. All else stands below the call, as in any '
+            'config, for example stages = dict(synthesis=dict(batch_size=8))'
         )
     if settings.get('diffusion') is None and {**PRESETS[preset], **settings}.get('layout') is None:
         useless = [key for key in OF_CREATION if settings.get(key) is not None]

@@ -11,10 +11,15 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor
 from tqdm import tqdm
 
+from mmdiff2in1.core.building import building
+from mmdiff2in1.engine.short_console import shorten_console
+from mmdiff2in1.evaluation import build_evaluator
 from mmdiff2in1.evaluation.delta_mtl import lower_is_better
 from mmdiff2in1.models.self_improving import Teachers
 from mmdiff2in1.tasks import TaskSet
@@ -53,8 +58,7 @@ def scores(cfg: Config, teachers: Teachers, student: Any, title: str) -> dict[st
             'teacher is better than the student; add them, see configs/_base_/datasets/scenes.py'
         )
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    metrics = cfg.val_evaluator
-    evaluator = Evaluator(metrics if isinstance(metrics, Sequence) else [metrics])
+    evaluator = build_evaluator(cfg.val_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
     for batch in tqdm(loader, desc=title, unit='batch'):
         samples = batch['data_samples']
@@ -62,6 +66,18 @@ def scores(cfg: Config, teachers: Teachers, student: Any, title: str) -> dict[st
             (found,) = student.postprocess_result(output.cpu(), [samples[place]])
             evaluator.process([found], batch)
     return numbers(evaluator.evaluate(len(loader.dataset)))
+
+
+def evaluator_of(cfg: Config, part: str) -> Evaluator:
+    """What gives the figures of `val` or `test`, to be asked for their names.
+
+    Raises:
+        ValueError: It cannot be built, with its place in the config.
+    """
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    shorten_console(MMLogger.get_current_instance())  # of metrics without a prefix, which is no fault
+    with building(cfg):
+        return build_evaluator(cfg[f'{part}_evaluator'])
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmdiff2in1.core.config_file import read_config
+from mmdiff2in1.core.names import did_you_mean
 
 from .recipes import PRESETS, make_self_improving
 
@@ -56,7 +57,8 @@ def read_recipe(recipe: str) -> dict[str, Any]:
         return dict(preset=recipe)
     if not Path(recipe).is_file():
         raise FileNotFoundError(
-            f'{recipe!r} is neither a preset ({", ".join(PRESETS)}) nor a file of settings, which would name arguments '
-            "of make_self_improving, one a line: preset = 'careful', T = [200, 400], … (docs/recipes.md)"
+            f'{recipe!r} is neither a preset ({", ".join(PRESETS)}) nor a file of settings'
+            f'{did_you_mean(recipe, PRESETS)}; such a file names arguments of make_self_improving, one a line: '
+            "preset = 'careful', T = [200, 400], … (docs/recipes.md)"
         )
     return {'preset': 'careful', **read_config(recipe).to_dict()}

@@ -366,6 +366,54 @@ def test_settings_that_contradict_the_data(ade):
     assert found['decode_head.num_classes'].expected.startswith('150')
 
 
+@pytest.mark.parametrize(
+    ('num_classes', 'step'),
+    [
+        (19, 'Set decode_head.num_classes=150 (and the auxiliary heads)'),
+        (
+            151,
+            'Set decode_head.num_classes=150 (and the auxiliary heads); if the labels hold 151 classes, name all of '
+            'them in metainfo',
+        ),
+    ],
+)
+def test_a_wrong_number_of_classes_is_one_finding(ade, num_classes, step):
+    cfg = config(ade)
+    cfg.model = dict(decode_head=dict(num_classes=num_classes))
+    found = report(cfg)
+    ((_, problem),) = found.problems('error')
+    assert (problem.check, problem.next_step) == ('num-classes', step)
+    assert {warning.check for _, warning in found.problems('warning')} == {'count'}  # of so small a set
+
+
+MISSING = 'If a class is missing, add it to classes and set num_classes=151'
+REDUCED = 'if 0 means unlabelled and 1 … 150 are the classes, set reduce_zero_label=True'
+GREY = 'If these are grey tones or palette colours, write class numbers instead'
+EVERYWHERE = ' in the data set, the heads and the evaluators'
+
+
+@pytest.mark.parametrize(
+    ('reduced', 'changed', 'cures'),
+    [
+        (False, {5: 150}, (MISSING, REDUCED, 'if 150 means unlabelled, set ignore_index=150' + EVERYWHERE)),
+        (False, {5: 200}, (GREY, 'if 200 means unlabelled, set ignore_index=200' + EVERYWHERE)),
+        (False, {5: 150, 6: 151}, ('If 2 classes are missing, add them to classes and set num_classes=152',)),
+        (False, {5: 160, 6: 200}, (GREY,)),
+        (True, {5: 151}, (MISSING, 'if 151 means unlabelled, write 0 in its place')),
+    ],
+)
+def test_cures_of_stray_numbers(ade, reduced, changed, cures):
+    for file in (*(ade / 'annotations').rglob('*.png'),):
+        label = np.arange(H * W) % (151 if reduced else 150)
+        for place, value in changed.items():
+            label[place] = value
+        write_label(file, label)
+    found = problems(config(ade, reduce_zero_label=reduced))
+    assert {each.next_step for each in found['error', 'label-values', 'train']} == {
+        '; '.join([*cures, 'else renumber the labels'])
+    }
+
+
 def test_a_class_that_is_ignored_is_a_warning_where_zero_is_not_reduced(ade):
     """mmseg's configs for HSI-Drive."""
     cfg = config(ade)

@@ -88,7 +88,7 @@ def test_a_file_goes_through_both_directions(tmp_path, capsys):
         'blocks                  17            164  CHECKPOINT\n'
         'head                     2             15  CHECKPOINT\n'
         'head                     1              4  added\n\n'
-        'moved: 11 tensors of the file; left out: 1 of the file: 1 of a counter (net.steps); '
+        'moved: 11 tensors of the file; left out, not needed here: 1 tensor of a counter (net.steps); '
         'added: 1 that begin at --scale (decode_head.norm.weight)\n\ndepth=2\n\n'
         f'written: {tmp_path}/ours.safetensors\n'
     )
@@ -103,7 +103,8 @@ def test_a_file_goes_through_both_directions(tmp_path, capsys):
     main([str(tmp_path / 'ours.safetensors'), '--out', str(tmp_path / 'back.pth'), '--to', 'theirs'])
     assert capsys.readouterr().out == (
         f'{tmp_path}/ours.safetensors: Toy\n\n'
-        'moved: 19 tensors of the file; left out: 1 of the file: 1 that begin at --scale (decode_head.norm.weight)\n\n'
+        'moved: 19 tensors of the file; left out, not needed here: 1 tensor that begin at --scale '
+        '(decode_head.norm.weight)\n\n'
         f'written: {tmp_path}/back.pth\n'
     )
     back = torch.load(tmp_path / 'back.pth', weights_only=True)

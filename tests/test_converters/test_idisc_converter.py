@@ -408,7 +408,7 @@ def test_the_tool_writes_a_checkpoint_that_loads(tmp_path, capsys, written):
     torch.save(state, tmp_path / 'idisc.pt')
     tool().main([str(tmp_path / 'idisc.pt'), '--out', str(tmp_path / 'made' / written)])
     printed = capsys.readouterr().out
-    assert 'left out: 6 of the file' in printed and 'added: 2 that nothing reads' in printed
+    assert 'left out, not needed here: 6 tensors ' in printed and 'added: 2 that nothing reads' in printed
     assert 'embed_dim=8, depths=[2, 1, 2, 1], num_heads=[1, 2, 2, 4], window_size=2, mlp_ratio=4.0' in printed
     assert 'in_channels=[8, 16, 32, 64], channels=16, layers=2, heads=4, points=4, resolutions=3, idrs=3' in printed
     assert 'idr_channels=8, decoder_layers=2, expansion=4' in printed
@@ -455,7 +455,7 @@ def test_the_way_back_writes_their_file(tmp_path, capsys, window):
     capsys.readouterr()
     tool().main([str(tmp_path / 'ours.pth'), '--out', str(tmp_path / 'back.pth'), '--to', 'theirs'])
     printed = capsys.readouterr().out
-    assert 'left out: 2 of the file: 2 that nothing reads (backbone.model.swin.layernorm.weight, ' in printed
+    assert 'left out, not needed here: 2 tensors that nothing reads (backbone.model.swin.layernorm.weight, ' in printed
     assert 'added: 6 that follow from the size of the window (pixel_encoder.layers.0.blocks.0.attn.rel' in printed
     back = torch.load(tmp_path / 'back.pth', weights_only=True)
     assert back.keys() == state.keys()

@@ -135,7 +135,7 @@ def test_the_tool_writes_a_checkpoint_that_loads(tmp_path, capsys):
     torch.save({'model': {f'module.{name}': value for name, value in state.items()}}, tmp_path / 'a.pth')
     tool.main([str(tmp_path / 'a.pth'), '--out', str(tmp_path / 'ours.safetensors')])
     printed = capsys.readouterr().out
-    assert 'InvPT, depth, normal' in printed and f'left out: 10 of the file: 10 {NO_EFFECT}' in printed
+    assert 'InvPT, depth, normal' in printed and f'left out, not needed here: 10 tensors {NO_EFFECT}' in printed
     assert "dict(type='ViTLevels', img_size=(64, 64), width=64, depth=4, heads=1, patch=16)" in printed
     assert 'in_channels=[64, 64, 64], channels=10, widths=[12, 8, 4])' in printed
     converted = convert(InvPT(), tmp_path / 'a.pth')

@@ -200,7 +200,7 @@ def test_a_segmentation_checkpoint_comes_back_tensor_for_tensor(tmp_path, capsys
     printed = capsys.readouterr().out
     unet = sum(p.numel() for p in vpd.model.backbone.diffusion.unet.parameters())
     assert 'VPD, segmentation' in printed and f'{unet:,}  CHECKPOINT' in printed
-    assert 'left out: 6 of the file' in printed  # four buffers; weight and bias of post_quant_conv
+    assert 'left out, not needed here: 4 tensors ' in printed  # four buffers; weight and bias of post_quant_conv
     assert 'map_levels=(1,)' in printed and 'in_channels=[32, 69, 128]' in printed and 'num_classes=5' in printed
     loaded = MODELS.build(segmentor(weights)).eval()
     load_weights(loaded, tmp_path / 'made' / written)
@@ -492,7 +492,10 @@ def test_another_diffusion_model_is_refused_and_another_vae_is_reported(tmp_path
     assert torch.equal(converted.state[name], vpd.state['encoder_vq.encoder.conv_in.bias'])
     # Stored in half precision it is still the same VAE.
     LatentDiffusion.from_pretrained(weights).save_folder(tmp_path / 'half', torch.float16)
-    tool('vpd').main([str(path), '--diffusion', str(tmp_path / 'half'), '--out', str(tmp_path / 'out.pth')])
+    again = [str(path), '--diffusion', str(tmp_path / 'half'), '--out', str(tmp_path / 'out.pth')]
+    with pytest.raises(SystemExit, match='out.pth is there already; name another place, or add --overwrite'):
+        tool('vpd').main(again)
+    tool('vpd').main([*again, '--overwrite'])
     assert 'WARNING' not in capsys.readouterr().out
     assert 1e-5 < convert(VPD(tmp_path / 'half'), path).settings['vae_difference'] < 2e-3
 

@@ -105,7 +105,10 @@ def test_a_file_gives_the_outputs_of_the_formulas(heads, tmp_path, capsys):
     )
     tool().main([str(tmp_path / 'theirs.pth.tar'), '--out', str(tmp_path / 'ours.safetensors')])
     printed = capsys.readouterr().out
-    assert 'left out: 2 of the file: 2 of the last block, which nothing reads (backbone.blocks.3.attn.' in printed
+    assert (
+        'left out, not needed here: 2 tensors of the last block, which nothing reads (backbone.blocks.3.attn.'
+        in printed
+    )
     assert 'TaskPrompter, semantic_segmentation, depth, human_parts, saliency, normal, edge' in printed
     assert 'channel_windows is not seen from the tensors' in printed
     settings = convert(TaskPrompter(), tmp_path / 'theirs.pth.tar').settings

@@ -1,5 +1,7 @@
 """Errors of others while a config is built: key, class, files and cure, whatever the error says by itself."""
 
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
@@ -119,3 +121,39 @@ def test_the_real_set_of_a_creation(tmp_path):
     ):
         build_real_dataset(cfg)
     assert scored_images(cfg) == {}  # it is said why
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        (dict(train_dataloader=dict(batchsize=4)),
+         r"^train_dataloader \(DataLoader\): .*argument 'batchsize'; did you mean batch_size\?$"),
+        (dict(train_dataloader=dict(zzz=4)),
+         r"^train_dataloader \(DataLoader\): .*argument 'zzz'; it takes dataset, batch_size, shuffle, "),
+        (dict(randomness=dict(sed=0)),
+         r"^randomness \(set_randomness\): .*argument 'sed'; did you mean seed\?$"),
+    ],
+)  # fmt: skip
+def test_settings_of_what_no_registry_builds(tmp_path, change, text):
+    Path(tmp_path, 'a.png').touch()
+    head = dict(type='FCNHead', in_channels=512, channels=4, num_classes=2, in_index=3)
+    cfg = Config(
+        dict(
+            model=dict(
+                type='EncoderDecoder', backbone=dict(type='ResNetV1c', depth=18, num_stages=4), decode_head=head
+            ),
+            train_dataloader=dict(
+                batch_size=1,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                dataset=dict(type='BaseSegDataset', img_suffix='.png', data_prefix=dict(img_path=str(tmp_path))),
+            ),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            work_dir=str(tmp_path / 'work'),
+            default_scope='mmseg',
+        )
+    )
+    cfg.merge_from_dict(change)
+    with pytest.raises(ValueError, match=text), building(cfg):
+        runner = build_runner(cfg)
+        runner.build_train_loop(cfg.train_cfg)

@@ -1,5 +1,7 @@
 """The trained models that come with the package."""
 
+import warnings
+
 import numpy as np
 
 from mmdiff2in1 import Diff2in1
@@ -22,6 +24,12 @@ def test_the_small_unet_sees_rendered_rooms():
     occurs = counts.sum(1) > 0
     iou = counts.diagonal() / (counts.sum(0) + counts.sum(1) - counts.diagonal())
     assert iou[occurs].mean() > FLOOR
+
+
+def test_a_model_is_read_without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        Diff2in1.from_pretrained('builtin:unet_scenes', device='cpu')
 
 
 def test_cards_and_size():

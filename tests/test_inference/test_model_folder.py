@@ -13,12 +13,16 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from safetensors.torch import load_file
+from transformers import SwinConfig, SwinForImageClassification
 
 import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1 import Diff2in1
 from mmdiff2in1.__main__ import main
+from mmdiff2in1.core.label_files import read_png
+from mmdiff2in1.generators.class_embeddings import write_class_embeddings
 from mmdiff2in1.inference import Claims, Diff2in1Inferencer, push_to_hub
 from mmdiff2in1.inference.folder_config import read_folder_config, write_folder_config
+from mmdiff2in1.inference.model_folder import EMBEDDINGS
 from mmdiff2in1.inference.perception import logits_of
 
 MEAN = [100.0, 120.0, 140.0]
@@ -117,11 +121,17 @@ def test_a_plain_model_and_the_command(trained, tmp_path, image, capsys):
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'notes.txt').write_text('mine')
     for arguments, message in (
-        ([*asked, str(tmp_path / 'full')], 'full holds notes.txt; name a new or an empty folder'),
+        ([*asked, str(tmp_path / 'full')], 'full is there already; name another place, or add --overwrite'),
+        ([*asked, str(tmp_path / 'full'), '--overwrite'], 'full holds notes.txt; name a new or an empty folder'),
+        ([*asked, str(tmp_path / 'small-rooms')], 'small-rooms is there already'),
+        (['export', 'a.pth', '--out', str(tmp_path / 'plain.pth')], 'plain.pth is there already'),
         ([*asked, str(tmp_path / 'new'), '--metrics', str(tmp_path / 'plain.py')], 'plain.py is no JSON'),
     ):
         with pytest.raises(SystemExit, match=message):
             main(arguments)
+    assert (tmp_path / 'small-rooms' / 'README.md').read_text() == card
+    main([*asked, str(tmp_path / 'small-rooms'), '--overwrite'])
+    assert 'not stated' in (tmp_path / 'small-rooms' / 'README.md').read_text()
     for arguments, message in (
         (['export', 'a.pth', '--folder', 'x'], '--folder needs --config'),
         (['export', 'a.pth', '--out', 'x.pth', '--license', 'MIT'], '--license belongs to --folder'),
@@ -210,7 +220,9 @@ def test_odd_folders_are_refused(folder, spoil, error, message):
 
 
 def test_places(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="no built-in model 'scenes'; known: .*builtin:unet_scenes"):
+    with pytest.raises(
+        FileNotFoundError, match=r'no built-in model .scenes.; did you mean unet_scenes\?; known: .*builtin:unet'
+    ):
         Diff2in1.from_pretrained('builtin:scenes')
     for place in (tmp_path / 'none', './owner/name', 'name', '~/a'):
         with pytest.raises(FileNotFoundError, match='found no folder of a model; expected one, builtin:NAME, or'):
@@ -231,7 +243,7 @@ def test_the_hub_there_and_back(folder, tmp_path, monkeypatch, image):
             commit, place = 'a' * 40, tmp_path / 'hub' / f'models--{repo_id.replace("/", "--")}'
             (place / 'refs').mkdir(parents=True)
             (place / 'refs' / 'main').write_text(commit)
-            for name in allow_patterns:
+            for name in set(allow_patterns) & {each.name for each in Path(folder_path).iterdir()}:
                 (place / 'snapshots' / commit).mkdir(parents=True, exist_ok=True)
                 shutil.copy(Path(folder_path) / name, place / 'snapshots' / commit)
             return f'https://hub/{repo_id}'
@@ -278,3 +290,71 @@ def test_the_package_alone_is_light():
     assert done.stdout.split() == ['set()', 'True']
     with pytest.raises(AttributeError, match="has no attribute 'Diff3in1'"):
         mmdiff2in1.Diff3in1  # noqa: B018
+
+
+@pytest.mark.parametrize('file', ['mine.safetensors', 'plain.pth'])
+def test_class_tokens_of_a_file_go_along(tmp_path, image, tiny_diffusion_config, file):
+    """The config names a file of this machine; the folder holds a copy, and stands alone once it has moved."""
+    init_default_scope('mmseg')
+    names, width = ['floor', 'wall', 'red ball'], tiny_diffusion_config['unet']['cross_attention_dim']
+    tokens = torch.randn(3, width, generator=torch.Generator().manual_seed(0))
+    if file == 'plain.pth':
+        torch.save(tokens, tmp_path / file)
+    else:
+        write_class_embeddings(tmp_path / file, tokens, names)
+    backbone = dict(type='DiffusionBackbone', diffusion=tiny_diffusion_config, classes=names)
+    backbone |= dict(class_embeddings=str(tmp_path / file))
+    head = dict(SEGMENTOR['decode_head'], in_channels=8, in_index=0)
+    model = SEGMENTOR | dict(backbone=backbone, decode_head=head)
+    model['data_preprocessor'] = SEGMENTOR['data_preprocessor'] | dict(mean=[127.5] * 3, std=[127.5] * 3)
+    before = Diff2in1Inferencer(config(model), device='cpu')
+    assert torch.equal(before.segmentor.backbone.tokens, tokens)
+    before.save_pretrained(tmp_path / 'handed')
+    assert sorted(each.name for each in (tmp_path / 'handed').iterdir()) == sorted([*FILES, EMBEDDINGS])
+    assert str(tmp_path) not in (tmp_path / 'handed' / 'config.json').read_text()
+    (tmp_path / 'handed').rename(tmp_path / 'moved')
+    (tmp_path / file).unlink()
+    after = Diff2in1.from_pretrained(tmp_path / 'moved', device='cpu')
+    assert torch.equal(logits(after, image), logits(before, image))
+    after.save_pretrained(tmp_path / 'again')
+    for name in (EMBEDDINGS, 'config.json'):
+        assert (tmp_path / 'again' / name).read_bytes() == (tmp_path / 'moved' / name).read_bytes()
+
+
+def test_a_backbone_of_transformers_needs_no_folder(tmp_path, image):
+    shape = dict(embed_dim=4, depths=[1, 1], num_heads=[1, 2], window_size=2, image_size=16, patch_size=2)
+    SwinForImageClassification(SwinConfig(**shape)).save_pretrained(tmp_path / 'swin')
+    head = dict(SEGMENTOR['decode_head'], in_channels=8, in_index=-1)
+    model = SEGMENTOR | dict(backbone=dict(type='HFBackbone', model=str(tmp_path / 'swin')), decode_head=head)
+    before = Diff2in1Inferencer(config(model), device='cpu')
+    folder = before.save_pretrained(tmp_path / 'handed')
+    shutil.rmtree(tmp_path / 'swin')
+    after = Diff2in1.from_pretrained(folder, device='cpu')
+    assert torch.equal(logits(after, image), logits(before, image))
+    assert str(tmp_path) not in (folder / 'config.json').read_text()
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'shift'),
+    [
+        (dict(type='ADE20KDataset'), 1),
+        (dict(type='ADE20KDataset', reduce_zero_label=False), 0),
+        (dict(type='CityscapesDataset'), 0),
+        (dict(type='BaseSegDataset', reduce_zero_label=True), 1),
+    ],
+)
+def test_maps_are_saved_as_the_label_files_of_the_data_set(tmp_path, image, dataset, shift):
+    torch.manual_seed(0)
+    model = Diff2in1Inferencer(config(SEGMENTOR, test_dataloader=dict(dataset=dataset)), device='cpu')
+    handed_on = Diff2in1.from_pretrained(model.save_pretrained(tmp_path / 'handed'), device='cpu')
+    for one in (model, handed_on):
+        (seen,) = one(image)
+        assert len(np.unique(seen.map)) > 1
+        stored = read_png(seen.save(tmp_path / 'map.png'))
+        assert np.array_equal(stored, seen.map + shift)
+        assert np.array_equal(seen.maps['semantic_segmentation'].decode(stored), seen.map)
+    checkpoint = tmp_path / 'a.pth'  # what mmseg's data set has said in a training goes first
+    state = model.segmentor.state_dict()
+    torch.save(dict(state_dict=state, meta=dict(dataset_meta=META | dict(reduce_zero_label=not shift))), checkpoint)
+    (seen,) = Diff2in1Inferencer(model.cfg, checkpoint, device='cpu')(image)
+    assert np.array_equal(read_png(seen.save(tmp_path / 'map.png')), seen.map + (1 - shift))

@@ -1,5 +1,7 @@
 """What a result says of itself and writes: names, shares, maps in the encoding of label files, pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,6 +77,15 @@ def test_maps_are_saved_as_label_files(image, tmp_path):
         with pytest.raises(ValueError, match=message):
             both.save(tmp_path / arguments[0], *arguments[1:])
     assert not list(tmp_path.glob('map*'))
+
+
+def test_label_files_that_count_from_one(image, tmp_path):
+    array = rooms()
+    array[0, :3] = 255
+    one = replace(seen(ROOMS, array), shift=1)
+    stored = read_png(Perception(image=image, maps=dict(s=one)).save(tmp_path / 'map.png'))
+    assert np.array_equal(stored[1:], array[1:] + 1) and stored[0].tolist() == [0] * 3 + [1] * 7
+    assert np.array_equal(one.decode(stored), array) and stored.dtype == np.uint8
 
 
 def test_pictures_show_the_map_over_the_image_and_a_legend(image, tmp_path):

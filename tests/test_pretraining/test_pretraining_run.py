@@ -8,9 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from mmdiff2in1.__main__ import main
+from mmdiff2in1.core.config_file import read_config
+from mmdiff2in1.datasets.scenes import make_scenes
 from mmdiff2in1.generators import LatentDiffusion
+from mmdiff2in1.generators.tokenizer import split_words
+from mmdiff2in1.pretraining.image_folder import ImageCaptionFolder
 from mmdiff2in1.pretraining.options import PretrainingOptions
 from mmdiff2in1.pretraining.run import pretrain
+from mmdiff2in1.pretraining.training_set import training_set
 
 
 @pytest.fixture
@@ -74,3 +80,56 @@ def test_other_images_or_captions_are_no_finished_training(options, tmp_path, mo
 def test_no_autoencoder_is_refused_before_anything_is_read(options):
     with pytest.raises(ValueError, match='vae_iters is 0 and init is None'):
         pretrain(options('x', vae_iters=0, images='nowhere'))
+
+
+def test_images_and_captions_of_a_config(tmp_path, monkeypatch, capsys):
+    """The training set of a built-in config, by name: of 8 rendered rooms the 6 that have labels."""
+    make_scenes(tmp_path / 'scenes', {'train': 8}, size=32, workers=1, progress=False)
+    monkeypatch.chdir(tmp_path)
+    changes = dict(data_root='scenes', num_labelled=6)
+    small = [f'train_dataloader.dataset.dataset.{key}={value}' for key, value in changes.items()]
+    captions = 'scenes/train/captions.jsonl'
+    options = ['--cfg-options', *small, f'stages.synthesis.captions={captions}']
+    cfg = read_config('vpd_scenes')
+    cfg.merge_from_dict({f'train_dataloader.dataset.dataset.{key}': value for key, value in changes.items()})
+    cfg.stages.synthesis.captions = captions
+    found = training_set(cfg)
+    assert len(found.names) == 6 and found.folder == 'scenes'
+    lines = [json.loads(line) for line in Path(captions).read_text().splitlines()]
+    told = {line['image']: line['caption'] for line in lines}
+    assert {Path(name).name: text for name, text in found.captions.items()} == {
+        Path(name).name: told[next(key for key in told if Path(key).name == Path(name).name)] for name in found.names
+    }
+    cfg.stages.synthesis.captions = None
+    assert training_set(cfg).captions is None and training_set(cfg, captions).captions == found.captions
+
+    tiny = '--size 16 16 --widths 16 16 --vae-widths 8 8 --text-width 16 --batch-size 2 --validation 1 --vae-iters 2'
+    main(['pretrain', 'vpd_scenes', *options, '--out', 'out', *tiny.split(), '--iters', '2', '--device', 'cpu'])
+    out = capsys.readouterr().out
+    assert 'vpd_scenes: 6 images of the training set, with their captions' in out and 'written: out' in out
+    made = LatentDiffusion.from_pretrained('out')
+    words = {word for text in found.captions.values() for word in split_words(text)}
+    assert words <= set(made.text.tokenizer.get_vocab())
+    folder = ImageCaptionFolder(found.folder, (16, 16), found.captions, found.names)
+    assert folder.names == found.names and folder.captions == list(found.captions.values())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([], 'expected either a CONFIG or --images FOLDER'),
+        (['vpd_scenes', '--images', 'a'], 'expected either a CONFIG or --images FOLDER'),
+        (['--images', 'a', '--cfg-options', 'a=1'], '--cfg-options changes a CONFIG; there is none'),
+    ],
+)
+def test_a_config_or_a_folder(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(['pretrain', *arguments, '--out', 'out'])
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_of_somebody_else_stays(options, tmp_path):
+    (tmp_path / 'x').mkdir()
+    (tmp_path / 'x' / 'model_index.json').write_text('{}')
+    with pytest.raises(FileExistsError, match='x holds a diffusion model that no pretraining wrote'):
+        pretrain(options('x'))

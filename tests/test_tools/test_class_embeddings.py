@@ -27,7 +27,10 @@ def test_names_on_the_command_line_and_in_a_file(tmp_path, capsys):
     made = read_class_embeddings(run(tmp_path, '--classes', *names), names, 96)
     assert made.shape == (3, 96) and 'hardest to tell from' in capsys.readouterr().out
     (tmp_path / 'names.txt').write_text('floor\n\nbed\nbin\n')
-    again = read_class_embeddings(run(tmp_path, '--classes', str(tmp_path / 'names.txt')), names, 96)
+    file = ['--classes', str(tmp_path / 'names.txt')]
+    with pytest.raises(SystemExit, match='x.safetensors is there already; name another place, or add --overwrite'):
+        run(tmp_path, *file)
+    again = read_class_embeddings(run(tmp_path, *file, '--overwrite'), names, 96)
     assert torch.equal(again, made)
 
 

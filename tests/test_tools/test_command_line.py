@@ -16,6 +16,7 @@ from mmdiff2in1.commands.errors import told
 from mmdiff2in1.commands.scores import score_table
 from mmdiff2in1.core.config_file import built_in_configs, find_config, read_config
 from mmdiff2in1.core.config_options import option_value
+from mmdiff2in1.core.names import did_you_mean, near, unknown_names
 from mmdiff2in1.training.comparison import CONTROL, OURS, Comparison, verdict
 from mmdiff2in1.training.control import equal_control
 from mmdiff2in1.training.first_config import created_size
@@ -66,13 +67,73 @@ def test_configs_by_name():
 
 
 @pytest.mark.parametrize(
-    ('place', 'near'),
-    [('vpd_scene', 'vpd_scenes'), ('confgs/diff2in1/vpd_scenes.py', 'diff2in1/vpd_scenes'), ('../x.py', None)],
+    ('place', 'looked', 'end'),
+    [
+        ('vpd_scene', 'looked in {here}', 'did you mean vpd_scenes or '),
+        ('mine', 'looked in {here}', 'did you mean mine2.py?'),
+        ('confgs/diff2in1/vpd_scenes.py', 'there is no folder confgs/diff2in1', 'did you mean diff2in1/vpd_scenes'),
+        (
+            'quite/another.py',
+            'there is no folder quite',
+            'built in are unet_scenes, vpd_scenes, vpd_ade20k and ',
+        ),
+    ],
 )
-def test_a_config_that_is_not_there(place, near):
-    with pytest.raises(FileNotFoundError, match='no such config file') as caught:
+def test_a_config_that_is_not_there(place, looked, end, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('mine2.py').touch()
+    with pytest.raises(FileNotFoundError) as caught:
         find_config(place)
-    assert (near or 'did you mean') in str(caught.value) or near is None
+    said, _, meant = str(caught.value).rpartition('; ')
+    begin = f'{place}: no such config file ({looked.format(here=tmp_path)}), and none of that name among the '
+    assert said.startswith(f'{begin}{len(built_in_configs())} built-in configs (diff2in1/ and baselines/ in ')
+    assert meant.startswith(end)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'end'),
+    [
+        (['trian'], "there is no command 'trian'; did you mean train?"),
+        (['xyz'], "there is no command 'xyz'; demo, doctor, init, "),
+        (['class_embeddings'], 'did you mean class-embeddings?'),
+        (['train', 'unet_scenes', '--self-improvng', 'paste'], '--self-improvng paste; did you mean --self-improving?'),
+        (['train', 'unet_scenes', '--zzzz=3'], 'unrecognized arguments: --zzzz=3\n'),
+    ],
+)
+def test_misspelt_commands_and_flags(arguments, end, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2 and end in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--metric', 'mIuO'], "--metric: no metric of the config gives 'mIuO'; did you mean mIoU?; there are aAcc, "),
+        (
+            ['--cfg-options', 'optm_wrap.x=3'],
+            "the config has no 'optm_wrap', and nothing reads it; did you mean opt",
+        ),
+    ],
+)
+def test_a_comparison_is_refused_before_anything_is_trained(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for how in ([], ['--dry-run']):
+        with pytest.raises(SystemExit) as raised:
+            main(['compare', 'unet_scenes-paste', '--seeds', '1', *how, *arguments])
+        assert message in str(raised.value.code)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_near_names():
+    known = ('batch_size', 'class-embeddings', 'mIoU')
+    assert [near(name, known) for name in ('batchsize', 'class_embeddings', 'miou', 'x')] == [
+        ['batch_size'], ['class-embeddings'], ['mIoU'], []
+    ]  # fmt: skip
+    assert near('abcd', ('abce', 'bbcd', 'zzzz'), 2) == ['bbcd', 'abce'] and did_you_mean('x', known) == ''
+    assert did_you_mean('abcd', ('abce', 'zzzz'), 2) == '; did you mean abce?'
+    assert unknown_names(['abcd'], ('abce', 'zzzz')) == 'abcd (did you mean abce?)'
+    assert unknown_names(['abcd', 'q'], ('abce', 'zzzz')) == 'abcd (did you mean abce?), q; known: abce, zzzz'
 
 
 def test_base_configs_of_packages(tmp_path):
@@ -122,6 +183,18 @@ def test_an_unfinished_training_asks(tmp_path):
     (tmp_path / 'work' / 'last_checkpoint').write_text('iter_5.pth')
     with pytest.raises(SystemExit, match=r'holds iter_5\.pth .*--resume goes on from there, --restart begins it anew'):
         main(['train', 'unet_scenes', '--work-dir', str(tmp_path / 'work')])
+
+
+@pytest.mark.parametrize(('flag', 'resume'), [('--restart', False), ('--resume', True)])
+def test_restart_wins_over_the_config(flag, resume, tmp_path, monkeypatch):
+    seen = []
+    for name in ('train', 'train_plain'):
+        monkeypatch.setattr(f'mmdiff2in1.training.chain.{name}', lambda cfg, _, again: seen.append((cfg, again)) or {})
+    own = ['--work-dir', str(tmp_path), flag, '--no-report', '--cfg-options', 'resume=True']
+    main(['train', 'unet_scenes', *own])
+    main(['train', 'vpd_scenes', *own, 'stages.warmup.resume=True'])
+    assert [(cfg.resume, again) for cfg, again in seen] == [(resume, resume)] * 2
+    assert seen[1][0].stages.warmup.resume is resume
 
 
 def test_score_table():

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS, MODELS
 from tiny_chain import ROOT, SIZE, chain_config
 
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.models.checkpoints import read_checkpoint
 from mmdiff2in1.synthesis import SampleStore
@@ -203,3 +204,9 @@ def test_a_teacher_that_does_not_fit_is_found_before_the_first_stage(parts, chai
     with pytest.raises(ValueError, match="writes labels, but train_dataloader.dataset.labels is 'none'"):
         train(cfg, tmp_path / 'work')
     assert not (tmp_path / 'work').exists()
+
+
+def test_a_misspelt_metric_is_refused_before_anything_is_scored():
+    asked = Distillation(teachers=[dict(config='none.py', checkpoint='none.pth')], metric='mIuO')
+    with pytest.raises(ValueError, match="--metric: no metric of the config gives 'mIuO'; did you mean mIoU"):
+        Judge(read_config('unet_scenes'), asked)

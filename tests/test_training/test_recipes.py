@@ -185,12 +185,17 @@ def test_new_scenes_and_unlabelled_images():
 @pytest.mark.parametrize(
     ('entries', 'settings', 'message'),
     [
-        ({}, dict(preset='careless'), "unknown preset 'careless'; known: paper, released, careful"),
+        (
+            {},
+            dict(preset='careless'),
+            r"unknown preset 'careless'; did you mean careful\?; known: paper, released, careful",
+        ),
         (
             {},
             dict(Tt=3, batch_size=2),
-            r'unknown settings Tt, batch_size; known: normalize_by, .*stages = dict\(synthesis',
+            r'unknown settings Tt \(did you mean T\?\), batch_size; known: normalize_by, .*stages = dict\(synthesis',
         ),
+        ({}, dict(sample_per_image=3), r'unknown settings sample_per_image \(did you mean samples_per_image\?\)\. All'),
         ({}, dict(diffusion=None, T=3), 'got samples_per_image, T but no diffusion'),
         ({}, dict(diffusion=None, samples_per_image=None), 'got neither diffusion nor unlabelled nor store'),
         ({}, dict(mix='half'), "unknown mix 'half'"),

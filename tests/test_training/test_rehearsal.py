@@ -54,7 +54,7 @@ WRONG = [
     (dict(train_dataloader__dataset__dataset__pipeline__0__color_type='grayscale'),
      "train_dataloader: LoadImageFromFile.color_type.*'grayscale'"),
     (dict(default_hooks__checkpoint__by_eopch=False), 'default_hooks.checkpoint has by_eopch, which nothing reads'),
-    (dict(optim_wrapper__clip_grad=3), 'look at optim_wrapper'),
+    (dict(optim_wrapper__clip_grad=3), r'optim_wrapper \(OptimWrapper\): .*; correct optim_wrapper$'),
 ]  # fmt: skip
 
 

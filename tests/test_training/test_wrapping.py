@@ -79,3 +79,6 @@ def test_wrap_writes_one_file_that_stands_alone(tmp_path, capsys):
     assert '_base_' not in out.read_text()
     printed = capsys.readouterr().out
     assert 'EncoderDecoder twice' in printed and 'from: load_from=mine.pth' in printed
+    with pytest.raises(SystemExit, match='mine.py is there already; name another place, or add --overwrite'):
+        main(['wrap', str(out), '--generator', 'weights', '--out', str(file)])
+    assert file.read_text() == base().pretty_text

@@ -24,6 +24,8 @@ from .frozen_features import FrozenFeatures
 
 PROBE_SIDE = 448
 """A multiple of every usual patch size and stride (14, 16, 32, 64)."""
+NO_SHAPE = ('architectures', 'transformers_version', 'dtype', 'torch_dtype', 'id2label', 'label2id', 'problem_type')
+"""Fields of a transformers config that say nothing of feature maps."""
 
 
 @MODELS.register_module()
@@ -84,6 +86,12 @@ class HFBackbone(BaseModule):
         for name in unread:
             self.model.get_parameter(name).requires_grad_(False)
         self.train()
+
+    def described(self) -> dict[str, Any]:
+        """A `model` of the same architecture without a folder; its weights are random until others are loaded."""
+        fields = self.config.to_diff_dict()
+        kept = {name: value for name, value in fields.items() if not name.startswith('_') and name not in NO_SHAPE}
+        return {'model_type': self.config.model_type} | kept
 
     def frozen_modules(self) -> list[nn.Module]:
         """Modules that no training changes; θ_C and θ_E hold the same objects."""
