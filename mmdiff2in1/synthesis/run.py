@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mmdiff2in1.core.images import check_sources, from_model, image_size, load_image, resize_image, to_model
 
+from .behind import Behind
 from .checks import check_made_alike, check_others, check_plan, describe, others_of, warn_of_changed_thresholds
 from .composing import Composing, facts_of, redrawn
 from .filters import Thresholds, check_thresholds, rejection, score
@@ -104,7 +105,18 @@ def synthesize(
         )
     started, calls, made = time.perf_counter(), 0, Counter()
     bar = tqdm(total=len(share), initial=len(share) - len(missing), desc='creating', unit='img', disable=not progress)
-    with store.writing('creating samples'), bar:
+
+    def put(
+        record: dict, reason: str | None, image: np.ndarray, labels: dict[str, np.ndarray] | None, like: Path | None
+    ) -> None:
+        if reason:
+            store.reject(record, reason)
+        else:
+            store.add(record, image if like is None else resize_image(image, image_size(like)), labels)
+        bar.update()
+
+    # Files are written, and the disk waited for, while the next batch is made.
+    with store.writing('creating samples'), bar, Behind(2 * batch_size) as behind:
         for batch in batches:
             composed = composing.compose(batch) if composing is not None else None
             images, sources, walked = create_batch(diffusion, batch, data_root, composed, pictures)
@@ -119,14 +131,9 @@ def synthesize(
                     labels = composing.encoded(composed[number])
                 record |= dict(scores=score(image, source), restore_size=restore_size)
                 reason = rejection(record['scores'], thresholds)
-                if reason:
-                    store.reject(record, reason)
-                else:
-                    if restore_size and recipe.source:
-                        image = resize_image(image, image_size(_source_path(recipe, data_root)))
-                    store.add(record, image, labels)
+                like = _source_path(recipe, data_root) if restore_size and recipe.source else None
+                behind.do(put, record, reason, image, labels, like)
                 made['rejected' if reason else 'kept'] += 1
-                bar.update()
     seconds = time.perf_counter() - started
     print_log(
         f'{made["kept"]} samples stored, {made["rejected"]} rejected, {calls} U-Net calls in {seconds:.1f} s',
