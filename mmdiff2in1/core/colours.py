@@ -1,6 +1,7 @@
 """Changing the colours of an image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # ITU-R BT.601, BGR
 
 
-def changed_colours(image: np.ndarray, strengths: Mapping[str, float | Sequence[float]], seed: int = 0) -> np.ndarray:
+def changed_colours(image: np.ndarray, strengths: Mapping[str, Any], seed: int = 0) -> np.ndarray:
     """An image, uint8 BGR (H, W, 3), under the changes that have a strength, by name and in this order.
 
     `gamma`, an exponent; `channel`, three factors; `brightness`, a factor; `contrast`, a factor of the difference from
