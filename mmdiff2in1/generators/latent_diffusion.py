@@ -13,6 +13,8 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from mmdiff2in1.core.digest import add_tensors
+
 from .architectures import ARCHITECTURES
 from .attention import install_collecting_attention
 from .caption_flaws import CaptionFlaws, caption_flaws
@@ -20,7 +22,6 @@ from .controlnet import check_controlnet, read_controlnet
 from .creation import create, planned_grid
 from .denoising import denoising_errors
 from .diffusers_folder import read_folder, write_folder
-from .digest import add_tensors
 from .features import check_wanted, unet_features
 from .interfaces import Creation, Features
 from .latent_model import LatentModel

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
+from mmdiff2in1.core.digest import add_tensors
+
 from .diffusers_folder import read_model
-from .digest import add_tensors
 from .flow_schedule import FlowSchedule
 from .interfaces import Features, Tap
 from .latent_model import LatentModel
