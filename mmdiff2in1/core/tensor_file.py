@@ -13,13 +13,14 @@ from torch import Tensor
 from .atomic_files import write_atomically
 from .digest import add_tensors
 
-FACTS, DIGEST = 'facts', 'sha256'
+WRITTEN = 'digest and facts'
+LENGTH = 64
 
 
 def write_tensor_file(file: Path, tensors: Mapping[str, Tensor], facts: object) -> None:
     """Writes the file, whole or not at all; `facts` are JSON values."""
     text = json.dumps(facts)
-    write_atomically(file, save(dict(tensors), {FACTS: text, DIGEST: _digest(tensors, text)}))
+    write_atomically(file, save(dict(tensors), {WRITTEN: _digest(tensors, text) + text}))
 
 
 def read_tensor_file(file: Path) -> tuple[dict[str, Tensor], Any]:
@@ -45,8 +46,8 @@ def is_whole(file: Path) -> bool:
 def _read(file: Path) -> tuple[dict[str, Tensor], str, str]:
     try:
         with safe_open(file, 'pt') as opened:
-            said = opened.metadata() or {}
-            return {name: opened.get_tensor(name) for name in opened.keys()}, said[FACTS], said[DIGEST]
+            written = (opened.metadata() or {})[WRITTEN]  # one text: several are written in any order
+            return {name: opened.get_tensor(name) for name in opened.keys()}, written[LENGTH:], written[:LENGTH]
     except (SafetensorError, KeyError) as error:
         raise ValueError(f'{file} is damaged ({error!r})') from error
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
 
 from mmdiff2in1.core.building import building
 from mmdiff2in1.core.names import type_name
@@ -76,15 +77,14 @@ def _cache(cfg: Config) -> Iterator[ViewCache]:
     """The cache of a stage under a model that is built and loaded for it alone."""
     settings = CachedViews.of(cfg)
     assert settings is not None
-    place = settings.place(cfg)
+    place, log = settings.place(cfg), MMLogger.get_current_instance()
     with kept_randomness(), scratch(cfg) as stage, building(cfg):
-        stage.cached_views.folder = str(place)
         stage.train_dataloader.dataset = _wrapped(stage.train_dataloader.dataset)
         runner = build_runner(stage)
         runner.call_hook('before_run')
         runner._init_model_weights()
         runner.load_or_resume()
-        yield ViewCache(stage, runner, CachedViews(**{**stage.cached_views}))
+        yield ViewCache(stage, runner, place, settings, log)
 
 
 def _wrapped(dataset: ConfigDict) -> ConfigDict:

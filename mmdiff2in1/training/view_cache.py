@@ -5,6 +5,7 @@ V views of N samples; a file is one view of one sample: features, and labels as 
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
-from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -64,7 +64,9 @@ class ViewCache:
     Args:
         cfg: Config of the stage.
         runner: Of that config, with its model's weights.
+        place: Folder of all caches.
         settings: Those of the config.
+        log: Where to say what is done.
 
     Attributes:
         folder: Of the files.
@@ -74,8 +76,8 @@ class ViewCache:
         ValueError: The cache would be wrong, see `check_cached_views`.
     """
 
-    def __init__(self, cfg: Config, runner: Any, settings: CachedViews) -> None:
-        self.settings, self._model = settings, unwrapped(runner.model).train()
+    def __init__(self, cfg: Config, runner: Any, place: Path, settings: CachedViews, log: logging.Logger) -> None:
+        self.settings, self._model, self._log = settings, unwrapped(runner.model).train(), log
         self._loader = cfg.train_dataloader
         self.dataset = DATASETS.build(self._loader.dataset)
         check_cached_views(settings, self._model, self.dataset)
@@ -83,7 +85,7 @@ class ViewCache:
         # A sample sees the same in any batch of one size, in all bits only there: that of the training.
         self._batch = 1 if draws(self._backbone) else int(self._loader.batch_size)
         made_from = json.dumps(self._made_from(cfg), sort_keys=True, default=_plain)
-        self.folder = settings.place(cfg) / hashlib.sha256(made_from.encode()).hexdigest()[:20]
+        self.folder = place / hashlib.sha256(made_from.encode()).hexdigest()[:20]
         self.names = [self._names_of(facts) for facts in self._facts()]
         self._size: Tensor | None = None
 
@@ -95,7 +97,7 @@ class ViewCache:
             file = self.folder / self.names[i][view]
             if not is_whole(file):
                 if file.exists():
-                    print_log(f'{file} is damaged; it is made anew', 'current')
+                    self._log.warning(f'{file} is damaged; it is made anew')
                 found.append((i, view))
         return found
 
@@ -109,7 +111,7 @@ class ViewCache:
         remove_parts(self.folder)
         missing = self.missing()
         if missing:
-            print_log(f'{self.folder}: {len(missing)} of {self.files} views are to be made', 'current')
+            self._log.info(f'{self.folder}: {len(missing)} of {self.files} views are to be made')
         bar = tqdm(total=len(missing), desc='caching views', unit='view', disable=not missing or not is_main_process())
         with bar:
             for number, (keys, made) in enumerate(self._made(missing)):
@@ -214,7 +216,7 @@ class ViewCache:
         add_tensors(digest, {name: t for name, t in self._backbone.state_dict().items() if name not in trained})
         model, bf16 = cfg.model.to_dict(), getattr(self._backbone, 'bf16', False)
         segmentor = model.get('segmentor', model)
-        preprocessors = [part.get('data_preprocessor') for part in (model, segmentor, cfg)]
+        preprocessors = [part.get('data_preprocessor') for part in (segmentor, model, cfg)]
         preprocessor = next((each for each in preprocessors if each is not None), None)
         backbone = {key: value for key, value in segmentor['backbone'].items() if key != 'gradient_checkpointing'}
         device = next(self._backbone.parameters()).device
