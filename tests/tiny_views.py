@@ -39,7 +39,9 @@ def without_chance(cfg: Config) -> Config:
 def train(cfg: Config, steps: int = STEPS) -> tuple[list[dict], dict[str, torch.Tensor], object]:
     """Losses of every step, weights at the end, and the model; goes on from a checkpoint that is there."""
     init_default_scope('mmseg')
-    cfg.train_cfg.max_iters, cfg.train_cfg.val_interval = steps, steps + 1
+    cfg.train_cfg.max_iters = steps
+    cfg.train_cfg.pop('val_interval', None)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     resume_where_possible(cfg)
     runner = build_runner(with_cached_views(cfg))
     seen, step = [], runner.model.train_step
@@ -65,7 +67,7 @@ def same(a: Mapping, b: Mapping) -> bool:
 
 def _short(cfg: Config, views: dict) -> Config:
     cfg.train_dataloader.batch_size = BATCH
-    cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=3)
+    cfg.default_hooks.checkpoint.update(interval=100, max_keep_ckpts=1)
     if views:
         cfg.cached_views = dict(folder=str(Path(cfg.work_dir).parent / 'views'), **views)
     return cfg

@@ -111,7 +111,7 @@ def test_a_damaged_file_is_named_and_made_anew(chain_folder, tmp_path, monkeypat
     gone.unlink()
     assert not any(is_whole(file) for file in (flipped, cut, gone))
     listed = with_cached_views(cfg).train_dataloader.dataset
-    damaged = [line.split(' is damaged')[0] for line in said if 'damaged' in line]
+    damaged = [line.split(' is damaged')[0] for line in said if ' is damaged; ' in line]
     assert sorted(damaged) == [str(flipped), str(cut)]
     assert files(tmp_path / 'views') == before
     gone.unlink()
