@@ -17,6 +17,7 @@ from tiny_views import BATCH, LABELLED, STEPS, files, same, self_improving, trai
 
 from mmdiff2in1.core.tensor_file import is_whole, read_tensor_file
 from mmdiff2in1.datasets import CachedViewsDataset, StreamKey
+from mmdiff2in1.models import FrozenFeatures
 from mmdiff2in1.training import cached_views, view_cache
 from mmdiff2in1.training.cached_views import costs, with_cached_views
 from mmdiff2in1.training.chain import dry_run
@@ -193,6 +194,18 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(chain_folder, tmp_path):
     size = sum(tensor.numel() * tensor.element_size() for tensors in held for tensor in tensors)
     assert f'{size / 1e9:.3g} GB' in said
     assert next(costs({'warm-up': stage})).endswith(', all there')
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'float32'])
+def test_features_come_back_in_float32_under_autocast_too(dtype):
+    """--amp: bfloat16 autocast on a CPU refuses to stack float16."""
+    pyramid = tuple(torch.randn(2, 3, side, side).half().float() for side in (8, 4))
+    frozen = FrozenFeatures((16, 24), pyramid=pyramid, images=torch.randn(2, 3, 16, 24).half().float())
+    kept = [{n: t.to(getattr(torch, dtype)) if n != 'size' else t for n, t in each.items()} for each in frozen.kept()]
+    with torch.autocast('cpu', torch.bfloat16):
+        back = FrozenFeatures.of_kept({name: [each[name] for each in kept] for name in kept[0]})
+    assert back.size == frozen.size and torch.equal(back.images, frozen.images)
+    assert all(torch.equal(a, b) and b.dtype == torch.float32 for a, b in zip(pyramid, back.pyramid, strict=True))
 
 
 def test_no_room_is_found_before_anything_is_written(chain_folder, tmp_path, monkeypatch):

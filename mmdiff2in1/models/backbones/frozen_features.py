@@ -60,7 +60,8 @@ class FrozenFeatures:
     @classmethod
     def of_kept(cls, kept: Mapping[str, Sequence[Tensor]]) -> 'FrozenFeatures':
         """What :meth:`kept` gave for the images of a batch, name → one tensor of each; float32 again."""
-        batched = {name: torch.stack(list(tensors)).float() for name, tensors in kept.items() if name != 'size'}
+        # Before they are stacked: bfloat16 autocast refuses to stack float16.
+        batched = {name: torch.stack([t.float() for t in own]) for name, own in kept.items() if name != 'size'}
         levels = tuple(batched[f'level.{number}'] for number in range(sum(name != 'images' for name in batched)))
         height, width = kept['size'][0].tolist()
         return cls((height, width), pyramid=levels, images=batched.get('images'))
