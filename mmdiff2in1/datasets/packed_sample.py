@@ -34,7 +34,8 @@ def sample_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> SegDat
     """The inverse of :func:`tensors_of`; lists and arrays of the metainfo come back as tuples."""
     sample = SegDataSample(metainfo=_tuples(facts['meta']))
     for field, said in facts['fields'].items():
-        data = tensors[field].to(WIDE) if said['narrow'] else tensors[field]
+        # A file in memory must not be written to.
+        data = tensors[field].to(WIDE) if said['narrow'] else tensors[field].clone()
         sample.set_data({field: PixelData(metainfo=_tuples(said['meta']), data=data)})
     return sample
 

@@ -41,7 +41,7 @@ class Pairs:
         make_scenes(folder / 'scenes', {'train': LABELLED}, workers=1, progress=False)
         cfg = Config.fromfile(CONFIGS / f'{cell.warmup}.py', format_python_code=False)
         stage = warmup_config(cfg, folder / 'warmup')
-        stage.train_dataloader.dataset.dataset.data_root = str(folder / 'scenes')
+        stage.train_dataloader.dataset.dataset.update(data_root=str(folder / 'scenes'), num_labelled=LABELLED)
         stage.train_dataloader.batch_size = cell.batch
         stage.val_dataloader = stage.val_cfg = stage.val_evaluator = None
         stage.train_cfg.pop('val_interval', None)
