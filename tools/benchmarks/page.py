@@ -45,7 +45,7 @@ one that is missing."""
 
 VIEWS_NOTE = """\
 Warm-ups of Scenes, 64 × 64, batch 12, from files to weights, without and with `cached_views=dict(views=8)`
-(docs/recipes.md): pairs of five steps each, in turns. bf16 is `--amp`, channels_last a ChannelsLastHook, for both."""
+(docs/features.md): pairs of five steps each, in turns. bf16 is `--amp`, channels_last a ChannelsLastHook, for both."""
 
 
 def write_page(folder: Path) -> Path:
