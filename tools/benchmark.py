@@ -5,6 +5,7 @@
     python tools/benchmark.py --preset gpu --out docs/benchmarks/h200.jsonl        call it until nothing is left
     python tools/benchmark.py --case finetune --precision bf16 --batch 1 2 4 --device cuda --memory 24 \\
         --options none checkpointing checkpointing+fused-adamw --out mine.jsonl    a matrix of your own
+    python tools/benchmark.py --preset views --out docs/benchmarks/cpu.jsonl       warm-ups, cached views or none
     python tools/benchmark.py estimate                                             memory by batch size, on paper
     python tools/benchmark.py report                                               tables of docs/benchmarks/*.jsonl
 
@@ -25,8 +26,9 @@ SETTINGS = dict(
     cpu=dict(warm_ups=0, repeats=3, budget=60.0),  # a step takes so long that the first one may count
     gpu=dict(warm_ups=3, repeats=20, budget=6.0),
     tiny=dict(warm_ups=1, repeats=3, budget=2.0),
+    views=dict(warm_ups=1, repeats=6, budget=120.0),
 )
-MINUTES = dict(cpu=None, gpu=9.0, tiny=None)
+MINUTES = dict(cpu=None, gpu=9.0, tiny=None, views=None)
 COMMANDS = ('run', 'estimate', 'report')
 FOLDER = Path('docs/benchmarks')
 

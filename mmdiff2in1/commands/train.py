@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     begun.add_argument('--restart', action='store_true', help='an unfinished stage begins anew, even with resume=True')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     add_process_device(parser)
+    parser.add_argument(
+        '--dry-run', action='store_true', help='say what cached_views would take of disk and time; nothing is trained'
+    )
     parser.add_argument('--no-report', action='store_true', help='without report.html at the end')
     add_tracker_arguments(parser)
     add_recipe_arguments(parser)
@@ -69,6 +72,13 @@ def run(args: argparse.Namespace) -> None:
             if place.get('resume'):
                 place['resume'] = False
     work_dir = work_dir_of(args, cfg, '-self-improving' if args.self_improving else '')
+    if args.dry_run:
+        from mmdiff2in1.training.chain import dry_run
+
+        for line in dry_run(cfg, work_dir):
+            print(line)
+        print('dry run: nothing was trained')
+        return
     use_trackers(cfg, args)
     if args.amp:
         use_mixed_precision(cfg)

@@ -3,6 +3,7 @@
 from .batch_mix import BatchMix
 from .camvid import CamVidDataset
 from .dense_map_dataset import DenseMapDataset
+from .fixed_views import CachedViewsDataset
 from .nyud_mt import NYUDMTDataset
 from .nyuv2 import NYUv2DepthDataset, NYUv2NormalDataset
 from .pascal_context_mt import PASCALContextMTDataset
@@ -30,6 +31,7 @@ from .transforms import (
 
 __all__ = [
     'BatchMix',
+    'CachedViewsDataset',
     'CamVidDataset',
     'ColourAugmentation',
     'CutDepth',

@@ -166,13 +166,17 @@ class SyntheticSampleDataset(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
         """A batch, as a dataloader asks for it: the one place that sees whether an exact mix is obeyed."""
+        self.check_batch(indices)
+        return [self[index] for index in indices]
+
+    def check_batch(self, indices: Sequence[int]) -> None:
+        """Raises RuntimeError for a batch of real samples alone where an exact mix asks for synthetic ones in each."""
         if self.mix.exact and self.synthetic_length and not any(index >= self.real_length for index in indices):
             raise RuntimeError(
                 f'mix={self.mix.name} asks for synthetic samples in every batch, found a batch of {len(indices)} real '
                 "ones: a plain sampler cannot mix. Add batch_sampler=dict(type='MixedBatchSampler') to the dataloader, "
                 "or choose mix='uniform'"
             )
-        return [self[index] for index in indices]
 
     def _load(self, idx: int) -> dict:
         idx = self._absolute(idx)

@@ -224,5 +224,12 @@ class Perceiver(Protocol):
     def denoising_errors(self, z0: Tensor, noise: Tensor, t: Tensor, captions: list[str]) -> Tensor:
         """Squared errors (B, c, h, w) of the denoiser's own task on scaled latents; differentiable."""
 
+    @property
+    def creates(self) -> bool:
+        """False once :meth:`keep_perception` has been called."""
+
+    def keep_perception(self) -> None:
+        """Lets go of what :meth:`features` does not need: no prompt can be encoded any more, nothing be decoded."""
+
     def weights_hash(self) -> str:
         """Of all that decides the features besides the arguments of the methods."""

@@ -13,6 +13,8 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from mmdiff2in1.core.digest import add_tensors
+
 from .architectures import ARCHITECTURES
 from .attention import install_collecting_attention
 from .caption_flaws import CaptionFlaws, caption_flaws
@@ -20,7 +22,6 @@ from .controlnet import check_controlnet, read_controlnet
 from .creation import create, planned_grid
 from .denoising import denoising_errors
 from .diffusers_folder import read_folder, write_folder
-from .digest import add_tensors
 from .features import check_wanted, unet_features
 from .interfaces import Creation, Features
 from .latent_model import LatentModel
@@ -146,6 +147,7 @@ class LatentDiffusion(LatentModel):
 
         The parameters are stored as ``dtype`` (default: their own); the module itself keeps its type.
         """
+        self.check_creates()
         encoder, tokenizer = self.text.encoder, self.text.tokenizer
         parts = Parts(self.vae, self.unet, encoder, tokenizer, self.schedule.config, self.controlnet)
         write_folder(parts, Path(path), dtype)
@@ -222,6 +224,7 @@ class LatentDiffusion(LatentModel):
 
     def encode_text(self, captions: list[str]) -> Tensor:
         """Captions → tokens (B, L, D); the empty caption is the unconditional one."""
+        self.check_creates()
         return self.text(self.text.token_ids(captions))
 
     def encode_prompt(self, captions: list[str]) -> tuple[Tensor, None]:
@@ -246,6 +249,7 @@ class LatentDiffusion(LatentModel):
         self, images: Tensor | None = None, *, captions: Sequence[str], seeds: Sequence[int], **options
     ) -> Creation:
         """Creates images, see :func:`~mmdiff2in1.generators.creation.create`."""
+        self.check_creates()
         return create(self, images, captions, seeds, **options)
 
     def planned_timesteps(self, T: int, num_calls: int, grid: str = 'even', solver: str = 'ddim') -> list[int]:
@@ -270,7 +274,8 @@ class LatentDiffusion(LatentModel):
             meaning |= {name: self.controlnet.config[name] for name in BRANCH_FIELDS}
         digest = hashlib.sha256(json.dumps(meaning).encode())
         add_tensors(digest, self.state_dict())
-        digest.update(foreign_vocabulary(self.text.tokenizer).encode())
+        if self.creates:
+            digest.update(foreign_vocabulary(self.text.tokenizer).encode())
         return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@
 B, 3, H, W: RGB in [-1, 1]; B, c, h, w: latents.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import AutoencoderKL
@@ -20,10 +20,12 @@ class LatentModel(nn.Module):
     Attributes:
         vae: Image autoencoder.
         schedule: Noise schedule with ``T_max`` and ``add_noise``.
+        text: Text encoder or encoders, with tokenizers; None where creation was let go.
     """
 
     vae: AutoencoderKL
     schedule: Any
+    text: Any
 
     @property
     def denoiser(self) -> Any:
@@ -64,6 +66,29 @@ class LatentModel(nn.Module):
         """The backward pass computes the denoiser's layers anew instead of keeping their inside."""
         self.denoiser.enable_gradient_checkpointing()
 
+    @property
+    def creates(self) -> bool:
+        """False once :meth:`keep_perception` has been called."""
+        return self.text is not None
+
+    def keep_perception(self) -> None:
+        """Lets go of what only creation needs: the VAE's way back to pixels, and the text encoder."""
+        self.vae.decoder = self.vae.post_quant_conv = self.text = None  # type: ignore[assignment]
+
+    def take_creation(self, whole: Self) -> None:
+        """Takes them from another model of the same weights again, on this one's device."""
+        device = next(self.denoiser.parameters()).device
+        self.vae.decoder, self.vae.post_quant_conv = whole.vae.decoder.to(device), whole.vae.post_quant_conv.to(device)
+        self.text = whole.text.to(device)
+
+    def check_creates(self) -> None:
+        """Raises ValueError where creation was let go."""
+        if not self.creates:
+            raise ValueError(
+                'this model only perceives: its backbone has creation=False, and keeps neither text encoder nor VAE '
+                'decoder. Set creation=True, or name the weights that create'
+            )
+
     def encode(
         self,
         images: Tensor,
@@ -103,6 +128,7 @@ class LatentModel(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, c, h, w) → RGB (B, 3, H, W), clamped to [-1, 1]."""
+        self.check_creates()
         return self.vae.decode(self.unscaled(latents.to(self.vae.dtype))).sample.clamp(-1, 1)
 
     def scaled(self, latents: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ import torch
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 from torch import Tensor, nn
 
+from mmdiff2in1.core.digest import add_tensors
+
 from .caption_flaws import CaptionFlaws, caption_flaws
 from .creation import NO_BRANCH, check_request
-from .digest import add_tensors
 from .interfaces import Creation
 from .sample_noise import generators_of
 from .timesteps import timestep_grid

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
+from mmdiff2in1.core.digest import add_tensors
+
 from .diffusers_folder import read_model
-from .digest import add_tensors
 from .flow_schedule import FlowSchedule
 from .interfaces import Features, Tap
 from .latent_model import LatentModel
@@ -200,6 +201,7 @@ class StableDiffusion3(LatentModel):
 
     def encode_prompt(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Captions → tokens (B, L, D) and pooled text (B, P)."""
+        self.check_creates()
         return self.text(captions)
 
     def features(
@@ -246,7 +248,8 @@ class StableDiffusion3(LatentModel):
         scale = [self.vae.config[name] for name in ('scaling_factor', 'shift_factor')]
         digest = hashlib.sha256(json.dumps(scale).encode())
         add_tensors(digest, self.state_dict() | {'sigmas': self.schedule.sigmas})
-        digest.update(''.join(map(foreign_vocabulary, self.text.tokenizers)).encode())
+        if self.creates:
+            digest.update(''.join(map(foreign_vocabulary, self.text.tokenizers)).encode())
         return digest.hexdigest()
 
     def _last(self, taps: Collection[str]) -> int:

@@ -35,9 +35,9 @@ def load_stored(diffusion: LatentDiffusion, stored: dict[str, Tensor], place: st
         ValueError: Other shapes, unknown tensors, or some of a part and not all of it; with the names.
     """
     own = diffusion.state_dict()
-    begun = {name.split('.')[0] for name in stored}
+    begun = {_part(name) for name in stored}
     wrong = {
-        'missing': [name for name in own if name not in stored and name.split('.')[0] in begun],
+        'missing': [name for name in own if name not in stored and _part(name) in begun],
         'unexpected': [name for name in stored if name not in own],
         'of another shape': [n for n, tensor in stored.items() if n in own and own[n].shape != tensor.shape],
     }
@@ -48,6 +48,12 @@ def load_stored(diffusion: LatentDiffusion, stored: dict[str, Tensor], place: st
         )
     for name, tensor in stored.items():
         own[name].copy_(tensor)
+
+
+def _part(name: str) -> str:
+    """Of the VAE its way to latents, and its way back, which a model that only perceives does not store."""
+    part, inner, *_ = f'{name}.'.split('.')
+    return f'{part} to pixels' if part == 'vae' and inner in ('decoder', 'post_quant_conv') else part
 
 
 @torch.no_grad()

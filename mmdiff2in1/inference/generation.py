@@ -84,6 +84,8 @@ class Generation(Perception):
 def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) -> LatentDiffusion:
     """The model in `folder`; without one that of the segmentor's backbone, else that of `stages.synthesis`.
 
+    A backbone with ``creation=False`` gets back what it has let go, from where its weights came.
+
     Raises:
         ValueError: None of the three names a model.
     """
@@ -92,7 +94,9 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
         return LatentDiffusion.from_pretrained(folder).to(device).requires_grad_(False)
     backbone = getattr(segmentor, 'backbone', None)
     own = getattr(backbone, 'diffusion', None)
-    if isinstance(own, LatentDiffusion):
+    if isinstance(own, LatentDiffusion) and not own.creates and isinstance(backbone.source, str):
+        own.take_creation(LatentDiffusion.from_pretrained(backbone.source).requires_grad_(False))
+    if isinstance(own, LatentDiffusion) and own.creates:
         return own
     if not _of_config(cfg).get('diffusion'):
         raise ValueError(

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from torch import Tensor
 
+from mmdiff2in1.core.digest import add_tensors
 from mmdiff2in1.core.images import read_image
-from mmdiff2in1.generators.digest import add_tensors
 from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.inference.perception import array_pipeline, logits_of
 from mmdiff2in1.synthesis import LabelMaps

@@ -2,6 +2,7 @@
 
 from . import mmengine_checkpoints  # noqa: F401  before anything is read
 from .backbones import DiffusionBackbone, FeatureConfig, FrozenFeatures, HFBackbone, MetaPromptBackbone, ViTLevels
+from .cached_views_preprocessor import CachedViewsPreProcessor
 from .data_preprocessor import DenseDataPreProcessor
 from .decode_heads import (
     BaeNormalHead,
@@ -26,6 +27,7 @@ from .self_improving import GivenLabel, LabelRule, SelfImprovingSegmentor, Teach
 __all__ = [
     'AngularVMFLoss',
     'BaeNormalHead',
+    'CachedViewsPreProcessor',
     'CosineNormalLoss',
     'DeconvolutionHead',
     'DenoisingEncoderDecoder',

@@ -7,7 +7,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -28,6 +28,7 @@ from mmdiff2in1.models.checkpoints import load_weights
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import curve_picture, read_scalars
 
+from .cached_views import costs, with_cached_views
 from .config_keys import check_keys
 from .config_values import check_values
 from .global_batch import split_global_batch
@@ -146,6 +147,33 @@ def _to_be_trained(cfg: Config, work_dir: Path, warmup_dir: Path, resume: bool) 
     }
 
 
+def dry_run(cfg: Config, work_dir: str | Path) -> Iterator[str]:
+    """Lines on what the stages of a training, or a plain one, are going to cache; nothing is trained.
+
+    Raises:
+        ValueError: See :func:`train`.
+    """
+    work_dir = Path(work_dir)
+    with building(cfg):
+        check_values(cfg)
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        check_weights(cfg)
+    if 'stages' not in cfg:
+        cfg.work_dir = str(work_dir)
+        stages = {'training': cfg}
+    else:
+        check_chain(cfg)
+        warmup = cfg.stages.get('warmup') or {}
+        folder = Path(warmup.get('work_dir') or work_dir / 'warmup')
+        stages = {'warm-up': warmup_config(cfg, folder)} if warmup else {}
+        store = store_of(cfg, work_dir)
+        there = store if store is not None and SampleStore(store).exists else None
+        stages['self-improving'] = self_improving_config(cfg, work_dir / 'self_improving', None, there)
+    for stage in stages.values():
+        split_global_batch(stage, 1)
+    yield from costs(stages)
+
+
 def unfinished(cfg: Config, work_dir: Path) -> str | None:
     """Message on a training that was begun and not finished in a work dir; None where there is nothing of it."""
     if 'stages' not in cfg:
@@ -179,7 +207,7 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
         if resume:
             resume_where_possible(cfg)
         split_global_batch(cfg, get_world_size())
-        build_runner(cfg).train()
+        build_runner(with_cached_views(cfg)).train()
 
 
 def draw_curves(work_dir: Path) -> None:
@@ -283,6 +311,7 @@ def _trained(
         resume_where_possible(cfg)
     _tell_if_anew(title, cfg, resume)
     split_global_batch(cfg, get_world_size())
+    cfg = with_cached_views(cfg)
     runner = build_runner(cfg)
     if is_main_process():
         folder.begin()

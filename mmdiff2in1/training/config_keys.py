@@ -12,7 +12,7 @@ OF_STAGE = (
     *('train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator'),
     *('train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'global_batch_size'),
     *('default_hooks', 'custom_hooks', 'visualizer', 'vis_backends', 'log_processor', 'log_level', 'experiment_name'),
-    *('default_scope', 'custom_imports', 'env_cfg', 'launcher', 'randomness', 'work_dir'),
+    *('default_scope', 'custom_imports', 'env_cfg', 'launcher', 'randomness', 'work_dir', 'cached_views'),
     *('model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile'),
     *('activation_checkpointing', 'efficient_conv_bn_eval'),
 )

@@ -16,7 +16,7 @@ PARTS = ('backbone', 'decode_head', 'dataset', 'optimizer', 'segmentor')
 DICTS = (
     *('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'stages', 'optim_wrapper'),
     *('default_hooks', 'visualizer', 'log_processor', 'randomness', 'custom_imports', 'auto_scale_lr', 'warmup'),
-    *('synthesis', 'labelling', 'sampler', 'batch_sampler', 'neck', 'label_rule', 'data_prefix'),
+    *('cached_views', 'synthesis', 'labelling', 'sampler', 'batch_sampler', 'neck', 'label_rule', 'data_prefix'),
 )
 """Keys whose entry is a dictionary or None, wherever they stand; so are those that end in ``_cfg``."""
 LISTS = ('custom_hooks', 'pipeline', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'vis_backends', 'init_cfg')

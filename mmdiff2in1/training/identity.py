@@ -20,6 +20,7 @@ from mmdiff2in1.synthesis import SampleStore
 
 from .data_identity import data_facts
 from .file_digests import sampled_digest
+from .view_settings import KEY, CachedViews
 
 TRAINED_BY = (
     'model',
@@ -36,6 +37,7 @@ TRAINED_BY = (
     'val_cfg',
     'randomness',
     'default_scope',
+    KEY,
     MAY_DIFFER,
 )
 """Keys of a config that decide what a training gives: not those that say where things are or how they are shown."""
@@ -87,6 +89,10 @@ def identity(cfg: Config, parents: Mapping[str, str] = {}, decisive: Sequence[st
         ValueError: Data that cannot be listed.
     """
     plain: dict = {key: value for key, value in cfg.to_dict().items() if key in decisive}
+    cached = CachedViews.of(plain)
+    plain.pop(KEY, None)
+    if cached is not None:
+        plain[KEY] = cached.decisive
     if 'custom_hooks' in decisive:
         hooks = plain.get('custom_hooks') or []
         plain['custom_hooks'] = [hook for hook in hooks if type_name(hook) not in SHOWING_HOOKS]
@@ -166,6 +172,11 @@ def _nameless(value: object) -> object:
     if isinstance(value, dict):
         return {k: '' if k in WEIGHTS and isinstance(v, str) else _nameless(v) for k, v in value.items()}
     return [_nameless(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def plain_by_content(value: object, without: Sequence[str]) -> object:
+    """Part of a config without some keys, at any depth, and with the content of files in the place of their paths."""
+    return _files_by_content(_without(value, without))
 
 
 def _files_by_content(value: object) -> object:

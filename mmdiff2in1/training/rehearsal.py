@@ -29,6 +29,7 @@ from mmdiff2in1.engine import ExactResumeHook, SelfImprovingHook
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 
 from .runs import build_runner, free_memory, unwrapped
+from .view_settings import KEY, CachedViews, check_cached_views
 
 MOST = 2
 """Samples of a batch that is tried: enough for batch norm."""
@@ -52,13 +53,13 @@ def rehearse(stages: Mapping[str, Config]) -> None:
     if stages:
         print_log(f'built and shown a sample before the start: {", ".join(stages)}', 'current')
     for title, cfg in stages.items():
-        with kept_randomness(), _scratch(cfg) as stage:
+        with kept_randomness(), scratch(cfg) as stage:
             _Rehearsal(title, stage).run()
         free_memory()
 
 
 @contextmanager
-def _scratch(cfg: Config) -> Iterator[Config]:
+def scratch(cfg: Config) -> Iterator[Config]:
     """A copy of a stage's config that leaves nothing behind."""
     stage = copy.deepcopy(cfg)
     with TemporaryDirectory(prefix='rehearsal') as folder:
@@ -117,6 +118,8 @@ class _Rehearsal:
             for hook in runner.hooks:
                 if isinstance(hook, SelfImprovingHook):
                     hook.before_train(runner)
+        with self._part(KEY):
+            self._check_cached_views(runner)
         with self._part('the first training samples'), torch.no_grad():
             self._first_losses(runner)
         with self._part('the first validation sample'), torch.no_grad():
@@ -198,6 +201,11 @@ class _Rehearsal:
                 raise ValueError(
                     f'{name} holds values that are not finite: the file is damaged, or its training failed'
                 )
+
+    def _check_cached_views(self, runner: Runner) -> None:
+        settings = CachedViews.of(self.cfg)
+        if settings is not None:
+            check_cached_views(settings, unwrapped(runner.model), runner.train_dataloader.dataset)
 
     def _first_losses(self, runner: Runner) -> None:
         model, loader = unwrapped(runner.model), runner.train_dataloader

@@ -125,5 +125,5 @@ def _seed_augmentation(cfg: Config) -> None:
     """Ties the augmentation of a set that is read as a stream to the place in it, so that a resume is exact."""
     loader = cfg.get('train_dataloader') or {}
     streamed = type_name(loader.get('sampler') or {}) == 'StreamSampler'
-    if streamed and type_name(loader['dataset']) != 'SyntheticSampleDataset':
+    if streamed and type_name(loader['dataset']) not in ('SyntheticSampleDataset', 'CachedViewsDataset'):
         loader['dataset'] = ConfigDict(type='SyntheticSampleDataset', dataset=loader['dataset'])

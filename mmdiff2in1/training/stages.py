@@ -19,6 +19,7 @@ from .config_keys import check_keys
 from .drop_last import into_batch_sampler, without_batch_sampler
 from .global_batch import split_global_batch
 from .labelling_stage import check_labels, rule_of
+from .view_settings import FOLDER, KEY
 
 CHAIN_KEYS = ('carry_optimizer', 'work_dir')
 """Settings of the warm-up that are no keys of its config."""
@@ -149,6 +150,7 @@ def warmup_config(cfg: Config, work_dir: Path) -> Config:
     _without_self_improving(plain)
     plain.pop('stages')
     plain.work_dir = str(work_dir)
+    _place_views(plain)
     return plain
 
 
@@ -184,7 +186,14 @@ def self_improving_config(cfg: Config, work_dir: Path, warmup: Path | None, stor
         stage.pop(MAY_DIFFER, None)  # that was said of the warm-up's start
     stage.pop('stages')
     stage.work_dir = str(work_dir)
+    _place_views(stage)
     return stage
+
+
+def _place_views(stage: Config) -> None:
+    """Beside the folders of the stages, which share what they have in common."""
+    if stage.get(KEY) and not stage[KEY].get('folder'):
+        stage[KEY].folder = str(Path(stage.work_dir).parent / FOLDER)
 
 
 def _without_samples(cfg: Config) -> None:

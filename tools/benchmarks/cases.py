@@ -23,6 +23,7 @@ from .cells import Cell
 from .heads import build_head, features_of, samples_of
 from .model import CAPTION, CLASSES, build_diffusion, build_segmentor
 from .options import computing, prepare
+from .views import Pairs
 
 
 @dataclass
@@ -38,6 +39,9 @@ def make_job(cell: Cell) -> Job:
     """Builds model and data of a cell on its device."""
     if cell.head:
         return _head(cell)
+    if cell.warmup:
+        pairs = Pairs(cell)
+        return Job(pairs.step, pairs.warm_up, pairs.notes)
     if cell.case.startswith('features'):
         return _features(cell)
     return dict(frozen=_training, finetune=_training, mixed=_training, create=_creation, ema=_average)[cell.case](cell)

@@ -20,8 +20,11 @@ CASES = {
     'idisc-predict': 'its prediction',
     'vpd-depth': "training step of VPD's depth head alone",
     'vpd-depth-predict': 'its prediction',
+    'views-vpd_scenes': 'warm-up steps of configs/baselines/vpd_scenes.py without and with 8 cached views, in pairs',
+    'views-bae_scenes-normal': 'the same of configs/baselines/bae_scenes-normal.py',
 }
 HEADS = ('bae', 'idisc', 'vpd-depth')
+VIEWS = 'views-'
 HEAD_CASES = tuple(f'{head}{end}' for head in HEADS for end in ('', '-predict'))
 PRECISIONS = {
     'fp32': 'full single precision',
@@ -37,7 +40,7 @@ OPTIONS = {
     'fused-adamw': 'AdamW(fused=True)',
 }
 TRAINING = ('frozen', 'finetune', 'mixed', *HEADS)
-MODELS = ('stable-diffusion-1.5', 'tiny')
+MODELS = ('stable-diffusion-1.5', 'tiny', 'scenes')
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ class Cell:
         name = self.case.removesuffix('-predict')
         return name if name in HEADS else None
 
+    @property
+    def warmup(self) -> str | None:
+        """The config whose warm-up is measured with and without cached views; None: other things are."""
+        return self.case.removeprefix(VIEWS) if self.case.startswith(VIEWS) else None
+
     def record(self) -> dict[str, Any]:
         """As it stands in the JSON lines; `cell_of` reads it back."""
         return asdict(self) | dict(options=list(self.options))
@@ -128,7 +136,7 @@ def product_of(
 def sensible(cell: Cell) -> bool:
     """Whether the cell measures something that the same cell with fewer options does not."""
     training = cell.case in TRAINING
-    return not (
+    return (cell.warmup is None) == (cell.model != 'scenes') and not (
         ('checkpointing' in cell.options and cell.regime == 'frozen')
         or ('fused-adamw' in cell.options and not training)
         or (cell.precision == 'bf16-weights' and (training or cell.case in ('ema', 'matmul')))
@@ -136,4 +144,5 @@ def sensible(cell: Cell) -> bool:
         or (cell.case == 'ema' and cell.precision != 'fp32')
         or (cell.case == 'mixed' and cell.batch % 2)
         or (cell.head and ({'compile', 'math-attention'} & {*cell.options} or cell.model != MODELS[0]))
+        or (cell.warmup and {*cell.options} - {'channels_last'})
     )

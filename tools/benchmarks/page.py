@@ -8,7 +8,7 @@ from mmdiff2in1.core.atomic_files import complete_lines, write_atomically
 from .cells import CASES, HEAD_CASES, Cell, sensible
 from .costs import known_costs, model_flops
 from .queue import read_records
-from .tables import NONE, Record, cell_table, goal_table, markdown, peak_table
+from .tables import NONE, Record, cell_table, goal_table, markdown, peak_table, views_table
 
 ESTIMATES = 'estimates.jsonl'
 BATCHES = (1, 2, 4, 8, 16)
@@ -41,6 +41,11 @@ Core-seconds: processor time of all threads. Where they are fewer than time × t
 the machine, and on a quiet one the time would be nearer to core-seconds over threads; `of peak` and speed-up compare
 core-seconds. Creation was run with four U-Net calls; rows marked as extrapolated add the median of these calls for each
 one that is missing."""
+
+
+VIEWS_NOTE = """\
+Warm-ups of Scenes, 64 × 64, batch 12, from files to weights, without and with `cached_views=dict(views=8)`
+(docs/features.md): pairs of five steps each, in turns. bf16 is `--amp`, channels_last a ChannelsLastHook, for both."""
 
 
 def write_page(folder: Path) -> Path:
@@ -92,6 +97,8 @@ def _section(name: str, records: list[Record]) -> str:
         peak_table(records),
         cell_table(records),
     ]
+    views = views_table(records)
+    parts += [VIEWS_NOTE, views] if views else []
     goals = goal_table(records) if 'cuda' in found else None
     parts += [goals] if goals else []
     parts += [CPU_NOTE] if any('cores' in record for record in records) else []

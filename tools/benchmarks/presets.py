@@ -21,6 +21,15 @@ def cpu(**common: Any) -> list[Cell]:
     ]
 
 
+def views(**common: Any) -> list[Cell]:
+    """Warm-ups of Scenes with and without cached views: five minutes of one thread, ``--repeats 6 --budget 120``."""
+    make = _maker(dict(device='cpu') | common | dict(model='scenes', size=64))
+    return [
+        *make(['views-vpd_scenes', 'views-bae_scenes-normal'], ['fp32'], [12]),
+        *make(['views-vpd_scenes'], ['bf16'], [12], options=[('channels_last',)]),
+    ]
+
+
 def gpu(**common: Any) -> list[Cell]:
     """One large GPU, the most telling cells first: what a call does not finish, the next one does."""
     common = dict(device='cuda') | common
@@ -78,4 +87,4 @@ def _maker(common: dict[str, Any]):
     return make
 
 
-PRESETS = dict(cpu=cpu, gpu=gpu, tiny=tiny)
+PRESETS = dict(cpu=cpu, gpu=gpu, tiny=tiny, views=views)

@@ -64,7 +64,7 @@ def cell_table(records: list[Record]) -> str:
     rows = []
     for record in records:
         cell = cell_of(record['cell'])
-        if cell.case == 'matmul':
+        if cell.case == 'matmul' or cell.warmup:
             continue
         name = f'{cell.case}, {cell.calls} calls' if cell.calls else cell.case
         row = [name, cell.precision, ' + '.join(cell.options) or NONE, str(cell.batch)]
@@ -77,6 +77,24 @@ def cell_table(records: list[Record]) -> str:
     head = ['case', 'precision', 'options', 'batch', 'limit', 'time (min – max)', 'per image']
     head += ['TFLOP/s', 'of peak', 'memory, GB', 'on paper', 'speed-up'] + ['core-seconds'] * on_cpu
     return markdown(head, rows, left=3)
+
+
+def views_table(records: list[Record]) -> str | None:
+    """Images per second without and with cached views, and the ratio within each pair; None without such a cell."""
+    rows = []
+    for record in records:
+        cell = cell_of(record['cell'])
+        if cell.warmup is None or record['outcome'] != 'measured':
+            continue
+        pairs = record['images_per_second']
+        ratios = [with_ / without for without, with_ in pairs]
+        speeds = [f'{median(each):.1f}' for each in zip(*pairs, strict=True)]
+        ratio = f'{median(ratios):.2f} ({min(ratios):.2f} – {max(ratios):.2f})'
+        threads = str(record['environment']['threads'])
+        options = ' + '.join(cell.options) or NONE
+        rows.append([cell.warmup, cell.precision, options, threads, str(len(pairs)), *speeds, ratio])
+    head = ['warm-up', 'precision', 'options', 'threads', 'pairs', 'images/s without', 'with', 'ratio (min – max)']
+    return markdown(head, rows, left=3) if rows else None
 
 
 def extrapolated(record: Record) -> list[tuple[int, float]]:

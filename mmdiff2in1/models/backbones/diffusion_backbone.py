@@ -28,6 +28,8 @@ from .text_adapter import TextAdapter
 from .timesteps import features_at
 
 REGIMES = ('frozen', 'finetune')
+OF_CREATION = ('text', 'vae.decoder', 'vae.post_quant_conv')
+"""Parts of the model that perception does not need."""
 
 
 @MODELS.register_module()
@@ -53,11 +55,15 @@ class DiffusionBackbone(BaseModule):
             less memory, more time, the same gradients. Without effect where it needs none.
         detail: ``dict(encoder=True, stem=16)``: levels finer than the latent's before the others, see
             :class:`.DetailPath`. The encoder's are frozen; a stem is trained in both regimes.
+        creation: False: the text encoder and the VAE's decoder are let go once the tokens of the classes are made. They
+            are then in no memory and in no checkpoint (one that holds them is loaded without); who is asked to create
+            takes them from `diffusion` again.
 
     Attributes:
         out_channels: Channels of the feature maps, fine to coarse: of a level of the denoiser those of its taps, times
             n, and K where its maps are appended; then those of a stem at the same stride.
         strides: Their strides in pixels.
+        source: `diffusion`.
 
     Raises:
         ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, or no
@@ -75,6 +81,7 @@ class DiffusionBackbone(BaseModule):
         class_embeddings: str | None = None,
         gradient_checkpointing: bool = False,
         detail: dict | None = None,
+        creation: bool = True,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -94,6 +101,9 @@ class DiffusionBackbone(BaseModule):
         self.detail = None if detail is None else DetailPath(self.diffusion, **detail)
         self._pyramid = Pyramid(self.diffusion, self.feature, self.taps, shown, self.detail)
         self.out_channels, self.strides = self._pyramid.channels, self._pyramid.strides
+        self.source = diffusion
+        if not creation:
+            self.diffusion.keep_perception()
 
     def train(self, mode: bool = True) -> 'DiffusionBackbone':
         """Trains what is trained; frozen parts are in eval mode from the start and not walked through again."""
@@ -206,6 +216,13 @@ class DiffusionBackbone(BaseModule):
             z = self.diffusion.scaled(z)
         t = torch.randint(self.diffusion.T_max, (len(z),), device=z.device)
         return self.diffusion.denoising_errors(z, torch.randn_like(z), t, captions)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        if not self.diffusion.creates:
+            let_go = tuple(f'{prefix}diffusion.{part}.' for part in OF_CREATION)
+            for name in [name for name in state_dict if name.startswith(let_go)]:
+                state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _add_prompt(self, classes: str | Sequence[str] | None, class_embeddings: str | None, text_adapter: bool) -> int:
         """Registers the tokens that the denoiser attends to; returns the number of classes that it has tokens of."""

@@ -1,6 +1,6 @@
 """Features that a frozen beginning of a backbone produced for a batch; θ_C and θ_E both go on from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -41,6 +41,30 @@ class FrozenFeatures:
             if (value := getattr(self, name)) is not None
         }
         return replace(self, **chosen)
+
+    def kept(self) -> list[dict[str, Tensor]]:
+        """Of each image what a file is to keep, by name: its maps, for a stem its pixels, and the size (H, W).
+
+        Raises:
+            ValueError: The frozen part ended before the maps.
+        """
+        if self.pyramid is None:
+            raise ValueError('the frozen part ends before the feature maps, so that there are none to keep')
+        named = {f'level.{number}': level for number, level in enumerate(self.pyramid)}
+        named |= {} if self.images is None else {'images': self.images}
+        return [
+            {name: value[index].cpu().contiguous() for name, value in named.items()} | {'size': torch.tensor(self.size)}
+            for index in range(len(self))
+        ]
+
+    @classmethod
+    def of_kept(cls, kept: Mapping[str, Sequence[Tensor]]) -> 'FrozenFeatures':
+        """What :meth:`kept` gave for the images of a batch, name → one tensor of each; float32 again."""
+        # Before they are stacked: bfloat16 autocast refuses to stack float16.
+        batched = {name: torch.stack([t.float() for t in own]) for name, own in kept.items() if name != 'size'}
+        levels = tuple(batched[f'level.{number}'] for number in range(sum(name != 'images' for name in batched)))
+        height, width = kept['size'][0].tolist()
+        return cls((height, width), pyramid=levels, images=batched.get('images'))
 
     def of_categories(self, categories: Sequence[int], classes: int) -> 'FrozenFeatures':
         """The same with the class of each image, one of 0 … `classes` - 1.

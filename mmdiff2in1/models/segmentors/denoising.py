@@ -34,7 +34,8 @@ class DenoisingEncoderDecoder(EncoderDecoder):
         **segmentor: Arguments of EncoderDecoder.
 
     Raises:
-        ValueError: A setting out of its range, or a backbone that does not train a U-Net on latents without noise.
+        ValueError: A setting out of its range, or a backbone that does not train a U-Net on latents without noise,
+            or keeps no text encoder.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class DenoisingEncoderDecoder(EncoderDecoder):
                 'the denoising loss keeps a U-Net from forgetting what it was pretrained for; expected a '
                 "DiffusionBackbone with regime='finetune' and no noise in its feature config. Use EncoderDecoder else"
             )
+        if not backbone.diffusion.creates:
+            raise ValueError('the denoising loss encodes captions; set creation=True of the backbone')
         self.denoising_weight, self.prompt, self.drop_caption = denoising_weight, prompt, drop_caption
 
     def loss(self, inputs: Tensor | FrozenFeatures, data_samples: list) -> dict[str, Any]:
