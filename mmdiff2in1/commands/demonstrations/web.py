@@ -171,6 +171,7 @@ def _maps(model: Diff2in1Inferencer) -> list[Any]:
     import gradio
 
     parts: list[Any] = []
+    task: Any  # of classes, or not
     for name, task in model.tasks.items():
         label = name.replace('_', ' ')
         if getattr(task, 'classes', None):
