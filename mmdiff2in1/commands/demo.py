@@ -51,11 +51,9 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 def run(args: argparse.Namespace) -> None:
     """Runs one of the three."""
-    if args.web:
-        importlib.import_module('.demonstrations.web', __package__).show(args)
-        return
     flags = {'-loop': args.loop, '-short': args.short, f'-seed{args.seed}': args.seed}
     ending = ''.join(text for text, given in flags.items() if given)
     args.work_dir = args.work_dir or Path('work_dirs', f'demo{ending}')
     args.command = 'mmdiff2in1 demo' + ' --loop' * args.loop + ' --short' * args.short + f' --seed {args.seed}'
-    importlib.import_module(f'.demonstrations.{"loop" if args.loop else "student"}', __package__).show(args)
+    which = 'web' if args.web else 'loop' if args.loop else 'student'
+    importlib.import_module(f'.demonstrations.{which}', __package__).show(args)
