@@ -141,7 +141,8 @@ def test_an_operation_that_onnx_has_not_is_named_and_nothing_is_left(packages, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_maps_than_those_of_torch_are_an_error(packages, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_other_maps_than_those_of_torch_are_an_error(packages, tmp_path):
     """The comparison of a file that computes something else: the model has changed since."""
     built = inferencer(CNN)
     model = onnx_file._Perceiving(built.segmentor, built.tasks)
