@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE := 1
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup install demo demo-loop demo-short test test-all torture torture-short families docs lint check-env
+.PHONY: help setup install demo demo-loop demo-short test test-all torture torture-short families docs notebooks lint check-env
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -84,6 +84,10 @@ docs: setup ## the documentation site, into work_dirs/site; warnings are errors
 	@$(RUN) -c 'import material, mkdocstrings' 2>/dev/null || $(RUN) -m pip install -q -r requirements/docs.txt
 	$(RUN) -m mkdocs build --strict --quiet
 	@echo "look at work_dirs/site/index.html"
+
+notebooks: setup ## the notebooks of docs/notebooks, run from the first cell to the last
+	@$(RUN) -c 'import nbclient, nbformat, ipykernel' 2>/dev/null || $(RUN) -m pip install -q -r requirements/docs.txt
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/test_notebooks.py
 
 lint: setup ## ruff check, ruff format --check, mypy
 	$(RUN) -m ruff check .

@@ -42,7 +42,7 @@ GROUPS = {
         'generate': 'images with their label maps, from prompts or from your images',
         'report': 'one page about a run: scores, curves, pictures',
         'convert': 'checkpoints of others into ours and back; a trained U-Net into a diffusers folder',
-        'export': 'a trained model as a folder to hand on, or under plain names for mmseg',
+        'export': 'a trained model as a folder to hand on, under plain names for mmseg, or as ONNX',
         'scenes': 'render the Scenes set: small rooms with exact labels',
     },
 }

@@ -48,6 +48,7 @@ BROUGHT_BY = {
     'mmpretrain': 'onedl-mmpretrain',
     'yaml': 'onedl-mmengine',
     'markupsafe': 'jinja2',
+    'onnx_ir': 'onnxscript',
 }
 
 
@@ -169,7 +170,9 @@ def test_every_import_is_a_declared_dependency():
     sources = {path.relative_to(ROOT / PACKAGE): path.read_text() for path in package_files()}
     imported = {name.split('.')[0] for path, text in sources.items() for name in imported_names(text, str(path))}
     outside = imported - set(sys.stdlib_module_names) - {PACKAGE}
-    lists = [(ROOT / 'requirements' / name).read_text() for name in ('runtime.txt', 'mmpretrain.txt')]
+    lists = [
+        (ROOT / 'requirements' / name).read_text() for name in ('runtime.txt', 'mmpretrain.txt', 'onnx.txt', 'web.txt')
+    ]
     declared = {match.lower() for text in lists for match in re.findall(r'^[A-Za-z0-9._-]+', text, re.M)}
     assert {BROUGHT_BY.get(name, name) for name in outside} <= declared
 

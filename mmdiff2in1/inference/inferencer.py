@@ -40,6 +40,7 @@ from .hub import find_model_folder
 from .image_files import Images, iterate_images, read_images
 from .model_card import Claims
 from .model_folder import read_model_folder, write_model_folder
+from .onnx_file import OnnxFile, write_onnx
 from .perception import (
     Perception,
     array_pipeline,
@@ -151,6 +152,12 @@ class Diff2in1Inferencer:
         meta = {**self.dataset_meta, 'reduce_zero_label': self._zero_is_ignored}
         write_model_folder(folder, self.cfg, self.segmentor, self.tasks, meta, claims or Claims())
         return folder
+
+    def save_onnx(self, path: str | Path, size: tuple[int, int] | None = None, free_size: bool = False) -> OnnxFile:
+        """Writes the perceiving side as an ONNX file, see `write_onnx`; the model must be on the CPU."""
+        return write_onnx(
+            Path(path).expanduser(), self.segmentor, self.tasks, self.dataset_meta, size, free_size=free_size
+        )
 
     def __call__(
         self, images: Images, batch_size: int = 8, progress: bool = False, category: str | int | None = None

@@ -135,7 +135,7 @@ def test_a_plain_model_and_the_command(trained, tmp_path, image, capsys):
     for arguments, message in (
         (['export', 'a.pth', '--folder', 'x'], '--folder needs --config'),
         (['export', 'a.pth', '--out', 'x.pth', '--license', 'MIT'], '--license belongs to --folder'),
-        (['export', 'a.pth'], 'one of the arguments --folder --out is required'),
+        (['export', 'a.pth'], 'one of the arguments --folder --out --onnx is required'),
     ):
         with pytest.raises(SystemExit):
             main(arguments)

@@ -78,7 +78,7 @@ def shown_tokens(tokens: Tensor, which: str, frozen: FrozenFeatures) -> Tensor:
         ValueError: ``category``, and the classes of the images are not known.
     """
     if which == 'all':
-        return tokens.expand(len(frozen), -1, -1)
+        return tokens.expand(frozen.shape[0], -1, -1)
     if frozen.category is None:
         raise ValueError(
             "feature.tokens='category' needs the class of each image, found none; use SceneConditionedEstimator, "

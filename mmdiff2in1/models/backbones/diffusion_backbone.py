@@ -260,7 +260,7 @@ class DiffusionBackbone(BaseModule):
     def _perceive(self, frozen: FrozenFeatures) -> tuple[Tensor, ...]:
         tokens = self.tokens if self.text_adapter is None else self.text_adapter(self.tokens)
         context = shown_tokens(tokens, self.feature.tokens, frozen)
-        pooled = None if self.pooled is None else self.pooled.expand(len(frozen), -1)
+        pooled = None if self.pooled is None else self.pooled.expand(frozen.shape[0], -1)
         timesteps, latents = self.feature.timesteps, frozen.latents
         features = features_at(self.diffusion, timesteps, latents, context, pooled, **self.wanted())
         return *frozen.levels, *self._pyramid.of_denoiser(features, frozen.size)

@@ -80,7 +80,7 @@ class FrozenFeatures:
         return replace(self, category=torch.tensor(categories, dtype=torch.long, device=self.device))
 
     def __len__(self) -> int:
-        return len(self.latents if self.pyramid is None else self.pyramid[0])
+        return self.shape[0]
 
     @property
     def device(self) -> torch.device:
@@ -88,6 +88,6 @@ class FrozenFeatures:
         return (self.latents if self.pyramid is None else self.pyramid[0]).device
 
     @property
-    def shape(self) -> torch.Size:
+    def shape(self) -> tuple[int, int, int, int]:
         """Shape of the images that it stands for, (B, 3, H, W); mmseg asks its inputs for it."""
-        return torch.Size((len(self), 3, *self.size))
+        return (self.latents if self.pyramid is None else self.pyramid[0]).shape[0], 3, *self.size

@@ -34,7 +34,7 @@ def features_at(
         Taps (B, n·C, h_l, w_l), of each tap the timesteps one behind the other; maps (B, L, h_l, w_l), their means over
         the timesteps, which are probabilities again.
     """
-    B, n = len(latents), len(timesteps)
+    B, n = latents.shape[0], len(timesteps)  # of shape: a tracer keeps it free, and not len()
     t = torch.stack([torch.full((B,), step, device=latents.device) for step in timesteps], 1).flatten()
     if n == 1:
         return perceiver.features(latents, t, context, pooled, **wanted)
