@@ -21,6 +21,8 @@ from .config_arguments import add_config_arguments, changes_of
 from .device_arguments import add_process_device
 
 CREATED = 500
+FROM_NOISE = dict(num_calls=20, guidance_scale=3.0)
+"""What served best from noise: docs/evidence/generator.md."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenes 'noise', else 600)",
     )
     images.add_argument('--size', type=int, nargs='+', help='shorter side, or height and width, of what is created')
+    images.add_argument('--num-calls', type=int, help='denoising calls per image (default: from noise 20, else 50)')
+    images.add_argument(
+        '--guidance-scale', type=float, help='1: none; else a call costs twice (default: from noise 3, else 1)'
+    )
     labels = parser.add_argument_group('labels')
     labels.add_argument('--soft', action='store_true', help='probabilities of classes in the place of hard labels')
     labels.add_argument('--temperature', type=float, help='of the probabilities')
@@ -74,6 +80,8 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         created = dict(diffusion=args.generator, captions=args.captions, num_samples=args.num_images or CREATED)
         levels = args.T or (['noise'] if args.scenes else None)
         created |= dict(scenes=scenes(args.scenes), T=single(levels), size=single(args.size))
+        given = dict(num_calls=args.num_calls, guidance_scale=args.guidance_scale)
+        created |= (FROM_NOISE if levels == ['noise'] else {}) | {k: v for k, v in given.items() if v is not None}
     asked = created | dict(
         unlabelled=args.unlabelled,
         soft=args.soft,

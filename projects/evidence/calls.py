@@ -64,8 +64,8 @@ def settings(levels: Sequence[int]) -> list[tuple[int, CreationSettings]]:
     """(T, how to create) of every row: both solvers at each number of calls, then guidance at 10 and 20 calls."""
     plain = [(T, CreationSettings(calls, solver=solver)) for T in levels for solver in SOLVERS for calls in CALLS]
     guided = [
-        (T, CreationSettings(calls, guidance_scale=scale))
-        for T in levels[-1:]
+        (levels[-1], CreationSettings(calls, guidance_scale=scale, solver=solver))
+        for solver in SOLVERS[::-1]
         for calls in (10, 20)
         for scale in GUIDED
     ]

@@ -44,6 +44,7 @@ ARMS: dict[str, dict[str, Any]] = {
     'pasted': dict(preset='paste', num_samples=IMAGES),
     'pasted, strong colours': dict(preset='paste', num_samples=IMAGES, colour=True),
     'teacher, created': dict(preset='distil', **NEW_SCENES),
+    'teacher, created, guided': dict(preset='distil', **NEW_SCENES | dict(num_calls=20, guidance_scale=3.0)),
     'teacher, unlabelled': dict(preset='distil', unlabelled=True),
 }
 

@@ -8,7 +8,7 @@ from mmdiff2in1.datasets.scenes import CLASSES
 
 def test_rows_are_each_solver_at_each_number_of_calls_then_guidance_from_noise() -> None:
     rows = calls.settings((200, 1000))
-    assert len(rows) == 2 * 2 * 5 + 2 * 3
+    assert len(rows) == 2 * 2 * 5 + 2 * 2 * 3
     assert len({calls.row_key(*row) for row in rows}) == len(rows)
     assert {T for T, how in rows if how.guidance_scale != 1} == {1000}
 
