@@ -211,8 +211,13 @@ def test_a_segmentation_checkpoint_comes_back_tensor_for_tensor(tmp_path, capsys
         assert torch.equal(loaded(images), vpd.model(images))
 
 
-def test_what_vpd_did_not_store_comes_from_the_diffusion_model(tmp_path, weights, vpd):
-    path = saved(vpd.state, tmp_path / 'vpd.safetensors')
+def test_what_vpd_did_not_store_comes_from_the_diffusion_model(tmp_path, vpd):
+    path, whole, weights = (
+        saved(vpd.state, tmp_path / 'vpd.safetensors'),
+        stable_diffusion(1, whole=True),
+        tmp_path / 'sd',
+    )
+    whole.save_folder(weights)
     converted = convert(VPD(weights), path)
     assert converted.settings['task'] == 'segmentation' and converted.settings['vae_difference'] == 0
     of_diffusion = LatentDiffusion.from_pretrained(weights).state_dict(prefix='backbone.diffusion.')
@@ -221,10 +226,7 @@ def test_what_vpd_did_not_store_comes_from_the_diffusion_model(tmp_path, weights
     assert set(taken) == {name for name in of_diffusion if name.startswith(starts)}
     assert_same_state({name: converted.state[name] for name in taken}, {name: of_diffusion[name] for name in taken})
     # The file of the same model in the original layout serves as well.
-    save_file(
-        {name: value.contiguous() for name, value in ldm_names(stable_diffusion(1)).items()}, tmp_path / 'sd.ckpt'
-    )
-    (tmp_path / 'sd.ckpt').rename(tmp_path / 'sd.safetensors')
+    save_file({name: value.contiguous() for name, value in ldm_names(whole).items()}, tmp_path / 'sd.safetensors')
     assert_same_state(convert(VPD(tmp_path / 'sd.safetensors'), path).state, converted.state)
 
 

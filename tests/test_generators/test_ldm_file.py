@@ -27,12 +27,12 @@ from mmdiff2in1.training.identity import weights_mark
 
 @pytest.fixture(scope='module')
 def first() -> LatentDiffusion:
-    return stable_diffusion(1)
+    return stable_diffusion(1, whole=True)
 
 
 @pytest.fixture(scope='module')
 def second() -> LatentDiffusion:
-    return stable_diffusion(2)
+    return stable_diffusion(2, whole=True)
 
 
 @pytest.fixture(scope='module')
