@@ -12,7 +12,10 @@ SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, be
 
 
 def stable_diffusion(version: int, whole: bool = False) -> LatentDiffusion:
-    """Three levels of two layers; the latent has half the side of the image. ``whole``: with all of CLIP's vocabulary."""
+    """Three levels of two layers; the latent has half the side of the image.
+
+    ``whole``: with all of CLIP's vocabulary.
+    """
     torch.manual_seed(version)
     channels = (32, 64, 128) if version == 1 else (64, 128, 128)
     unet = UNet2DConditionModel(
