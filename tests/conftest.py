@@ -60,6 +60,14 @@ def imported_stays():
     gc.freeze()
 
 
+@pytest.fixture(scope='module', autouse=True)
+def no_scope_of_others():
+    """The default scope of a run stays behind it in mmengine; the tests of the next file begin without one."""
+    from mmengine.registry import DefaultScope
+
+    DefaultScope._instance_dict.clear()
+
+
 @pytest.fixture(scope='session')
 def tiny_diffusion_config() -> dict:
     return TINY_DIFFUSION
