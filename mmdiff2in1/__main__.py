@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import importlib
 import io
 import os
@@ -110,6 +111,7 @@ def import_quietly() -> None:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         importlib.import_module('mmdiff2in1.components')
+    gc.freeze()  # mmengine collects garbage at every data set: a quarter of a second among all that was imported
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings('ignore', category=category)
     warnings.filterwarnings('ignore', category=UserWarning, module=r'(mmseg|mmcv|mmengine|diffusers|transformers)\.')

@@ -1,6 +1,7 @@
 """Tiny real components, built in the test: nothing is downloaded."""
 
 import copy
+import gc
 import os
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
@@ -49,6 +50,22 @@ TINY_DIFFUSION = dict(
 def cache(tmp_path_factory):
     """What is kept between runs stays out of the home of whoever runs the tests."""
     os.environ['MMDIFF2IN1_CACHE'] = str(tmp_path_factory.mktemp('cache'))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def imported_stays():
+    """mmengine collects garbage at every data set: a quarter of a second among all that the libraries have imported,
+    which is taken out of the search."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def no_scope_of_others():
+    """The default scope of a run stays behind it in mmengine; the tests of the next file begin without one."""
+    from mmengine.registry import DefaultScope
+
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from mmengine.config import Config
+from tiny_clip import text_config, tokenizer
 from tiny_stable_diffusion import SCHEDULE
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 from mmdiff2in1.datasets.scenes import render_scene
 from mmdiff2in1.generators import LatentDiffusion, NoiseSchedule
 from mmdiff2in1.generators.text import CaptionEncoder
-from mmdiff2in1.generators.tokenizer import clip_tokenizer
 from mmdiff2in1.tasks import Depth, SurfaceNormal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,17 +71,14 @@ def write_weights(folder: Path) -> Path:
         layers_per_block=1,
         latent_channels=4,
     )
-    text = CLIPTextConfig(
+    text = text_config(
         hidden_size=64,
         num_attention_heads=1,
         num_hidden_layers=1,
         intermediate_size=64,
         hidden_act='quick_gelu',
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=49407,
     )
-    encoder = CaptionEncoder(CLIPTextModel(text), clip_tokenizer('<|endoftext|>', 77))
+    encoder = CaptionEncoder(CLIPTextModel(text), tokenizer('<|endoftext|>'))
     schedule = NoiseSchedule(SCHEDULE | dict(prediction_type='epsilon'))
     LatentDiffusion(vae, unet, encoder, schedule).save_folder(folder)
     embeddings = folder / 'scenes.pth'

@@ -12,16 +12,20 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from tiny_clip import text_config, tokenizer
 from tiny_stable_diffusion import SCHEDULE
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-from mmdiff2in1.generators.tokenizer import caption_tokenizer, clip_tokenizer
+from mmdiff2in1.generators.tokenizer import caption_tokenizer
 
 WORDS = ['a', 'ball', 'chair', 'red', 'table']
 
 
-def sdxl() -> StableDiffusionXLPipeline:
-    """Three levels of two layers, the first without attention; the latent has half the side of the image."""
+def sdxl(whole: bool = False) -> StableDiffusionXLPipeline:
+    """Three levels of two layers, the first without attention; the latent has half the side of the image.
+
+    ``whole``: with all of CLIP's vocabulary.
+    """
     torch.manual_seed(3)
     unet = UNet2DConditionModel(
         block_out_channels=(32, 64, 64),
@@ -39,10 +43,10 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
     return StableDiffusionXLPipeline(
         vae=vae(4, scaling_factor=0.13025),
-        text_encoder=CLIPTextModel(clip(64, 'quick_gelu')),
-        text_encoder_2=CLIPTextModelWithProjection(clip(128, 'gelu', projection_dim=96)),
-        tokenizer=clip_tokenizer('<|endoftext|>', 77),
-        tokenizer_2=clip_tokenizer('!', 77),
+        text_encoder=CLIPTextModel(clip(64, 'quick_gelu', whole=whole)),
+        text_encoder_2=CLIPTextModelWithProjection(clip(128, 'gelu', whole=whole, projection_dim=96)),
+        tokenizer=tokenizer('<|endoftext|>', whole),
+        tokenizer_2=tokenizer('!', whole),
         unet=unet,
         scheduler=EulerDiscreteScheduler(**SCHEDULE, timestep_spacing='leading', steps_offset=1),
         add_watermarker=False,
@@ -72,8 +76,8 @@ def stable_diffusion_3() -> StableDiffusion3Pipeline:
         text_encoder=CLIPTextModelWithProjection(clip(32, 'quick_gelu', projection_dim=32, heads=2)),
         text_encoder_2=CLIPTextModelWithProjection(clip(32, 'gelu', projection_dim=32, heads=2)),
         text_encoder_3=t5(96),
-        tokenizer=clip_tokenizer('<|endoftext|>', 77),
-        tokenizer_2=clip_tokenizer('!', 77),
+        tokenizer=tokenizer('<|endoftext|>'),
+        tokenizer_2=tokenizer('!'),
         tokenizer_3=caption_tokenizer(WORDS, 16),
     )
 
@@ -96,7 +100,7 @@ def flux() -> FluxPipeline:
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
         vae=vae(4, shift_factor=0.06),
         text_encoder=CLIPTextModel(clip(32, 'quick_gelu', heads=2)),
-        tokenizer=clip_tokenizer('<|endoftext|>', 77),
+        tokenizer=tokenizer('<|endoftext|>'),
         text_encoder_2=t5(32),
         tokenizer_2=caption_tokenizer(WORDS, 16),
         transformer=transformer,
@@ -114,16 +118,14 @@ def vae(channels: int, **scale) -> AutoencoderKL:
     )
 
 
-def clip(width: int, activation: str, heads: int | None = None, **kwargs) -> CLIPTextConfig:
-    return CLIPTextConfig(
+def clip(width: int, activation: str, heads: int | None = None, whole: bool = False, **kwargs) -> CLIPTextConfig:
+    return text_config(
+        whole,
         hidden_size=width,
         num_attention_heads=heads or width // 64,
         num_hidden_layers=2,
         intermediate_size=2 * width,
         hidden_act=activation,
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=49407,
         **kwargs,
     )
 

@@ -2,17 +2,20 @@
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from tiny_clip import text_config, tokenizer
+from transformers import CLIPTextModel
 
 from mmdiff2in1.generators import LatentDiffusion, NoiseSchedule
 from mmdiff2in1.generators.text import CaptionEncoder
-from mmdiff2in1.generators.tokenizer import clip_tokenizer
 
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear')
 
 
-def stable_diffusion(version: int) -> LatentDiffusion:
-    """Three levels of two layers; the latent has half the side of the image."""
+def stable_diffusion(version: int, whole: bool = False) -> LatentDiffusion:
+    """Three levels of two layers; the latent has half the side of the image.
+
+    ``whole``: with all of CLIP's vocabulary.
+    """
     torch.manual_seed(version)
     channels = (32, 64, 128) if version == 1 else (64, 128, 128)
     unet = UNet2DConditionModel(
@@ -31,16 +34,14 @@ def stable_diffusion(version: int) -> LatentDiffusion:
         layers_per_block=2,
         latent_channels=4,
     )
-    text = CLIPTextConfig(
+    text = text_config(
+        whole,
         hidden_size=64 * version,
         num_attention_heads=version,
         num_hidden_layers=2,
         intermediate_size=128,
         hidden_act='quick_gelu' if version == 1 else 'gelu',
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=49407,
     )
-    tokenizer = clip_tokenizer('<|endoftext|>' if version == 1 else '!', 77)
+    words = tokenizer('<|endoftext|>' if version == 1 else '!', whole)
     schedule = SCHEDULE | dict(prediction_type='epsilon' if version == 1 else 'v_prediction')
-    return LatentDiffusion(vae, unet, CaptionEncoder(CLIPTextModel(text), tokenizer), NoiseSchedule(schedule))
+    return LatentDiffusion(vae, unet, CaptionEncoder(CLIPTextModel(text), words), NoiseSchedule(schedule))

@@ -50,6 +50,8 @@ def build_runner(cfg: Config) -> Runner:
     cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
+    # yapf would format the text of the config five times, and once more at every checkpoint.
+    object.__setattr__(cfg, '_format_python_code', False)
     with building(cfg):
         runner = ChainRunner.from_cfg(cfg)
     check_channels(unwrapped(runner.model))

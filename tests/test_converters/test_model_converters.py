@@ -211,8 +211,10 @@ def test_a_segmentation_checkpoint_comes_back_tensor_for_tensor(tmp_path, capsys
         assert torch.equal(loaded(images), vpd.model(images))
 
 
-def test_what_vpd_did_not_store_comes_from_the_diffusion_model(tmp_path, weights, vpd):
-    path = saved(vpd.state, tmp_path / 'vpd.safetensors')
+def test_what_vpd_did_not_store_comes_from_the_diffusion_model(tmp_path, vpd):
+    path, weights = saved(vpd.state, tmp_path / 'vpd.safetensors'), tmp_path / 'sd'
+    whole = stable_diffusion(1, whole=True)
+    whole.save_folder(weights)
     converted = convert(VPD(weights), path)
     assert converted.settings['task'] == 'segmentation' and converted.settings['vae_difference'] == 0
     of_diffusion = LatentDiffusion.from_pretrained(weights).state_dict(prefix='backbone.diffusion.')
@@ -221,10 +223,7 @@ def test_what_vpd_did_not_store_comes_from_the_diffusion_model(tmp_path, weights
     assert set(taken) == {name for name in of_diffusion if name.startswith(starts)}
     assert_same_state({name: converted.state[name] for name in taken}, {name: of_diffusion[name] for name in taken})
     # The file of the same model in the original layout serves as well.
-    save_file(
-        {name: value.contiguous() for name, value in ldm_names(stable_diffusion(1)).items()}, tmp_path / 'sd.ckpt'
-    )
-    (tmp_path / 'sd.ckpt').rename(tmp_path / 'sd.safetensors')
+    save_file({name: value.contiguous() for name, value in ldm_names(whole).items()}, tmp_path / 'sd.safetensors')
     assert_same_state(convert(VPD(tmp_path / 'sd.safetensors'), path).state, converted.state)
 
 
@@ -301,7 +300,8 @@ def test_the_names_of_the_full_size_go_there_and_back():
     for part, model, original, count in (('unet', unet, unet_names, 686), ('vae', vae, vae_names, 248)):
         start = {'unet': 'model.diffusion_model.', 'vae': 'first_stage_model.'}[part]
         theirs = {name.removeprefix(start): value for name, value in original(model).items()}
-        pairs = dict(zip(model.state_dict(), theirs, strict=True))
+        state = model.state_dict()
+        pairs = dict(zip(state, theirs, strict=True))
         assert len(pairs) == count
         decoder = {name for name in theirs if name.startswith('decoder.')}  # VPD's files have none
         assert {tables[part].place(name) for name in decoder} <= {None}
@@ -311,7 +311,7 @@ def test_the_names_of_the_full_size_go_there_and_back():
             assert tables[part].theirs(ours) == (None if name in decoder else name)
             if place:
                 (piece,) = place.rule.apart(theirs[name])
-                assert piece.shape == model.state_dict()[ours].shape
+                assert piece.shape == state[ours].shape
                 assert place.rule.together([piece]).shape == theirs[name].shape
         assert len(theirs) - len(decoder) == {'unet': 686, 'vae': 110}[part]
         assert tables[part].place('stranger.weight') is tables[part].theirs('stranger.weight') is None

@@ -27,12 +27,12 @@ from mmdiff2in1.training.identity import weights_mark
 
 @pytest.fixture(scope='module')
 def first() -> LatentDiffusion:
-    return stable_diffusion(1)
+    return stable_diffusion(1, whole=True)
 
 
 @pytest.fixture(scope='module')
 def second() -> LatentDiffusion:
-    return stable_diffusion(2)
+    return stable_diffusion(2, whole=True)
 
 
 @pytest.fixture(scope='module')
@@ -291,8 +291,9 @@ def test_bfloat16_in_all_that_the_file_holds(first, file, tmp_path):
         state |= {name: value.bfloat16() for name, value in state.items()}
 
     loaded = LatentDiffusion.from_pretrained(change(file, tmp_path / 'model.safetensors', to))
+    found = loaded.state_dict()
     for name, value in first.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value.bfloat16().float()), name
+        assert torch.equal(found[name], value.bfloat16().float()), name
 
 
 @pytest.mark.parametrize('name', ['model.ckpt', 'UP.SAFETENSORS', '0f3a9c', 'model.bin'])

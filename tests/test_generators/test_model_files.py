@@ -101,8 +101,9 @@ def test_stable_diffusion(tiny_diffusion, tmp_path, name):
     tiny_diffusion.save_folder(tmp_path / 'tiny')
     to_variant(tmp_path / 'tiny', name)
     loaded = LatentDiffusion.from_pretrained(tmp_path / 'tiny')
+    found = loaded.state_dict()
     for key, value in tiny_diffusion.state_dict().items():
-        assert torch.equal(loaded.state_dict()[key], value.half().float()), key
+        assert torch.equal(found[key], value.half().float()), key
     assert loaded.takes_conditions
     assert read_controlnet(tmp_path / 'tiny' / 'controlnet', torch.float16).dtype == torch.float16
     (tmp_path / 'tiny' / 'vae' / f'diffusion_pytorch_model.{name}.safetensors').unlink()

@@ -61,7 +61,7 @@ class Named:
 
 @pytest.fixture(scope='module')
 def pipeline():
-    return sdxl()
+    return sdxl(whole=True)
 
 
 @pytest.fixture(scope='module')

@@ -96,9 +96,10 @@ def test_half_precision_on_disk(model, tmp_path):
     as_float, as_bfloat = (
         LatentDiffusion.from_pretrained(tmp_path / 'half', dtype) for dtype in (torch.float32, torch.bfloat16)
     )
+    floats, bfloats = as_float.state_dict(), as_bfloat.state_dict()
     for name, tensor in model.state_dict().items():
-        assert torch.equal(as_float.state_dict()[name], tensor.half().float()), name
-        assert as_bfloat.state_dict()[name].dtype == torch.bfloat16
+        assert torch.equal(floats[name], tensor.half().float()), name
+        assert bfloats[name].dtype == torch.bfloat16
     images = torch.rand(1, 3, 8, 8) * 2 - 1
     made = as_bfloat.create(images, captions=['a wall'], seeds=[0], T=500, num_calls=1)
     assert made.images.dtype == torch.float32 and made.images.isfinite().all()
@@ -153,10 +154,10 @@ def test_stable_diffusion_1_as_it_was_distributed(model, folder):
         )
     )  # fmt: skip
     loaded = LatentDiffusion.from_pretrained(folder)
-    for name, tensor in vae.state_dict().items():
-        assert torch.equal(loaded.vae.state_dict()[name], tensor), name
-    for name, tensor in model.text.state_dict().items():
-        assert torch.equal(loaded.text.state_dict()[name], tensor), name
+    for part, expected in ((loaded.vae, vae), (loaded.text, model.text)):
+        found = part.state_dict()
+        for name, tensor in expected.state_dict().items():
+            assert torch.equal(found[name], tensor), name
     assert loaded.text.token_ids(['a red x', '']).tolist() == [[8, 5, 4, 6, 9, 9, 9, 9], [8] + [9] * 7]
     with torch.no_grad():
         state = loaded.text.encoder(input_ids=torch.tensor([[8, 5, 4]])).last_hidden_state[0, -1]

@@ -342,10 +342,10 @@ def test_a_run_of_mmengine_from_a_plain_checkpoint(tmp_path):
     start = plain(5)
     torch.save(dict(meta={}, state_dict=start.state_dict()), tmp_path / 'plain.pth')
     runner = run(tmp_path / 'first', load_from=str(tmp_path / 'plain.pth'))
-    model = runner.model
+    model, start = runner.model, start.state_dict()
     for name, tensor in model.creator.state_dict().items():
-        assert torch.equal(tensor, start.state_dict()[name]), name  # no hook averages here: θ_C stays at its start
-    moved = [not torch.equal(tensor, start.state_dict()[name]) for name, tensor in model.exploiter.named_parameters()]
+        assert torch.equal(tensor, start[name]), name  # no hook averages here: θ_C stays at its start
+    moved = [not torch.equal(tensor, start[name]) for name, tensor in model.exploiter.named_parameters()]
     assert all(moved)
     assert {
         'train/real/decode.loss_ce',

@@ -11,7 +11,17 @@ import torch
 from mmengine.runner import Runner
 from patience import patient
 from PIL import Image
-from tiny_chain import chain_config, creation_trace, final_state, finish, kill_when, logged_losses, start, wait_for
+from tiny_chain import (
+    Fork,
+    chain_config,
+    creation_trace,
+    final_state,
+    finish,
+    kill_when,
+    logged_losses,
+    start,
+    wait_for,
+)
 
 from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.stages import self_improving_config
@@ -201,9 +211,9 @@ def _killed_and_resumed(chain_folder, stage: str):
         'synthetic': lambda: len(list((work_dir / 'synthetic' / 'images').glob('*.png'))) >= 5,
         'self_improving': lambda: (work_dir / 'self_improving' / 'iter_4.pth').exists(),
     }[stage]
-    kill_when(start(config, work_dir), reached)
+    kill_when(Fork(config, work_dir), reached)
     assert not (work_dir / 'self_improving' / 'finished.json').exists()
-    finish(start(config, work_dir, '--resume'))
+    finish(Fork(config, work_dir, '--resume'))
     return work_dir
 
 
@@ -219,20 +229,11 @@ def _assert_equal_runs(one: Path, other: Path) -> None:
     assert metrics[0] == metrics[1]
 
 
-@pytest.fixture(scope='session')
-def straight_process(chain_folder):
-    """An uninterrupted run in a process of its own, so that threads are the same as in the killed ones."""
-    config = chain_folder / 'chain.py'
-    chain_config(chain_folder).dump(config)
-    finish(start(config, chain_folder / 'straight-process'))
-    return chain_folder / 'straight-process'
+def test_killed_while_self_improving_and_resumed_equals_straight(straight, chain_folder):
+    _assert_equal_runs(straight[0], _killed_and_resumed(chain_folder, 'self_improving'))
 
 
-def test_killed_while_self_improving_and_resumed_equals_straight(straight_process, chain_folder):
-    _assert_equal_runs(straight_process, _killed_and_resumed(chain_folder, 'self_improving'))
-
-
-def test_interrupted_and_resumed_equals_straight(straight_process, chain_folder):
+def test_interrupted_and_resumed_equals_straight(straight, chain_folder):
     """Ctrl-C between two checkpoints: the step in hand is saved."""
     work_dir, config = chain_folder / 'interrupted', chain_folder / 'chain.py'
     chain_config(chain_folder).dump(config)
@@ -244,11 +245,11 @@ def test_interrupted_and_resumed_equals_straight(straight_process, chain_folder)
     assert run.returncode == 130 and 'interrupted; to go on: tools/train.py' in output and '--resume' in output
     (saved,) = log.glob('iter_*.pth')
     assert 3 <= int(saved.stem.removeprefix('iter_')) < 20
-    finish(start(config, work_dir, '--resume', '--cfg-options', 'default_hooks.checkpoint.interval=1000'))
-    _assert_equal_runs(straight_process, work_dir)
+    finish(Fork(config, work_dir, '--resume', '--cfg-options', 'default_hooks.checkpoint.interval=1000'))
+    _assert_equal_runs(straight[0], work_dir)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('stage', ['warmup', 'synthetic'])
-def test_killed_and_resumed_equals_straight(straight_process, chain_folder, stage):
-    _assert_equal_runs(straight_process, _killed_and_resumed(chain_folder, stage))
+def test_killed_and_resumed_equals_straight(straight, chain_folder, stage):
+    _assert_equal_runs(straight[0], _killed_and_resumed(chain_folder, stage))

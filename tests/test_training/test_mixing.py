@@ -160,9 +160,10 @@ def test_a_checkpoint_of_another_class_count_is_refused_unless_named(configs, of
     resumed = build(copy.deepcopy(cfg))
     resumed.train()
     assert resumed.iter == 5
+    found = resumed.model.state_dict()
     for key, tensor in runner.model.state_dict().items():
         if 'conv_seg' in key:
-            assert torch.equal(resumed.model.state_dict()[key], tensor), key
+            assert torch.equal(found[key], tensor), key
 
 
 def test_forgetting_delete_says_what_to_do(configs):

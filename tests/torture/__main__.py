@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from . import configs, files, kills, stores
 from .chain import Chain
-from .child import make_forks_cheap
+from .child import make_forks_cheap, own_group
 from .trial import Outcome
 
 KINDS = {'kills': kills, 'stores': stores, 'files': files, 'configs': configs}
@@ -135,12 +135,13 @@ class _Queue:
         if child == 0:
             code = 1
             try:
-                os.setsid()
+                own_group()
                 outcome = _one(self.chain, self.work_dir, kind, number, self.seed)
                 self._file(kind, number).write_text(json.dumps(outcome.as_record(number, self.seed)))
                 code = 0
             finally:
                 os._exit(code)
+        own_group(child)
         self.running[child] = kind, number
 
     def _file(self, kind: str, number: int) -> Path:

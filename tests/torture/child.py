@@ -59,6 +59,7 @@ def run(work: Callable[[], object], log: Path, limit: float, kill_after: float |
     child = os.fork()
     if child == 0:
         _child(work, log, error)
+    own_group(child)
     end = started + (limit if kill_after is None else min(limit, kill_after))
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -77,10 +78,18 @@ def run(work: Callable[[], object], log: Path, limit: float, kill_after: float |
     return Ended('raised', seconds, **(json.loads(error.read_text()) if error.is_file() else {'error': 'exit'}))
 
 
+def own_group(child: int = 0) -> None:
+    """Makes ``child``, or this process, the head of a group of its own, which can be killed with all that it started.
+
+    Child and parent both call it: whichever comes second finds it done, and none has to wait for the other.
+    """
+    os.setpgid(child, child)
+
+
 def _child(work: Callable[[], object], log: Path, error: Path) -> None:
     code = 1
     try:
-        os.setsid()
+        own_group()
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(out, stream)
