@@ -86,7 +86,8 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
     if unread:
         flags = [flag for action in own._actions for flag in action.option_strings]
         found = ' '.join(unread)
-        own.error(f'unrecognized arguments: {found}{did_you_mean(unread[0].partition("=")[0], flags)}')
+        meant = did_you_mean(unread[0].partition('=')[0], flags) or _blank_in_list(arguments, unread[0])
+        own.error(f'unrecognized arguments: {found}{meant}')
     if hasattr(command, 'check_arguments'):
         command.check_arguments(own, args)
     for stream in (sys.stdout, sys.stderr):
@@ -103,6 +104,14 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
         if getattr(args, 'device', None):
             check_device(args.device)
         return command.run(args)
+
+
+def _blank_in_list(arguments: Sequence[str] | None, unread: str) -> str:
+    """What to say where the shell cut a list in two: ``--classes sky, road``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    at = given.index(unread) if unread in given else 0
+    cut = at > 0 and (given[at - 1].endswith(',') or unread.startswith(','))
+    return f'; a list has no blanks, or stands in quotes: "{given[at - 1]} {unread}"' if cut else ''
 
 
 def import_quietly() -> None:

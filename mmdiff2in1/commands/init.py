@@ -86,14 +86,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[int, int], int]:
     """The files of a plain config of own data, the size of the images, and how many are trained on."""
-    from mmdiff2in1.core.text_files import lines_of
     from mmdiff2in1.training.first_config import plain_config
     from mmdiff2in1.training.own_data import IGNORED, study
 
-    if Path(args.classes).is_file():
-        classes = [line.strip() for line in lines_of(args.classes) if line.strip()]
-    else:
-        classes = [each.strip() for each in args.classes.split(',') if each.strip()]
+    classes = _class_names(args.classes)
     data = study(args.images, args.masks, classes, args.zero_ignored)
     lists = {part: args.out / f'{name}-{part}.txt' for part in ('train', 'val')}
     print(
@@ -115,6 +111,29 @@ def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[in
     for part, names in (('train', data.train), ('val', data.val)):
         files[lists[part]] = ''.join(f'{each}\n' for each in names)
     return files, data.size, len(data.train)
+
+
+def _class_names(said: str) -> list[str]:
+    """Of ``--classes``: a file with one a line, or names between commas, of which the last may be followed by one.
+
+    Raises:
+        FileNotFoundError: What looks like the name of a file is none.
+        ValueError: An empty name, which would shift those after it, or one that stands there twice.
+    """
+    from mmdiff2in1.core.text_files import lines_of
+
+    if Path(said).is_file():
+        names = [line.strip() for line in lines_of(said) if line.strip()]
+    elif ',' not in said and ('/' in said or said.endswith('.txt')):
+        raise FileNotFoundError(f'--classes {said}: no such file; expected a file with one name a line, or A,B,C')
+    else:
+        names = [each.strip() for each in said.strip().removesuffix(',').split(',')]
+    if not all(names):
+        raise ValueError(f'--classes {said}: class {names.index("")} has no name; expected one between two commas')
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f'--classes {said}: {", ".join(twice)} more than once; expected another name for each number')
+    return names
 
 
 def _images_of(base: Path) -> tuple[int, tuple[int, int]]:
@@ -165,5 +184,7 @@ def _write(files: dict[Path, str]) -> None:
     if others:
         raise FileExistsError(f'{", ".join(others)}: there already, with other contents; move them away or give --name')
     for file, text in files.items():
-        write_atomically(file, text.encode())
-        print(f'written: {file}')
+        same = file.exists()
+        if not same:
+            write_atomically(file, text.encode())
+        print(f'{"there already, the same" if same else "written"}: {file}')

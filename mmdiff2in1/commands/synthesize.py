@@ -23,7 +23,7 @@ composed has true ones, in labels/, which labels='stored' of that data set reads
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .config_arguments import add_config_arguments, work_dir_of
 from .config_arguments import load_config as read
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mmdiff2in1.synthesis import SampleStore
 
 NOISE = 'noise'
+DRAWN = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     what = parser.add_argument_group('instead of creating').add_mutually_exclusive_group()
     what.add_argument('--dry-run', action='store_true', help='print the plan; nothing is written')
-    what.add_argument('--preview', type=int, metavar='N', help='draw N sources with one column per T, nothing else')
-    what.add_argument('--show', type=int, metavar='N', help='draw N sources and what was created from them')
+    some: dict[str, Any] = dict(type=int, nargs='?', const=DRAWN, metavar='N')
+    what.add_argument('--preview', **some, help='draw N sources (%(const)s) with one column per T, nothing else')
+    what.add_argument('--show', **some, help='draw N sources (%(const)s) and what was created from them')
     what.add_argument('--verify', action='store_true', help='name damaged samples and remove them')
     what.add_argument('--prune', action='store_true', help='remove samples that the plan does not ask for')
 

@@ -100,8 +100,8 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
         return own
     if not _of_config(cfg).get('diffusion'):
         raise ValueError(
-            f'{type(backbone).__name__} has no diffusion model to create with; name weights by diffusion=… '
-            "('builtin:scenes' comes with the package), or in stages.synthesis.diffusion"
+            f'{type(backbone).__name__} has no diffusion model to create with; name weights by diffusion=… or, '
+            "of the command, --diffusion … ('builtin:scenes' comes with the package), or in stages.synthesis.diffusion"
         )
     diffusion = build_diffusion(replace(SynthesisSettings.from_cfg(cfg), layout=None))
     if not isinstance(diffusion, LatentDiffusion):

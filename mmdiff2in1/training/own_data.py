@@ -4,7 +4,7 @@ H, W: height and width of the images.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,16 +77,8 @@ def study(images: Path, masks: Path, classes: Sequence[str], zero_is_ignored: bo
             f'{images} and {masks} have no name in common: found {names[0]}{image_suffix} and {marks[0]}{mask_suffix}; '
             'expected a mask of the same name, but for the suffix, for each image'
         )
-    values, sizes = _values(masks, mask_suffix, both)
-    largest = max((value for value in values if value != IGNORED), default=0)
-    allowed = len(classes) - (0 if zero_is_ignored else 1)
-    if largest > allowed:
-        found = ', '.join(map(str, sorted(values)))
-        raise ValueError(
-            f'{masks}: found the class numbers {found}, and {len(classes)} names; expected numbers 0 … {allowed} (and '
-            f'{IGNORED}, which is ignored). Name all {largest + 1} classes in the order of their numbers, map other '
-            f'numbers to {IGNORED}, or say --zero-ignored if 0 is no class and the first name is that of 1'
-        )
+    values, sizes, holders = _values(masks, mask_suffix, both)
+    _check_numbers(masks, values, holders, len(sizes), classes, zero_is_ignored)
     order = sorted(both, key=lambda name: derived_seed(0, 'held out', name))
     held = max(1, round(HELD_OUT * len(both))) if len(both) > 1 else 0
     height, width = (int(np.median([size[axis] for size in sizes])) for axis in (0, 1))
@@ -134,15 +126,21 @@ def _beside(folder: Path) -> tuple[list[str], str]:
     return [image for _, image in pairs], next(iter(endings))
 
 
-def _values(masks: Path, suffix: str, names: Sequence[str]) -> tuple[dict[int, float], list[tuple[int, int]]]:
-    """Numbers in some of the masks with their share of the pixels, and the sizes."""
+def _values(
+    masks: Path, suffix: str, names: Sequence[str]
+) -> tuple[dict[int, float], list[tuple[int, int]], dict[int, list[str]]]:
+    """Numbers in some of the masks with their share of the pixels, the sizes, and the files in which a number is."""
     counts: Counter[int] = Counter()
     sizes = []
+    holders: dict[int, list[str]] = {}
     for name in names[:: max(1, len(names) // LOOKED_AT)]:
         path = str(masks / f'{name}{suffix}')
         container = lossy_container(path)
         if container is not None:
-            raise ValueError(f'{path}: is {container}, which changes class numbers; expected PNG')
+            raise ValueError(
+                f'{path}: is {container}, which changes class numbers; expected PNG: export the masks again as PNG '
+                '(converting these keeps the changed numbers), or are --images and --masks the wrong way round?'
+            )
         array = read_classes(path)
         if array.ndim != 2:
             raise ValueError(
@@ -152,5 +150,33 @@ def _values(masks: Path, suffix: str, names: Sequence[str]) -> tuple[dict[int, f
         sizes.append(array.shape)
         for value, count in zip(*np.unique(array, return_counts=True), strict=True):
             counts[int(value)] += int(count)
+            holders.setdefault(int(value), []).append(path)
     total = sum(counts.values())
-    return {value: count / total for value, count in sorted(counts.items())}, sizes
+    return {value: count / total for value, count in sorted(counts.items())}, sizes, holders
+
+
+def _check_numbers(
+    masks: Path,
+    values: Iterable[int],
+    holders: dict[int, list[str]],
+    looked_at: int,
+    classes: Sequence[str],
+    zero_is_ignored: bool,
+) -> None:
+    """Raises ValueError where a mask holds a number that has no name; says in how many masks, and names one."""
+    allowed = len(classes) - (0 if zero_is_ignored else 1)
+    strays = [value for value in sorted(values) if value > allowed and value != IGNORED]
+    if not strays:
+        return
+    files = sorted({file for value in strays for file in holders[value]})
+    numbers = ', '.join(map(str, sorted(values)))
+    unnamed = ', '.join(map(str, strays))
+    first = 1 if zero_is_ignored else 0
+    ways = [f'Name all {strays[-1] + 1 - first} classes in the order of their numbers', f'map {unnamed} to {IGNORED}']
+    if strays == [len(classes)]:
+        ways.append('say --zero-ignored if 0 is no class and the first name is that of 1')
+    raise ValueError(
+        f'{masks}: found the class numbers {numbers}, and {len(classes)} names; expected numbers 0 … {allowed} (and '
+        f'{IGNORED}, which is ignored); {unnamed} in {len(files)} of {looked_at} masks, as {files[0]}. '
+        f'{", ".join(ways[:-1])}, or {ways[-1]}'
+    )

@@ -244,7 +244,9 @@ def test_study(tmp_path):
         (lambda d: [f.unlink() for f in (d / 'masks').iterdir()], 'found no image files; expected masks of one kind'),
         (lambda d: (d / 'photos/0.jpg').rename(d / 'photos/0.png'), 'found 9 .jpg, 1 .png; expected images of one'),
         (lambda d: [f.rename(f.with_stem(f'm{f.stem}')) for f in (d / 'masks').iterdir()], 'no name in common'),
-        (lambda d: Image.new('L', (64, 48), 7).save(d / 'masks/0.png'), 'numbers 0, 1, 7, 255, and 2 names'),
+        (lambda d: Image.new('L', (64, 48), 7).save(d / 'masks/3.png'), r'1, 7, 255, and 2 names.* 7 in 1 of 10 masks'
+         r', as .*/3\.png\. Name all 8 classes in the order of their numbers, or map 7 to 255$'),
+        (lambda d: Image.new('L', (64, 48)).save(d / 'masks/0.png', 'JPEG'), r'0\.png: is JPEG.*as PNG .*wrong way'),
         (lambda d: Image.new('RGB', (64, 48)).save(d / 'masks/0.png'), 'expected one channel of class numbers'),
     ],
 )  # fmt: skip
@@ -253,6 +255,35 @@ def test_data_that_cannot_be_taken(tmp_path, change, message):
     change(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         study(photos, masks, ['floor', 'ball'])
+
+
+def test_class_names(tmp_path, monkeypatch):
+    from mmdiff2in1.commands.init import _class_names
+
+    assert _class_names('sky, night road ,car,') == ['sky', 'night road', 'car']
+    (tmp_path / 'names.txt').write_text('sky\n\n road\n')
+    monkeypatch.chdir(tmp_path)
+    assert _class_names('names.txt') == ['sky', 'road']
+    with pytest.raises(FileNotFoundError, match='--classes name.txt: no such file; expected a file with one name a'):
+        _class_names('name.txt')
+    with pytest.raises(ValueError, match='class 1 has no name'):
+        _class_names('sky, ,road')
+    with pytest.raises(ValueError, match='sky more than once'):
+        _class_names('sky,road,sky')
+
+
+def test_init_says_what_was_there(tmp_path, capsys):
+    from mmdiff2in1.commands.init import _write
+
+    for said in ('written', 'there already, the same'):
+        _write({tmp_path / 'mine.py': 'a = 1'})
+        assert capsys.readouterr().out == f'{said}: {tmp_path / "mine.py"}\n'
+
+
+def test_blank_in_a_list(capsys):
+    with pytest.raises(SystemExit):
+        main(['init', '--images', 'a', '--masks', 'b', '--classes', 'sky,', 'road'])
+    assert 'road; a list has no blanks, or stands in quotes: "sky, road"' in capsys.readouterr().err
 
 
 def test_init_train_and_compare(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """The command line of tools/synthesize.py on a tiny config: dry run, preview, creation, verification."""
 
+import argparse
 import importlib.util
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from tiny_rooms import NAMES, Rooms
 
+from mmdiff2in1.commands.synthesize import add_arguments
 from mmdiff2in1.core.label_files import read_png, write_png
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.visualization import sheet_layout
@@ -68,6 +70,15 @@ def test_dry_run_with_flags_and_time(run, tmp_path):
     assert '2 samples, 10 U-Net calls in all' in out
     assert 's per sample on one process' in out
     assert not (tmp_path / 'work').exists()
+
+
+def test_sheets_have_a_number_of_sources_without_one():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for flag in ('preview', 'show'):
+        assert getattr(parser.parse_args(['config.py', f'--{flag}']), flag) == 16
+        assert getattr(parser.parse_args(['config.py', f'--{flag}', '2']), flag) == 2
+        assert getattr(parser.parse_args(['config.py']), flag) is None
 
 
 def test_preview_is_one_sheet_with_a_column_per_noise_level(run, tmp_path):
