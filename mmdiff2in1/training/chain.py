@@ -80,23 +80,10 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
 
 
 def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
-    with building(cfg):
-        check_values(cfg)
-        check_chain(cfg, get_world_size())
-        init_default_scope(cfg.get('default_scope') or 'mmseg')
-        check_weights(cfg)
-        check_data(cfg)
-        check_teachers(cfg)
-        store, results, warmup_checkpoint = store_of(cfg, work_dir), {}, None
-        parents = {'load_from': _mark_of_start(cfg.load_from)} if cfg.get('load_from') else {}
-        warmup = cfg.stages.get('warmup')
-        warmup_dir = Path((warmup or {}).get('work_dir') or work_dir / 'warmup')
-        creation = SynthesisStage(cfg, store) if cfg.stages.get('synthesis') else None
-        if creation is not None:
-            creation.check(_finished_checkpoint(warmup_dir) if warmup else None)
-        elif store is not None:
-            check_store(cfg, store)
-    rehearse(_to_be_trained(cfg, work_dir, warmup_dir, resume))
+    store, creation = check_before(cfg, work_dir, resume)
+    results, warmup_checkpoint = {}, None
+    parents = {'load_from': _mark_of_start(cfg.load_from)} if cfg.get('load_from') else {}
+    warmup, warmup_dir = cfg.stages.get('warmup'), _warmup_dir(cfg, work_dir)
     if warmup:
         stage = warmup_config(cfg, warmup_dir)
         results['warmup'] = run_stage('warm-up', stage, resume, parents)
@@ -120,6 +107,34 @@ def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
         write_atomically(work_dir / 'results.json', (json.dumps(results, indent=2) + '\n').encode())
         draw_curves(work_dir)
     return results
+
+
+def check_before(cfg: Config, work_dir: Path, resume: bool = False) -> tuple[Path | None, SynthesisStage | None]:
+    """Finds what would end the chain, before its first stage; arguments and errors of :func:`train`.
+
+    Returns:
+        The store, and what is going to fill it.
+    """
+    with building(cfg):
+        check_values(cfg)
+        check_chain(cfg, get_world_size())
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        check_weights(cfg)
+        check_data(cfg)
+        check_teachers(cfg)
+        store, warmup_dir = store_of(cfg, work_dir), _warmup_dir(cfg, work_dir)
+        creation = SynthesisStage(cfg, store) if cfg.stages.get('synthesis') else None
+        if creation is not None:
+            creation.check(_finished_checkpoint(warmup_dir) if cfg.stages.get('warmup') else None)
+        elif store is not None:
+            check_store(cfg, store)
+    rehearse(_to_be_trained(cfg, work_dir, warmup_dir, resume))
+    return store, creation
+
+
+def _warmup_dir(cfg: Config, work_dir: Path) -> Path:
+    """Where the warm-up is, which several runs may share."""
+    return Path((cfg.stages.get('warmup') or {}).get('work_dir') or work_dir / 'warmup')
 
 
 def _to_be_trained(cfg: Config, work_dir: Path, warmup_dir: Path, resume: bool) -> dict[str, Config]:
@@ -163,9 +178,7 @@ def dry_run(cfg: Config, work_dir: str | Path) -> Iterator[str]:
         stages = {'training': cfg}
     else:
         check_chain(cfg)
-        warmup = cfg.stages.get('warmup') or {}
-        folder = Path(warmup.get('work_dir') or work_dir / 'warmup')
-        stages = {'warm-up': warmup_config(cfg, folder)} if warmup else {}
+        stages = {'warm-up': warmup_config(cfg, _warmup_dir(cfg, work_dir))} if cfg.stages.get('warmup') else {}
         store = store_of(cfg, work_dir)
         there = store if store is not None and SampleStore(store).exists else None
         stages['self-improving'] = self_improving_config(cfg, work_dir / 'self_improving', None, there)
@@ -178,8 +191,7 @@ def unfinished(cfg: Config, work_dir: Path) -> str | None:
     """Message on a training that was begun and not finished in a work dir; None where there is nothing of it."""
     if 'stages' not in cfg:
         return _held('training', work_dir)
-    warmup = cfg.stages.get('warmup') or {}
-    stages = {'warm-up': Path(warmup.get('work_dir') or work_dir / 'warmup')} if warmup else {}
+    stages = {'warm-up': _warmup_dir(cfg, work_dir)} if cfg.stages.get('warmup') else {}
     stages['self-improving'] = work_dir / 'self_improving'
     open_ones = (_held(title, folder) for title, folder in stages.items() if not (folder / FINISHED).is_file())
     return next((held for held in open_ones if held is not None), None)

@@ -17,6 +17,7 @@ from mmdiff2in1.commands.scores import score_table
 from mmdiff2in1.core.config_file import built_in_configs, find_config, read_config
 from mmdiff2in1.core.config_options import option_value
 from mmdiff2in1.core.names import did_you_mean, near, unknown_names
+from mmdiff2in1.datasets.scenes import make_scenes
 from mmdiff2in1.training.comparison import CONTROL, OURS, Comparison, verdict
 from mmdiff2in1.training.control import equal_control
 from mmdiff2in1.training.first_config import created_size
@@ -123,6 +124,17 @@ def test_a_comparison_is_refused_before_anything_is_trained(arguments, message, 
             main(['compare', 'unet_scenes-paste', '--seeds', '1', *how, *arguments])
         assert message in str(raised.value.code)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_comparison_finds_what_would_end_the_trainings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_scenes(tmp_path / 'data' / 'scenes', dict(train=6, val=2, test=2), size=64, workers=1, progress=False)
+    few = ['train_dataloader.dataset.dataset.num_labelled=6', 'train_cfg.max_iters=2', 'train_dataloader.batch_size=2']
+    with pytest.raises(SystemExit) as raised:
+        main(['compare', 'unet_scenes-paste', '--seeds', '1', '--dry-run', '--cfg-options', *few])
+    assert '2 iterations of 4 samples make no update of 40 samples' in str(raised.value.code)
+    main(['compare', 'unet_scenes-paste', '--seeds', '1', '--dry-run', '--cfg-options', few[0]])
+    assert [path.name for path in tmp_path.iterdir()] == ['data']
 
 
 def test_near_names():

@@ -40,12 +40,12 @@ def table(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """The page."""
     known = [lines[row.name] for row in (*FAMILIES, *SETTINGS) if row.name in lines]
     whole, away = (sum(line['ended'] == kind for line in known) for kind in ('whole', 'not here'))
-    refused = sum(line['ended'] == 'refused' for line in known)
-    failed = len(known) - whole - away - refused
+    refused, alone = (sum(line['ended'] == kind for line in known) for kind in ('refused', 'plain'))
+    failed = len(known) - whole - away - refused - alone
     count = (
         f'{len(known)} of {len(FAMILIES) + len(SETTINGS)} rows have run: {whole} whole, '
         f'{refused} refused by name as it should be, {away} not run here, '
-        f'{failed} that end before.'
+        f'{alone} that mmseg alone does not train on a CPU either, {failed} that end before.'
     )
     parts = [HEAD, count, '\n## Families\n', _part('family', FAMILIES, lines), '\n## Settings\n']
     return '\n'.join([*parts, _part('setting', SETTINGS, lines)]) + '\n'
@@ -75,6 +75,8 @@ def _remark(line: Mapping[str, Any]) -> str:
     ended, reason = line['ended'], str(line.get('reason', '')).replace('|', '\\|')
     if ended == 'whole':
         return 'whole'
+    if ended == 'plain':
+        return f'mmseg alone, without this package: {reason}'
     if ended in STEP_NAMES:
         return f'ends at {STEP_NAMES[ended]}: {reason}'
     return f'{ended}: {reason}'
