@@ -14,6 +14,7 @@ from typing import Any
 from mmdiff2in1 import __version__
 from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hide_others
 from mmdiff2in1.commands.errors import told
+from mmdiff2in1.core.config_places import find_config
 from mmdiff2in1.core.names import did_you_mean
 
 PROGRAM = 'mmdiff2in1'
@@ -97,6 +98,8 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
         asked = getattr(args, 'process_device', None)
         if asked:
             hide_others(asked)
+        if getattr(args, 'config', None):
+            find_config(args.config)  # what is not there need not wait for the imports
         if name != 'doctor':
             import_quietly()
         if asked:

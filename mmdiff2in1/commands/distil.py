@@ -116,7 +116,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Scores both, creates, labels, trains, and says how much was handed over."""
     from mmengine.dist import is_main_process
 
-    from mmdiff2in1.core.config_file import find_config, read_config
+    from mmdiff2in1.core.config_file import read_config
+    from mmdiff2in1.core.config_places import find_config
     from mmdiff2in1.training.distillation import Distillation, distil, plan
 
     student = read_config(args.config)

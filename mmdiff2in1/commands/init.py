@@ -55,7 +55,7 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 def run(args: argparse.Namespace) -> None:
     """Looks, writes, and prints the next three commands."""
-    from mmdiff2in1.core.config_file import find_config
+    from mmdiff2in1.core.config_places import find_config
     from mmdiff2in1.training.first_config import recipe_config
 
     recipe = 'careful' if args.generator else 'paste'

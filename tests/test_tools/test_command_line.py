@@ -14,8 +14,9 @@ from mmdiff2in1.__main__ import COMMANDS, main
 from mmdiff2in1.commands.config_arguments import KeyValue
 from mmdiff2in1.commands.errors import told
 from mmdiff2in1.commands.scores import score_table
-from mmdiff2in1.core.config_file import built_in_configs, find_config, read_config
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import option_value
+from mmdiff2in1.core.config_places import built_in_configs, find_config
 from mmdiff2in1.core.names import did_you_mean, near, unknown_names
 from mmdiff2in1.datasets.scenes import make_scenes
 from mmdiff2in1.training.comparison import CONTROL, OURS, Comparison, verdict
@@ -135,6 +136,19 @@ def test_a_dry_comparison_finds_what_would_end_the_trainings(tmp_path, monkeypat
     assert '2 iterations of 4 samples make no update of 40 samples' in str(raised.value.code)
     main(['compare', 'unet_scenes-paste', '--seeds', '1', '--dry-run', '--cfg-options', few[0]])
     assert [path.name for path in tmp_path.iterdir()] == ['data']
+
+
+def test_a_config_that_is_not_there_is_told_before_anything_heavy_is_imported(tmp_path):
+    script = f"""
+import sys
+from mmdiff2in1.__main__ import main
+try:
+    main(['train', 'unet_scene'])
+except SystemExit as end:
+    print(sorted({HEAVY!r} & set(sys.modules)), end.code)
+"""
+    found = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert found.stdout.startswith('[] ') and 'did you mean unet_scenes' in found.stdout
 
 
 def test_near_names():

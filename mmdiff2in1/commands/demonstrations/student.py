@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from mmdiff2in1.core.config_file import find_config
+from mmdiff2in1.core.config_places import find_config
 from mmdiff2in1.core.images import read_image
 from mmdiff2in1.core.label_files import read_png
 from mmdiff2in1.inference import Diff2in1Inferencer
