@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
+EXAMPLE = 'for instance train_cfg.max_iters=1000'
+
+
 class KeyValue(argparse.Action):
     """``a.b=c d=e`` as a mapping of texts; may be given several times."""
 
@@ -19,12 +22,14 @@ class KeyValue(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        typed = dict(getattr(namespace, self.dest) or {})
+        typed, value = dict(getattr(namespace, self.dest) or {}), ''
         for text in values or ():
-            key, sign, value = text.partition('=')
+            key, sign, value_of_this = text.partition('=')
             if not sign or not key:
-                parser.error(f'{option_string} {text}: expected KEY=VALUE, for instance train_cfg.max_iters=1000')
-            typed[key] = value
+                cut = value.endswith(',') or sum(map(value.count, '[(')) > sum(map(value.count, '])'))
+                hint = f'a list has no blanks, or stands in quotes: "…={value} {text}"' if cut else EXAMPLE
+                parser.error(f'{option_string} {text}: expected KEY=VALUE; {hint}')
+            typed[key] = value = value_of_this
         setattr(namespace, self.dest, typed)
 
 

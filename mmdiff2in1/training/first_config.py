@@ -1,22 +1,27 @@
 """The text of a first config for somebody's own images, and of the self-improving one beside it."""
 
 import colorsys
+import math
 from pathlib import Path
 
 from .own_data import LARGEST, OwnData
 
 MODELS = {'unet': ('unet_small', 5e-3), 'segformer': ('segformer_mit-b0', 6e-5)}
 """Name → file of ``_base_/models``, and the rate that it learns at."""
-GOLDEN_ANGLE = 137.508
 COMPOSED = 2000
 CREATED_MULTIPLE = 64
+HUES, LIGHTS = 48, ((0.6, 0.95), (0.95, 0.75), (0.75, 0.5), (0.3, 0.8), (0.9, 0.3), (0.3, 0.45))
+"""How many hues, and (saturation, value) of each: more colours than a label file has numbers."""
 
 
 def palette(count: int) -> list[list[int]]:
-    """Colours far apart, RGB 0 … 255."""
-    hues = [index * GOLDEN_ANGLE % 360 / 360 for index in range(count)]
-    parts = [colorsys.hsv_to_rgb(hue, 0.65, 0.9 - 0.25 * (index % 2)) for index, hue in enumerate(hues)]
-    return [[round(255 * part) for part in colour] for colour in parts]
+    """So many colours, RGB 0 … 255, at most 288: each as far as may be from all before it."""
+    known = [colorsys.hsv_to_rgb(hue / HUES, *light) for light in LIGHTS for hue in range(HUES)]
+    chosen, distances = [known[0]], [math.inf] * len(known)
+    while len(chosen) < count:
+        distances = [min(d, math.dist(chosen[-1], colour)) for d, colour in zip(distances, known, strict=True)]
+        chosen.append(known[distances.index(max(distances))])
+    return [[round(255 * part) for part in colour] for colour in chosen[:count]]
 
 
 def created_size(height: int, width: int) -> tuple[int, int]:

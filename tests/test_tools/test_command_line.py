@@ -1,7 +1,9 @@
 """The command line: help without torch, names of configs, errors in one line, init, compare."""
 
 import argparse
+import itertools
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ from mmdiff2in1.core.names import did_you_mean, near, unknown_names
 from mmdiff2in1.datasets.scenes import make_scenes
 from mmdiff2in1.training.comparison import CONTROL, OURS, Comparison, verdict
 from mmdiff2in1.training.control import equal_control
-from mmdiff2in1.training.first_config import created_size
+from mmdiff2in1.training.first_config import created_size, palette
 from mmdiff2in1.training.own_data import study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,6 +153,14 @@ except SystemExit as end:
     assert found.stdout.startswith('[] ') and 'did you mean unet_scenes' in found.stdout
 
 
+def test_no_two_colours_of_a_palette_are_alike():
+    for count, least in ((2, 200), (11, 90), (20, 70), (60, 35), (255, 5)):
+        colours = palette(count)
+        apart = [math.dist(one, other) for one, other in itertools.combinations(colours, 2)]
+        assert len(colours) == count and min(apart) > least
+    assert palette(20)[:11] == palette(11)
+
+
 def test_near_names():
     known = ('batch_size', 'class-embeddings', 'mIoU')
     assert [near(name, known) for name in ('batchsize', 'class_embeddings', 'miou', 'x')] == [
@@ -187,7 +197,12 @@ def test_options_need_a_key(capsys):
     assert parser.parse_args(['--o', 'a.b=c=d', '--o', 'e=']).o == {'a.b': 'c=d', 'e': ''}
     with pytest.raises(SystemExit):
         parser.parse_args(['--o', 'abc'])
-    assert 'expected KEY=VALUE' in capsys.readouterr().err
+    assert 'expected KEY=VALUE; for instance' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--o', 'size=[96,', '160]'])
+    assert (
+        '160]: expected KEY=VALUE; a list has no blanks, or stands in quotes: "…=[96, 160]"' in capsys.readouterr().err
+    )
 
 
 def test_errors_in_one_line():
