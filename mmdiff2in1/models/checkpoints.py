@@ -73,7 +73,8 @@ def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> 
     except RuntimeError as error:
         error.add_note(f'while loading {path}')
         raise
-    kept = [name for name in missing if name in frozen_names(model)]
+    frozen = frozen_names(model)
+    kept = [name for name in missing if name in frozen]
     if kept:
         print_log(f'{path} holds no frozen weights: {len(kept)} tensors stay as the config built them', 'current')
     return checkpoint['meta']
