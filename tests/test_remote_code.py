@@ -14,7 +14,7 @@ from mmdiff2in1.generators import LatentDiffusion
 from mmdiff2in1.models import HFBackbone
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ('LatentDiffusion', 'StableDiffusion3', 'ImageCaptioner', '_perceiver_of(weights)', 'cls')
+OURS = ('LatentDiffusion', 'Diff2in1Inferencer', 'StableDiffusion3', 'ImageCaptioner', '_perceiver_of(weights)', 'cls')
 SCHEDULERS = ('DPMSolverMultistepScheduler', 'DDPMScheduler', 'FlowMatchEulerDiscreteScheduler')
 """Made from a dictionary; no file and no code."""
 

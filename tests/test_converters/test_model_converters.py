@@ -388,7 +388,7 @@ def test_the_way_back_writes_their_file(tmp_path, capsys, weights, deep_weights,
     capsys.readouterr()
     tool('vpd').main([str(tmp_path / 'ours.safetensors'), *arguments, str(tmp_path / 'back.pth'), '--to', 'theirs'])
     printed = capsys.readouterr().out
-    assert "2 of the VAE's way back to pixels" in printed and 'of Stable Diffusion itself' in printed
+    assert "2 tensors of the VAE's way back to pixels" in printed and 'of Stable Diffusion itself' in printed
     written = torch.load(tmp_path / 'back.pth', weights_only=True)
     assert list(written) == (['state_dict', 'meta'] if task == 'segmentation' else ['model'])
     kept = {n: v for n, v in state.items() if 'post_quant_conv' not in n and not n.startswith('sd_model.')}

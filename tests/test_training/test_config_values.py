@@ -121,7 +121,10 @@ def test_the_entry_that_is_at_work():
 def test_errors_of_libraries_get_words():
     cfg = Config(dict(model=dict(type='Outer', inner=3)))
     with (
-        pytest.raises(ValueError, match=r'look at model \(Outer\)'),
+        pytest.raises(
+            ValueError,
+            match=r"^model \(Outer\): cfg should be a dict, ConfigDict or Config, but got <class 'int'>; correct model$",
+        ),
         building(cfg),
     ):
         PARTS.build(cfg.model)
