@@ -123,7 +123,7 @@ def test_errors_of_libraries_get_words():
     with (
         pytest.raises(
             ValueError,
-            match=r"^model \(Outer\): cfg should be a dict, ConfigDict or Config, but got <class 'int'>; correct model$",
+            match=r"^model \(Outer\): cfg should be a dict, .*<class 'int'>; correct model$",
         ),
         building(cfg),
     ):
