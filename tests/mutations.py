@@ -82,7 +82,7 @@ def _change(place: Any, key: str | int, how: str, rng: random.Random) -> str:
     """Does it; what was done."""
     value = place[key]
     if how == 'deleted':
-        del place[key]
+        place.pop(key)
         return how
     if how == 'misspelt key':
         wrong = misspelt(str(key), rng)

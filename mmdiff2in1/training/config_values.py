@@ -28,6 +28,7 @@ COUNTS = dict.fromkeys(
 ) | {'val_interval': 1, 'num_workers': 0, 'seed': 0, 'interval': -1, 'max_keep_ckpts': -1}
 """Key → least integer that it can be, unless it is a list or left to others (None)."""
 MAY_BE_INFINITE = ('norm_type',)
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 OTHERS = 'custom_keys'
 """The keys in there are names of parameters."""
@@ -46,6 +47,9 @@ def check_values(cfg: Config) -> None:
         if cfg.get(key) is None:
             found = 'None' if key in cfg else 'not there'
             raise ValueError(f'{key} is {found}; expected a dictionary: nothing trains without')
+    for key in LOADERS:
+        if isinstance(cfg.get(key), Mapping) and not cfg[key].get('dataset'):
+            raise ValueError(f'{key} is {dict(cfg[key])!r:.200}; expected dataset=dict(type=…) in it')
     for place, value in _entries({key: value for key, value in cfg.items() if key in READ}, ()):
         expected = _expected(place, value)
         if expected:
@@ -79,6 +83,8 @@ def _expected(place: Place, value: Any) -> str:
         return '' if (isinstance(value, str) and value) or callable(value) else 'the name of a class, or a class'
     if key in PARTS and not isinstance(value, (list, tuple)):
         return '' if _has_type(value) or (place[0] == 'stages' and _is_dict(value)) else TYPED
+    if key == 'layout':
+        return '' if value is None or _has_type(value) else f'{TYPED}, or None'
     if key in LISTS:
         return '' if value is None or isinstance(value, (Mapping, list, tuple)) else 'a dictionary or a list of them'
     if key in DICTS or key.endswith('_cfg'):

@@ -211,6 +211,11 @@ class _Rehearsal:
         model, loader = unwrapped(runner.model), runner.train_dataloader
         size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size or 1
         samples = [loader.dataset[i] for i in range(min(MOST, size, len(loader.dataset)))]
+        if not any(sample['data_samples'].keys() for sample in samples):
+            raise ValueError(
+                'they hold no label; expected a transform of train_dataloader.dataset.pipeline that loads one, such as '
+                'LoadAnnotations or LoadDenseAnnotation, before PackSegInputs'
+            )
         self._losses(runner, loader.collate_fn(copy.deepcopy(samples)))
         if isinstance(model, SelfImprovingSegmentor) and model.teachers is None:
             samples[-1]['data_samples'].set_metainfo(dict(synthetic=True))

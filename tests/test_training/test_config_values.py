@@ -25,6 +25,7 @@ GOOD = dict(
     val_evaluator=[dict(type='IoUMetric')],
     default_hooks=dict(timer=None, checkpoint=dict(type='CheckpointHook', interval=-1)),
     train_cfg=dict(max_iters=1),
+    stages=dict(synthesis=dict(layout=dict(type='ObjectPaste'))),
     anything=float('nan'),
 )
 
@@ -55,6 +56,8 @@ def test_what_others_have_is_let_through():
         ('model.backbone.diffusion', '', 'the path of a file or folder, or None'),
         ('default_hooks.checkpoint.interval', 1.5, 'an integer of -1 or more'),
         ('default_hooks.timer', 3, 'a dictionary with a type, or None'),
+        ('train_dataloader', dict(batch_size=4), 'dataset=dict(type=…) in it'),
+        ('stages.synthesis.layout', {}, 'a dictionary with a type, or None'),
     ],
 )
 def test_what_nothing_can_use(place, value, expected):
