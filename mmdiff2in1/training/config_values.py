@@ -83,7 +83,7 @@ def _expected(place: Place, value: Any) -> str:
         return '' if (isinstance(value, str) and value) or callable(value) else 'the name of a class, or a class'
     if key in PARTS and not isinstance(value, (list, tuple)):
         return '' if _has_type(value) or (place[0] == 'stages' and _is_dict(value)) else TYPED
-    if key == 'layout':
+    if key == 'layout' and 'synthesis' in place:
         return '' if value is None or _has_type(value) else f'{TYPED}, or None'
     if key in LISTS:
         return '' if value is None or isinstance(value, (Mapping, list, tuple)) else 'a dictionary or a list of them'
