@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from .config_arguments import add_config_options, add_overwrite
 from .convert import convert
+from .test import TESTED
 
 if TYPE_CHECKING:
     from mmdiff2in1.inference import Diff2in1Inferencer
@@ -102,7 +103,7 @@ def _write_onnx(args: argparse.Namespace) -> None:
 def _write_folder(args: argparse.Namespace) -> None:
     from mmdiff2in1.inference import Claims
 
-    scores = {} if args.metrics is None else _read_metrics(args.metrics)
+    scores = {} if args.metrics is None else _read_metrics(args.metrics, args.checkpoint)
     claims = Claims(scores=scores, license=args.license, note=args.note)
     folder = _model(args).save_pretrained(args.folder, claims)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
@@ -119,7 +120,7 @@ def _model(args: argparse.Namespace) -> 'Diff2in1Inferencer':
     return Diff2in1Inferencer(cfg, args.checkpoint, args.model if two else 'creator', device='cpu')
 
 
-def _read_metrics(path: Path) -> dict[str, float]:
+def _read_metrics(path: Path, checkpoint: str) -> dict[str, float]:
     try:
         found = json.loads(path.read_text())
     except ValueError as error:
@@ -127,4 +128,14 @@ def _read_metrics(path: Path) -> dict[str, float]:
     numbers = isinstance(found, dict) and all(isinstance(each, int | float) for each in found.values())
     if not numbers:
         raise ValueError(f'{path}: expected metrics and their values, {{"mIoU": 62.1}}')
+    tested = path.with_name(TESTED)
+    if path.name == 'metrics.json' and tested.is_file():
+        from mmdiff2in1.training.file_digests import sampled_digest
+
+        of = json.loads(tested.read_text())
+        if of['metrics'] == found and of['digest'] != sampled_digest(checkpoint):
+            raise ValueError(
+                f'{path} holds the scores of {of["checkpoint"]}, not of {checkpoint}; test that one first, or give the '
+                'metrics that are its own'
+            )
     return found

@@ -9,7 +9,8 @@
 
 CHECKPOINT is that of a self-improving run or of a plain segmentor, CONFIG as well; a plain config takes θ_C out of a
 self-improving checkpoint, a self-improving config puts a plain checkpoint into both models. Missing and unexpected keys
-are an error. The metrics are printed and written to <work dir>/test/metrics.json.
+are an error. The metrics are printed and written to <work dir>/test/metrics.json; tested.json beside it says of which
+checkpoint they are.
 """
 
 import argparse
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 MODELS = {'creator': ('creator',), 'exploiter': ('exploiter',), 'both': ('creator', 'exploiter')}
+
+
+TESTED = 'tested.json'
+"""Beside metrics.json: whose they are."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mmengine.dist import is_main_process
 
     from mmdiff2in1.core.atomic_files import write_atomically
+    from mmdiff2in1.training.file_digests import sampled_digest
     from mmdiff2in1.training.testing import test_models
 
     cfg = load_config(args)
@@ -57,6 +63,9 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     if is_main_process():
         text = json.dumps(metrics, indent=2) + '\n'
         write_atomically(folder / 'metrics.json', text.encode())
+        mark = sampled_digest(args.checkpoint)
+        of = dict(checkpoint=args.checkpoint, digest=mark, config=args.config, models=models, metrics=metrics)
+        write_atomically(folder / TESTED, (json.dumps(of, indent=2, ensure_ascii=False) + '\n').encode())
         print(text, end='')
         for what, place in (
             ('metrics', folder / 'metrics.json'),

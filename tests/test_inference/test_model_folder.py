@@ -24,6 +24,7 @@ from mmdiff2in1.inference import Claims, Diff2in1Inferencer, push_to_hub
 from mmdiff2in1.inference.folder_config import read_folder_config, write_folder_config
 from mmdiff2in1.inference.model_folder import EMBEDDINGS
 from mmdiff2in1.inference.perception import logits_of
+from mmdiff2in1.training.file_digests import sampled_digest
 
 MEAN = [100.0, 120.0, 140.0]
 SEGMENTOR = dict(
@@ -110,6 +111,14 @@ def test_a_plain_model_and_the_command(trained, tmp_path, image, capsys):
                  '0 floor, 1 wall, 2 red ball',
                  f'mmdiff2in1 {mmdiff2in1.__version__}', 'image-segmentation'):  # fmt: skip
         assert text in card, text
+    of = dict(checkpoint='plain.pth', digest=sampled_digest(tmp_path / 'plain.pth'), metrics=dict(mIoU=61.25, aAcc=80))
+    (tmp_path / 'tested.json').write_text(json.dumps(of))
+    main([*asked, str(tmp_path / 'its-own'), *told])
+    (tmp_path / 'tested.json').write_text(json.dumps(of | dict(checkpoint='other.pth', digest='0')))
+    with pytest.raises(
+        SystemExit, match=r'holds the scores of other.pth, not of .*plain.pth; test that one'
+    ):
+        main([*asked, str(tmp_path / 'of-another'), *told])
     main(['export', str(trained[1]), '--config', str(trained[2]), '--folder', str(tmp_path / 'theta_E'), '--model',
           'exploiter'])  # fmt: skip
     wanted = Diff2in1Inferencer(str(trained[2]), trained[1], 'exploiter', device='cpu')

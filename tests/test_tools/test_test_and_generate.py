@@ -167,6 +167,8 @@ def test_the_metrics_are_the_runners(tester, pair, tmp_path):
         found = tester.main([pair.config, pair.checkpoint, '--work-dir', str(tmp_path), *flags])
         assert found == metrics
         assert json.loads((tmp_path / 'test' / 'metrics.json').read_text()) == metrics
+        of = json.loads((tmp_path / 'test' / 'tested.json').read_text())
+        assert (of['checkpoint'], of['metrics']) == (pair.checkpoint, metrics)
 
 
 def test_a_plain_config_has_one_model(tester, single, pair, tmp_path, capsys):
