@@ -27,6 +27,8 @@ COUNTS = dict.fromkeys(
     ('batch_size', 'num_classes', 'channels', 'in_channels', 'out_channels', 'num_outs', 'max_iters', 'max_epochs'), 1
 ) | {'val_interval': 1, 'num_workers': 0, 'seed': 0, 'interval': -1, 'max_keep_ckpts': -1}
 """Key → least integer that it can be, unless it is a list or left to others (None)."""
+NOT_NEGATIVE = ('lr', 'weight_decay', 'eta_min', 'eta_min_ratio', 'start_factor', 'end_factor', 'max_norm')
+"""Keys whose number is 0 or more."""
 MAY_BE_INFINITE = ('norm_type',)
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -47,6 +49,8 @@ def check_values(cfg: Config) -> None:
         if cfg.get(key) is None:
             found = 'None' if key in cfg else 'not there'
             raise ValueError(f'{key} is {found}; expected a dictionary: nothing trains without')
+    if cfg.optim_wrapper == {}:
+        raise ValueError('optim_wrapper is {}; expected optimizer=dict(type=…) in it')
     for key in LOADERS:
         if isinstance(cfg.get(key), Mapping) and not cfg[key].get('dataset'):
             raise ValueError(f'{key} is {dict(cfg[key])!r:.200}; expected dataset=dict(type=…) in it')
@@ -91,6 +95,8 @@ def _expected(place: Place, value: Any) -> str:
         return '' if value is None or _is_dict(value) else 'a dictionary'
     if key in PATHS and value == '':
         return 'the path of a file or folder, or None'
+    if key in NOT_NEGATIVE and isinstance(value, (int, float)) and value < 0:
+        return '0 or more'
     if key in COUNTS and value is not None and not isinstance(value, (list, tuple)):
         return '' if _is_integer(value) and value >= COUNTS[key] else f'an integer of {COUNTS[key]} or more'
     return ''

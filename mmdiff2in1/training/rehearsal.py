@@ -24,6 +24,7 @@ from mmseg.evaluation import IoUMetric
 from torch import nn
 
 from mmdiff2in1.core.building import explained
+from mmdiff2in1.core.names import unknown_names
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.engine import ExactResumeHook, SelfImprovingHook
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
@@ -96,6 +97,7 @@ class _Rehearsal:
             self._check_optimizer()
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             self._check_rates(runner)
+            self._check_clipping(runner)
             self._check_accumulation(runner)
             self._check_checkpoints(runner)
         with self._part('param_scheduler'):
@@ -166,6 +168,19 @@ class _Rehearsal:
                         )
 
     @staticmethod
+    def _check_clipping(runner: Runner) -> None:
+        """mmengine hands `clip_grad` on as it is, at the first step."""
+        wrapper: Any = runner.optim_wrapper
+        for one in wrapper.values() if hasattr(wrapper, 'values') else [wrapper]:
+            given = getattr(one, 'clip_grad_kwargs', None)
+            if not given:
+                continue
+            known = set(signature(one.clip_func).parameters)
+            wrong = [name for name in given if name not in known]
+            if wrong:
+                raise ValueError(f'clip_grad: {unknown_names(wrong, sorted(known))}, which nothing reads')
+
+    @staticmethod
     def _check_accumulation(runner: Runner) -> None:
         """A checkpoint holds no gradients: of one between two steps of the optimizer, a resume is not exact."""
         count = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
@@ -211,6 +226,7 @@ class _Rehearsal:
         model, loader = unwrapped(runner.model), runner.train_dataloader
         size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size or 1
         samples = [loader.dataset[i] for i in range(min(MOST, size, len(loader.dataset)))]
+        _check_packed(samples[0], 'train_dataloader')
         if not any(sample['data_samples'].keys() for sample in samples):
             raise ValueError(
                 'they hold no label; expected a transform of train_dataloader.dataset.pipeline that loads one, such as '
@@ -236,7 +252,9 @@ class _Rehearsal:
     @staticmethod
     def _first_prediction(runner: Runner) -> None:
         model, loop = unwrapped(runner.model), runner.val_loop
-        batch = loop.dataloader.collate_fn([loop.dataloader.dataset[0]])
+        sample = loop.dataloader.dataset[0]
+        _check_packed(sample, 'val_dataloader')
+        batch = loop.dataloader.collate_fn([sample])
         model.eval()
         outputs = model.val_step(batch)
         awaited = _awaited(runner)
@@ -254,6 +272,16 @@ class _Rehearsal:
         for name, by in awaited.items():
             if name not in figures:
                 raise ValueError(f'{by} waits for {name!r}, which no metric gives; there are {", ".join(figures)}')
+
+
+def _check_packed(sample: Any, loader: str) -> None:
+    """Refuses a sample that no transform has packed."""
+    found = list(sample) if isinstance(sample, Mapping) else []
+    if not {'inputs', 'data_samples'} <= {*found}:
+        raise ValueError(
+            f'a sample of {loader} holds {", ".join(map(str, found)) or type(sample).__name__}; expected inputs and '
+            'data_samples: end its pipeline with PackSegInputs'
+        )
 
 
 def _awaited(runner: Runner) -> dict[str, str]:

@@ -115,9 +115,7 @@ def test_a_plain_model_and_the_command(trained, tmp_path, image, capsys):
     (tmp_path / 'tested.json').write_text(json.dumps(of))
     main([*asked, str(tmp_path / 'its-own'), *told])
     (tmp_path / 'tested.json').write_text(json.dumps(of | dict(checkpoint='other.pth', digest='0')))
-    with pytest.raises(
-        SystemExit, match=r'holds the scores of other.pth, not of .*plain.pth; test that one'
-    ):
+    with pytest.raises(SystemExit, match=r'holds the scores of other.pth, not of .*plain.pth; test that one'):
         main([*asked, str(tmp_path / 'of-another'), *told])
     main(['export', str(trained[1]), '--config', str(trained[2]), '--folder', str(tmp_path / 'theta_E'), '--model',
           'exploiter'])  # fmt: skip

@@ -57,6 +57,8 @@ def test_what_others_have_is_let_through():
         ('default_hooks.checkpoint.interval', 1.5, 'an integer of -1 or more'),
         ('default_hooks.timer', 3, 'a dictionary with a type, or None'),
         ('train_dataloader', dict(batch_size=4), 'dataset=dict(type=…) in it'),
+        ('optim_wrapper', {}, 'optimizer=dict(type=…) in it'),
+        ('param_scheduler.eta_min_ratio', -0.01, '0 or more'),
         ('stages.synthesis.layout', {}, 'a dictionary with a type, or None'),
     ],
 )

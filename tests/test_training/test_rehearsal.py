@@ -33,7 +33,7 @@ WRONG = [
     (dict(stages__warmup__train_cgf=dict(max_iters=5)), "stages.warmup has a key 'train_cgf'"),
     (dict(param_schedulers=[]), "key 'param_schedulers', which nothing reads"),
     (dict(optim_wrapper__optimizer__lr=float('inf')), 'optim_wrapper.optimizer.lr is inf; expected a finite number'),
-    (dict(optim_wrapper__optimizer__lr=-1e-3), 'cannot run: optim_wrapper: '),
+    (dict(optim_wrapper__optimizer__lr=-1e-3), 'optim_wrapper.optimizer.lr is -0.001; expected 0 or more'),
     (dict(optim_wrapper__optimizer__type='AdamWW'), 'cannot run: optim_wrapper: .*AdamWW.*did you mean Adam'),
     (dict(optim_wrapper__accumulative_counts=4, default_hooks__checkpoint__interval=6),
      'interval=6 and accumulative_counts=4.*choose a multiple of 4'),
@@ -54,6 +54,11 @@ WRONG = [
     (dict(train_dataloader__dataset__dataset__pipeline__0__color_type='grayscale'),
      "train_dataloader: LoadImageFromFile.color_type.*'grayscale'"),
     (dict(default_hooks__checkpoint__by_eopch=False), 'default_hooks.checkpoint has by_eopch, which nothing reads'),
+    (dict(optim_wrapper__clip_grad=dict(max_norms=1.0)), r'clip_grad: max_norms .did you mean max_norm'),
+    (dict(val_dataloader__dataset__pipeline=[dict(type='LoadImageFromFile')]),
+     'first validation sample: a sample of val_dataloader holds .*end its pipeline with PackSegInputs'),
+    (dict(train_dataloader__dataset__dataset__pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]),
+     'first training samples: they hold no label; expected a transform'),
     (dict(optim_wrapper__clip_grad=3), r'optim_wrapper \(OptimWrapper\): .*; correct optim_wrapper$'),
 ]  # fmt: skip
 
