@@ -356,7 +356,7 @@ def test_a_run_of_mmengine_from_a_plain_checkpoint(tmp_path):
     assert stored.keys() == model.state_dict().keys()
     assert all(torch.equal(stored[key], tensor) for key, tensor in model.state_dict().items())
 
-    foreign = {f'other.{name}': tensor for name, tensor in start.state_dict().items()}
+    foreign = {f'other.{name}': tensor for name, tensor in start.items()}
     torch.save(dict(meta={}, state_dict=foreign), tmp_path / 'foreign.pth')
     with pytest.raises(RuntimeError, match=r'(?s)does not fit.*missing \d+: exploiter.backbone'):
         run(tmp_path / 'second', load_from=str(tmp_path / 'foreign.pth'))
