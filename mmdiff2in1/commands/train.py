@@ -14,6 +14,8 @@ for instance.
 """
 
 import argparse
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,8 +84,8 @@ def run(args: argparse.Namespace) -> None:
     use_trackers(cfg, args)
     if args.amp:
         use_mixed_precision(cfg)
+    whole = work_dir / f'{work_dir.name}.py'
     if args.self_improving and is_main_process():
-        whole = work_dir / f'{work_dir.name}.py'
         write_config(cfg, whole)
         print(f'the whole config, for the other commands: {whole}')
         print('\n'.join(f'  {line}' for line in summary(cfg)), flush=True)
@@ -95,10 +97,23 @@ def run(args: argparse.Namespace) -> None:
         if is_main_process():
             print('\n'.join(score_table(results)))
             print(f'all of it: {work_dir / "results.json"}')
+            place, options = (str(whole), {}) if args.self_improving else (args.config, args.cfg_options)
+            print('\n'.join(next_steps(place, options, results['self_improving']['checkpoint'])))
     else:
         train_plain(cfg, work_dir, args.resume)
     if is_main_process() and not args.no_report:
         tell_report(cfg, work_dir)
+
+
+def next_steps(config: str, options: Mapping[str, str], checkpoint: str) -> list[str]:
+    """The commands that show a trained model at work, and hand it on."""
+    changed = f' --cfg-options {shlex.join(f"{key}={value}" for key, value in options.items())}' if options else ''
+    model, config = shlex.quote(checkpoint), shlex.quote(config)
+    return [
+        'next:',
+        f'  mmdiff2in1 test {config} {model} --show-dir PICTURES{changed}',
+        f'  mmdiff2in1 export {model} --config {config} --folder FOLDER{changed}',
+    ]
 
 
 def tell_report(cfg: 'Config', work_dir: Path) -> None:

@@ -16,6 +16,7 @@ from mmdiff2in1.__main__ import COMMANDS, main
 from mmdiff2in1.commands.config_arguments import KeyValue
 from mmdiff2in1.commands.errors import told
 from mmdiff2in1.commands.scores import score_table
+from mmdiff2in1.commands.train import next_steps
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import option_value
 from mmdiff2in1.core.config_places import built_in_configs, find_config
@@ -153,6 +154,15 @@ except SystemExit as end:
     assert found.stdout.startswith('[] ') and 'did you mean unet_scenes' in found.stdout
 
 
+def test_what_comes_after_a_training_can_be_run_as_it_is_printed():
+    lines = next_steps('my config.py', {'a.b': '[1, 2]'}, 'work/iter_9.pth')
+    assert lines[1:] == [
+        "  mmdiff2in1 test 'my config.py' work/iter_9.pth --show-dir PICTURES --cfg-options 'a.b=[1, 2]'",
+        "  mmdiff2in1 export work/iter_9.pth --config 'my config.py' --folder FOLDER --cfg-options 'a.b=[1, 2]'",
+    ]
+    assert next_steps('c.py', {}, 'x.pth')[1] == '  mmdiff2in1 test c.py x.pth --show-dir PICTURES'
+
+
 def test_no_two_colours_of_a_palette_are_alike():
     for count, least in ((2, 200), (11, 90), (20, 70), (60, 35), (255, 5)):
         colours = palette(count)
@@ -229,8 +239,16 @@ def test_an_unfinished_training_asks(tmp_path):
 @pytest.mark.parametrize(('flag', 'resume'), [('--restart', False), ('--resume', True)])
 def test_restart_wins_over_the_config(flag, resume, tmp_path, monkeypatch):
     seen = []
+    done = dict(self_improving=dict(checkpoint='x.pth', metrics={}, iters=1, seconds=1.0))
+
+    def ended(cfg, _, again):
+        seen.append((cfg, again))
+        return done
+
     for name in ('train', 'train_plain'):
-        monkeypatch.setattr(f'mmdiff2in1.training.chain.{name}', lambda cfg, _, again: seen.append((cfg, again)) or {})
+        monkeypatch.setattr(
+            f'mmdiff2in1.training.chain.{name}', lambda cfg, _, again: seen.append((cfg, again)) or done
+        )
     own = ['--work-dir', str(tmp_path), flag, '--no-report', '--cfg-options', 'resume=True']
     main(['train', 'unet_scenes', *own])
     main(['train', 'vpd_scenes', *own, 'stages.warmup.resume=True'])
