@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--metric', help='number that is compared (mIoU, else rmse of depth, mean angle of normals)')
     add_process_device(parser)
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/CONFIG-compare')
-    parser.add_argument('--dry-run', action='store_true', help='list the trainings; nothing is trained')
+    parser.add_argument('--dry-run', action='store_true', help='check and list the trainings; nothing is trained')
     add_recipe_arguments(parser)
 
 

@@ -26,7 +26,7 @@ class Behind:
     def do(self, work: Callable[..., Any], *arguments: Any) -> None:
         """Puts `work` at the end of what waits."""
         while self._waiting and (len(self._waiting) >= self.most or self._waiting[0].done()):
-            self._oldest()
+            self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._work, work, arguments))
 
     def _work(self, work: Callable[..., Any], arguments: tuple) -> None:
@@ -38,18 +38,12 @@ class Behind:
             self._failed = True
             raise
 
-    def _oldest(self) -> None:
-        try:
-            self._waiting.popleft().result()
-        except BaseException:
-            self._thread.shutdown(cancel_futures=True)
-            raise
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            while self._waiting:
-                self._oldest()
-        self._thread.shutdown(cancel_futures=True)
+        try:
+            while kind is None and self._waiting:
+                self._waiting.popleft().result()
+        finally:
+            self._thread.shutdown(cancel_futures=True)

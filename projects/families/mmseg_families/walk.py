@@ -58,7 +58,8 @@ def walk(row: Row, folder: Path) -> dict[str, Any]:
             with _unformatted(), torch.random.fork_rng():
                 do()
         except Exception as error:
-            reason = ' '.join(str(error).split())[:MOST] or type(error).__name__
+            said = str(error).replace(f'{folder}/', '')  # a temporary one, another each time
+            reason = ' '.join(said.split())[:MOST] or type(error).__name__
             if step == 'wrap' and row.refused and row.refused in reason:
                 return line | dict(ended='refused', reason=reason)
             return line | found | dict(ended=step, reason=reason)
