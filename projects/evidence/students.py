@@ -36,6 +36,14 @@ CONTROL, PLAIN, ONLINE = 'real twice', 'real + EMA', 'real only (θ_E)'
 COLOUR = dict(type='StrongColour')
 CREATED = dict(diffusion='builtin:scenes', T='noise', num_calls=10, solver='dpm++', size=64, num_samples=IMAGES)
 NEW_SCENES = dict(CREATED, scenes=dict(type='recombined'))
+SEAMS = dict(
+    diffusion='builtin:scenes',
+    layout=dict(type='ObjectPaste', redraw='seam'),
+    T=200,
+    num_calls=4,
+    solver='ddim',
+    size=64,
+)
 # Arm → settings of the recipe, and whether colours are strong. `real`: how many times the batch of real images.
 ARMS: dict[str, dict[str, Any]] = {
     PLAIN: dict(real=1),
@@ -43,9 +51,13 @@ ARMS: dict[str, dict[str, Any]] = {
     'strong colours': dict(real=2, colour=True),
     'pasted': dict(preset='paste', num_samples=IMAGES),
     'pasted, strong colours': dict(preset='paste', num_samples=IMAGES, colour=True),
+    'pasted, seams redrawn': dict(preset='paste', num_samples=IMAGES, **SEAMS),
     'teacher, created': dict(preset='distil', **NEW_SCENES),
     'teacher, created, guided': dict(preset='distil', **NEW_SCENES | dict(num_calls=20, guidance_scale=3.0)),
     'teacher, unlabelled': dict(preset='distil', unlabelled=True),
+    'teacher, unlabelled and pasted': dict(
+        preset='distil', unlabelled=True, layout=dict(type='ObjectPaste'), num_samples=IMAGES, T=0
+    ),
 }
 
 
@@ -139,13 +151,13 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         pipeline = cfg.train_dataloader.dataset.pipeline
         pipeline.insert(len(pipeline) - 1, COLOUR)
     if settings:
-        if 'scenes' in settings:
+        if 'diffusion' in settings:
             settings['captions'] = str(args.data_root / 'train' / 'captions.jsonl')
         if settings.pop('unlabelled', False):
             settings['unlabelled'] = str(others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}'))
         if settings['preset'] == 'distil':
             settings['teacher'] = dict(config=str(task.config), checkpoint=str(args.teacher))
-        kind = 'pasted' if settings['preset'] == 'paste' else slug(arm)
+        kind = slug(arm.removesuffix(', strong colours'))
         make_self_improving(cfg, store=str(args.work_dir / 'stores' / f'{kind}-{labels}-seed{seed}'), **settings)
         cfg.merge_from_dict({'stages.synthesis.seed': seed, 'train_dataloader.dataset.seed': seed})
     else:
