@@ -1,7 +1,5 @@
 """``mmdiff2in1 COMMAND``, also as ``python -m mmdiff2in1 COMMAND``."""
 
-import argparse
-import contextlib
 import gc
 import importlib
 import io
@@ -14,7 +12,9 @@ from typing import Any
 from mmdiff2in1 import __version__
 from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hide_others
 from mmdiff2in1.commands.errors import told
+from mmdiff2in1.core.arguments import Arguments
 from mmdiff2in1.core.config_places import find_config
+from mmdiff2in1.core.imports import imported_quietly
 from mmdiff2in1.core.names import did_you_mean
 
 PROGRAM = 'mmdiff2in1'
@@ -62,9 +62,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> Any:
         SystemExit: The arguments are wrong, or the command ended with an error that is the user's to mend.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
-        program, description=_overview(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments(program, description=_overview())
     parser.add_argument('--version', action='version', version=f'{PROGRAM} {__version__}')
     parser.add_argument('command', metavar='COMMAND', help='see above')
     name = parser.parse_args(arguments[:1]).command
@@ -76,11 +74,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> Any:
 def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> Any:
     """One command, with its own arguments."""
     command = importlib.import_module(f'mmdiff2in1.commands.{name.replace("-", "_")}')
-    own = argparse.ArgumentParser(
-        f'{program} {name}' if program == PROGRAM else program,
-        description=command.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    own = Arguments(f'{program} {name}' if program == PROGRAM else program, description=command.__doc__)
     command.add_arguments(own)
     own.add_argument('--debug', action='store_true', help='show where an error came from')
     args, unread = own.parse_known_args(arguments)
@@ -120,9 +114,7 @@ def _blank_in_list(arguments: Sequence[str] | None, unread: str) -> str:
 def import_quietly() -> None:
     """Imports all that configs name: errors pass, prints and warnings of others do not."""
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        importlib.import_module('mmdiff2in1.components')
+    imported_quietly('mmdiff2in1.components')
     gc.freeze()  # mmengine collects garbage at every data set: a quarter of a second among all that was imported
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings('ignore', category=category)

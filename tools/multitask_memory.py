@@ -10,10 +10,10 @@ backward pass, when the forward pass has ended. peak: at any time, gradients of 
 Adam not. The table is that of docs/benchmarks/multitask.md.
 """
 
-import argparse
-
 from benchmarks import multitask
 from benchmarks.multitask import PLAIN, Needed
+
+from mmdiff2in1.core.arguments import Arguments
 
 HEADER = (
     '| MiB | ViT kept | decoder kept | kept | of plain | peak | of plain | peak measured |\n'
@@ -31,7 +31,7 @@ def row(name: str, way: str, found: Needed, plain: Needed, measured: float | Non
 
 def main() -> None:
     """Prints the table, line by line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(description=__doc__)
     known = list(multitask.MODELS_AT_FULL_SIZE)
     parser.add_argument('--models', nargs='+', choices=known, default=known, metavar='MODEL', help=', '.join(known))
     parser.add_argument('--measure', action='store_true', help='do the steps, too; of 12 GiB or more on a CPU')

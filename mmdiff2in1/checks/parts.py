@@ -143,7 +143,9 @@ def _empty(dataset: BaseDataset) -> Problem:
 def _not_built(part: DataPart, error: Exception) -> Problem:
     where = f'{part.loader}_dataloader.dataset ({part.cfg["type"]})'
     step = 'Correct the config, or the files that the message names'
-    return Problem('error', 'not-built', where, explained(error, part.cfg), 'a data set that can be listed', step)
+    found = explained(error, part.cfg)
+    expected = '' if 'expected' in found else 'a data set that can be listed'
+    return Problem('error', 'not-built', where, found, expected, step)
 
 
 def _nearest(path: str | Path) -> str:

@@ -67,7 +67,7 @@ def report_text(report: DatasetReport, files: int = 3) -> str:
         for (name, check), problems in kinds.items():
             lines.append(f'{severity.upper()} {check} in {name}: {len(problems)}')
             for problem in problems[:files]:
-                lines += [f'    {problem.file}', f'        found {problem.found}; expected {problem.expected}']
+                lines += [f'    {problem.file}', f'        {problem.fault}']
             lines += [f'    … and {len(problems) - files} more in report.json'] if len(problems) > files else []
             steps = dict.fromkeys(problem.next_step for problem in problems)
             lines += [f'    → {step}' for step in list(steps)[:files]]

@@ -17,7 +17,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config_arguments import add_overwrite
+from mmdiff2in1.core.overwriting import add_overwrite, check_new
+
 from .device_arguments import add_process_device
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ def closest(embeddings: 'Tensor') -> list[tuple[int, float]]:
 
 def run(args: argparse.Namespace) -> None:
     """Computes, writes, prints."""
-    from mmdiff2in1.core.overwriting import check_new
     from mmdiff2in1.generators import LatentDiffusion
     from mmdiff2in1.generators.class_embeddings import compute_class_embeddings, write_class_embeddings
     from mmdiff2in1.models.backbones.class_prompt import TEMPLATES

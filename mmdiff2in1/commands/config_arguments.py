@@ -52,11 +52,6 @@ def add_config_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_overwrite(parser: argparse._ActionsContainer) -> None:
-    """Adds --overwrite."""
-    parser.add_argument('--overwrite', action='store_true', help='replace what is there already (default: an error)')
-
-
 def load_config(args: argparse.Namespace) -> 'Config':
     """The config with the changes made."""
     from mmdiff2in1.core.config_file import read_config

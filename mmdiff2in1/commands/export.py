@@ -18,7 +18,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config_arguments import add_config_options, add_overwrite
+from mmdiff2in1.core.overwriting import add_overwrite, check_new
+
+from .config_arguments import add_config_options
 from .convert import convert
 from .test import TESTED
 
@@ -71,8 +73,6 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 def run(args: argparse.Namespace) -> None:
     """Reads, takes one model out, writes."""
-    from mmdiff2in1.core.overwriting import check_new
-
     check_new(args.out or args.onnx or args.folder, args.overwrite)
     if args.out:
         replace = ['--overwrite'] if args.overwrite else []

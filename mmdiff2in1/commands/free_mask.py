@@ -13,6 +13,8 @@ import argparse
 import json
 from pathlib import Path
 
+from mmdiff2in1.core.overwriting import add_overwrite, check_new
+
 from .config_arguments import add_config_arguments, load_config
 
 
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='.pth or .safetensors')
     parser.add_argument('--store', type=Path, help='folder of created samples')
     parser.add_argument('--scores', type=Path, help='JSONL file for the hardness of each layout')
+    add_overwrite(parser)
     parser.add_argument('--margin', type=float, default=1.25, help='see above (%(default)s)')
     parser.add_argument('--model', choices=('creator', 'exploiter'), default='creator', help='θ_C (default) or θ_E')
     parser.add_argument('--batch-size', type=int, default=8, help='images per forward pass')
@@ -39,6 +42,8 @@ def run(args: argparse.Namespace) -> dict:
     from mmdiff2in1.labelling.free_mask import free_mask
     from mmdiff2in1.synthesis import SampleStore
 
+    if args.scores:
+        check_new(args.scores, args.overwrite)
     cfg = load_config(args)
     store = None if args.store is None else SampleStore(args.store)
     report = free_mask(cfg, args.checkpoint, store, args.scores, args.margin, args.model, args.device, args.batch_size)

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmdiff2in1.core.overwriting import add_overwrite, check_new
+
 from .config_arguments import add_config_arguments, load_config, work_dir_of
 from .device_arguments import add_process_device
 
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', type=Path, help='default: work_dir of the config, else work_dirs/CONFIG')
     parser.add_argument('--out', type=Path, help='folder of the predictions; with --model both, a subfolder for each')
     parser.add_argument('--show-dir', type=Path, help='folder of the pictures; both models stand side by side')
+    add_overwrite(parser)
     parser.add_argument(
         '--tta',
         action='store_true',
@@ -56,6 +59,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mmdiff2in1.training.file_digests import sampled_digest
     from mmdiff2in1.training.testing import test_models
 
+    for place in filter(None, (args.out, args.show_dir)):
+        check_new(place, args.overwrite)
     cfg = load_config(args)
     models = models_to_test(cfg, args.model)
     folder = work_dir_of(args, cfg) / 'test'

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config_arguments import add_config_arguments, add_overwrite, load_config
+from mmdiff2in1.core.overwriting import add_overwrite, check_new
+
+from .config_arguments import add_config_arguments, load_config
 from .recipe_arguments import add_recipe_arguments, recipe_settings
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the file and says what is new in it."""
-    from mmdiff2in1.core.overwriting import check_new
     from mmdiff2in1.training.wrapping import wrap_config
 
     check_new(args.out, args.overwrite)

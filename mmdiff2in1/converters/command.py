@@ -1,10 +1,10 @@
 """The command line of every converter: `FILE --out RESULT`, the direction, and what the converter declares."""
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmdiff2in1.core.overwriting import check_new
+from mmdiff2in1.core.arguments import Arguments
+from mmdiff2in1.core.overwriting import add_overwrite, check_new
 
 from .base import OURS, Converter, convert
 
@@ -29,10 +29,10 @@ def command(converter: type[Converter], doc: str) -> Callable[..., None]:
 
 
 def _parsed(converter: type[Converter], doc: str, arguments: Sequence[str] | None, program: str | None) -> dict:
-    parser = argparse.ArgumentParser(program, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(program, description=doc)
     for name, settings in converter.arguments.items():
         parser.add_argument(name, **settings)
-    parser.add_argument('--overwrite', action='store_true', help='replace what is there already (default: an error)')
+    add_overwrite(parser)
     both = len(converter.directions) > 1
     whose = f"{converter.whose}'s file" + (', or with --to theirs one of ours' if both else '')
     parser.add_argument('checkpoint', type=Path, help=f'{whose}: .pth or .safetensors')

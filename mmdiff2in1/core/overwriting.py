@@ -1,6 +1,12 @@
 """What lies there already is replaced where that was asked for, not otherwise."""
 
+import argparse
 from pathlib import Path
+
+
+def add_overwrite(parser: argparse._ActionsContainer) -> None:
+    """Adds --overwrite, which :func:`check_new` is asked with."""
+    parser.add_argument('--overwrite', action='store_true', help='replace what is there already (default: an error)')
 
 
 def check_new(place: str | Path, overwrite: bool = False) -> None:

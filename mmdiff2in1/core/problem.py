@@ -8,7 +8,7 @@ class Problem:
     """A fault of a file, folder or field of a config.
 
     `severity` is 'error' (the training would stop, or learn something wrong) or 'warning' (look at it). `check` names
-    the kind of problem.
+    the kind of problem. `expected` is empty where `found` is a whole message that says so itself.
     """
 
     severity: str
@@ -19,4 +19,9 @@ class Problem:
     next_step: str
 
     def __str__(self) -> str:
-        return f'{self.file}: found {self.found}; expected {self.expected}. {self.next_step}'
+        return f'{self.file}: {self.fault}. {self.next_step}'
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, as a clause."""
+        return f'found {self.found}; expected {self.expected}' if self.expected else self.found

@@ -51,6 +51,7 @@ from .perception import (
     perceptions,
     tasks_of,
 )
+from .perceptions import Perceptions
 
 EVALUATED = ('creator', 'exploiter')
 SOLVING = ('T', 'num_calls', 'grid', 'solver', 'guidance_scale')
@@ -60,7 +61,7 @@ class Diff2in1Inferencer:
     """One trained model for both jobs: `inferencer(images)` perceives, `inferencer.generate(...)` creates.
 
         inferencer = Diff2in1Inferencer('vpd_scenes', 'iter_600.pth')
-        inferencer('room.png')[0].save('map.png')
+        inferencer('room.png').save('map.png')
         for made in inferencer.generate('a green table in a room', seeds=range(4)):
             print(made.image.shape, made.map.shape, made.calls)
 
@@ -130,7 +131,7 @@ class Diff2in1Inferencer:
         """A trained model of a folder. Nothing in the folder is run.
 
             model = Diff2in1.from_pretrained('builtin:unet_scenes')
-            model('room.png')[0].save('map.png')
+            model('room.png').save('map.png')
 
         Args:
             place: A folder that `save_pretrained` or `mmdiff2in1 export --folder` wrote; `builtin:NAME`, which comes
@@ -161,7 +162,7 @@ class Diff2in1Inferencer:
 
     def __call__(
         self, images: Images, batch_size: int = 8, progress: bool = False, category: str | int | None = None
-    ) -> list[Perception]:
+    ) -> Perceptions:
         """The maps that the model sees in each image, in the order of the images.
 
         Each image goes through the config's test pipeline (its resizing included), as in a test; the map is brought
@@ -187,7 +188,7 @@ class Diff2in1Inferencer:
                 )
                 results |= zip(batch, seen, strict=True)
                 bar.update(len(batch))
-        return [results[i] for i in range(len(pictures))]
+        return Perceptions(results[i] for i in range(len(pictures)))
 
     def iterate(self, images: Images, batch_size: int = 8, category: str | int | None = None) -> Iterator[Perception]:
         """As a call, one result after the other in the order of the images: for more of them than the memory holds.

@@ -9,6 +9,7 @@ from PIL import Image
 from mmdiff2in1.core.label_files import read_png
 from mmdiff2in1.inference.generation import Generation
 from mmdiff2in1.inference.perception import Perception, SeenMap
+from mmdiff2in1.inference.perceptions import Perceptions
 from mmdiff2in1.tasks import Depth, Edges, SemanticSegmentation, SurfaceNormal
 
 ROOMS = SemanticSegmentation(
@@ -100,3 +101,23 @@ def test_pictures_show_the_map_over_the_image_and_a_legend(image, tmp_path):
     both = Perception(image=image, maps=dict(s=seen(ROOMS, rooms()), depth=depth))
     assert len(read_png(both.save(tmp_path / 'both.png', 'picture'))) > len(picture) + 300
     assert len(read_png(both.save(tmp_path / 's.png', 'picture', 's'))) <= len(picture)
+
+
+def test_a_list_of_results_is_saved(image, tmp_path):
+    def one(path, label):
+        maps = dict(s=seen(ROOMS, np.full((10, 10), label, np.uint8)))
+        return Perception(image=image, maps=maps, path=path)
+
+    alone = Perceptions([one('/data/room.jpg', 3)])
+    assert alone.save(tmp_path / 'map.png') == [tmp_path / 'map.png'] and (read_png(tmp_path / 'map.png') == 3).all()
+    three = Perceptions([one('/data/a.jpg', 1), one('/data/b.png', 2), one(None, 4)])
+    files = three.save(tmp_path / 'maps')
+    assert [path.name for path in files] == ['a.png', 'b.png', '000002.png']
+    assert [read_png(path)[0, 0] for path in files] == [1, 2, 4]
+    (picture,) = alone.save(tmp_path / 'pictures', kind='picture')
+    assert picture == tmp_path / 'pictures' / 'room.png' and read_png(picture).ndim == 3
+    with pytest.raises(ValueError, match='is one file, and there are 3 results; name a folder'):
+        three.save(tmp_path / 'map.png')
+    with pytest.raises(ValueError, match='two images are called a, and one would replace the other'):
+        Perceptions([one('x/a.jpg', 1), one('y/a.jpg', 2)]).save(tmp_path / 'other')
+    assert not (tmp_path / 'other').exists()

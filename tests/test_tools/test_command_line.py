@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -102,13 +103,14 @@ def test_a_config_that_is_not_there(place, looked, end, tmp_path, monkeypatch):
         (['xyz'], "there is no command 'xyz'; demo, doctor, init, "),
         (['class_embeddings'], 'did you mean class-embeddings?'),
         (['train', 'unet_scenes', '--self-improvng', 'paste'], '--self-improvng paste; did you mean --self-improving?'),
-        (['train', 'unet_scenes', '--zzzz=3'], 'unrecognized arguments: --zzzz=3\n'),
+        (['train', 'unet_scenes', '--zzzz=3'], 'unrecognized arguments: --zzzz=3; see mmdiff2in1 train --help\n'),
     ],
 )
 def test_misspelt_commands_and_flags(arguments, end, capsys):
     with pytest.raises(SystemExit) as raised:
         main(arguments)
-    assert raised.value.code == 2 and end in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert raised.value.code == 2 and end in said and said.count('\n') == 1
 
 
 @pytest.mark.parametrize(
@@ -412,3 +414,10 @@ def test_arms(tmp_path):
 def test_verdict(ours, control, metric, words):
     scores = {OURS: dict(enumerate(ours)), CONTROL: dict(enumerate(control))}
     assert verdict(metric, scores).startswith(words)
+
+
+def test_plain_python_is_quiet(tmp_path):
+    """What others print and warn of while they are imported is not seen by who imports the package."""
+    run = [sys.executable, '-c', 'from mmdiff2in1 import Diff2in1; print(Diff2in1.__name__)']
+    said = subprocess.run(run, cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(ROOT)}, capture_output=True, text=True)
+    assert (said.stdout, said.stderr) == ('Diff2in1Inferencer\n', '')

@@ -216,6 +216,13 @@ def test_predictions_of_one_model_stand_in_the_folder_itself(tester, single, tmp
     for name in NAMES:
         plain, raw = (np.asarray(Image.open(tmp_path / kind / name)) for kind in ('out', 'shifted'))
         np.testing.assert_array_equal(raw, plain + 1)
+    again = [shifted.config, single.checkpoint, '--out', str(tmp_path / 'out')]
+    before = [(tmp_path / 'out' / name).read_bytes() for name in NAMES]
+    with pytest.raises(SystemExit, match='out is there already; name another place, or add --overwrite'):
+        tester.main(again)
+    assert [(tmp_path / 'out' / name).read_bytes() for name in NAMES] == before
+    tester.main([*again, '--overwrite'])
+    assert [(tmp_path / 'out' / name).read_bytes() for name in NAMES] != before
 
 
 def test_augmentation_is_the_mean_over_scales_and_mirror_images(tester, pair, tmp_path):

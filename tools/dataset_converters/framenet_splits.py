@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmdiff2in1.core.arguments import Arguments
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.list_files import list_bytes
 from mmdiff2in1.datasets.framenet_splits import image_names, read_split
@@ -21,7 +22,7 @@ from mmdiff2in1.datasets.framenet_splits import image_names, read_split
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(description=__doc__)
     parser.add_argument('pkl', type=Path, help="FrameNet's train_test_split.pkl")
     parser.add_argument('--usage', nargs='+', help='parts to write (default: all in the file)')
     parser.add_argument('--every', type=int, default=1, help='only each so-many-th entry (default: %(default)s)')

@@ -16,12 +16,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmdiff2in1.core.arguments import Arguments
 from mmdiff2in1.datasets.splits import make_splits, names_of_folder, write_splits
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(description=__doc__)
     parser.add_argument('images', type=Path, help='folder of the training images; folders below it count as well')
     parser.add_argument('--percent', nargs='+', type=float, default=[], help='share of the images, e.g. 10 20 30')
     parser.add_argument('--count', nargs='+', type=int, default=[], help='numbers of images, e.g. 50 200')

@@ -27,6 +27,7 @@ import numpy as np
 from scipy.io import loadmat
 from tqdm import tqdm
 
+from mmdiff2in1.core.arguments import Arguments
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.tasks import Depth
 
@@ -39,7 +40,7 @@ BYTES = 420_000  # of a pair, about
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(description=__doc__)
     parser.add_argument('mat', type=Path, help='nyu_depth_v2_labeled.mat')
     parser.add_argument('splits', type=Path, help='splits.mat')
     parser.add_argument('--out', type=Path, default=Path('data/nyu'), help='folder of the set (default: %(default)s)')
