@@ -19,7 +19,11 @@ pipeline = [
     dict(type='PackSegInputs', meta_keys=meta_keys),
 ]
 model = dict(
-    segmentor=dict(type='DenoisingEncoderDecoder', denoising_weight=1.0, backbone=dict(regime='finetune', bf16=False))
+    segmentor=dict(
+        type='DenoisingEncoderDecoder',
+        denoising_weight=1.0,
+        backbone=dict(regime='finetune', bf16=False, creation=True),
+    )
 )
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
 optim_wrapper = dict(

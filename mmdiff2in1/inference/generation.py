@@ -84,7 +84,7 @@ class Generation(Perception):
 def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) -> LatentDiffusion:
     """The model in `folder`; without one that of the segmentor's backbone, else that of `stages.synthesis`.
 
-    A backbone with ``creation=False`` gets back what it has let go, from where its weights came.
+    A backbone that only perceives gets back what it has let go, from where its weights came.
 
     Raises:
         ValueError: None of the three names a model.

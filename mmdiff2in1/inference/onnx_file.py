@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from mmdiff2in1 import __version__
@@ -197,7 +198,7 @@ def _export(model: nn.Module, file: Path, size: tuple[int, int], free_size: bool
     free = torch.export.Dim.DYNAMIC
     axes = {0: free, 2: free, 3: free} if free_size else {0: free}
     try:
-        with _quiet():
+        with _quiet(), _sizes_kept_free(model):
             program = torch.onnx.export(
                 model,
                 (_images((2, *size)),),
@@ -217,6 +218,27 @@ def _export(model: nn.Module, file: Path, size: tuple[int, int], free_size: bool
     program.model.metadata_props.update(metadata)
     large = sum(each.numel() * each.element_size() for each in model.parameters()) > LARGEST
     onnx_ir.save(program.model, file, external_data=f'{file.name}.data' if large else None)
+
+
+@contextlib.contextmanager
+def _sizes_kept_free(model: nn.Module) -> Iterator[None]:
+    """torch's layers, for a while, in the place of mmseg's `Upsample`, which computes a size with `int`: a number in
+    the graph. For a whole factor both are the same.
+    """
+    swapped = []
+    for parent in model.modules():
+        for name, layer in parent.named_children():
+            factor = getattr(layer, 'scale_factor', None)
+            if isinstance(layer, Upsample) and not layer.size and isinstance(factor, float) and factor.is_integer():
+                swapped.append((parent, name, layer))
+    try:
+        for parent, name, layer in swapped:
+            free = nn.Upsample(None, layer.scale_factor, layer.mode, layer.align_corners)
+            setattr(parent, name, free)
+        yield
+    finally:
+        for parent, name, layer in swapped:
+            setattr(parent, name, layer)
 
 
 def _named(shape: Sequence[Any]) -> list[Any]:

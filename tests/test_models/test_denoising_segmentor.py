@@ -19,7 +19,7 @@ def config(diffusion: dict, regime: str = 'finetune', latent_scale: bool = False
         data_preprocessor=dict(type='SegDataPreProcessor', size=(16, 16)),
         backbone=dict(
             type='DiffusionBackbone', diffusion=diffusion, classes=['ball', 'floor', 'wall'],
-            feature=dict(latent_scale=latent_scale), regime=regime,
+            feature=dict(latent_scale=latent_scale), regime=regime, creation=True,
         ),
         neck=dict(type='FPN', in_channels=[8, 19, 19], out_channels=8, num_outs=3),
         decode_head=dict(type='GenerativeDecodeHead', head=head),

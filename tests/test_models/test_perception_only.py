@@ -1,4 +1,4 @@
-"""A backbone with creation=False keeps neither VAE decoder nor text encoder: the same features, checkpoints fit."""
+"""A backbone keeps neither VAE decoder nor text encoder: the same features, checkpoints fit."""
 
 import copy
 
@@ -39,7 +39,7 @@ def build(folder, regime='frozen', wrapped=False, **backbone):
 
 @pytest.mark.parametrize('regime', ['frozen', 'finetune'])
 def test_the_same_features_without_what_only_creates(folder, regime):
-    whole, only = build(folder, regime), build(folder, regime, creation=False)
+    whole, only = build(folder, regime, creation=True), build(folder, regime)
     names = set(whole.state_dict()) - set(only.state_dict())
     assert names == {name for name in whole.state_dict() if name.startswith(LET_GO)} and names
     for a, b in zip(whole.backbone(IMAGES), only.backbone(IMAGES), strict=True):
@@ -48,7 +48,7 @@ def test_the_same_features_without_what_only_creates(folder, regime):
 
 @pytest.mark.parametrize(('regime', 'wrapped'), [('frozen', False), ('finetune', True)])
 def test_checkpoints_of_both_kinds_fit_both(folder, tmp_path, regime, wrapped):
-    whole, only = build(folder, regime, wrapped), build(folder, regime, wrapped, creation=False)
+    whole, only = build(folder, regime, wrapped, creation=True), build(folder, regime, wrapped)
     for model in (whole, only):
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and '.text.' not in name and '.vae.' not in name:
@@ -67,14 +67,14 @@ def test_checkpoints_of_both_kinds_fit_both(folder, tmp_path, regime, wrapped):
 
 def test_who_creates_gets_it_back(folder):
     cfg = Config(dict(model=dict(type='EncoderDecoder')))
-    whole, only = build(folder).backbone.diffusion, build(folder, creation=False)
+    whole, only = build(folder, creation=True).backbone.diffusion, build(folder)
     for job in (
         lambda: only.backbone.diffusion.create(IMAGES, captions=['a ball'] * 2, seeds=[0, 1], T=100, num_calls=1),
         lambda: only.backbone.diffusion.decode(torch.zeros(1, 4, 16, 16)),
         lambda: only.backbone.diffusion.encode_text(['a ball']),
         lambda: only.backbone.diffusion.save_folder(folder / 'nothing'),
     ):
-        with pytest.raises(ValueError, match='this model only perceives: its backbone has creation=False'):
+        with pytest.raises(ValueError, match='this model only perceives: its backbone keeps neither'):
             job()
     diffusion = diffusion_for(only, cfg, None)
     assert diffusion is only.backbone.diffusion
@@ -84,7 +84,7 @@ def test_who_creates_gets_it_back(folder):
 
 
 def test_a_trained_unet_moves_into_a_whole_model(folder, tmp_path):
-    only = build(folder, 'finetune', creation=False)
+    only = build(folder, 'finetune')
     with torch.no_grad():
         only.backbone.diffusion.unet.conv_in.bias.fill_(3.0)
     write_state(tmp_path / 'only.safetensors', {n: t.clone() for n, t in only.state_dict().items()})
