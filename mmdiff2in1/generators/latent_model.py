@@ -85,8 +85,8 @@ class LatentModel(nn.Module):
         """Raises ValueError where creation was let go."""
         if not self.creates:
             raise ValueError(
-                'this model only perceives: its backbone keeps neither text encoder nor VAE decoder. Set creation=True of '
-                'the backbone, or name the weights that create'
+                'this model only perceives: its backbone keeps neither text encoder nor VAE decoder. Set creation=True '
+                'of the backbone, or name the weights that create'
             )
 
     def encode(
