@@ -1,4 +1,4 @@
-"""A small CNN from scratch on CamVid's real images, 60 labels: all but model and rate is `segformer_camvid`.
+"""A small CNN from scratch on CamVid's real images, 60 labels: the data of `segformer_camvid`.
 
     mmdiff2in1 train configs/baselines/unet_camvid.py
 
@@ -8,7 +8,7 @@ Expected score: one run, seed 0, with 8 images a step and a moving average: 20.5
 _base_ = [
     '../_base_/models/unet_small.py',
     '../_base_/datasets/camvid.py',
-    '../_base_/schedules/scratch_400.py',
+    '../_base_/schedules/scenes_1500.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -19,5 +19,5 @@ model = dict(
     data_preprocessor=dict(size=crop_size, seg_pad_val=11),
     decode_head=dict(ignore_index=11),
 )
-default_hooks = dict(checkpoint=dict(interval=100))
+default_hooks = dict(checkpoint=dict(interval=500))
 custom_hooks = [dict(type='ExactResumeHook'), dict(type='ChannelsLastHook')]

@@ -3,7 +3,8 @@
     python projects/evidence/students.py --dry-run      what would be run
     python projects/evidence/students.py                everything that is not in --out yet
     python projects/evidence/students.py --table        the Markdown tables of --out
-    python projects/evidence/students.py --task camvid  the same on real images, without a teacher
+    python projects/evidence/students.py --task camvid  the same on real images, without a teacher: SegFormer, 400 steps
+    python projects/evidence/students.py --task camvid-unet     and the CNN, 1,500 steps
 
 The config of the task (`TASKS`) under the package's recipes: as many steps as it says, of `batch` real images, freshly
 augmented, and as many further ones; θ_C, the moving average of what is trained, is scored. "real twice" is the control
@@ -82,6 +83,14 @@ TASKS = {
         (60, 250),
         'OptimWrapper',
     ),
+    'camvid-unet': Task(
+        BASELINES / 'unet_camvid.py',
+        4,
+        'camvid_unet_students',
+        (PLAIN, CONTROL, 'pasted'),
+        (60, 250),
+        'BF16OptimWrapper',
+    ),
 }
 
 
@@ -92,7 +101,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     name = first.parse_known_args(arguments)[0].task
     task = TASKS[name]
     parser = queue_parser(__doc__, task.name, 'RUN')
-    parser.set_defaults(data_root=Path('data') / name)
+    parser.set_defaults(data_root=Path('data') / name.partition('-')[0])
     add = parser.add_argument
     add('--task', choices=TASKS, default='scenes', help='(%(default)s)')
     add('--arms', nargs='+', choices=ARMS, default=list(task.arms), help='(%(default)s)')
@@ -181,7 +190,7 @@ def set_up(cfg: Any, labels: int, seed: int, args: argparse.Namespace) -> None:
             'optim_wrapper.type': TASKS[args.task].optimizer,
         }
     )
-    if args.task == 'camvid':
+    if args.task.startswith('camvid'):
         cfg.train_dataloader.dataset.data_root = str(half_size(args.data_root, args.work_dir / 'half_size'))
         rest = others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}')
         if any(rest.iterdir()):

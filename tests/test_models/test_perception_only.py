@@ -33,7 +33,7 @@ def mmseg_scope():
 def build(folder, regime='frozen', wrapped=False, **backbone):
     torch.manual_seed(0)
     model = chain_config(folder).model
-    model.segmentor.backbone.update(regime=regime, **backbone)
+    model.segmentor.backbone.update(**dict(regime=regime, creation=False) | backbone)
     return MODELS.build(model if wrapped else model.segmentor).eval()
 
 

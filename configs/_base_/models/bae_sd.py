@@ -15,6 +15,7 @@ model = dict(
     backbone=dict(
         type='DiffusionBackbone',
         diffusion='{{$SD_WEIGHTS:weights/stable-diffusion-v1-5}}',
+        creation=False,
         feature=dict(preset='released', noise=False, posterior='mode'),
         regime='frozen',
         bf16='auto',

@@ -11,6 +11,7 @@ model = dict(
     backbone=dict(
         type='DiffusionBackbone',
         diffusion='builtin:scenes',
+        creation=False,
         # The frozen U-Net of Scenes: see vpd_scenes.py. No classes, so no maps of them.
         feature=dict(preset='vpd', prompt='empty', map_levels=(), latent_scale=True, timestep=50),
         detail=dict(encoder=[2]),

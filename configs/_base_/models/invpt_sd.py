@@ -11,6 +11,7 @@ model = dict(
         _delete_=True,
         type='DiffusionBackbone',
         diffusion='{{$SD_WEIGHTS:weights/stable-diffusion-v1-5}}',
+        creation=False,
         feature=dict(preset='released', noise=False, posterior='mode', taps='vpd'),
         regime='frozen',
         bf16='auto',

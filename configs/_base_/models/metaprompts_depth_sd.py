@@ -16,6 +16,7 @@ model = dict(
     backbone=dict(
         type='MetaPromptBackbone',
         diffusion='{{$SD_WEIGHTS:weights/stable-diffusion-v1-5}}',
+        creation=False,
         num_prompts=50,
         passes=3,
         shared=False,

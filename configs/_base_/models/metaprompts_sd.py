@@ -21,6 +21,7 @@ model = dict(
     backbone=dict(
         type='MetaPromptBackbone',
         diffusion='{{$SD_WEIGHTS:weights/stable-diffusion-v1-5}}',
+        creation=False,
         num_prompts=150,
         passes=3,
         regime='finetune',

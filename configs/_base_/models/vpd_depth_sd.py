@@ -15,6 +15,7 @@ model = dict(
     backbone=dict(
         type='DiffusionBackbone',
         diffusion='{{$SD_WEIGHTS:weights/stable-diffusion-v1-5}}',
+        creation=False,
         classes='NYUv2DepthDataset',
         # Images of 480 × 480 are padded with zeros to the 512 × 512 that the U-Net needs; the head crops again.
         feature=dict(preset='vpd_depth'),

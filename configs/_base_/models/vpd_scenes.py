@@ -17,6 +17,7 @@ model = dict(
     backbone=dict(
         type='DiffusionBackbone',
         diffusion='builtin:scenes',
+        creation=False,
         classes=classes,
         # A frozen U-Net must see what it was trained on: scaled latents, and a timestep at which its features are rich.
         # Its text encoder knows the words of captions, not the sentences that VPD averages over.

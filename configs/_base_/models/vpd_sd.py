@@ -19,6 +19,7 @@ model = dict(
     backbone=dict(
         type='DiffusionBackbone',
         diffusion='{{$SD_WEIGHTS:weights/stable-diffusion-v1-5}}',
+        creation=False,
         classes='ADE20KDataset',
         feature=dict(preset='vpd'),
         regime='finetune',

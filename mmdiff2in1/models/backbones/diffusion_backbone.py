@@ -55,10 +55,10 @@ class DiffusionBackbone(BaseModule):
             less memory, more time, the same gradients. Without effect where it needs none.
         detail: ``dict(encoder=True, stem=16)``: levels finer than the latent's before the others, see
             :class:`.DetailPath`. The encoder's are frozen; a stem is trained in both regimes.
-        creation: Keep what only creates. Without it the text encoder and the VAE's decoder are let go once the tokens
-            of the classes are made: they are in no memory and in no checkpoint (one that holds them is loaded without),
-            and who is asked to create takes them from `diffusion` again. A `DenoisingEncoderDecoder`, which encodes
-            captions, needs them.
+        creation: Keep what only creates. False, as in the configs of this package: the text encoder and the VAE's
+            decoder are let go once the tokens of the classes are made. They are then in no memory and in no checkpoint
+            (one that holds them is loaded without), and who is asked to create takes them from `diffusion` again. A
+            `DenoisingEncoderDecoder`, which encodes captions, needs them.
 
     Attributes:
         out_channels: Channels of the feature maps, fine to coarse: of a level of the denoiser those of its taps, times
@@ -82,7 +82,7 @@ class DiffusionBackbone(BaseModule):
         class_embeddings: str | None = None,
         gradient_checkpointing: bool = False,
         detail: dict | None = None,
-        creation: bool = False,
+        creation: bool = True,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)

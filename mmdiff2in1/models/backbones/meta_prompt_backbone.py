@@ -45,7 +45,7 @@ class MetaPromptBackbone(DiffusionBackbone):
             → 512, 512 → 576), and maps are shrunk back: MetaPrompts' depth.
         feature: ``dict(preset='meta_prompts', field=…)``, see :mod:`.feature_config`; of its fields ``posterior``,
             ``latent_scale`` and ``noise``, of its one timestep, have an effect here.
-        regime, bf16, gradient_checkpointing: See :class:`.DiffusionBackbone`.
+        regime, bf16, gradient_checkpointing, creation: See :class:`.DiffusionBackbone`.
 
     Attributes:
         out_channels: N for every map.
@@ -70,6 +70,7 @@ class MetaPromptBackbone(DiffusionBackbone):
         regime: str = 'frozen',
         bf16: bool | str = False,
         gradient_checkpointing: bool = False,
+        creation: bool = True,
         init_cfg: dict | None = None,
     ):
         if rearrangement not in REARRANGEMENTS or size not in SIZES or passes < 1 or num_prompts < 1:
@@ -101,6 +102,8 @@ class MetaPromptBackbone(DiffusionBackbone):
         self.rearrangement = REARRANGEMENTS[rearrangement](channels, width)
         self.strides = [int(model.downscale / scale) for scale in self.rearrangement.scales]
         self.out_channels = [num_prompts] * len(self.strides)
+        if not creation:
+            model.keep_perception()
 
     def train(self, mode: bool = True) -> 'MetaPromptBackbone':
         """See :class:`.DiffusionBackbone`."""
