@@ -106,6 +106,7 @@ FAMILIES = (
         'U-Net, 25 bands',
         'unet/unet-s5-d16_fcn_4xb4-160k_hsidrive-192x384.py',
         changes={'model.data_preprocessor.bgr_to_rgb': False},  # the None of the file is refused by mmengine
+        refused='25 channels',
     ),
     Row('MaskFormer', 'maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py', needs=(DET,)),
     Row('Mask2Former', 'mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py', needs=(DET,)),
