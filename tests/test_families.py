@@ -37,7 +37,7 @@ def test_a_row_is_whole(name, tmp_path):
 
 
 def test_two_averages_are_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr('mmseg_families.walk._as_mmseg_trains', lambda cfg, work_dir: None)
+    monkeypatch.setattr('mmseg_families.walk.as_mmseg_trains', lambda cfg, work_dir: None)
     monkeypatch.setattr('mmseg_families.walk.recorded_losses', lambda work_dir: [])
     line = walk(ROW['FCN · EMAHook'], tmp_path)
     assert line['ended'] == 'refused' and 'EMAHook' in line['reason']
