@@ -181,6 +181,7 @@ SETTINGS = (
     Row('FCN', SMALL, 'MultiImageMixDataset', {'train_dataloader.dataset': _mosaic}, refused='MultiImageMixDataset'),
     Row('FCN', 'fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512.py', 'reduce_zero_label'),
     Row('FCN', 'fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512.py', 'ConcatDataset'),
+    Row('DeepLabV3', 'dsdl/voc.py', 'DSDL data', needs=('dsdl',)),
     Row('FCN', 'fcn/fcn_r50-d8_4xb4-40k_pascal-context-59-480x480.py', '59 of 60 classes'),
     Row(
         'FCN',
