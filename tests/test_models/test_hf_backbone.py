@@ -16,6 +16,14 @@ from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
 TINY = dict(
     swin=dict(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=4, drop_path_rate=0.0),
     convnext=dict(hidden_sizes=[4, 8, 12, 16], depths=[1, 1, 1, 1]),
+    segformer=dict(
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 2, 2, 4],
+        drop_path_rate=0.0,
+        hidden_dropout_prob=0.0,
+    ),
+    dinov3_vit=dict(hidden_size=8, intermediate_size=8, num_hidden_layers=3, num_attention_heads=2, image_size=32),
     dinov2=dict(hidden_size=8, num_hidden_layers=3, num_attention_heads=2, image_size=28),
     efficientnet=dict(
         width_coefficient=0.25, depth_coefficient=0.4, hidden_dim=320, drop_connect_rate=0.0, batch_norm_momentum=0.9
@@ -41,6 +49,8 @@ def tiny(family, **settings):
         ('swin', [8, 16, 32, 64], [4, 8, 16, 32], [1, 2, 3, 4]),
         ('convnext', [4, 8, 12, 16], [4, 8, 16, 32], [1, 2, 3, 4]),
         ('dinov2', [8], [14], [3]),
+        ('dinov3_vit', [8], [16], [3]),
+        ('segformer', [8, 16, 24, 32], [4, 8, 16, 32], [0, 1, 2, 3]),
         ('efficientnet', [8, 8, 16, 32, 320], [2, 4, 8, 16, 32], [0, 1, 2, 3, 4]),
     ],
 )

@@ -209,4 +209,52 @@ SETTINGS = (
         },
     ),
 )
-ROWS = (*FAMILIES, *SETTINGS)
+SWIN = 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
+LEVELS = [8, 16, 32, 64]
+DEEP = dict(num_hidden_layers=4, num_attention_heads=2, hidden_size=16)
+"""Fields of a small vision transformer."""
+
+
+def _of_transformers(model_type: str, **fields: Any) -> dict[str, Any]:
+    return dict(_delete_=True, type='HFBackbone', model=dict(model_type=model_type, **fields))
+
+
+def _pyramid(model_type: str, widths: list[int], **fields: Any) -> dict[str, Any]:
+    """UPerNet's backbone of four levels replaced."""
+    return {
+        'model.backbone': _of_transformers(model_type, **fields),
+        'model.decode_head.in_channels': widths,
+        'model.auxiliary_head.in_channels': widths[2],
+    }
+
+
+def _plain_vit(model_type: str, **fields: Any) -> dict[str, Any]:
+    """FCN's backbone replaced by one whose maps have one stride; the auxiliary head reads the second layer."""
+    backbone = _of_transformers(model_type, **DEEP, **fields) | dict(out_indices=[2, 4])
+    heads = {f'{head}.in_channels': DEEP['hidden_size'] for head in HEADS}
+    return {'model.backbone': backbone, **heads, 'model.decode_head.in_index': 1, 'model.auxiliary_head.in_index': 0}
+
+
+BACKBONES = (
+    Row(
+        'Swin',
+        SWIN,
+        'transformers',
+        _pyramid('swin', LEVELS, embed_dim=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 4], window_size=4),
+    ),
+    Row('ConvNeXt', SWIN, 'transformers', _pyramid('convnext', LEVELS, hidden_sizes=LEVELS, depths=[1, 1, 2, 1])),
+    Row(
+        'SegFormer-MiT',
+        'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py',
+        'transformers',
+        {
+            'model.backbone': _of_transformers(
+                'segformer', hidden_sizes=LEVELS, depths=[1, 1, 2, 1], num_attention_heads=[1, 2, 2, 4]
+            ),
+            'model.decode_head.in_channels': LEVELS,
+        },
+    ),
+    Row('DINOv2', SMALL, 'transformers', _plain_vit('dinov2', image_size=28), side=64),
+    Row('DINOv3', SMALL, 'transformers', _plain_vit('dinov3_vit', intermediate_size=32, image_size=32), side=64),
+)
+ROWS = (*FAMILIES, *BACKBONES, *SETTINGS)

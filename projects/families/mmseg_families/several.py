@@ -61,6 +61,7 @@ def train_in_processes(cfg: Config, work_dir: Path, processes: int, kind: str) -
 
 
 def _work(kind: str, file: str, work_dir: str) -> None:
+    import mmdiff2in1.components  # noqa: F401  registers
     from mmdiff2in1.training.chain import train
 
     from . import recording_hook  # noqa: F401  registers

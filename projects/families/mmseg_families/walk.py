@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.training.chain import train
