@@ -8,7 +8,13 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoBackbone, EfficientNetModel, SwinForImageClassification
+from transformers import (
+    CONFIG_MAPPING,
+    AutoBackbone,
+    EfficientNetModel,
+    SegformerForSemanticSegmentation,
+    SwinForImageClassification,
+)
 
 from mmdiff2in1.models.backbones.efficientnet_levels import SamePadding, level_ends
 from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
@@ -139,8 +145,8 @@ def test_running_statistics_move_as_keras_moves_them():
 @pytest.mark.parametrize('family', list(TINY))
 def test_the_weights_of_a_folder_are_loaded_bit_for_bit(tmp_path, family):
     saved = tiny(family).eval()
-    for buffer in saved.buffers():
-        if buffer.is_floating_point():
+    for name, buffer in saved.named_buffers():
+        if buffer.is_floating_point() and name in saved.state_dict():  # others follow from the config
             buffer.add_(0.25)
     saved.model.save_pretrained(tmp_path)
     torch.manual_seed(1)
@@ -155,6 +161,19 @@ def test_the_weights_of_a_folder_are_loaded_bit_for_bit(tmp_path, family):
         assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
         with torch.no_grad():
             assert all(torch.equal(a, b) for a, b in zip(loaded(images), saved(images), strict=True))
+
+
+def test_a_segformer_lends_its_encoder(tmp_path):
+    """The Hub has them as classifiers and segmentors; the maps are the stages, in their order."""
+    torch.manual_seed(2)
+    segmentor = SegformerForSemanticSegmentation(CONFIG_MAPPING['segformer'](**TINY['segformer'])).eval()
+    segmentor.save_pretrained(tmp_path)
+    backbone = HFBackbone(str(tmp_path), out_indices=[1, 3]).eval()
+    assert (backbone.out_channels, backbone.strides) == ([16, 32], [8, 32])
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        maps, stages = backbone(images), segmentor(images, output_hidden_states=True).hidden_states
+    assert torch.equal(maps[0], stages[1]) and torch.equal(maps[1], stages[3])
 
 
 def test_a_classifier_lends_its_backbone(tmp_path):
