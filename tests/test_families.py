@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from mmseg_families.catalogue import FAMILIES, ROWS, SETTINGS
+from mmseg_families.catalogue import BACKBONES, FAMILIES, ROWS, SETTINGS
 from mmseg_families.lines import read_lines, write_line
 from mmseg_families.table import table
 from mmseg_families.walk import SHIPPED, small_config, walk
@@ -13,7 +13,7 @@ ROW = {row.name: row for row in ROWS}
 
 
 def test_every_row_is_a_config_of_mmseg_and_has_a_name_of_its_own():
-    assert len(ROW) == len(ROWS) == len(FAMILIES) + len(SETTINGS)
+    assert len(ROW) == len(ROWS) == len(FAMILIES) + len(BACKBONES) + len(SETTINGS)
     assert [row.config for row in ROWS if not (SHIPPED / row.config).is_file()] == []
 
 
@@ -37,7 +37,7 @@ def test_a_row_is_whole(name, tmp_path):
 
 
 def test_two_averages_are_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr('mmseg_families.walk._as_mmseg_trains', lambda cfg, work_dir: None)
+    monkeypatch.setattr('mmseg_families.walk.as_mmseg_trains', lambda cfg, work_dir: None)
     monkeypatch.setattr('mmseg_families.walk.recorded_losses', lambda work_dir: [])
     line = walk(ROW['FCN · EMAHook'], tmp_path)
     assert line['ended'] == 'refused' and 'EMAHook' in line['reason']

@@ -149,9 +149,9 @@ def wait_for(process: subprocess.Popen | Fork, reached: Callable[[], bool], time
         time.sleep(0.002)
 
 
-def final_state(work_dir: Path, stage: str) -> dict[str, torch.Tensor]:
+def final_state(work_dir: Path, stage: str, iters: int = 20) -> dict[str, torch.Tensor]:
     """All tensors of a stage's last checkpoint: models, optimizer moments, EMA bookkeeping."""
-    checkpoint = torch.load(work_dir / stage / 'iter_20.pth', map_location='cpu', weights_only=False)
+    checkpoint = torch.load(work_dir / stage / f'iter_{iters}.pth', map_location='cpu', weights_only=False)
     tensors = {f'model.{k}': v for k, v in checkpoint['state_dict'].items()}
     for index, moments in checkpoint['optimizer']['state'].items():
         tensors |= {f'optimizer.{index}.{k}': torch.as_tensor(v) for k, v in moments.items()}

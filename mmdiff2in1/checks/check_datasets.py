@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mmdiff2in1.core.image_loading import own_loader
 from mmdiff2in1.core.problem import Problem
 
 from .config_check import config_problems
@@ -65,6 +66,7 @@ def _walk(
 ) -> dict[str, list[str]]:
     """Fills in the report of one set; returns pixel hash → image files."""
     dataset, tasks, rules = part.dataset, part.tasks, part.rules(num_classes)
+    loader = own_loader(dataset)
     prefix = getattr(dataset, 'data_prefix', {})
     report.images, report.pairs = str(prefix.get('img_path', '')), len(dataset)
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
@@ -78,7 +80,7 @@ def _walk(
     report.read = len(chosen)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         # Decoders release Python's lock: threads are as fast as processes here and start at once.
-        walk = pool.map(lambda info: inspect_pair(info, rules, tasks), chosen)
+        walk = pool.map(lambda info: inspect_pair(info, rules, tasks, loader), chosen)
         facts = list(tqdm(walk, part.name, len(chosen), unit='pair', disable=None if progress else True))
     _summarise(report, facts, [info['img_path'] for info in chosen])
     raw = sum((fact.raw for fact in facts if fact.raw is not None), np.zeros(256, np.int64))

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from mmdiff2in1.core.image_loading import AS_READ, refuse_as_sources, refuse_for_created
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.problem import Problem
 
 from .given_labels import label_problems
-from .loading import AS_READ, fields_made, other_readings
+from .loading import fields_made, other_readings
 from .parts import LOADERS, DataPart
 from .settings import class_head, model_tasks, setting_problems
 
@@ -23,6 +24,7 @@ def config_problems(cfg: Mapping, parts: Sequence[DataPart]) -> list[Problem]:
         *label_problems(parts),
         *_untaught(cfg, parts),
         *_read_otherwise(cfg, parts),
+        *_beside_created(cfg, parts),
         *(problem for loader in LOADERS for problem in _joined(cfg, parts, loader)),
     ]
 
@@ -55,6 +57,21 @@ def _read_otherwise(cfg: Mapping, parts: Sequence[DataPart]) -> Iterable[Problem
             expected = f'{AS_READ[key]!r}, as checks, creation and pictures read images'
             step = f'Leave {key} out of the pipeline, or convert the files'
             yield Problem('error' if creates else 'warning', 'image-loader', where, repr(value), expected, step)
+
+
+def _beside_created(cfg: Mapping, parts: Sequence[DataPart]) -> Iterable[Problem]:
+    """Training images that created ones cannot stand beside, where the config has some."""
+    creates = bool((cfg.get('stages') or {}).get('synthesis'))
+    wrapper = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    if not creates and wrapper.get('store') is None:
+        return
+    for part in parts:
+        if part.loader == 'train' and part.dataset is not None:
+            try:
+                (refuse_as_sources if creates else refuse_for_created)(part.dataset)
+            except (ValueError, OSError) as error:
+                where, step = 'train_dataloader', 'See docs/add_to_your_config.md, "When it says no"'
+                yield Problem('error', 'created-images', where, str(error), 'images like the created ones', step)
 
 
 def _joined(cfg: Mapping, parts: Sequence[DataPart], loader: str) -> Iterable[Problem]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmdiff2in1.core.image_loading import own_loader
 from mmdiff2in1.core.problem import Problem
 
 from .config_check import config_problems
@@ -42,13 +43,13 @@ def check_labels(
     tasks = tasks_to_check(loaded)
     rules = LabelRules.of(dataset, num_classes, class_backend(loaded)) if holds_classes(loaded) else None
     read = {label.key for label in loaded}
-    facts, infos = [], []
+    facts, infos, loader = [], [], own_loader(dataset)
     for index in spread(len(dataset), most):
         info = dataset.get_data_info(index)
         info = {key: value for key, value in info.items() if not read or key in read or key not in label_keys(info)}
         if 'img_path' not in info:
             continue
-        fact = inspect_pair(info, rules, tasks)
+        fact = inspect_pair(info, rules, tasks, loader)
         _refuse(fact.problems, name)
         if label_keys(info):
             infos.append(info)

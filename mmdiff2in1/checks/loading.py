@@ -8,13 +8,12 @@ from typing import Any
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmseg.registry import TASK_UTILS, TRANSFORMS
 
+from mmdiff2in1.core.image_loading import AS_READ
 from mmdiff2in1.datasets.transforms import EdgesFromClasses, LoadClassAnnotation, LoadDenseAnnotation
 from mmdiff2in1.tasks import DenseTask, Edges, SemanticSegmentation
 from mmdiff2in1.tasks.task_set import built_task
 
 LABEL_KEY = SemanticSegmentation.path_key
-AS_READ = dict(imdecode_backend='cv2', color_type='color')
-"""How mmcv's loader reads an image unless it is told otherwise, and how this package does."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmdiff2in1.core.image_faults import UnreadableImageError
+from mmdiff2in1.core.image_loading import OwnLoader
 from mmdiff2in1.core.images import TURNED, read_image, stored_frame
 from mmdiff2in1.core.label_files import lossy_container, read_classes, read_map, where_known
 from mmdiff2in1.core.problem import Problem
@@ -38,16 +39,19 @@ class PairFacts:
     problems: list[Problem] = field(default_factory=list)
 
 
-def inspect_pair(info: Mapping, rules: LabelRules | None, tasks: Mapping[str, DenseTask]) -> PairFacts:
+def inspect_pair(
+    info: Mapping, rules: LabelRules | None, tasks: Mapping[str, DenseTask], loader: OwnLoader | None = None
+) -> PairFacts:
     """Reads the image and all label files of a sample, each to its last byte.
 
     Args:
         info: What `get_data_info` of the dataset gives.
         rules: For the class label; None: it holds none of mmseg's.
         tasks: Name → what belongs into the label files under its `path_key`.
+        loader: Of the images, see `own_loader`.
     """
     facts = PairFacts()
-    stored = _image(info['img_path'], facts)
+    stored = _image(info, facts, loader)
     _mask(info, facts)
     for key in label_keys(info):
         if key == LABEL_KEY and rules is not None:
@@ -135,21 +139,26 @@ def _guarded(read, path: str, what: str, problems: list[Problem], expected: str 
     return None
 
 
-def _image(path: str, facts: PairFacts) -> tuple[int, int] | None:
+def _image(info: Mapping, facts: PairFacts, loader: OwnLoader | None) -> tuple[int, int] | None:
     """(H, W) of the image as stored; fills in what `facts` holds about it."""
-    rgb = _guarded(lambda: read_image(path), path, 'image', facts.problems)
-    if rgb is None:
+    path = info['img_path']
+    image = _guarded(lambda: read_image(path) if loader is None else loader.load(info), path, 'image', facts.problems)
+    if image is None:
         return None
-    stored, turn = stored_frame(path)
+    if image.ndim > 3:
+        step = f'{type(loader.step).__name__ if loader else "OpenCV"} reads it, and nothing more is looked at'
+        facts.problems.append(Problem('warning', 'volume', path, f'a volume, {image.shape}', 'a plane', step))
+        return None
+    stored, turn = stored_frame(path) if loader is None or loader.plain else (image.shape[:2], 1)
     if turn in TURNED:
         expected = 'upright pixels (training turns the image, not its label)'
         step = (
             'Turn the pixels and remove the entry, e.g. with Pillow ImageOps.exif_transpose; then look at the overlay'
         )
         facts.problems.append(Problem('warning', 'exif', path, f'EXIF orientation {turn}', expected, step))
-    facts.size = rgb.shape[:2]
-    facts.digest = hashlib.blake2b(repr(rgb.shape).encode() + rgb.tobytes(), digest_size=16).hexdigest()
-    facts.grey = bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
+    facts.size = image.shape[:2]
+    facts.digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
+    facts.grey = image.ndim == 3 and image.shape[2] == 3 and bool((image == image[..., :1]).all())
     if min(facts.size) < SMALLEST:
         step = 'Leave it out, unless your crops are this small'
         expected = f'at least {SMALLEST} pixels on each side'

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdiff2in1.core.images import read_image
+from mmdiff2in1.core.image_loading import picture_reader
 from mmdiff2in1.core.label_files import read_map, where_known
 from mmdiff2in1.datasets.transforms.load_dense_annotation import is_turned
 from mmdiff2in1.tasks import DenseTask
@@ -42,7 +42,7 @@ def _rows(part: DataPart, info: Mapping, rules: LabelRules | None) -> Iterable[O
         labels += [(key, task.of_dataset(part.dataset.metainfo)) for task in tasks]
     for key, task in labels:
         try:
-            image = read_image(info['img_path'])
+            image = picture_reader(part.dataset)(info['img_path'])
             array = _map(info, key, task, image.shape[:2])
             if array.shape[:2] != image.shape[:2]:
                 continue

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 AGAIN = 'Copy or unpack the file again'
-ANEW = 'Save it anew, as a PNG or JPEG of 8 bits; training cannot read it as it is'
+ANEW = 'Save it anew, as a PNG or JPEG of 8 bits; as it is OpenCV cannot read it'
 DEEP = 'Convert it to 8 or 16 bits without a sign, e.g. as PNG; training cannot read it as it is'
 TILES = 'Cut it into tiles'
 READABLE = 'a whole image file that OpenCV reads, as training does'
@@ -17,6 +17,7 @@ MOST_PIXELS = 1 << 30
 """OpenCV reads no image with more (unless OPENCV_IO_MAX_IMAGE_PIXELS says so)."""
 _SAMPLES = {1: 'integer', 2: 'signed integer', 3: 'float'}
 JPEG = b'\xff\xd8\xff'
+NUMPY = b'\x93NUMPY'
 TIFF = (b'II*\0', b'MM\0*')
 """First bytes of files of these kinds."""
 
@@ -45,6 +46,8 @@ def fault_of(path: str | Path, data: bytes) -> UnreadableImageError:
     """
     if not data:
         return UnreadableImageError(path, 'an empty file', READABLE, AGAIN)
+    if data.startswith(NUMPY):
+        return UnreadableImageError(path, 'a NumPy array', READABLE, ANEW)
     samples = _tiff_samples(data)
     if samples is not None and not samples.endswith(('8-bit integer', '16-bit integer')):
         return UnreadableImageError(path, f'a TIFF of {samples} values', READABLE, DEEP)

@@ -18,6 +18,7 @@ from mmseg.datasets.transforms import PackSegInputs
 from mmseg.registry import DATASETS, TASK_UTILS
 from torch.utils.data import Dataset
 
+from mmdiff2in1.core.image_loading import refuse_for_created
 from mmdiff2in1.core.randomness import derived_randomness
 from mmdiff2in1.datasets.transforms.missing_maps import LoadClassAnnotation, OrBlank, PackTopk
 from mmdiff2in1.synthesis.store import UNLABELLED, SampleStore
@@ -69,7 +70,8 @@ class SyntheticSampleDataset(Dataset):
     - `verify`: compare the files of the draw with their hashes at the start, each process a share of them. Without,
       only that they are there.
 
-    Raises ValueError for impossible arguments, an empty store, more samples than stored, samples of another dataset;
+    Raises ValueError for impossible arguments, an empty store, more samples than stored, samples of another dataset,
+    images of other channels than created ones;
     FileNotFoundError without a store; RuntimeError naming a damaged file and the command that re-makes it, or when an
     exact mix is read in batches without its batch sampler.
     """
@@ -213,6 +215,7 @@ class SyntheticSampleDataset(Dataset):
     def _read_store(self) -> list[_Sample]:
         folder = str(self.store.folder)
         records = draw(self.store.records(), *self._asked, self.seed, folder)
+        refuse_for_created(self.dataset)
         broken = [record for record in records if not self.store.is_whole(record)]
         problems = [f'{record["sample_id"]} lacks a file ({record["image"]})' for record in broken]
         if self.verify and not problems:

@@ -21,8 +21,9 @@ class _EvaluatesBoth:
     """`run` of a loop over θ_C and, if asked for, θ_E, in one pass over the data.
 
     What both have in common is computed once per batch where the model offers it (`predictor`). Both see the same
-    draws, seeded from the runner's seed, and the random state of the training is put back: an evaluation neither
-    depends on when it is run nor changes what is trained after it.
+    draws, seeded from the runner's seed: an evaluation does not depend on when it is run. Afterwards the random state
+    of the training is put back and what a loop of mmengine would have drawn from it is drawn, so that all that is
+    trained then is what the plain model would train.
 
     Hooks of single iterations see θ_C only, so that pictures and timings show what ships.
     """
@@ -43,7 +44,10 @@ class _EvaluatesBoth:
             runner.model.eval()
             # A copy of the metrics as they are before the first batch: their results are kept apart.
             self._of_exploiter = beside(self.evaluator) if self.exploiter else None
-            for idx, batch in enumerate(self.dataloader):
+            before = torch.get_rng_state()
+            batches = iter(self.dataloader)
+            drawn = not torch.equal(before, torch.get_rng_state())
+            for idx, batch in enumerate(batches):
                 self.run_iter(idx, batch)
             metrics = self.evaluator.evaluate(size)
             if self.exploiter:
@@ -52,6 +56,8 @@ class _EvaluatesBoth:
                 metrics |= {f'exploiter/{name}': value for name, value in found.items()}
             runner.call_hook(f'after_{self.stage}_epoch', metrics=metrics)
             runner.call_hook(f'after_{self.stage}')
+        if drawn:  # the seed of the workers, by every iterator of torch but those of workers that persist
+            torch.empty((), dtype=torch.int64).random_()
         return metrics
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmdiff2in1.core.images import read_image
+from mmdiff2in1.core.image_loading import picture_reader
 from mmdiff2in1.core.label_files import read_png, write_png
 from mmdiff2in1.tasks import DenseTask, TaskSet
 from mmdiff2in1.visualization import Perceived, prediction_panel
@@ -36,6 +36,7 @@ class PredictionWriter(Hook):
     def __init__(self, runner: Runner, maps: Path, pictures: Path | None, models: Sequence[str | None]) -> None:
         self.maps, self.pictures, self.models, self.which = maps, pictures, models, models[0]
         self.dataset = runner.test_loop.dataloader.dataset
+        self.picture_of = picture_reader(self.dataset)
         model = segmentor_of(runner)
         one_model = getattr(model, 'under_evaluation', model)
         self.tasks: TaskSet = tasks_of(one_model, self.dataset.metainfo, getattr(model, 'tasks', None))
@@ -54,7 +55,7 @@ class PredictionWriter(Hook):
 
     def _picture(self, sample, name: Path) -> np.ndarray:
         """The image, the truth and what each model sees: of several tasks a row for each."""
-        image, rows = read_image(sample.img_path), []
+        image, rows = self.picture_of(sample.img_path), []
         for task_name, task in self.tasks.items():
             shift = _shift(sample, task)
             before = [task.decode(read_png(self._file(m, task_name, name)) - shift) for m in self.models[:-1]]

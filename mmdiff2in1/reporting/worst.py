@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmseg.registry import DATASETS
 
-from mmdiff2in1.core.images import read_image
+from mmdiff2in1.core.image_loading import picture_reader
 from mmdiff2in1.inference import Diff2in1Inferencer
 from mmdiff2in1.tasks import DenseTask
 
@@ -74,8 +75,9 @@ def worst_images(cfg: Config, model: Diff2in1Inferencer, count: int, whose: str)
                     heapq.heappop(kept[name])
     if not any(kept.values()):
         raise ValueError(f'no image of {of}_dataloader has ground truth')
+    picture_of = picture_reader(dataset)
     rows = {
-        name: _rows(model.tasks[name], [seen for *_, seen in sorted(found, reverse=True)], whose)
+        name: _rows(model.tasks[name], [seen for *_, seen in sorted(found, reverse=True)], whose, picture_of)
         for name, found in kept.items()
         if found
     }
@@ -93,12 +95,12 @@ def _seen(task: DenseTask, sample) -> _Seen | None:
     return None if error is None else _Seen(error, sample.img_path, truth, found, errors)
 
 
-def _rows(task: DenseTask, worst: list[_Seen], whose: str) -> list[Row]:
+def _rows(task: DenseTask, worst: list[_Seen], whose: str, picture_of: Callable[[str], np.ndarray]) -> list[Row]:
     most, rows = error_scale(task, [seen.errors for seen in worst]), []
     for seen in worst:
         name = Path(seen.path).name
         pictures = [
-            photo(read_image(seen.path), 'image', f'test image {name}'),
+            photo(picture_of(seen.path), 'image', f'test image {name}'),
             map_picture(task, seen.truth, 'ground truth', name),
             map_picture(task, seen.found, f'prediction of {whose}', name),
             flat(error_colours(task, seen.errors, most), 'error', f'error in {name}: {in_words(task, seen.error)}'),

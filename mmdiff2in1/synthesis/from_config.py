@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from mmdiff2in1.captions.lookup import captions_of, read_captions
 from mmdiff2in1.captions.new_scenes import SceneCaptions, needs_captions, scene_captions
 from mmdiff2in1.core.dataset_images import list_images, source_name
+from mmdiff2in1.core.image_loading import refuse_as_sources
 from mmdiff2in1.core.images import image_size
 
 from .checks import check_others, others_of
@@ -148,6 +149,7 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     settings = SynthesisSettings.from_cfg(cfg)
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     dataset = build_real_dataset(cfg, with_pipeline=settings.layout is not None)
+    refuse_as_sources(dataset)
     data_root, paths = list_images(dataset)
     captions = read_captions(settings.captions) if settings.captions else {}
     needed = settings.draws and needs_captions(settings.scenes)  # what is not redrawn needs none

@@ -12,6 +12,7 @@ from mmseg.registry import DATASETS
 
 from mmdiff2in1.core.building import building
 from mmdiff2in1.core.dataset_images import dataset_leaves, list_images
+from mmdiff2in1.core.image_loading import loads_images
 from mmdiff2in1.core.names import type_name
 
 WRAPPER = 'SyntheticSampleDataset'
@@ -51,7 +52,7 @@ def real_dataset_cfg(cfg: Config) -> dict:
 
 
 def build_real_dataset(cfg: Config, with_pipeline: bool = False):
-    """Build the real training set; without its pipeline only the list of images is wanted."""
+    """Build the real training set; without its pipeline only the list of images, and who opens them, is wanted."""
     dataset = real_dataset_cfg(cfg)
     with building(cfg['train_dataloader'], 'train_dataloader'):
         return _built(dataset, with_pipeline)
@@ -81,6 +82,10 @@ def map_leaves(dataset: Mapping, change: Callable[[Mapping], dict]) -> dict:
 
 
 def _built(dataset: Mapping, with_pipeline: bool = False):
-    # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
-    changed: dict = dict(serialize_data=False) if with_pipeline else dict(pipeline=[], serialize_data=False)
-    return DATASETS.build(map_leaves(dataset, lambda leaf: dict(leaf, **changed)))
+    def changed(leaf: Mapping) -> dict:
+        steps = leaf.get('pipeline') or []
+        steps = steps if with_pipeline else [step for step in steps if loads_images(step)]
+        # Not serialised, because mmengine cannot serialise an empty list and would say so in NumPy's words.
+        return dict(leaf, pipeline=steps, serialize_data=False)
+
+    return DATASETS.build(map_leaves(dataset, changed))

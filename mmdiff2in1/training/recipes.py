@@ -21,6 +21,7 @@ from mmdiff2in1.core.names import did_you_mean, unknown_names
 from mmdiff2in1.datasets import BatchMix
 
 from .drop_last import into_batch_sampler
+from .wrappable import check_wrappable
 
 COMPONENTS = 'mmdiff2in1.components'
 CONSTRUCTOR = 'ExploiterOptimWrapperConstructor'
@@ -115,11 +116,11 @@ def make_self_improving(
     Raises:
         ValueError: Unknown preset or setting, none of `diffusion`, `layout`, `unlabelled` and `store`, a teacher beside
             another label rule or other `labels`, `per_step` beside a layout, whose labels are true, settings of a
-            teacher without one, or a base that is self-improving already, averages weights in another way, or has a
-            batch sampler where an exact mix needs its own.
+            teacher without one, a base that has a batch sampler where an exact mix needs its own, or one that cannot
+            be wrapped, see `check_wrappable`.
     """
     chosen = _with_rule(_chosen(preset, settings), preset, settings)
-    _check_base(base)
+    check_wrappable(base)
     stages = dict(base.get('stages') or {})
     if warmup:
         stages['warmup'] = {key: copy.deepcopy(base[key]) for key in OF_WARMUP if key in base}
@@ -203,18 +204,6 @@ def _with_rule(chosen: dict[str, Any], preset: str, settings: Mapping[str, Any])
             'set per_step=True'
         )
     return rest | dict(label_rule=dict(type='GivenLabel'), labels='stored', labelling=own)
-
-
-def _check_base(base: ConfigDict | Config) -> None:
-    if base.model.get('type') == 'SelfImprovingSegmentor':
-        raise ValueError('the base is self-improving already: change its values below `_base_`, without another call')
-    for hook in base.get('custom_hooks') or []:
-        if str(getattr(hook.get('type'), '__name__', hook.get('type'))).endswith('EMAHook'):
-            raise ValueError(
-                'the base has an EMAHook among its custom_hooks: θ_C is the moving average here, and that hook would '
-                'average θ_E and θ_C again and swap both for a test. Above the call: `_base_.custom_hooks = […]`, '
-                'without it'
-            )
 
 
 def _imports(given: Mapping[str, Any]) -> dict[str, Any]:

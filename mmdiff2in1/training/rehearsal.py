@@ -35,6 +35,7 @@ from .view_settings import KEY, CachedViews, check_cached_views
 MOST = 2
 """Samples of a batch that is tried: enough for batch norm."""
 ENDLESS = ('InfiniteSampler', 'StreamSampler')
+ALONE = 'the config fails so before it is wrapped, too: the plain segmentor gives no losses for this batch'
 OF_IOU = ('mIoU', 'mDice', 'mFscore')
 
 
@@ -134,7 +135,8 @@ class _Rehearsal:
         try:
             yield
         except Exception as error:
-            raise ValueError(f'{self.title} cannot run: {what}: {explained(error, self.cfg)}') from error
+            said = '; '.join([explained(error, self.cfg), *getattr(error, '__notes__', ())])
+            raise ValueError(f'{self.title} cannot run: {what}: {said}') from error
 
     @staticmethod
     def _check_length(runner: Runner) -> None:
@@ -232,7 +234,12 @@ class _Rehearsal:
                 'they hold no label; expected a transform of train_dataloader.dataset.pipeline that loads one, such as '
                 'LoadAnnotations or LoadDenseAnnotation, before PackSegInputs'
             )
-        self._losses(runner, loader.collate_fn(copy.deepcopy(samples)))
+        try:
+            self._losses(runner, loader.collate_fn(copy.deepcopy(samples)))
+        except Exception as error:
+            if _fails_alone(model, loader.collate_fn(samples), error):
+                error.add_note(ALONE)
+            raise
         if isinstance(model, SelfImprovingSegmentor) and model.teachers is None:
             samples[-1]['data_samples'].set_metainfo(dict(synthetic=True))
             self._losses(runner, loader.collate_fn(samples))
@@ -272,6 +279,18 @@ class _Rehearsal:
         for name, by in awaited.items():
             if name not in figures:
                 raise ValueError(f'{by} waits for {name!r}, which no metric gives; there are {", ".join(figures)}')
+
+
+def _fails_alone(model: nn.Module, batch: Any, error: Exception) -> bool:
+    """True if the segmentor inside, which knows nothing of this package, ends in the same error."""
+    if not isinstance(model, SelfImprovingSegmentor):
+        return False
+    try:
+        data = model.data_preprocessor(batch, True)
+        model.exploiter.loss(data['inputs'], data['data_samples'])
+    except Exception as alone:
+        return (type(alone), str(alone)) == (type(error), str(error))
+    return False
 
 
 def _check_packed(sample: Any, loader: str) -> None:

@@ -88,7 +88,11 @@ def test_evaluation_is_neutral_and_repeatable(tiny, scene_files, tmp_path):
     first = runner.val()
     assert random.getstate() == states[0]
     assert np.array_equal(np.random.get_state()[1], states[1])
-    assert torch.equal(torch.get_rng_state(), states[2])
+    # Of torch's what the iterator of the loader draws, see the next test.
+    after = torch.get_rng_state()
+    torch.set_rng_state(states[2])
+    torch.empty((), dtype=torch.int64).random_()
+    assert torch.equal(torch.get_rng_state(), after)
     torch.rand(3)
     second = runner.val_loop.run()
     assert first == second
@@ -96,6 +100,24 @@ def test_evaluation_is_neutral_and_repeatable(tiny, scene_files, tmp_path):
     assert torch.equal(torch.stack(drawn[:6]), torch.stack(drawn[6:])), 'in every validation'
     assert not torch.equal(drawn[0], drawn[2])
     assert all(torch.equal(value, before[name]) for name, value in runner.model.state_dict().items())
+
+
+@pytest.mark.parametrize('loader', [{}, dict(num_workers=1, persistent_workers=True)])
+def test_the_training_goes_on_as_after_a_loop_of_mmengine(tiny, scene_files, tmp_path, monkeypatch, loader):
+    """Its loop draws from the training's random state, workers that persist only once; θ_E draws beside it."""
+    monkeypatch.setattr(torch, 'randn_like', torch.zeros_like)  # what this model draws when it predicts
+    following = {}
+    for kind in ('ValLoop', 'SelfImprovingValLoop'):
+        runner = tiny.segmentation_runner(tmp_path / kind, scene_files, val_cfg=dict(type=kind))
+        runner._val_dataloader.update(loader)
+        torch.manual_seed(7)
+        before = torch.get_rng_state()
+        runner.val()
+        assert not torch.equal(torch.get_rng_state(), before)
+        following[kind] = [float(torch.rand(()))]
+        runner.val_loop.run()
+        following[kind].append(float(torch.rand(())))
+    assert following['SelfImprovingValLoop'] == following['ValLoop']
 
 
 def test_predictions_are_those_of_two_passes_of_their_own(tiny, scene_files, tmp_path):

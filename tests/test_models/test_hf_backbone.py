@@ -8,7 +8,13 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoBackbone, EfficientNetModel, SwinForImageClassification
+from transformers import (
+    CONFIG_MAPPING,
+    AutoBackbone,
+    EfficientNetModel,
+    SegformerForSemanticSegmentation,
+    SwinForImageClassification,
+)
 
 from mmdiff2in1.models.backbones.efficientnet_levels import SamePadding, level_ends
 from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
@@ -16,6 +22,14 @@ from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
 TINY = dict(
     swin=dict(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=4, drop_path_rate=0.0),
     convnext=dict(hidden_sizes=[4, 8, 12, 16], depths=[1, 1, 1, 1]),
+    segformer=dict(
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 2, 2, 4],
+        drop_path_rate=0.0,
+        hidden_dropout_prob=0.0,
+    ),
+    dinov3_vit=dict(hidden_size=8, intermediate_size=8, num_hidden_layers=3, num_attention_heads=2, image_size=32),
     dinov2=dict(hidden_size=8, num_hidden_layers=3, num_attention_heads=2, image_size=28),
     efficientnet=dict(
         width_coefficient=0.25, depth_coefficient=0.4, hidden_dim=320, drop_connect_rate=0.0, batch_norm_momentum=0.9
@@ -41,6 +55,8 @@ def tiny(family, **settings):
         ('swin', [8, 16, 32, 64], [4, 8, 16, 32], [1, 2, 3, 4]),
         ('convnext', [4, 8, 12, 16], [4, 8, 16, 32], [1, 2, 3, 4]),
         ('dinov2', [8], [14], [3]),
+        ('dinov3_vit', [8], [16], [3]),
+        ('segformer', [8, 16, 24, 32], [4, 8, 16, 32], [0, 1, 2, 3]),
         ('efficientnet', [8, 8, 16, 32, 320], [2, 4, 8, 16, 32], [0, 1, 2, 3, 4]),
     ],
 )
@@ -129,8 +145,8 @@ def test_running_statistics_move_as_keras_moves_them():
 @pytest.mark.parametrize('family', list(TINY))
 def test_the_weights_of_a_folder_are_loaded_bit_for_bit(tmp_path, family):
     saved = tiny(family).eval()
-    for buffer in saved.buffers():
-        if buffer.is_floating_point():
+    for name, buffer in saved.named_buffers():
+        if buffer.is_floating_point() and name in saved.state_dict():  # others follow from the config
             buffer.add_(0.25)
     saved.model.save_pretrained(tmp_path)
     torch.manual_seed(1)
@@ -145,6 +161,19 @@ def test_the_weights_of_a_folder_are_loaded_bit_for_bit(tmp_path, family):
         assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
         with torch.no_grad():
             assert all(torch.equal(a, b) for a, b in zip(loaded(images), saved(images), strict=True))
+
+
+def test_a_segformer_lends_its_encoder(tmp_path):
+    """The Hub has them as classifiers and segmentors; the maps are the stages, in their order."""
+    torch.manual_seed(2)
+    segmentor = SegformerForSemanticSegmentation(CONFIG_MAPPING['segformer'](**TINY['segformer'])).eval()
+    segmentor.save_pretrained(tmp_path)
+    backbone = HFBackbone(str(tmp_path), out_indices=[1, 3]).eval()
+    assert (backbone.out_channels, backbone.strides) == ([16, 32], [8, 32])
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        maps, stages = backbone(images), segmentor(images, output_hidden_states=True).hidden_states
+    assert torch.equal(maps[0], stages[1]) and torch.equal(maps[1], stages[3])
 
 
 def test_a_classifier_lends_its_backbone(tmp_path):

@@ -51,6 +51,8 @@ WRONG = [
     (dict(stages__synthesis__filters=dict(contrast=(127, None))), 'filters refuse all of the first 12 created samples'),
     (dict(stages__warmup=None, train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1)),
      'StreamSampler of train_dataloader has no end'),
+    (dict(stages__warmup=None, model__segmentor__decode_head__head__loss_decode=dict(type='OhemCrossEntropy')),
+     r"'weight'; look at .*decode_head.head.loss_decode .OhemCrossEntropy.; the config fails so before it is wrapped"),
     (dict(train_dataloader__dataset__dataset__pipeline__0__color_type='grayscale'),
      "train_dataloader: LoadImageFromFile.color_type.*'grayscale'"),
     (dict(default_hooks__checkpoint__by_eopch=False), 'default_hooks.checkpoint has by_eopch, which nothing reads'),

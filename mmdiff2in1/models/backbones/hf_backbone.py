@@ -4,7 +4,8 @@ B, 3, H, W: images as the model's authors normalise them.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoBackbone, AutoConfig, EfficientNetModel
+from transformers import CONFIG_MAPPING, AutoBackbone, AutoConfig, EfficientNetModel, SegformerModel
 
 from mmdiff2in1.core.names import some
 from mmdiff2in1.generators.model_files import variant_in
@@ -21,6 +22,7 @@ from mmdiff2in1.generators.reading import loading
 
 from .efficientnet_levels import level_ends, level_maps, prepare
 from .frozen_features import FrozenFeatures
+from .segformer_stages import stage_maps
 
 PROBE_SIDE = 448
 """A multiple of every usual patch size and stride (14, 16, 32, 64)."""
@@ -28,9 +30,25 @@ NO_SHAPE = ('architectures', 'transformers_version', 'dtype', 'torch_dtype', 'id
 """Fields of a transformers config that say nothing of feature maps."""
 
 
+@dataclass(frozen=True)
+class _Family:
+    """A family without a backbone class in transformers: its model, the number of its maps, how they are read."""
+
+    build: Callable[[Any], nn.Module]
+    count: Callable[[nn.Module], int]
+    maps: Callable[[nn.Module, Tensor, list[int]], list[Tensor]]
+    prepare: Callable[[nn.Module], None] = lambda model: None
+
+
+FAMILIES = dict(
+    efficientnet=_Family(EfficientNetModel, lambda model: len(level_ends(model)), level_maps, prepare),
+    segformer=_Family(SegformerModel, lambda model: model.config.num_encoder_blocks, stage_maps),
+)
+
+
 @MODELS.register_module()
 class HFBackbone(BaseModule):
-    """Feature maps of Swin, ConvNeXt, DINOv2, … (`AutoBackbone`) and EfficientNet, fine to coarse.
+    """Feature maps of Swin, ConvNeXt, DINOv2, DINOv3, … (`AutoBackbone`), EfficientNet and SegFormer, fine to coarse.
 
     Nothing is downloaded. The data preprocessor normalises, and must do so as the model was trained: for most of them
     mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True. Parameters that the maps do not depend
@@ -43,8 +61,8 @@ class HFBackbone(BaseModule):
         model: `dict(model_type='swin', …)`, the fields of a transformers config, for random weights; or a folder as
             `save_pretrained` writes it and the Hugging Face Hub keeps it, for its weights.
         pretrained: A folder whose weights are loaded into the `model` of a dict.
-        out_indices: Which maps to give. EfficientNet: levels 0 to 4; others: as transformers counts its stages, 0 being
-            the stem. None: of every stride the last one.
+        out_indices: Which maps to give. EfficientNet: levels 0 to 4; SegFormer: stages 0 to 3; others: as transformers
+            counts its stages, 0 being the stem. None: of every stride the last one.
         frozen: Nothing is trained, norms keep their statistics, and θ_C and θ_E share its maps.
 
     Attributes:
@@ -125,7 +143,7 @@ def _config(fields: Mapping[str, Any]) -> Any:
     family = fields.pop('model_type', None)
     if family not in CONFIG_MAPPING:
         raise ValueError(f'unknown model_type {family!r}; known are those of transformers: swin, convnext, dinov2, '
-                         'efficientnet, …')  # fmt: skip
+                         'dinov3_vit, efficientnet, segformer, …')  # fmt: skip
     known = CONFIG_MAPPING[family]()
     unknown = [name for name in fields if not hasattr(known, name)]
     if unknown:
@@ -146,17 +164,18 @@ def _model(config: Any, out_indices: list[int], folder: str | None = None) -> nn
     """The transformers model, with the weights of a folder or random ones, in float32."""
     config = copy.deepcopy(config)
     config.dtype = torch.float32
-    if config.model_type != 'efficientnet':
+    family = FAMILIES.get(config.model_type)
+    if family is None:
         config.out_indices = out_indices
-    build = EfficientNetModel if config.model_type == 'efficientnet' else _backbone
+    build = _backbone if family is None else family.build
     if folder is None:
         model = build(config)
     else:
         with torch.device('meta'):
-            family = type(build(config))
+            kind = type(build(config))
         variant = variant_in(Path(folder), safetensors_only=True)
         with loading(Path(folder)):
-            model, found = family.from_pretrained(
+            model, found = kind.from_pretrained(
                 folder,
                 config=config,
                 variant=variant,
@@ -172,27 +191,27 @@ def _model(config: Any, out_indices: list[int], folder: str | None = None) -> nn
         missing = sorted({*missing, *(name for name, *_ in found['mismatched_keys'])})
         if missing:
             raise ValueError(
-                f'{folder}: {len(missing)} parameters of {family.__name__} are missing or of another shape: '
+                f'{folder}: {len(missing)} parameters of {kind.__name__} are missing or of another shape: '
                 f'{some(missing)}; is it a checkpoint of that model, and does `model` describe it?'
             )
         new, unused = (sorted(found[key]) for key in ('missing_keys', 'unexpected_keys'))
         print_log(f'{folder}: loaded; new, from initialisation: {new}; not used: {unused}', 'current')
-    if config.model_type == 'efficientnet':
-        prepare(model)
+    if family is not None:
+        family.prepare(model)
     return model
 
 
 def _maps(model: nn.Module, images: Tensor, out_indices: list[int]) -> tuple[Tensor, ...]:
-    if model.config.model_type == 'efficientnet':
-        return tuple(level_maps(model, images, out_indices))
-    return tuple(model(images).feature_maps)
+    family = FAMILIES.get(model.config.model_type)
+    return tuple(model(images).feature_maps if family is None else family.maps(model, images, out_indices))
 
 
 def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], list[int], list[int], list[str]]:
     """Indices, channels, strides and unread parameters, found by a run on the meta device: no memory, no arithmetic."""
     with torch.device('meta'), torch.enable_grad():
-        if config.model_type == 'efficientnet':
-            count = len(level_ends(_model(config, [])))
+        family = FAMILIES.get(config.model_type)
+        if family is not None:
+            count = family.count(_model(config, []))
         else:
             try:
                 count = len(_backbone(config).stage_names)

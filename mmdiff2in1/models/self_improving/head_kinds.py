@@ -50,7 +50,8 @@ def minds_ignored(module: Any) -> bool:
 
     Softmax cross-entropy makes 0 of it, with a gradient of 0, and the heads and segmentors of this package count known
     pixels. A sigmoid of one class looks for the largest label, Lovász takes a mean of nothing, OHEM leaves the graph,
-    Dice and Hausdorff count ignored pixels, masks are pushed to "no object".
+    Dice and Hausdorff count ignored pixels (of partly known samples too, see `left_out`), masks are pushed to "no
+    object".
 
     Args:
         module: A head, or a segmentor with a `loss` of its own.

@@ -16,6 +16,7 @@ from mmdiff2in1.tasks import TaskSet
 
 from ..segmentors import DenoisingEncoderDecoder, DenseEstimator, SceneConditionedEstimator
 from .head_kinds import heads_of, keeps_loss, minds_ignored
+from .ignored_pixels import left_out
 from .kinds import Kind, is_synthetic
 from .nothing_known import known_samples, losses_of_known
 from .taking import take
@@ -26,7 +27,8 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
     """`<kind>/<mmseg's name>` → loss times the kind's weight; entries that are no loss (accuracies) are not weighted.
 
     In a pool the names are mmseg's, and so are the losses where no pixel has a weight: those of the plain segmentor on
-    these samples, bit for bit, whatever head it has.
+    these samples, bit for bit, whatever head it has. Where a loss of mmseg counts ignored pixels, those of created
+    samples are left out, see `left_out`.
 
     Heads that keep mmseg's `loss` (forward, then loss_by_feat) run once on the batch. A head with a `loss` of its own
     (PointRend, Mask2Former) is called once per kind on that kind's features, a segmentor with a `loss` of its own
@@ -46,7 +48,8 @@ def losses_by_kind(segmentor: Any, inputs: Any, kinds: list[Kind], tasks: TaskSe
 
             def of_segmentor(own: list, positions: list[int] | None, index: Tensor = kind.index) -> dict[str, Any]:
                 index = index if positions is None else index[positions]
-                return segmentor.loss(inputs if len(own) == batch_size else inputs[index], own)
+                with left_out(segmentor, own):
+                    return segmentor.loss(inputs if len(own) == batch_size else inputs[index], own)
 
             of_kind = losses_of_known(segmentor, kind.samples, tasks, of_segmentor)
             losses.update(_by_task(segmentor, of_kind, kind.task_weights, tasks))
@@ -97,7 +100,8 @@ def _own_loss(
     positions: list[int] | None,
 ) -> dict[str, Any]:  # fmt: skip
     index = index if positions is None else index[positions]
-    return head.loss(*take(arguments, index, batch_size), samples, train_cfg)
+    with left_out(head, samples):
+        return head.loss(*take(arguments, index, batch_size), samples, train_cfg)
 
 
 def _refuse_weights(module: Any, kind: Kind, tasks: TaskSet) -> None:

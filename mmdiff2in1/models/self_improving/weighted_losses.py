@@ -16,6 +16,7 @@ from torch import Tensor
 from mmdiff2in1.tasks import DenseTask, TaskSet, stacked_targets
 
 from .head_kinds import minds_ignored
+from .ignored_pixels import left_out
 from .nothing_known import known_samples, losses_of_known
 from .taking import take
 
@@ -51,7 +52,8 @@ def losses_of_head(head: Any, outputs: Any, samples: list, tasks: TaskSet, divid
         if divide_by == 'loss' and not any(_needs_care(task, samples) for task in tasks.values()):
 
             def plain(own: list, positions: list[int] | None) -> dict[str, Any]:
-                return head.loss_by_feat(take(outputs, positions, len(samples)), own)
+                with left_out(head, own):
+                    return head.loss_by_feat(take(outputs, positions, len(samples)), own)
 
             return losses_of_known(head, samples, tasks, plain)
         task = _class_task(head, tasks)

@@ -14,7 +14,8 @@ HEADS = ('model.decode_head', 'model.auxiliary_head')
 class Row:
     """One line of the table.
 
-    `changes` are put into the small config, dotted key → value; `needs` are modules without which it cannot run;
+    `changes` are put into the small config, dotted key → value, or what makes the value of the one that is there;
+    `processes` train; `needs` are modules without which it cannot run;
     `refused` is a word of the message with which the wrapping must refuse it; `narrower` and
     `side`, see `make_small`.
     """
@@ -27,6 +28,7 @@ class Row:
     refused: str = ''
     narrower: int = 8
     side: int = 32
+    processes: int = 1
 
     @property
     def name(self) -> str:
@@ -38,6 +40,11 @@ def _loss(*losses: dict) -> dict[str, Any]:
     return {
         f'{head}.loss_decode': list(losses) if len(losses) > 1 else losses[0] | dict(_delete_=True) for head in HEADS
     }
+
+
+def _mosaic(dataset: dict) -> dict[str, Any]:
+    mosaic = [dict(type='RandomMosaic', prob=1.0, img_scale=(32, 64)), *dataset['pipeline'][2:]]
+    return dict(type='MultiImageMixDataset', dataset=dict(dataset, pipeline=dataset['pipeline'][:2]), pipeline=mosaic)
 
 
 OPS, DET, PRETRAIN, LDM = 'mmcv.ops', 'mmdet', 'mmpretrain', 'ldm'
@@ -106,6 +113,7 @@ FAMILIES = (
         'U-Net, 25 bands',
         'unet/unet-s5-d16_fcn_4xb4-160k_hsidrive-192x384.py',
         changes={'model.data_preprocessor.bgr_to_rgb': False},  # the None of the file is refused by mmengine
+        refused='25 channels',
     ),
     Row('MaskFormer', 'maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py', needs=(DET,)),
     Row('Mask2Former', 'mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py', needs=(DET,)),
@@ -113,6 +121,7 @@ FAMILIES = (
     Row('Change detection', 'swin/swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256.py'),
     Row('VPD depth', 'vpd/vpd_sd_4xb8-25k_nyu-480x480.py', needs=(LDM,)),
 )
+SUBSET = ('road', 'building', 'person', 'car')
 EARLY = dict(type='EarlyStoppingHook', monitor='mIoU', patience=5)
 SETTINGS = (
     Row('FCN', SMALL, 'OHEM', {'model.decode_head.sampler': dict(type='OHEMPixelSampler', thresh=0.7, min_kept=1000)}),
@@ -144,9 +153,46 @@ SETTINGS = (
             'log_processor.by_epoch': True,
         },
     ),
+    Row('FCN', SMALL, 'validation after each step', {'train_cfg.val_interval': 1}),
+    Row('FCN', SMALL, 'grad clipping', {'optim_wrapper.clip_grad': dict(_delete_=True, max_norm=0.1)}),
+    Row(
+        'FCN',
+        SMALL,
+        'PolyLR by epoch, steps by iteration',
+        {
+            'param_scheduler': [
+                dict(type='PolyLR', power=0.9, begin=0, end=2, by_epoch=True, convert_to_iter_based=True)
+            ]
+        },
+    ),
+    Row('FCN', SMALL, 'DefaultSampler, shuffled', {'train_dataloader.sampler.type': 'DefaultSampler'}),
+    Row('FCN', SMALL, 'InfiniteSampler, in order', {'train_dataloader.sampler.shuffle': False}),
+    Row(
+        'FCN',
+        SMALL,
+        'persistent workers',
+        {
+            'train_cfg.val_interval': 1,
+            **{f'{part}_dataloader.num_workers': 2 for part in ('train', 'val')},
+            **{f'{part}_dataloader.persistent_workers': True for part in ('train', 'val')},
+        },
+    ),
+    Row('FCN', SMALL, 'two processes', processes=2),
+    Row('FCN', SMALL, 'MultiImageMixDataset', {'train_dataloader.dataset': _mosaic}, refused='MultiImageMixDataset'),
     Row('FCN', 'fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512.py', 'reduce_zero_label'),
     Row('FCN', 'fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512.py', 'ConcatDataset'),
+    Row('DeepLabV3', 'dsdl/voc.py', 'DSDL data', needs=('dsdl',)),
     Row('FCN', 'fcn/fcn_r50-d8_4xb4-40k_pascal-context-59-480x480.py', '59 of 60 classes'),
+    Row(
+        'FCN',
+        SMALL,
+        'four classes by metainfo',
+        {
+            **{f'{part}_dataloader.dataset.metainfo': dict(classes=SUBSET) for part in ('train', 'val', 'test')},
+            **{f'{head}.num_classes': len(SUBSET) for head in HEADS},
+        },
+    ),
+    Row('FCN', SMALL, 'indices', {'train_dataloader.dataset.indices': 3}),
     Row('DeepLabV3 U-Net', 'unet/unet-s5-d16_deeplabv3_4xb4-40k_stare-128x128.py', 'RepeatDataset'),
     Row(
         'U-Net',
@@ -163,4 +209,52 @@ SETTINGS = (
         },
     ),
 )
-ROWS = (*FAMILIES, *SETTINGS)
+SWIN = 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
+LEVELS = [8, 16, 32, 64]
+DEEP = dict(num_hidden_layers=4, num_attention_heads=2, hidden_size=16)
+"""Fields of a small vision transformer."""
+
+
+def _of_transformers(model_type: str, **fields: Any) -> dict[str, Any]:
+    return dict(_delete_=True, type='HFBackbone', model=dict(model_type=model_type, **fields))
+
+
+def _pyramid(model_type: str, widths: list[int], **fields: Any) -> dict[str, Any]:
+    """UPerNet's backbone of four levels replaced."""
+    return {
+        'model.backbone': _of_transformers(model_type, **fields),
+        'model.decode_head.in_channels': widths,
+        'model.auxiliary_head.in_channels': widths[2],
+    }
+
+
+def _plain_vit(model_type: str, **fields: Any) -> dict[str, Any]:
+    """FCN's backbone replaced by one whose maps have one stride; the auxiliary head reads the second layer."""
+    backbone = _of_transformers(model_type, **DEEP, **fields) | dict(out_indices=[2, 4])
+    heads = {f'{head}.in_channels': DEEP['hidden_size'] for head in HEADS}
+    return {'model.backbone': backbone, **heads, 'model.decode_head.in_index': 1, 'model.auxiliary_head.in_index': 0}
+
+
+BACKBONES = (
+    Row(
+        'Swin',
+        SWIN,
+        'transformers',
+        _pyramid('swin', LEVELS, embed_dim=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 4], window_size=4),
+    ),
+    Row('ConvNeXt', SWIN, 'transformers', _pyramid('convnext', LEVELS, hidden_sizes=LEVELS, depths=[1, 1, 2, 1])),
+    Row(
+        'SegFormer-MiT',
+        'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py',
+        'transformers',
+        {
+            'model.backbone': _of_transformers(
+                'segformer', hidden_sizes=LEVELS, depths=[1, 1, 2, 1], num_attention_heads=[1, 2, 2, 4]
+            ),
+            'model.decode_head.in_channels': LEVELS,
+        },
+    ),
+    Row('DINOv2', SMALL, 'transformers', _plain_vit('dinov2', image_size=28), side=64),
+    Row('DINOv3', SMALL, 'transformers', _plain_vit('dinov3_vit', intermediate_size=32, image_size=32), side=64),
+)
+ROWS = (*FAMILIES, *BACKBONES, *SETTINGS)

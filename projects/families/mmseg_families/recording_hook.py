@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -19,16 +20,22 @@ OUTPUTS = ('seg_logits', 'pred_depth_map', 'pred_sem_seg')
 
 @HOOKS.register_module()
 class RecordingHook(Hook):
-    """Fills `LOSSES`, a line per step in full precision, and `PREDICTIONS`, an output (C, H, W) per image."""
+    """Fills `LOSSES`, a line per step in full precision, and `PREDICTIONS`, an output (C, H, W) per image.
+
+    Of several processes the first one writes what it has seen.
+    """
 
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
         """Begins the file anew."""
-        Path(runner.work_dir, LOSSES).write_text('')
+        if is_main_process():
+            Path(runner.work_dir, LOSSES).write_text('')
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Adds the terms of a step."""
+        if not is_main_process():
+            return
         terms = {name: float(value) for name, value in outputs.items()}
         with Path(runner.work_dir, LOSSES).open('a') as file:
             file.write(json.dumps(terms) + '\n')
@@ -45,7 +52,8 @@ class RecordingHook(Hook):
 
     def after_test(self, runner: Runner) -> None:
         """Writes them."""
-        torch.save(self._predicted, Path(runner.work_dir, PREDICTIONS))
+        if is_main_process():
+            torch.save(self._predicted, Path(runner.work_dir, PREDICTIONS))
 
 
 def recorded_losses(work_dir: Path) -> list[dict[str, float]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .catalogue import FAMILIES, SETTINGS, Row
+from .catalogue import BACKBONES, FAMILIES, ROWS, SETTINGS, Row
 from .small import BATCH, STEPS
 
 HEAD = f"""# Families of mmseg
@@ -24,6 +24,11 @@ Such runs show that the parts fit together. They say nothing of accuracy: that i
 
 Written by `make families` (`projects/families/families.py`; raw lines in `docs/families.jsonl`).
 """
+OF_TRANSFORMERS = """
+## Backbones of transformers
+
+The backbone of a config replaced by `HFBackbone`, narrow and with random weights.
+"""
 COLUMNS = (
     '| {} | config | plain | no store | taught | θ_C, original config | |\n| --- | --- | --- | --- | --- | --- | --- |'
 )
@@ -38,17 +43,18 @@ STEP_NAMES = dict(
 
 def table(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """The page."""
-    known = [lines[row.name] for row in (*FAMILIES, *SETTINGS) if row.name in lines]
+    known = [lines[row.name] for row in ROWS if row.name in lines]
     whole, away = (sum(line['ended'] == kind for line in known) for kind in ('whole', 'not here'))
     refused, alone = (sum(line['ended'] == kind for line in known) for kind in ('refused', 'plain'))
     failed = len(known) - whole - away - refused - alone
     count = (
-        f'{len(known)} of {len(FAMILIES) + len(SETTINGS)} rows have run: {whole} whole, '
+        f'{len(known)} of {len(ROWS)} rows have run: {whole} whole, '
         f'{refused} refused by name as it should be, {away} not run here, '
         f'{alone} that mmseg alone does not train on a CPU either, {failed} that end before.'
     )
-    parts = [HEAD, count, '\n## Families\n', _part('family', FAMILIES, lines), '\n## Settings\n']
-    return '\n'.join([*parts, _part('setting', SETTINGS, lines)]) + '\n'
+    parts = [HEAD, count, '\n## Families\n', _part('family', FAMILIES, lines), OF_TRANSFORMERS]
+    parts += [_part('backbone', BACKBONES, lines), '\n## Settings\n', _part('setting', SETTINGS, lines)]
+    return '\n'.join(parts) + '\n'
 
 
 def _part(title: str, rows: tuple[Row, ...], lines: Mapping[str, Mapping[str, Any]]) -> str:
@@ -67,7 +73,7 @@ def _cells(row: Row, line: Mapping[str, Any]) -> list[str]:
         f'{taught:.2f}' if taught is not None else '',
         'equal' if ended == 'whole' else '',
     ]
-    title = row.setting or row.family
+    title = row.family if row in (*FAMILIES, *BACKBONES) else row.setting
     return [title, f'`{row.config.removesuffix(".py")}`', *done, _remark(line)]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import importlib
 import io
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.training.chain import train
@@ -24,6 +26,7 @@ from mmdiff2in1.training.wrapping import wrap_config
 
 from .catalogue import Row
 from .recording_hook import recorded_losses, recorded_predictions
+from .several import train_in_processes
 from .small import BATCH, make_small
 from .tiny_data import make_store
 
@@ -55,7 +58,7 @@ def walk(row: Row, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for step, do in _steps(row, folder, found):
         try:
-            with _unformatted(), torch.random.fork_rng():
+            with unformatted(), torch.random.fork_rng():
                 do()
         except Exception as error:
             said = str(error).replace(f'{folder}/', '')  # a temporary one, another each time
@@ -72,14 +75,14 @@ def small_config(row: Row, data: Path) -> Config:
     """The config of a row at its tiny size."""
     cfg = read_config(SHIPPED / row.config)
     make_small(cfg, data, row.side, row.narrower)
-    cfg.merge_from_dict({key: value for key, value in row.changes.items() if not isinstance(value, list)})
-    for key, value in row.changes.items():
-        if isinstance(value, list):
-            outer, _, last = key.rpartition('.')
-            part = cfg
-            for name in outer.split('.') if outer else ():
-                part = part[name]
-            part[last] = value
+    whole = {key: value for key, value in row.changes.items() if isinstance(value, list) or callable(value)}
+    cfg.merge_from_dict({key: value for key, value in row.changes.items() if key not in whole})
+    for key, value in whole.items():
+        outer, _, last = key.rpartition('.')
+        part = cfg
+        for name in outer.split('.') if outer else ():
+            part = part[name]
+        part[last] = value(part[last]) if callable(value) else value
     return cfg
 
 
@@ -88,9 +91,15 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
     store = make_store(folder / 'store')
     cfgs: dict[str, Config] = {}
 
+    def runs(cfg: Config, work_dir: Path) -> None:
+        if row.processes > 1:
+            train_in_processes(copy.deepcopy(cfg), work_dir, row.processes, 'plain')
+        else:
+            as_mmseg_trains(cfg, work_dir)
+
     def plain() -> None:
         cfgs['plain'] = small_config(row, folder / 'data')
-        _as_mmseg_trains(cfgs['plain'], work / 'plain')
+        runs(cfgs['plain'], work / 'plain')
         found['losses'] = [_total(terms) for terms in recorded_losses(work / 'plain')]
 
     def wrap() -> None:
@@ -103,7 +112,7 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
         alone = copy.deepcopy(cfgs['mixed'])
         alone.train_dataloader.dataset.update(store=None, mix='uniform')
         alone.train_dataloader.pop('batch_sampler')
-        _as_mmseg_trains(alone, work / 'no_store')
+        runs(alone, work / 'no_store')
         before, after = recorded_losses(work / 'plain'), recorded_losses(work / 'no_store')
         if before != after:
             wrong = next((i for i, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), -1)
@@ -113,7 +122,11 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
     def mixed() -> None:
         cfg = copy.deepcopy(cfgs['mixed'])
         cfg.stages, cfg.load_from = {}, str(_last(work / 'plain'))
-        results = train(cfg, work / 'mixed')
+        if row.processes > 1:
+            train_in_processes(cfg, work / 'mixed', row.processes, 'chain')
+            results = json.loads((work / 'mixed' / 'results.json').read_text())
+        else:
+            results = train(cfg, work / 'mixed')
         steps = recorded_losses(work / 'mixed' / 'self_improving')
         kept = [value for terms in steps for name, value in terms.items() if name.startswith('kept_share')]
         taught = [
@@ -146,15 +159,16 @@ def _steps(row: Row, folder: Path, found: dict[str, Any]) -> Iterator[tuple[str,
     yield from dict(plain=plain, wrap=wrap, no_store=no_store, mixed=mixed, export=export).items()
 
 
-def _as_mmseg_trains(cfg: Config, work_dir: Path) -> None:
+def as_mmseg_trains(cfg: Config, work_dir: Path) -> None:
+    """Trains a config by nothing but mmengine's runner."""
     cfg = copy.deepcopy(cfg)
     cfg.work_dir, cfg.experiment_name = str(work_dir), f'{work_dir.name}-{time.time_ns()}'
     cfg.visualizer.name = cfg.experiment_name  # mmengine keeps visualizers by name
     Runner.from_cfg(cfg).train()
 
 
-def _unformatted() -> Any:
-    """mmengine lays out a config beautifully three times for each run, which takes longer than so short a run."""
+def unformatted() -> Any:
+    """A context: mmengine lays out a config beautifully three times for each run, which takes longer than that."""
     return mock.patch('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
 
 
