@@ -1,9 +1,12 @@
 """The torture can fail: it sees a hang, a death, one changed byte, one changed weight and a file that was left."""
 
 import os
+import random
 import shutil
 import signal
 import time
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +14,8 @@ from torture.__main__ import main, parse_args, table
 from torture.chain import difference, result
 from torture.child import Ended, run
 from torture.configs import unclear
-from torture.kills import left_over, reached_stage, span
+from torture.kills import left_over, reached_stage
+from torture.moments import Event, Events, Moment, moment_in
 from torture.stores import unnamed
 from torture.trial import Outcome
 
@@ -37,7 +41,8 @@ def sleep():
     ],
 )
 def test_how_a_child_ended(tmp_path, work, limit, kill_after, expected):
-    ended = run(work, tmp_path / 'log', limit, kill_after)
+    killed = None if kill_after is None else Moment('checks', 0, kill_after)
+    ended = run(work, tmp_path / 'log', limit, Events(tmp_path, tmp_path / 'run'), killed)
     assert (ended.how, ended.error, ended.text) == expected
     assert ended.seconds < 30
 
@@ -69,10 +74,53 @@ def test_one_byte_one_weight_one_score(straight, tmp_path):
     assert left_over(work_dir) == 'left over: warmup/.iter_20.pth.1.part'
 
 
-def test_where_a_kill_hits(straight, tmp_path):
-    assert reached_stage(straight[0]) == 'the end' and reached_stage(tmp_path) == 'checks'
-    ends = dict(checks=4.0, warmup=6.0, synthetic=7.0, self_improving=10.0, test=10.5)
-    assert span(ends, 'checks') == (0, 4) and span(ends, 'self_improving') == pytest.approx((3.2, 7.0))
+def test_the_stage_that_a_killed_run_was_in(straight, tmp_path):
+    assert reached_stage(straight[0]) == 'test' and reached_stage(tmp_path) == 'checks'
+
+
+def writes(folder):
+    for name in ('a', 'warmup/b', 'warmup/c', 'data/d', 'test/e'):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text('x')
+        (folder / 'a').read_text()  # of the same stage
+    Path(folder.parent, 'elsewhere').write_text('')
+
+
+def test_a_kill_hits_the_event_that_was_drawn(tmp_path):
+    folder = tmp_path / 'run'
+    ended = run(lambda: writes(folder), tmp_path / 'log', 60, Events(folder, folder))
+    assert ended.how == 'done'
+    found = Counter(event.stage for event in ended.events)
+    # The start; each folder asked for, each file written and read; `data` is of the stage that is at work.
+    assert found == {'checks': 4, 'warmup': 9, 'test': 3}
+    shutil.rmtree(folder)
+
+    def stops():
+        writes(folder)
+        time.sleep(60)
+
+    ended = run(stops, tmp_path / 'log', 60, Events(folder, folder), Moment('warmup', 8, 0.2))
+    assert ended.how == 'killed' and 0.2 <= ended.seconds < 30
+    ended = run(lambda: writes(folder), tmp_path / 'log', 60, Events(folder, folder), Moment('warmup', 99, 0.0))
+    assert ended.how == 'done'
+
+
+def test_moments_fall_within_their_stage():
+    straight = [
+        Event('checks', 0.0),
+        Event('checks', 1.0),
+        Event('warmup', 3.0),
+        Event('warmup', 3.5),
+        Event('test', 9),
+    ]
+    rng = random.Random(0)
+    drawn = [moment_in('warmup', straight, 10.0, rng) for _ in range(200)]
+    assert {moment.event for moment in drawn} == {0, 1}
+    assert max(moment.wait for moment in drawn if moment.event == 0) <= 0.5
+    assert 4.0 < max(moment.wait for moment in drawn if moment.event == 1) <= 5.5
+    assert 60 < sum(moment.wait == 0.0 for moment in drawn) < 140
+    assert {moment_in('warmup', straight, 10.0, rng, done=1).event for _ in range(50)} == {0}
+    assert max(moment_in('test', straight, 10.0, rng).wait for _ in range(50)) <= 1.0
 
 
 @pytest.mark.parametrize(
