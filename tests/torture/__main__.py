@@ -30,13 +30,13 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 from tqdm import tqdm
 
-from . import configs, files, kills, stores
+from . import configs, files, inputs, kills, stores
 from .chain import Chain
 from .child import own_group
 from .trial import Outcome
 
-KINDS = {'kills': kills, 'stores': stores, 'files': files, 'configs': configs}
-SHARES = {'kills': 0.45, 'stores': 0.25, 'files': 0.05, 'configs': 0.25}
+KINDS = {'kills': kills, 'stores': stores, 'files': files, 'configs': configs, 'inputs': inputs}
+SHARES = {'kills': 0.35, 'stores': 0.2, 'files': 0.05, 'configs': 0.2, 'inputs': 0.2}
 """Of the time."""
 
 
