@@ -740,7 +740,7 @@ WAYS: dict[str, dict[Way, str]] = {
         **_UNGUARDED,
         missing: REFUSED,
         other_suffix: REFUSED,
-        marked: SAME,
+        marked: EITHER,
         utf16: REFUSED,
         utf16_unmarked: REFUSED,
         latin1: EITHER,

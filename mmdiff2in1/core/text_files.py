@@ -14,18 +14,25 @@ def read_text(path: str | Path, backend_args: dict | None = None) -> str:
 
     Raises:
         OSError: It cannot be opened.
-        ValueError: Another encoding: file, line and byte, and how to convert it.
+        ValueError: Another encoding, or no text: file, line and byte, and how to convert it.
     """
     data = fileio.get(path, backend_args=backend_args)
     encoding = next((name for mark, name in BOMS.items() if data.startswith(mark)), 'utf-8')
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b'\n') + 1
         raise ValueError(
             f'{path}:{line}: found the byte 0x{data[error.start]:02x}, which is no {encoding[:6].strip("-").upper()}; '
             f'expected a text file in UTF-8. If it is Latin-1: iconv -f latin1 -t utf-8 {Path(path).name} > new'
         ) from None
+    if '\0' in text:
+        line = text[: text.index('\0')].count('\n') + 1
+        raise ValueError(
+            f'{path}:{line}: found a zero byte, which no text has; expected a text file in UTF-8. If it is UTF-16 '
+            f'without a mark: iconv -f utf-16le -t utf-8 {Path(path).name} > new; else it is damaged, or no text'
+        )
+    return text
 
 
 def is_utf8(text: str) -> bool:

@@ -223,6 +223,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> None
         'unexpected': sorted(found.keys() - expected.keys()),
         # A linear layer may have been stored as a 1×1 convolution.
         'of another shape': [name for name in both if _sides(expected[name]) != _sides(found[name])],
+        'not finite': [name for name in both if state[name].is_floating_point() and not state[name].isfinite().all()],
     }
     if any(wrong.values()):
         raise ValueError(listed(wrong))

@@ -111,9 +111,11 @@ class _Rehearsal:
             if runner._test_loop is not None:
                 runner._test_loop = runner.build_test_loop(runner._test_loop)
                 self._check_metrics(runner.test_loop.evaluator)
-        with self._part('load_from, or weights of the model'):
+        with self._part('weights of the model'):
             runner.call_hook('before_run')
             runner._init_model_weights()
+            self._check_weights(unwrapped(runner.model))
+        with self._part(f'load_from={self.cfg.get("load_from")}'):
             runner.load_or_resume()
             self._check_weights(unwrapped(runner.model))
         with self._part('custom_hooks'):

@@ -190,6 +190,10 @@ def change(file: Path, to: Path, edit) -> Path:
             lambda s: s.update({'model.diffusion_model.input_blocks.0.0.weight': torch.zeros(32, 9, 3, 3)}),
             'takes 9 channels, the latent has 4; an inpainting',
         ),
+        (
+            lambda s: s['first_stage_model.encoder.conv_in.bias'].fill_(torch.nan),
+            r'VAE: .*not finite 1: encoder\.conv_in',
+        ),
         (lambda s: s.update(alphas_cumprod=torch.linspace(1, 0, 1000)), 'another noise schedule'),
         (lambda s: [s.pop(n) for n in list(s) if n.startswith('cond')], r'no tensors under cond_stage_model\.; found'),
     ],

@@ -91,7 +91,23 @@ def test_a_start_that_is_not_finite_is_refused(chain_folder, straight, tmp_path)
     next(value for key, value in checkpoint['state_dict'].items() if 'conv_seg' in key)[:] = float('nan')
     cfg.load_from = str(tmp_path / 'nan.pth')
     torch.save(checkpoint, cfg.load_from)
-    with pytest.raises(ValueError, match='self-improving stage cannot run: load_from.*conv_seg.*not finite'):
+    with pytest.raises(ValueError, match=r'stage cannot run: load_from=\S*nan\.pth: \S*conv_seg.*not finite'):
+        train(cfg, tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (torch.ones(3), 'found Tensor, expected a checkpoint: tensors by name'),
+        (dict(state_dict=dict(weight=3)), 'found weight in its state_dict, expected'),
+        (dict(state_dict=dict(weight=torch.ones(3))), 'does not fit the .* of the config'),
+    ],
+)
+def test_a_start_that_does_not_fit_is_named(chain_folder, tmp_path, content, message):
+    cfg = chain_config(chain_folder)
+    cfg.load_from = str(tmp_path / 'start.pth')
+    torch.save(content, cfg.load_from)
+    with pytest.raises(ValueError, match=rf'(?s)warm-up cannot run: load_from=\S*start\.pth: .*{message}'):
         train(cfg, tmp_path / 'run')
 
 

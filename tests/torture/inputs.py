@@ -86,7 +86,7 @@ def _plain(place: Path, work_dir: Path) -> None:
 def _config(place: Path, work_dir: Path) -> None:
     cfg = read_config(place / CONFIG)
     for part in PARTS:  # the file was written for another place
-        cfg[f'{part}_dataloader'].dataset.data_root = str(place / 'scenes')
+        cfg.merge_from_dict({f'{part}_dataloader.dataset.data_root': str(place / 'scenes')})
     train_plain(cfg, work_dir)
 
 
