@@ -725,7 +725,7 @@ WAYS: dict[str, dict[Way, str]] = {
         **_ANY,
         **_UNGUARDED,
         cut: REFUSED,
-        missing: REFUSED,
+        missing: EITHER,
         marked: EITHER,
         utf16: EITHER,
         json_key_missing: MEANT,

@@ -23,6 +23,7 @@ from mmengine.visualization import Visualizer
 from mmseg.evaluation import IoUMetric
 from torch import nn
 
+from mmdiff2in1.checks.channels import check_channels_by_forward
 from mmdiff2in1.core.building import explained
 from mmdiff2in1.core.names import unknown_names
 from mmdiff2in1.core.randomness import kept_randomness
@@ -245,7 +246,12 @@ class _Rehearsal:
         model.train()
         with runner.optim_wrapper.optim_context(runner.model):
             data = model.data_preprocessor(batch, True)
-            losses = model(**data, mode='loss')
+            try:
+                losses = model(**data, mode='loss')
+            except RuntimeError:  # torch's, which names shapes and no keys
+                if isinstance(data['inputs'], torch.Tensor):
+                    check_channels_by_forward(model, data['inputs'])
+                raise
         _, terms = model.parse_losses(losses)
         wrong = [name for name, value in terms.items() if not torch.as_tensor(value).isfinite().all()]
         if wrong:

@@ -336,6 +336,54 @@ def test_other_kinds_of_files_are_recognised(tmp_path, names, message):
         LatentDiffusion.from_pretrained(path)
 
 
+@pytest.fixture
+def said(monkeypatch):
+    """What is told to be left out."""
+    lines: list[str] = []
+    monkeypatch.setattr('mmdiff2in1.generators.ldm_account.print_log', lambda text, logger: lines.append(text))
+    return lines
+
+
+@pytest.mark.parametrize(
+    ('names', 'told'),
+    [
+        ([], []),
+        (['betas', 'alphas_cumprod_prev', 'sqrt_recipm1_alphas_cumprod', 'posterior_variance', 'global_step'], []),
+        (
+            [f'{TEXT}text_projection.weight', f'{TEXT}logit_scale'],
+            [f'2 behind what the U-Net attends to: {TEXT}logit_scale, {TEXT}text_projection.weight'],
+        ),
+        (
+            ['model_ema.decay', 'control_model.a', 'embedding_manager.b', 'control_model.c'],
+            ['2 a ControlNet: control_model.a, control_model.c; 1 unknown: embedding_manager.b; 1 averaged weights: '
+             'model_ema.decay'],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_told_in_one_line(first, file, tmp_path, said, names, told):
+    add = {name: torch.zeros(1) for name in names}
+    loaded = LatentDiffusion.from_pretrained(change(file, tmp_path / 'more.safetensors', lambda s: s.update(add)))
+    assert loaded.weights_hash() == first.weights_hash()
+    assert said == [f'more.safetensors: left out, not needed here: {each}' for each in told]
+
+
+def test_the_block_of_version_2_that_is_not_used_is_told(second, tmp_path, said):
+    save_file({n: v.contiguous() for n, v in ldm_names(second, open_clip=True).items()}, tmp_path / 'x.safetensors')
+    (tmp_path / 'x.yaml').write_text('model: {params: {parameterization: v}}')
+    LatentDiffusion.from_pretrained(tmp_path / 'x.safetensors')
+    (line,) = said
+    assert line.startswith('x.safetensors: left out, not needed here: 14 behind what the U-Net attends to: ')
+    assert 'cond_stage_model.model.logit_scale' in line
+
+
+@pytest.mark.parametrize('name', ['cond_stage_model.projection.weight', 'cond_stage_model.model_2.a'])
+def test_a_head_that_nobody_knows_is_refused(file, tmp_path, name):
+    path = change(file, tmp_path / 'more.safetensors', lambda s: s.update({name: torch.zeros(1)}))
+    message = rf'more\.safetensors: 1 tensors beside the text encoders .* have no place in the model: {name};'
+    with pytest.raises(ValueError, match=message):
+        LatentDiffusion.from_pretrained(path)
+
+
 def test_versions_are_not_mixed(first, second, tmp_path):
     """A 2.x U-Net beside a text encoder under the names of 1.x: its heads would be guessed wrong without a word."""
     unet = {n: v for n, v in ldm_names(second, open_clip=True).items() if n.startswith('model.')}

@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from mutations import SECTIONS
 from spoilt_inputs import MEANT, REFUSED, SAME, WAYS, name_of
 from tiny_configs import tiny_configs
 
@@ -48,6 +49,8 @@ def trial(chain: Chain, folder: Path, rng: random.Random) -> Outcome:
         place = next(each for each in folder.iterdir() if each.is_dir())
     ended = run(lambda: USES[use].work(place, folder / 'run'), folder / 'log', LIMIT)
     wanted = [file.name, str(file), str(file.parent)] if kind != 'place' else [place.name, ascii(place.name)[1:-1]]
+    if kind == 'config' and promise == MEANT:  # of what is still a config the entry says more than the file
+        wanted += SECTIONS
     came, broken = judged(ended, folder / 'run', wanted)
     if came == 'accepted' and promise == REFUSED:
         came, broken = 'accepted', 'accepted, and should be refused'
