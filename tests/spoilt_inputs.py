@@ -157,7 +157,8 @@ def grey(file: Path, rng: random.Random) -> str:
 
 
 def lossless_container(file: Path, rng: random.Random) -> str:
-    kind = rng.choice(('BMP', 'TIFF', 'WEBP'))
+    # WebP has no grey, so that a label would have three channels.
+    kind = rng.choice(('BMP', 'TIFF', 'WEBP') if Image.open(file).mode == 'RGB' else ('BMP', 'TIFF'))
     Image.open(file).copy().save(file, kind, **(dict(lossless=True) if kind == 'WEBP' else {}))
     return kind
 

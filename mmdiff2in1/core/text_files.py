@@ -1,6 +1,8 @@
 """Text that a user brings: captions, lists of files, class names. Read here and nowhere else."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from mmengine import fileio
 
@@ -33,6 +35,14 @@ def read_text(path: str | Path, backend_args: dict | None = None) -> str:
             f'without a mark: iconv -f utf-16le -t utf-8 {Path(path).name} > new; else it is damaged, or no text'
         )
     return text
+
+
+def json_value(text: str | bytes) -> Any:
+    """The value of a JSON text; raises ValueError for any that is none, also for one that is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError('JSON that is nested too deeply') from None
 
 
 def is_utf8(text: str) -> bool:

@@ -29,6 +29,7 @@ from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.inside import remove_inside
 from mmdiff2in1.core.lock import alone, locked
 from mmdiff2in1.core.one_run import this_run
+from mmdiff2in1.core.text_files import json_value
 
 from .records import UNLABELLED, as_lines, check_record, file_name, flaw_of
 from .store_files import Damage, check_label, damage_of, encoded, files_of, is_there, reading, size_of
@@ -286,7 +287,7 @@ class SampleStore:
         for file, lines in [manifest, *shards]:
             for number, line in enumerate(lines, start=1):
                 try:
-                    record = json.loads(line)
+                    record = json_value(line)
                 except (ValueError, RecursionError):
                     problems.append(Damage(file.name, f'line {number} is no record: {line[:60]!r}'))
                     continue

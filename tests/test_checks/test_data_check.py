@@ -137,3 +137,12 @@ def test_an_image_that_is_no_file_is_not_passed_over(pair, kind, mmseg):
     mmsegs = dict(type='BaseSegDataset', img_suffix='.png', seg_map_suffix='.png', ignore_index=11)
     with pytest.raises(ValueError, match=r'image/b\.png'):
         check_data(data_config(root, **(mmsegs if mmseg else {})))
+
+
+@pytest.mark.parametrize('kind', ['BaseSegDataset', 'ScenesDataset'])
+def test_a_list_that_is_a_folder(pair, kind):
+    """mmseg would train on all that there is."""
+    (pair[0] / 'train.txt').mkdir()
+    mmsegs = dict(img_suffix='.png', seg_map_suffix='.png', ignore_index=11, ann_file='train.txt')
+    with pytest.raises(ValueError, match=r'train\.txt: found a folder; expected a split file, ann_file of'):
+        check_data(data_config(pair[0], type=kind, **mmsegs))

@@ -157,3 +157,10 @@ def test_a_zero_byte_is_no_text(tmp_path, data):
     (tmp_path / 'list.txt').write_bytes(data)
     with pytest.raises(ValueError, match=r'list\.txt:1: found a zero byte, .* iconv -f utf-16le -t utf-8 list\.txt'):
         read_text(tmp_path / 'list.txt')
+
+
+def test_json_without_end_is_named(tmp_path):
+    (tmp_path / 'c.jsonl').write_text('[' * 100000 + '\n')
+    for read in (read_captions, ListedCaptions, lambda file: CaptionFile(file).read()):
+        with pytest.raises(ValueError, match=r'c\.jsonl'):
+            read(tmp_path / 'c.jsonl')

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from spoilt_inputs import EITHER, MEANT, REFUSED, SAME, WAYS, name_of
 from torture.__main__ import main, parse_args, table
 from torture.chain import difference, result
 from torture.child import Ended, run
 from torture.configs import unclear
+from torture.inputs import verdict
 from torture.kills import left_over, reached_stage
 from torture.moments import Event, Events, Moment, moment_in
 from torture.stores import unnamed
@@ -162,3 +164,51 @@ def test_a_trial_that_is_none(only, capsys):
     with pytest.raises(SystemExit):
         main(['--only', 'kills:1'])
     assert 'needs the --seed' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('promise', 'came', 'differs', 'expected'),
+    [
+        (REFUSED, 'refused early', '', ('refused early', '')),
+        (REFUSED, 'unclear', '', ('unclear', 'broken')),
+        (REFUSED, 'accepted', '', ('accepted', 'accepted, and should be refused')),
+        (SAME, 'accepted', '', ('accepted, same result', '')),
+        (SAME, 'accepted', '1 of 9', ('accepted, wrong result', '1 of 9')),
+        (SAME, 'refused early', '', ('refused', 'refused, and should be accepted')),
+        (EITHER, 'refused early', '', ('refused early', '')),
+        (EITHER, 'accepted', '1 of 9', ('accepted, wrong result', '1 of 9')),
+        (MEANT, 'accepted', '1 of 9', ('accepted, as it may be meant', '')),
+        (MEANT, 'found late', '', ('found late', 'broken')),
+    ],
+)
+def test_what_counts_of_a_spoilt_input(promise, came, differs, expected):
+    broken = 'broken' if came in ('unclear', 'found late') else ''
+    assert verdict(promise, came, broken, lambda: differs) == expected
+
+
+GIVEN = {
+    'captions': (
+        'captions.jsonl',
+        b'{"image": "a.png", "caption": "a room"}\n{"image": "b.png", "caption": "a bed"}\n',
+    ),
+    'list': ('train.txt', b'000000\n000001\n000002\n'),
+    'class names': ('classes.txt', b'wall\nbed\n'),
+    'config': ('mine.py', b'a = 1\nb = dict(\n    c=2)\n'),
+    'json': ('config.json', b'{"_class_name": "X", "beta_start": 0.1, "steps": 1000, "kind": "linear"}'),
+}
+
+
+@pytest.mark.parametrize('kind', GIVEN)
+def test_each_way_spoils_a_file_of_its_kind(kind, tmp_path):
+    name, content = GIVEN[kind]
+    for number, (way, promise) in enumerate(WAYS[kind].items()):
+        file = tmp_path / str(number) / name
+        file.parent.mkdir()
+        file.write_bytes(content)
+        assert promise in (REFUSED, SAME, EITHER, MEANT)
+        for seed in range(20):  # one that shuffles may draw the same order
+            way(file, random.Random(seed))
+            if not file.is_file() or file.is_symlink() or file.read_bytes() != content:
+                break
+        else:
+            pytest.fail(f'{name_of(way)} changes nothing')

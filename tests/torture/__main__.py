@@ -8,9 +8,10 @@
 Kinds: kills (SIGKILL at a random file event of a random stage, or some time after it, up to three times, then resumed:
 the result must be that of a straight run to the bit), stores (one of the ways to damage a store of created images:
 mended, or refused by name), files (checkpoints that run code, by one of the ways into the package: refused by name,
-nothing runs), configs (one value of one of six changed: refused before the start by name, or without harm). A tiny
-diffusion model and eight scenes on the processor; one JSON line a trial; exit status 1 if anything was not as promised,
-with the command that repeats it.
+nothing runs), configs (one value of one of six changed: refused before the start by name, or without harm), inputs (an
+image, a label, a list, captions, class names, weights or a config spoilt: the same). A tiny diffusion model and eight
+scenes on the processor; one JSON line a trial; exit status 1 if anything was not as promised, with the command that
+repeats it.
 """
 
 import argparse

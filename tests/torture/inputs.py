@@ -52,16 +52,31 @@ def trial(chain: Chain, folder: Path, rng: random.Random) -> Outcome:
     if kind == 'config' and promise == MEANT:  # of what is still a config the entry says more than the file
         wanted += SECTIONS
     came, broken = judged(ended, folder / 'run', wanted)
-    if came == 'accepted' and promise == REFUSED:
-        came, broken = 'accepted', 'accepted, and should be refused'
-    elif came == 'accepted' and promise == MEANT:
-        came = 'accepted, as it may be meant'
-    elif came == 'accepted':
-        broken = difference(straight(chain, use), found_in(folder / 'run'))
-        came = 'accepted, wrong result' if broken else 'accepted, same result'
-    elif came == 'refused early' and promise == SAME:
-        came, broken = 'refused', f'refused, and should be accepted: {ended.text[:300]}'
+    came, broken = verdict(promise, came, broken, lambda: difference(straight(chain, use), found_in(folder / 'run')))
+    if came == 'refused':
+        broken += f': {ended.text[:300]}'
     return Outcome(what, came, broken)
+
+
+def verdict(promise: str, came: str, broken: str, differs: Callable[[], str]) -> tuple[str, str]:
+    """What came of it in the words of the table, and what is not as promised.
+
+    Args:
+        promise: See `spoilt_inputs`.
+        came: As `judged` says.
+        broken: As `judged` says.
+        differs: In what the result differs from that of whole files; asked of what was accepted.
+    """
+    if came == 'refused early' and promise == SAME:
+        return 'refused', 'refused, and should be accepted'
+    if came != 'accepted':
+        return came, broken
+    if promise == REFUSED:
+        return 'accepted', 'accepted, and should be refused'
+    if promise == MEANT:
+        return 'accepted, as it may be meant', ''
+    difference = differs()
+    return ('accepted, wrong result', difference) if difference else ('accepted, same result', '')
 
 
 class Use:
