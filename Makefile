@@ -71,7 +71,7 @@ test: setup ## the tests without those marked slow
 test-all: setup ## every test
 	$(PYTEST)
 
-torture: setup ## random kills, damaged stores, hostile files, mutated configs; TORTURE='--minutes 60', or '--help'
+torture: setup ## random kills, damaged stores, hostile files, mutated configs and inputs; TORTURE='--minutes 60', or '--help'
 	PYTHONPATH=tests $(RUN) -W ignore -m torture $(TORTURE)
 
 torture-short: setup ## three trials of each kind, with a seed that stays

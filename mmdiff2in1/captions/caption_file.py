@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
-from mmdiff2in1.core.text_files import is_marked, is_utf8, lines_of
+from mmdiff2in1.core.text_files import is_marked, is_utf8, json_value, lines_of
 
 from .lookup import image_key, read_captions
 
@@ -110,13 +110,13 @@ class CaptionFile:
             return False
         tail = self.path.read_bytes().rpartition(b'\n')[2]
         try:
-            return bool(tail.strip()) and not isinstance(json.loads(tail), dict)
+            return bool(tail.strip()) and not isinstance(json_value(tail), dict)
         except ValueError:
             return True
 
     def _entry(self, line: str) -> tuple[str, str]:
         try:
-            entry = json.loads(line)
+            entry = json_value(line)
             return image_key(entry['image']), entry['caption']
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(

@@ -1,11 +1,10 @@
 """Captions that somebody has written, one per line of a text file."""
 
-import json
 from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-from mmdiff2in1.core.text_files import is_utf8, lines_of
+from mmdiff2in1.core.text_files import is_utf8, json_value, lines_of
 
 
 class ListedCaptions:
@@ -50,5 +49,5 @@ def _read(line: str, read, path: Path, number: int) -> str:
 
 
 def _of_json(line: str) -> str:
-    entry = json.loads(line)
+    entry = json_value(line)
     return entry['caption'] if isinstance(entry, dict) else entry

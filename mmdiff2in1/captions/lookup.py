@@ -1,11 +1,10 @@
 """Captions of images, read from a JSONL file and looked up by image path."""
 
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from mmdiff2in1.core.text_files import is_utf8, lines_of
+from mmdiff2in1.core.text_files import is_utf8, json_value, lines_of
 
 
 def read_captions(path: str | Path) -> dict[str, str]:
@@ -30,7 +29,7 @@ def read_captions(path: str | Path) -> dict[str, str]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = json_value(line)
             image, caption = entry['image'], entry['caption']
             if not isinstance(image, str) or not isinstance(caption, str) or not is_utf8(caption):
                 raise TypeError

@@ -10,6 +10,7 @@ from mmdiff2in1.core.image_loading import own_loader
 from mmdiff2in1.core.problem import Problem
 
 from .config_check import config_problems
+from .files import no_images
 from .image_lists import leading_nowhere
 from .labels import LabelRules
 from .loading import LoadedLabel, class_backend, holds_classes, label_keys, tasks_to_check
@@ -78,6 +79,7 @@ def check_data(cfg: Config) -> None:
     _refuse(problems, 'config')
     _warn(problems, 'config')
     for part in parts:
+        _refuse(no_images(part.dataset), part.name)
         infos = [part.dataset.get_data_info(index) for index in range(len(part.dataset))]
         _refuse(leading_nowhere(part.dataset, infos).values(), part.name)
         if hasattr(part.dataset, 'ignore_index'):

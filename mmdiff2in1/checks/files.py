@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmdiff2in1.core.folders import files_below, images_below
+from mmdiff2in1.core.folders import files_below, images_below, no_files
 from mmdiff2in1.core.problem import Problem
 
 from .image_lists import count_listed
@@ -26,7 +26,7 @@ def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
     folder, suffix = prefix.get('img_path'), getattr(dataset, 'img_suffix', '')
     if not folder or not suffix or not Path(folder).is_dir():
         return []
-    problems = _listed_only_by_mmseg(dataset, infos)
+    problems = [*no_images(dataset), *_listed_only_by_mmseg(dataset, infos)]
     folders = {key: labels for key, labels in prefix.items() if key.endswith('_map_path') and labels}
     # Where all lie together, the others have a purpose.
     if not any(Path(labels) == Path(folder) for labels in folders.values()):
@@ -40,6 +40,24 @@ def file_problems(dataset, infos: Sequence[Mapping]) -> list[Problem]:
             names = [name for name in files_below(labels, map_suffix(key)) if Path(name).name.startswith(beginning)]
             problems += _orphans(labels, sorted(set(names) - {map_name(name, key) for name in images}), folder)
     return problems + list(_lacking(dataset, len(infos)))
+
+
+def no_images(dataset) -> list[Problem]:
+    """What is called as images of the set are and is no file: mmseg passes over it, and one image fewer is not seen."""
+    prefix, suffix = getattr(dataset, 'data_prefix', {}), getattr(dataset, 'img_suffix', '')
+    folder = prefix.get('img_path')
+    elsewhere = getattr(dataset, 'backend_args', None) or not folder or not Path(folder).is_dir()
+    if elsewhere or not suffix or getattr(dataset, 'ann_file', ''):  # of a list each line is looked at
+        return []
+    step = 'Put the image there, or remove the name'
+    return [
+        Problem('error', 'no-file', str(Path(folder, name)), _instead(Path(folder, name)), 'an image file', step)
+        for name in no_files(folder, suffix)
+    ]
+
+
+def _instead(path: Path) -> str:
+    return f'a link to {os.readlink(path)}, where no file is' if path.is_symlink() else 'a folder'
 
 
 def _lacking(dataset, count: int) -> Iterable[Problem]:

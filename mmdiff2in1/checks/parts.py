@@ -93,6 +93,9 @@ def missing_places(dataset: BaseDataset) -> list[Problem]:
     if split and not Path(split).exists():
         expected = f'a split file, ann_file of {type(dataset).__name__}'
         problems.append(Problem('error', 'missing-split', split, _nearest(split), expected, _make_split(dataset)))
+    elif split and Path(split).is_dir():  # mmseg would list all images instead
+        expected = f'a split file, ann_file of {type(dataset).__name__}'
+        problems.append(Problem('error', 'split-is-a-folder', split, 'a folder', expected, _make_split(dataset)))
     return problems
 
 

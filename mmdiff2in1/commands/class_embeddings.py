@@ -45,16 +45,16 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 def names_of(args: argparse.Namespace) -> list[str]:
     """Class names that the flags give.
 
-    Raises ValueError for an unknown dataset, one without names, or names that are given twice.
+    Raises ValueError for an unknown dataset, one without names, names that are given twice, or see `named_classes`.
     """
-    from mmdiff2in1.core.text_files import lines_of
+    from mmdiff2in1.core.list_files import named_classes
     from mmdiff2in1.models.backbones.class_prompt import class_names
 
     names = args.classes or []
     if args.dataset is not None:
         names = class_names(args.dataset)
-    elif len(names) == 1 and Path(names[0]).is_file():
-        names = [line.strip() for line in lines_of(names[0]) if line.strip()]
+    elif len(names) == 1:
+        names = named_classes(names[0]) or names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f'names given more than once: {", ".join(twice)}; the model could not tell them apart')

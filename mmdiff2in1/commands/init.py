@@ -120,13 +120,10 @@ def _class_names(said: str) -> list[str]:
         FileNotFoundError: What looks like the name of a file is none.
         ValueError: An empty name, which would shift those after it, or one that stands there twice.
     """
-    from mmdiff2in1.core.text_files import lines_of
+    from mmdiff2in1.core.list_files import named_classes
 
-    if Path(said).is_file():
-        names = [line.strip() for line in lines_of(said) if line.strip()]
-    elif ',' not in said and ('/' in said or said.endswith('.txt')):
-        raise FileNotFoundError(f'--classes {said}: no such file; expected a file with one name a line, or A,B,C')
-    else:
+    names = named_classes(said)
+    if names is None:
         names = [each.strip() for each in said.strip().removesuffix(',').split(',')]
     if not all(names):
         raise ValueError(f'--classes {said}: class {names.index("")} has no name; expected one between two commas')

@@ -22,7 +22,7 @@ def files_below(folder: str | Path, suffix: str | tuple[str, ...] = '') -> list[
     Raises:
         OSError: A folder that cannot be listed, with its name.
     """
-    return sorted(name for name in _names(os.fspath(folder), '', ()) if name.endswith(suffix))
+    return sorted(name for name, is_file in _entries(os.fspath(folder), '', ()) if is_file and name.endswith(suffix))
 
 
 def images_below(folder: str | Path) -> list[str]:
@@ -35,13 +35,21 @@ def without_image_suffix(name: str) -> str:
     return next((name[: -len(suffix)] for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), name)
 
 
+def no_files(folder: str | Path, suffix: str) -> list[str]:
+    """Names, as in `files_below`, that end as those of files do and are none: folders, links that lead nowhere."""
+    return sorted(
+        name for name, is_file in _entries(os.fspath(folder), '', ()) if not is_file and name.endswith(suffix)
+    )
+
+
 def is_hidden(name: str) -> bool:
     """True if a relative name, with `/`, is that of a hidden file (a Mac's `._a.jpg` is one), or lies in a hidden
     folder."""
     return any(part.startswith('.') and part not in ('.', '..') for part in name.split('/'))
 
 
-def _names(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+def _entries(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """Names, and whether it is a file; folders come before what is in them."""
     place = os.path.realpath(folder)
     if place in above:  # a link that leads back
         return
@@ -49,7 +57,9 @@ def _names(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
         for entry in entries:
             if is_hidden(entry.name):
                 continue
-            if entry.is_dir():
-                yield from _names(entry.path, f'{prefix}{entry.name}/', (*above, place))
-            elif entry.is_file():
-                yield prefix + entry.name
+            link = entry.is_symlink()  # of one in a circle `entry.is_dir` raises
+            if os.path.isdir(entry.path) if link else entry.is_dir():
+                yield prefix + entry.name, False
+                yield from _entries(entry.path, f'{prefix}{entry.name}/', (*above, place))
+            else:
+                yield prefix + entry.name, os.path.isfile(entry.path) if link else entry.is_file()

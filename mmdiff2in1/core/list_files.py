@@ -46,6 +46,29 @@ def list_entries(path: str | Path, backend_args: dict | None = None) -> list[Lis
     return [line for line in list_lines(path, backend_args) if line.text and not line.is_comment]
 
 
+def named_classes(said: str) -> list[str] | None:
+    """The names in a file of class names, one a line; None: what was said is not the name of a file.
+
+    Args:
+        said: A path, which has a slash or ends in `.txt`, or anything else that is a file.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It holds no names, or one twice; or see `read_text`.
+    """
+    if not Path(said).is_file():
+        if ',' in said or not ('/' in said or said.endswith('.txt')):
+            return None
+        raise FileNotFoundError(f'{said}: no such file, expected one with the name of a class in each line')
+    names = [line.strip() for line in lines_of(said) if line.strip()]
+    if not names:
+        raise ValueError(f'{said}: found no names, expected one in each line')
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f'{said}: found {", ".join(twice)} more than once, expected another name in each line')
+    return names
+
+
 def list_bytes(names: Iterable[str]) -> bytes:
     """A list of these names as a file holds it.
 

@@ -1,4 +1,4 @@
-"""One at a time: a folder belongs to the process that works in it, a file to the process that appends to it.
+"""One at a time: a folder belongs to the run that works in it, a file to the process that appends to it.
 
 By `flock`: the system takes a lock back when its process dies, however it dies. Where a file system has no locks, or
 nothing can be written, there is none.
@@ -22,6 +22,8 @@ LOCK = '.lock'
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 PATIENCE = 10.0
 """Seconds in which the forked children of a killed process let go of its lock."""
+BEGINNING = 1.0
+"""Seconds in which a process that has just got a lock says who it is."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _held: dict[str, tuple[int, int]] = {}
@@ -33,26 +35,26 @@ class InUseError(RuntimeError):
 
 
 @contextlib.contextmanager
-def locked(folder: str | Path, what: str, name: str = LOCK) -> Iterator[bool]:
-    """The folder is this process's own until the block ends, or the process; whether it could be locked.
+def locked(folder: str | Path, what: str, run: str | None = None, rank: int = 0) -> Iterator[bool]:
+    """The folder is this process's own, or its run's, until the block ends, or the process; whether it could be locked.
 
     A process that has it may ask again. In a folder that cannot be written nothing is locked, for nothing can be lost.
 
     Args:
         folder: Made if it is not there, and gone again if nothing is in it at the end.
         what: What the process does there, for the message to others.
-        name: Of the lock file, which goes with the lock, and stays when the process is killed; processes of one run
-            need different ones.
+        run: Processes that name the same run may be in the folder at once, one of each ``rank``; None: this one alone.
+        rank: Number of the process in its run.
 
     Raises:
-        InUseError: Another process has it: which, where, since when and for what.
+        InUseError: Another process or run has it: which, where, since when and for what.
     """
-    file = Path(folder, name)
+    file = Path(folder, LOCK)
     key = os.path.realpath(file)
     descriptor, inside = _held.get(key, (None, 0))
     made = [each for each in (file.parent, *file.parent.parents) if not each.exists()]
     if descriptor is None:
-        descriptor = _taken(file, what)
+        descriptor = _taken(file, what, run, rank)
     if descriptor is None:
         yield False
         return
@@ -65,8 +67,9 @@ def locked(folder: str | Path, what: str, name: str = LOCK) -> Iterator[bool]:
             _held[key] = descriptor, inside - 1
         elif descriptor is not None:  # a forked child has none
             del _held[key]
-            with contextlib.suppress(OSError):  # its folder may have gone
-                os.unlink(key)
+            if _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is not False:  # the last one of its run
+                with contextlib.suppress(OSError):  # its folder may have gone
+                    os.unlink(key)
             os.close(descriptor)
             with contextlib.suppress(OSError):  # something is in it
                 for each in made:
@@ -102,71 +105,105 @@ def is_left(file: Path) -> bool:
         return False
 
 
-def _taken(file: Path, what: str) -> int | None:
+def _taken(file: Path, what: str, run: str | None, rank: int) -> int | None:
     """The descriptor of a lock of this process; None where nothing can be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         if error.errno in READ_ONLY:
             return None
         raise
+    facts = dict(pid=os.getpid(), host=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M:%S'))
+    started = time.monotonic()
     try:
-        if not _given(descriptor):
-            raise InUseError(
-                f'{file.parent} is in use by {_holder(descriptor)}; wait until that process has ended, end it, or '
-                'choose another folder. A lock ends with its process: there is nothing to delete'
-            )
+        while not _entered(descriptor, facts | dict(what=what, run=run, rank=rank), file):
+            inside = _inside(descriptor)
+            living = [each for each in inside if _is_another(each)]
+            waited = time.monotonic() - started
+            strangers = [each for each in living if run is None or each['run'] != run or each['rank'] == rank]
+            if strangers or waited > (PATIENCE if inside else BEGINNING):
+                raise InUseError(
+                    f'{file.parent} is in use by {_told(strangers or living or inside)}; wait until that process has '
+                    'ended, end it, or choose another folder. A lock ends with its process: there is nothing to delete'
+                )
+            time.sleep(0.02)
         if _is_at(descriptor, file):
-            facts = dict(pid=os.getpid(), host=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M:%S'))
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(facts | dict(what=what)).encode() + b'\n', 0)
             return descriptor
     except BaseException:
         os.close(descriptor)
         raise
     os.close(descriptor)  # its owner has just ended, and the file with it
-    return _taken(file, what)
+    return _taken(file, what, run, rank)
 
 
-def _given(descriptor: int) -> bool:
-    """True if the lock could be had; that of a killed process lingers until its forked children have let go of it."""
-    end = time.monotonic() + PATIENCE
-    while _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
-        if time.monotonic() > end or not _is_of_the_dead(descriptor):
-            return False
-        time.sleep(0.02)
+def _entered(descriptor: int, facts: dict, file: Path) -> bool:
+    """True if this process is in, and stands in the file: by itself, or among those of its run.
+
+    Whoever is alone holds the lock exclusively; the processes of a run share it, and as long as one of them is there
+    nobody else gets it alone.
+    """
+    line = json.dumps(facts).encode() + b'\n'
+    if _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is not False:
+        if not _is_at(descriptor, file):
+            return True  # to be opened anew
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, line)
+        if facts['run'] is None:
+            return True
+        # Between the two locks another run may come.
+        shared = _flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB) is not False
+        return shared and facts in _inside(descriptor) or _left(descriptor)
+    if facts['run'] is None or _flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB) is False:
+        return False
+    if not _is_at(descriptor, file):
+        return True
+    inside = _inside(descriptor)
+    same_place = [each for each in inside if each['rank'] == facts['rank'] and _is_another(each)]
+    if not inside or same_place or any(each['run'] != facts['run'] for each in inside):
+        return _left(descriptor)
+    os.write(descriptor, line)
     return True
 
 
-def _is_of_the_dead(descriptor: int) -> bool:
-    facts = _facts(descriptor)
-    if facts is None or facts['host'] != socket.gethostname():
-        return False
-    try:
-        os.kill(facts['pid'], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # another user's
-        pass
+def _left(descriptor: int) -> bool:
+    """False, without any lock."""
+    _flock(descriptor, fcntl.LOCK_UN)
     return False
 
 
-def _holder(descriptor: int) -> str:
-    facts = _facts(descriptor)
-    if facts is None:
+def _is_another(facts: dict) -> bool:
+    """True for a living process that is not this one.
+
+    Of a process of this machine that is no more the lock lingers until its forked children let go of it.
+    """
+    if facts['host'] != socket.gethostname():
+        return True
+    try:
+        os.kill(facts['pid'], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return facts['pid'] != os.getpid()
+
+
+def _told(inside: list[dict]) -> str:
+    if not inside:
         return 'another process'
+    facts = inside[0]
     return f'process {facts["pid"]} on {facts["host"]} since {facts["since"]} ({facts["what"]})'
 
 
-def _facts(descriptor: int) -> dict | None:
-    """Facts that the holder of a lock has written; None if that is not readable (yet)."""
-    try:
-        facts = json.loads(os.pread(descriptor, 4096, 0))
-        whole = {'pid', 'host', 'since', 'what'} <= facts.keys() and isinstance(facts['pid'], int)
-    except (ValueError, AttributeError):
-        return None
-    return facts if whole else None
+def _inside(descriptor: int) -> list[dict]:
+    """Facts that the processes inside have written, as far as they are readable (yet)."""
+    found = []
+    for line in os.pread(descriptor, 1 << 20, 0).splitlines():
+        with contextlib.suppress(ValueError, AttributeError):
+            facts = json.loads(line)
+            if {'pid', 'host', 'since', 'what', 'run', 'rank'} <= facts.keys() and isinstance(facts['pid'], int):
+                found.append(facts)
+    return found
 
 
 def _flock(descriptor: int, how: int) -> bool | None:

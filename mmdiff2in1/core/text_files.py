@@ -1,6 +1,8 @@
 """Text that a user brings: captions, lists of files, class names. Read here and nowhere else."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from mmengine import fileio
 
@@ -14,18 +16,33 @@ def read_text(path: str | Path, backend_args: dict | None = None) -> str:
 
     Raises:
         OSError: It cannot be opened.
-        ValueError: Another encoding: file, line and byte, and how to convert it.
+        ValueError: Another encoding, or no text: file, line and byte, and how to convert it.
     """
     data = fileio.get(path, backend_args=backend_args)
     encoding = next((name for mark, name in BOMS.items() if data.startswith(mark)), 'utf-8')
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b'\n') + 1
         raise ValueError(
             f'{path}:{line}: found the byte 0x{data[error.start]:02x}, which is no {encoding[:6].strip("-").upper()}; '
             f'expected a text file in UTF-8. If it is Latin-1: iconv -f latin1 -t utf-8 {Path(path).name} > new'
         ) from None
+    if '\0' in text:
+        line = text[: text.index('\0')].count('\n') + 1
+        raise ValueError(
+            f'{path}:{line}: found a zero byte, which no text has; expected a text file in UTF-8. If it is UTF-16 '
+            f'without a mark: iconv -f utf-16le -t utf-8 {Path(path).name} > new; else it is damaged, or no text'
+        )
+    return text
+
+
+def json_value(text: str | bytes) -> Any:
+    """The value of a JSON text; raises ValueError for any that is none, also for one that is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError('JSON that is nested too deeply') from None
 
 
 def is_utf8(text: str) -> bool:

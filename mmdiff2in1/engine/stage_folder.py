@@ -8,6 +8,7 @@ from typing import Any
 
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.differences import differences
+from mmdiff2in1.core.text_files import json_value
 
 BEGUN, FINISHED = 'begun.json', 'finished.json'
 MADE_FROM = 'made_from'
@@ -112,7 +113,7 @@ def _check(file: Path, facts: dict, kinds: dict[str, type]) -> None:
 
 def _facts(file: Path) -> dict:
     try:
-        facts = json.loads(file.read_bytes())
+        facts = json_value(file.read_bytes())
         if not isinstance(facts['fingerprint'], str):
             raise TypeError('the fingerprint is no text')
     except (ValueError, KeyError, TypeError) as error:

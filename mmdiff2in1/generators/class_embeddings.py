@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmdiff2in1.core.atomic_files import write_atomically
 
+from .finite import check_finite
 from .text import CaptionEncoder, spoken
 from .weight_files import WeightFile
 
@@ -103,4 +104,6 @@ def read_class_embeddings(path: str | Path, classes: Sequence[str] | None, width
     if classes is not None and names is not None and names != list(classes):
         first = next(i for i, (a, b) in enumerate(zip(names, classes, strict=True)) if a != b)
         raise ValueError(f'{path}: class {first} is {names[first]!r} there and {classes[first]!r} in the config')
-    return file.read('').popitem()[1].float().clone()
+    state = file.read('')
+    check_finite(state, path)
+    return state.popitem()[1].float().clone()

@@ -12,6 +12,7 @@ from transformers import CLIPTextModel
 
 from mmdiff2in1.core.names import listed
 
+from .finite import check_finite
 from .model_config import check_config
 from .model_files import variant_in
 from .parts import Parts
@@ -38,7 +39,8 @@ def read_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
 
 def read_model(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Loads one part, a model class of diffusers or transformers, of the variant that lies there, see
-    :func:`.variant_in`; raises FileNotFoundError and ValueError as :func:`read_folder`."""
+    :func:`.variant_in`; raises FileNotFoundError and ValueError as :func:`read_folder`, and for values that are not
+    finite."""
     # Models that keep some parameters in float32 are left to their library; so are all of transformers.
     plain = issubclass(kind, ModelMixin) and not kind._keep_in_fp32_modules
     extra = {'low_cpu_mem_usage': False} if plain else {}
@@ -53,6 +55,7 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> A
     bad = {fault: sorted(map(str, info[f'{fault}_keys'])) for fault in ('missing', 'unexpected')}
     if any(bad.values()):
         raise ValueError(f'{folder}: the weights do not fit the configuration beside them: {listed(bad)}')
+    check_finite(model.state_dict(), folder)
     for parameter in model.parameters():
         # Memory of its own, aligned: mapped from a file, its offset there would decide the last bit of results.
         # diffusers passes over the type where the first tensor of the file is a float32 buffer (SD3).

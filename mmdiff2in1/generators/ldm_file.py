@@ -21,8 +21,9 @@ from transformers import CLIPTextModel
 from mmdiff2in1.core.names import listed, some
 
 from .architectures import BETAS
+from .ldm_account import tell_left_out
 from .ldm_names import LdmFile
-from .ldm_text import SDXL_TEXT, TEXT, is_open_clip, text_encoder_config, text_encoder_state
+from .ldm_text import SDXL_TEXT, TEXT, is_open_clip, text_encoder_config, text_encoder_state, text_prefix
 from .parts import Parts
 from .schedule import NoiseSchedule
 from .tokenizer import CLIP_VOCABULARY, tokenizer_of
@@ -65,7 +66,7 @@ def check_ldm_file(path: Path) -> LdmFile:
 
 
 def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
-    """Loads the parts; every tensor below their prefixes has a place in them.
+    """Loads the parts; every tensor below their prefixes has a place in them, or is told to be left out.
 
     Args:
         path: Safetensors or a PyTorch checkpoint, see :class:`.LdmFile`. Averaged weights in it
@@ -96,6 +97,7 @@ def read_ldm_file(path: Path, dtype: torch.dtype = torch.float32) -> Parts:
             f'{vae_config["latent_channels"]}; an inpainting or depth-guided model does not fit'
         )
     check_betas(file)
+    tell_left_out(file, (UNET, VAE), {text_prefix(file): text_config.num_hidden_layers})
     with torch.device('meta'):
         unet, vae = UNet2DConditionModel(**unet_config), AutoencoderKL(**vae_config)
     text = CLIPTextModel(text_config)
@@ -223,6 +225,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> None
         'unexpected': sorted(found.keys() - expected.keys()),
         # A linear layer may have been stored as a 1×1 convolution.
         'of another shape': [name for name in both if _sides(expected[name]) != _sides(found[name])],
+        'not finite': [name for name in both if state[name].is_floating_point() and not state[name].isfinite().all()],
     }
     if any(wrong.values()):
         raise ValueError(listed(wrong))

@@ -50,7 +50,7 @@ def text_encoder_config(file: LdmFile, prefix: str | None = None, whole: bool = 
             Diffusion 1.x or 2.x if None.
         whole: Keep the last block of OpenCLIP.
     """
-    prefix = prefix or _prefix(file)
+    prefix = prefix or text_prefix(file)
     open_clip = prefix.endswith('.model.')
     shapes = {
         name.removeprefix(prefix).removeprefix('text_model.'): shape
@@ -82,22 +82,34 @@ def text_encoder_config(file: LdmFile, prefix: str | None = None, whole: bool = 
 
 def text_encoder_state(file: LdmFile, layers: int, prefix: str | None = None) -> dict[str, Tensor]:
     """The tensors under the names of transformers, for an encoder of so many layers; ``prefix`` as above."""
-    prefix = prefix or _prefix(file)
+    prefix = prefix or text_prefix(file)
     tensors = {name.removeprefix(prefix): value for name, value in file.read(prefix).items()}
+    tensors = {name: value for name, value in tensors.items() if not is_left_out(name, layers)}
     if not prefix.endswith('.model.'):
-        return {name.removeprefix('text_model.'): value for name, value in tensors.items() if name not in BEHIND}
+        return {name.removeprefix('text_model.'): value for name, value in tensors.items()}
     state = {}
     for name, value in tensors.items():
         if name.startswith(BLOCK):
             number, rest = name.removeprefix(BLOCK).split('.', 1)
-            if int(number) < layers:
-                state |= {f'encoder.layers.{number}.{new}': part for new, part in _block(rest, value)}
-        elif name not in BEHIND:
+            state |= {f'encoder.layers.{number}.{new}': part for new, part in _block(rest, value)}
+        else:
             state[NAMES.get(name, name)] = value
     return state
 
 
-def _prefix(file: LdmFile) -> str:
+def is_left_out(name: str, layers: int) -> bool:
+    """True for a tensor of a text encoder, by its name in it, that comes behind the state which the U-Net attends to.
+
+    Args:
+        name: Without the prefix.
+        layers: Of the encoder that is read: OpenCLIP's last one may be unused.
+    """
+    number = name.removeprefix(BLOCK).split('.', 1)[0] if name.startswith(BLOCK) else ''
+    return name in BEHIND or number.isdigit() and int(number) >= layers
+
+
+def text_prefix(file: LdmFile) -> str:
+    """What the names of the text encoder of Stable Diffusion 1.x or 2.x begin with."""
     return OPEN_CLIP if is_open_clip(file) else CLIP
 
 

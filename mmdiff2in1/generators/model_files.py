@@ -48,6 +48,11 @@ def variant_in(folder: Path, safetensors_only: bool = False) -> str | None:
     variant = None if None in kinds else next(iter(kinds))
     # The libraries take a whole file before an index, and safetensors before others.
     preferred = sorted(kinds[variant], key=lambda name: ('safetensors' not in name, name.endswith('.json')))[0]
+    if not (folder / preferred).is_file():
+        raise FileNotFoundError(
+            f'{folder / preferred}: found a folder or a link that leads nowhere, expected a file of weights; fetch it '
+            'again'
+        )
     if preferred.endswith('.json'):
         _check_shards(folder / preferred)
     return variant

@@ -19,6 +19,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from .ldm_account import tell_left_out
 from .ldm_file import (
     BETAS,
     UNET,
@@ -46,7 +47,7 @@ TIME_NUMBERS = 6
 
 
 def read_sdxl_file(path: Path, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
-    """Loads the pipeline; every tensor below the prefixes of its parts has a place in it.
+    """Loads the pipeline; every tensor below the prefixes of its parts has a place in it, or is told to be left out.
 
     Args:
         path: Safetensors or a PyTorch checkpoint, see :class:`.LdmFile`. A VAE other than the
@@ -76,6 +77,8 @@ def read_sdxl_file(path: Path, dtype: torch.dtype = torch.float32) -> DiffusionP
         raise ValueError(f'{path}: a tensor that SDXL has is missing: {error}') from error
     _check_fit(path, unet_config, vae_config, text_1, text_2)
     check_betas(file)
+    encoders = {CLIP: text_1.num_hidden_layers, OPEN_CLIP: text_2.num_hidden_layers}
+    tell_left_out(file, (UNET, VAE, PROJECTION), encoders)
     with torch.device('meta'):
         unet, vae = UNet2DConditionModel(**unet_config), AutoencoderKL(**vae_config)
     encoder_1, encoder_2 = CLIPTextModel(text_1), CLIPTextModelWithProjection(text_2)

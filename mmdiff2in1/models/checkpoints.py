@@ -71,8 +71,7 @@ def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> 
         missing, unexpected = model.load_state_dict(state, strict=False)
         refuse_misfits(model, missing, unexpected, ())
     except RuntimeError as error:
-        error.add_note(f'while loading {path}')
-        raise
+        raise RuntimeError(f'{path}: {error}') from error
     frozen = frozen_names(model)
     kept = [name for name in missing if name in frozen]
     if kept:

@@ -20,14 +20,25 @@ from mmengine.runner.checkpoint import (
     get_mmcls_models,
     get_torchvision_models,
 )
+from torch import Tensor
 
 from mmdiff2in1.generators.checkpoint_file import read_checkpoint_file
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """A file; without the config in Python that `Runner.resume` would run, if one lies in its `meta`."""
+    """A file; without the config in Python that `Runner.resume` would run, if one lies in its `meta`.
+
+    Raises ValueError for one that holds no tensors by name, under ``state_dict`` where it has that; and as
+    `read_checkpoint_file`.
+    """
     found = read_checkpoint_file(filename, map_location)
-    meta = found.get('meta') if isinstance(found, dict) else None
+    state = found.get('state_dict', {}) if isinstance(found, dict) else None
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)] if isinstance(state, dict) else []
+    others = [name for name in others if not str(name).endswith('_extra_state')]
+    if not isinstance(state, dict) or others:
+        inside = f'{others[0]} in its state_dict' if others else type(found).__name__
+        raise ValueError(f'{filename}: found {inside}, expected a checkpoint: tensors by name, under state_dict')
+    meta = found.get('meta')
     if isinstance(meta, dict):
         meta.pop('config', None)
     return found

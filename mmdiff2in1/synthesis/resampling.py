@@ -4,7 +4,6 @@ K classes; N sources.
 """
 
 import heapq
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from mmdiff2in1.core.text_files import lines_of
+from mmdiff2in1.core.text_files import json_value, lines_of
 from mmdiff2in1.tasks import SemanticSegmentation
 
 from .label_maps import LabelMaps
@@ -75,7 +74,7 @@ def read_scores(path: str | Path, by: str) -> dict[str, float]:
     scores = {}
     for number, line in enumerate(lines_of(path), 1):
         try:
-            record = json.loads(line)
+            record = json_value(line)
             scores[record['source']] = float(record[by])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'{path}:{number}: {line[:60]!r}, expected JSON with source and {by}') from error

@@ -27,7 +27,9 @@ import numpy as np
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, remove_parts, write_atomically
 from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.inside import remove_inside
-from mmdiff2in1.core.lock import LOCK, alone, locked
+from mmdiff2in1.core.lock import alone, locked
+from mmdiff2in1.core.one_run import this_run
+from mmdiff2in1.core.text_files import json_value
 
 from .records import UNLABELLED, as_lines, check_record, file_name, flaw_of
 from .store_files import Damage, check_label, damage_of, encoded, files_of, is_there, reading, size_of
@@ -58,12 +60,13 @@ class SampleStore:
     def writing(self, what: str) -> Iterator[None]:
         """The store is this run's own until the block ends, or the process; `what` it does is told to others.
 
-        What killed runs have left half-written goes first. A complete store may lie where nothing can be written: then
-        nothing is locked.
+        Without a `rank` it is this process's own. What killed runs have left half-written goes first. A complete store
+        may lie where nothing can be written: then nothing is locked.
 
         Raises InUseError if another run writes to it.
         """
-        with locked(self.folder, what, LOCK if not self.rank else f'{LOCK}.rank{self.rank}') as is_locked:
+        run = None if self.rank is None else this_run()
+        with locked(self.folder, what, run, self.rank or 0) as is_locked:
             self._check_folders()
             if is_locked and not self.rank:
                 for folder in (self.folder, self.folder / IMAGES, *(self.folder / LABELS).glob('*')):
@@ -284,7 +287,7 @@ class SampleStore:
         for file, lines in [manifest, *shards]:
             for number, line in enumerate(lines, start=1):
                 try:
-                    record = json.loads(line)
+                    record = json_value(line)
                 except (ValueError, RecursionError):
                     problems.append(Damage(file.name, f'line {number} is no record: {line[:60]!r}'))
                     continue

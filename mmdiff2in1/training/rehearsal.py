@@ -23,6 +23,7 @@ from mmengine.visualization import Visualizer
 from mmseg.evaluation import IoUMetric
 from torch import nn
 
+from mmdiff2in1.checks.channels import check_channels_by_forward
 from mmdiff2in1.core.building import explained
 from mmdiff2in1.core.names import unknown_names
 from mmdiff2in1.core.randomness import kept_randomness
@@ -112,9 +113,11 @@ class _Rehearsal:
             if runner._test_loop is not None:
                 runner._test_loop = runner.build_test_loop(runner._test_loop)
                 self._check_metrics(runner.test_loop.evaluator)
-        with self._part('load_from, or weights of the model'):
+        with self._part('weights of the model'):
             runner.call_hook('before_run')
             runner._init_model_weights()
+            self._check_weights(unwrapped(runner.model))
+        with self._part(f'load_from={self.cfg.get("load_from")}'):
             runner.load_or_resume()
             self._check_weights(unwrapped(runner.model))
         with self._part('custom_hooks'):
@@ -250,7 +253,12 @@ class _Rehearsal:
         model.train()
         with runner.optim_wrapper.optim_context(runner.model):
             data = model.data_preprocessor(batch, True)
-            losses = model(**data, mode='loss')
+            try:
+                losses = model(**data, mode='loss')
+            except RuntimeError:  # torch's, which names shapes and no keys
+                if isinstance(data['inputs'], torch.Tensor):
+                    check_channels_by_forward(model, data['inputs'])
+                raise
         _, terms = model.parse_losses(losses)
         wrong = [name for name, value in terms.items() if not torch.as_tensor(value).isfinite().all()]
         if wrong:

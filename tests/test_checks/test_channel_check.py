@@ -1,13 +1,16 @@
 """A neck or head built for other maps than the backbone gives is told before the first step."""
 
+import contextlib
+
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
 
 import mmdiff2in1.components  # noqa: F401  registers
-from mmdiff2in1.checks.channels import check_channels
+from mmdiff2in1.checks.channels import check_channels, check_channels_by_forward
 
 
 def vpd_scenes(**changes):
@@ -64,3 +67,44 @@ def test_what_fits_or_cannot_be_told(model):
 def test_what_does_not_fit(model, found):
     with pytest.raises(ValueError, match=found):
         check_channels(model)
+
+
+class Gives(nn.Module):
+    """Maps of these channels, whatever it is shown; says nothing of them."""
+
+    def __init__(self, *channels, wanted=None):
+        super().__init__()
+        self.channels = channels
+        if wanted is not None:
+            self.in_channels = wanted
+
+    def forward(self, _):
+        return [torch.zeros(1, each, 2, 2) for each in self.channels]
+
+
+@pytest.mark.parametrize(
+    'wanted, index, found',
+    [
+        ([8, 16], [0, 1], None),
+        (16, 1, None),
+        (24, [0, 1], None),
+        ([8, 17], [0, 1], r'decode_head.in_channels is \[8, 17\], but the backbone gives \[8, 16\]'),
+        (8, 1, r'decode_head.in_channels is 8, but the backbone gives 16: set'),
+        (25, [0, 1], r'decode_head.in_channels is 25, but the backbone gives \[8, 16\]'),
+    ],
+)
+def test_what_a_backbone_of_others_gives(wanted, index, found):
+    model = Model([], wanted, index)
+    model.backbone = Gives(8, 16)
+    with pytest.raises(ValueError, match=found) if found else contextlib.nullcontext():
+        check_channels_by_forward(model, torch.zeros(1, 3, 4, 4))
+
+
+def test_what_a_neck_of_others_gives():
+    model = Model([], [4, 5])
+    model.backbone, model.neck = Gives(8, 16), Gives(4, 4, wanted=[8, 16])
+    with pytest.raises(ValueError, match=r'decode_head.in_channels is \[4, 5\], but the neck gives \[4, 4\]'):
+        check_channels_by_forward(model, torch.zeros(1, 3, 4, 4))
+    model.neck = Gives(4, 4, wanted=[8, 17])
+    with pytest.raises(ValueError, match=r'neck.in_channels is \[8, 17\], but the backbone gives \[8, 16\]'):
+        check_channels_by_forward(model, torch.zeros(1, 3, 4, 4))

@@ -123,3 +123,26 @@ def test_a_key_of_the_inner_set_given_to_the_wrapper_is_told_with_its_place():
     cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
     with pytest.raises(ValueError, match=r"the key 'data_root'.*train_dataloader\.dataset\.dataset\.data_root"):
         check_data(cfg)
+
+
+@pytest.mark.parametrize('kind', ['folder', 'link to nothing', 'link to itself'])
+@pytest.mark.parametrize('mmseg', [False, True])
+def test_an_image_that_is_no_file_is_not_passed_over(pair, kind, mmseg):
+    """Else a set is one image smaller, and nobody sees it."""
+    root, fake = pair[0], pair[0] / 'image' / 'b.png'
+    if kind == 'folder':
+        fake.mkdir()
+    else:
+        fake.symlink_to(fake if kind == 'link to itself' else root / 'moved.png')
+    mmsegs = dict(type='BaseSegDataset', img_suffix='.png', seg_map_suffix='.png', ignore_index=11)
+    with pytest.raises(ValueError, match=r'image/b\.png'):
+        check_data(data_config(root, **(mmsegs if mmseg else {})))
+
+
+@pytest.mark.parametrize('kind', ['BaseSegDataset', 'ScenesDataset'])
+def test_a_list_that_is_a_folder(pair, kind):
+    """mmseg would train on all that there is."""
+    (pair[0] / 'train.txt').mkdir()
+    mmsegs = dict(img_suffix='.png', seg_map_suffix='.png', ignore_index=11, ann_file='train.txt')
+    with pytest.raises(ValueError, match=r'train\.txt: found a folder; expected a split file, ann_file of'):
+        check_data(data_config(pair[0], type=kind, **mmsegs))

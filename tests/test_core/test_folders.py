@@ -11,7 +11,7 @@ from PIL import Image
 from mmdiff2in1.captions.captioning import ImageSet
 from mmdiff2in1.captions.sources import FileCaptions
 from mmdiff2in1.checks.files import count_images, file_problems
-from mmdiff2in1.core.folders import files_below, images_below, is_hidden
+from mmdiff2in1.core.folders import files_below, images_below, is_hidden, no_files
 from mmdiff2in1.datasets import DenseMapDataset
 from mmdiff2in1.datasets.splits import image_names, names_of_folder
 from mmdiff2in1.inference.image_files import read_images
@@ -112,3 +112,13 @@ def test_hidden_folders_that_mmseg_trains_on_are_named(tmp_path):
     assert problem.found.startswith('1 images in hidden folders') and '.ipynb_checkpoints/a-check' in problem.found
     # Of this package's sets, none is trained on.
     assert len(DenseMapDataset(data_prefix=prefix, pipeline=[])) == 1
+
+
+def test_what_is_called_as_a_file_and_is_none(tmp_path):
+    for name in ('a.png', 'c.png/inside.png', 'd/e.png'):
+        write(tmp_path / name)
+    (tmp_path / 'd' / 'gone.png').symlink_to(tmp_path / 'moved.png')
+    (tmp_path / 'circle.png').symlink_to(tmp_path / 'circle.png')
+    (tmp_path / 'linked.png').symlink_to(tmp_path / 'a.png')
+    assert files_below(tmp_path, '.png') == ['a.png', 'c.png/inside.png', 'd/e.png', 'linked.png']
+    assert no_files(tmp_path, '.png') == ['c.png', 'circle.png', 'd/gone.png']

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmdiff2in1.core.list_files import ListLine, list_bytes, list_entries, list_lines
+from mmdiff2in1.core.list_files import ListLine, list_bytes, list_entries, list_lines, named_classes
 
 
 def test_lines_and_entries(tmp_path):
@@ -24,3 +24,18 @@ def test_names_that_no_line_holds(name):
     with pytest.raises(ValueError) as raised:
         list_bytes(['a', name])
     assert str(raised.value).startswith(f'found the name {name!r}, ')
+
+
+def test_a_file_of_class_names(tmp_path):
+    file = tmp_path / 'names.txt'
+    file.write_text('wall\n\n red table \n')
+    assert named_classes(str(file)) == ['wall', 'red table']
+    assert named_classes('wall') is None and named_classes('wall,a/b') is None
+    for text, message in (('\n \n', 'found no names'), ('wall\nbed\nwall\n', 'found wall more than once')):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=rf'names\.txt: {message}, expected'):
+            named_classes(str(file))
+    file.unlink()
+    for said in (str(file), 'other.txt', 'a/b'):
+        with pytest.raises(FileNotFoundError, match='no such file, expected one with the name of a class in each line'):
+            named_classes(said)

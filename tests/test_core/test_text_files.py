@@ -150,3 +150,17 @@ def test_one_key_for_those_who_write_read_forget_and_pretrain(tmp_path, form):
     assert caption_images(images, FileCaptions(tmp_path / 'given.jsonl'), path, progress=False)
     assert ImageCaptionFolder(tmp_path / 'images', (8, 8), read_captions(path)).captions == ['a summer']
     assert forget(images, path, 'all') == 1 and CaptionFile(path).read() == {}
+
+
+@pytest.mark.parametrize('data', ['ab\ncd\n'.encode('utf-16-le'), b'a\0b\n', b'a\0\n\xef\xbb\xbf'])
+def test_a_zero_byte_is_no_text(tmp_path, data):
+    (tmp_path / 'list.txt').write_bytes(data)
+    with pytest.raises(ValueError, match=r'list\.txt:1: found a zero byte, .* iconv -f utf-16le -t utf-8 list\.txt'):
+        read_text(tmp_path / 'list.txt')
+
+
+def test_json_without_end_is_named(tmp_path):
+    (tmp_path / 'c.jsonl').write_text('[' * 100000 + '\n')
+    for read in (read_captions, ListedCaptions, lambda file: CaptionFile(file).read()):
+        with pytest.raises(ValueError, match=r'c\.jsonl'):
+            read(tmp_path / 'c.jsonl')

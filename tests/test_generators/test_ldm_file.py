@@ -190,6 +190,10 @@ def change(file: Path, to: Path, edit) -> Path:
             lambda s: s.update({'model.diffusion_model.input_blocks.0.0.weight': torch.zeros(32, 9, 3, 3)}),
             'takes 9 channels, the latent has 4; an inpainting',
         ),
+        (
+            lambda s: s['first_stage_model.encoder.conv_in.bias'].fill_(torch.nan),
+            r'VAE: .*not finite 1: encoder\.conv_in',
+        ),
         (lambda s: s.update(alphas_cumprod=torch.linspace(1, 0, 1000)), 'another noise schedule'),
         (lambda s: [s.pop(n) for n in list(s) if n.startswith('cond')], r'no tensors under cond_stage_model\.; found'),
     ],
@@ -328,6 +332,54 @@ def test_a_checkpoint_under_the_name_of_safetensors(first, file, tmp_path, old):
 def test_other_kinds_of_files_are_recognised(tmp_path, names, message):
     path = tmp_path / 'other.safetensors'
     save_file({name: torch.zeros(1) for name in names}, path)
+    with pytest.raises(ValueError, match=message):
+        LatentDiffusion.from_pretrained(path)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is told to be left out."""
+    lines: list[str] = []
+    monkeypatch.setattr('mmdiff2in1.generators.ldm_account.print_log', lambda text, logger: lines.append(text))
+    return lines
+
+
+@pytest.mark.parametrize(
+    ('names', 'told'),
+    [
+        ([], []),
+        (['betas', 'alphas_cumprod_prev', 'sqrt_recipm1_alphas_cumprod', 'posterior_variance', 'global_step'], []),
+        (
+            [f'{TEXT}text_projection.weight', f'{TEXT}logit_scale'],
+            [f'2 behind what the U-Net attends to: {TEXT}logit_scale, {TEXT}text_projection.weight'],
+        ),
+        (
+            ['model_ema.decay', 'control_model.a', 'embedding_manager.b', 'control_model.c'],
+            ['2 a ControlNet: control_model.a, control_model.c; 1 unknown: embedding_manager.b; 1 averaged weights: '
+             'model_ema.decay'],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_told_in_one_line(first, file, tmp_path, said, names, told):
+    add = {name: torch.zeros(1) for name in names}
+    loaded = LatentDiffusion.from_pretrained(change(file, tmp_path / 'more.safetensors', lambda s: s.update(add)))
+    assert loaded.weights_hash() == first.weights_hash()
+    assert said == [f'more.safetensors: left out, not needed here: {each}' for each in told]
+
+
+def test_the_block_of_version_2_that_is_not_used_is_told(second, tmp_path, said):
+    save_file({n: v.contiguous() for n, v in ldm_names(second, open_clip=True).items()}, tmp_path / 'x.safetensors')
+    (tmp_path / 'x.yaml').write_text('model: {params: {parameterization: v}}')
+    LatentDiffusion.from_pretrained(tmp_path / 'x.safetensors')
+    (line,) = said
+    assert line.startswith('x.safetensors: left out, not needed here: 14 behind what the U-Net attends to: ')
+    assert 'cond_stage_model.model.logit_scale' in line
+
+
+@pytest.mark.parametrize('name', ['cond_stage_model.projection.weight', 'cond_stage_model.model_2.a'])
+def test_a_head_that_nobody_knows_is_refused(file, tmp_path, name):
+    path = change(file, tmp_path / 'more.safetensors', lambda s: s.update({name: torch.zeros(1)}))
+    message = rf'more\.safetensors: 1 tensors beside the text encoders .* have no place in the model: {name};'
     with pytest.raises(ValueError, match=message):
         LatentDiffusion.from_pretrained(path)
 

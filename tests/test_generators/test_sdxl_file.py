@@ -183,6 +183,10 @@ def test_a_checkpoint_and_half_precision(pipeline, file, tmp_path):
             lambda s: s.update({'conditioner.embedders.1.model.stray': torch.zeros(1)}),
             r'second text encoder: .*unexpected 1: text_model\.stray',
         ),
+        (
+            lambda s: s.update({'conditioner.embedders.2.head': torch.zeros(1)}),
+            r'1 tensors beside the text encoders .* no place in the model: conditioner\.embedders\.2\.head; the U-Net',
+        ),
         (lambda s: s.pop('conditioner.embedders.1.model.text_projection'), 'SDXL has is missing: .*text_projection'),
         (
             lambda s: s.update({'first_stage_model.stray': torch.zeros(1)}),

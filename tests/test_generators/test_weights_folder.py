@@ -299,3 +299,27 @@ def test_encode_and_decode_by_hand(tiny_diffusion):
         d.encode(images, 'mean')
     with pytest.raises(ValueError, match='image of 16×12: height and width must be multiples of 8'):
         d.encode(torch.zeros(1, 3, 16, 12))
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('part', ['vae', 'unet', 'text_encoder'])
+def test_weights_that_are_no_numbers(folder, part, value):
+    (file,) = (folder / part).glob('*.safetensors')
+    name = next(iter(load_file(file)))
+    edit_weights(file, lambda state: state[name].view(-1)[:1].fill_(value))
+    with pytest.raises(
+        ValueError, match=rf'{part}: {name.removeprefix("text_model.")} holds values that are not finite'
+    ):
+        LatentDiffusion.from_pretrained(folder)
+
+
+@pytest.mark.parametrize('kind', ['folder', 'link to itself', 'link to nothing'])
+def test_weights_that_are_no_file(folder, kind):
+    file = folder / UNET_FILE
+    file.unlink()
+    if kind == 'folder':
+        file.mkdir()
+    else:
+        file.symlink_to(file if kind == 'link to itself' else folder / 'moved')
+    with pytest.raises(FileNotFoundError, match=rf'{UNET_FILE}: found a folder or a link that leads nowhere, expected'):
+        LatentDiffusion.from_pretrained(folder)

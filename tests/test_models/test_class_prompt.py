@@ -121,3 +121,6 @@ def test_what_does_not_fit_is_said(tmp_path, classes, width, message):
         read_class_embeddings(tmp_path / 'x.safetensors', classes, width)
     with pytest.raises(FileNotFoundError, match='nowhere'):
         read_class_embeddings(tmp_path / 'nowhere.pth', classes, width)
+    write_class_embeddings(tmp_path / 'x.safetensors', torch.full((3, 4), torch.nan), NAMES)
+    with pytest.raises(ValueError, match=r'x\.safetensors: class_embeddings holds values that are not finite'):
+        read_class_embeddings(tmp_path / 'x.safetensors', NAMES, 4)

@@ -1,10 +1,15 @@
 """A store that others have written or linked: no path leaves it, every field is looked at, one run at a time."""
 
 import json
+import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -201,12 +206,107 @@ def test_a_second_run_is_refused_until_the_first_is_dead(store):
         expected = rf'{store.folder} is in use by process {process.pid} on .* \(creating samples\)'
         with pytest.raises(InUseError, match=expected):
             remove_damaged(store)
-        with SampleStore(store.folder, rank=1).writing('another process of that run'):
+        with pytest.raises(InUseError, match=expected), SampleStore(store.folder, rank=1).writing('another run'):
             pass
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert remove_damaged(store) == []
+
+
+def works(folder: Path, rank: int, say: Callable[[str], None]) -> None:
+    """One process of a run of any size, at work until it finds its `end`."""
+    try:
+        with SampleStore(folder, rank).writing('creating samples'):
+            say('inside')
+            end = time.monotonic() + 300
+            while not (folder / f'end{rank}').exists() and time.monotonic() < end:
+                time.sleep(0.01)
+    except InUseError as error:
+        say(str(error))
+
+
+class OfARun:
+    """A process as torchrun starts it, which has imported already; what it `said`."""
+
+    def __init__(self, store: SampleStore, rank: int, world_size: int, port: int):
+        self.ours, theirs = multiprocessing.Pipe()
+        place = dict(RANK=rank, WORLD_SIZE=world_size, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+        self.process = multiprocessing.get_context('fork').Process(
+            target=self._work, args=(store.folder, rank, theirs, {key: str(value) for key, value in place.items()})
+        )
+        self.process.start()
+        self.pid = self.process.pid
+
+    @staticmethod
+    def _work(folder: Path, rank: int, theirs: Connection, place: dict[str, str]) -> None:
+        os.environ.update(place)
+        works(folder, rank, theirs.send)
+
+    @property
+    def said(self) -> str:
+        assert self.ours.poll(120)
+        return self.ours.recv()
+
+
+def test_runs_of_different_sizes_do_not_share_a_store(store):
+    """Not the second process of another run either, nor when the first process of the run at work is ready."""
+    first, second = OfARun(store, 0, 2, 29500), OfARun(store, 1, 2, 29500)
+    others = []
+
+    def answer(*process: int) -> str:
+        others.append(OfARun(store, *process))
+        return others[-1].said
+
+    try:
+        assert first.said == second.said == 'inside', 'one of each rank works'
+        both = rf'{store.folder} is in use by process ({first.pid}|{second.pid}) on .* \(creating samples\); wait'
+        for process in ((0, 1, 29500), (0, 2, 29501), (1, 2, 29501), (2, 3, 29500)):
+            said = answer(*process)
+            assert re.match(both, said) and '\n' not in said
+        assert f'is in use by process {second.pid} on' in answer(1, 2, 29500), 'that rank is taken'
+
+        (store.folder / 'end0').touch()
+        first.process.join()
+        for process in ((0, 1, 29502), (1, 2, 29502)):
+            assert f'is in use by process {second.pid} on' in answer(*process)
+        assert answer(0, 2, 29500) == 'inside', 'the first may come again'
+        second.process.kill()
+        second.process.join()
+        assert answer(0, 1, 29502) == 'inside', 'a lock ends with its run'
+        for each in others:
+            each.process.join()
+        assert not (store.folder / '.lock').exists()
+    finally:
+        for each in (first, second, *others):
+            each.process.kill()
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_share_a_store_that_a_lone_one_is_kept_out_of(store, tmp_path):
+    script = tmp_path / 'two.py'
+    script.write_text(
+        'import os, sys\nfrom pathlib import Path\nfrom test_store_trust import works\n'
+        "works(Path(sys.argv[1]), int(os.environ['RANK']), lambda said: print(said, os.getpid(), flush=True))\n"
+    )
+    command = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    place = os.pathsep.join(map(str, (ROOT, ROOT / 'tests', Path(__file__).parent)))
+    two = subprocess.Popen(
+        [*command, str(script), str(store.folder)],
+        env=os.environ | {'PYTHONPATH': place, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        inside = dict(reversed(two.stdout.readline().split()) for _ in range(2))
+        assert set(inside.values()) == {'inside'} and len(inside) == 2
+        lone = OfARun(store, 0, 1, 29500).said
+        assert any(f'is in use by process {pid} on' in lone for pid in inside)
+        for rank in range(2):
+            (store.folder / f'end{rank}').touch()
+        assert two.wait() == 0 and OfARun(store, 0, 1, 29500).said == 'inside'
+    finally:
+        two.kill()
 
 
 def test_a_complete_store_on_a_medium_that_cannot_be_written(store):

@@ -20,7 +20,8 @@ WRONG = [
     (dict(model__label_rule=dict(type='TeacherLabel', min_confidence=2.0)), 'min_confidence=2.0: expected a number'),
     (dict(model__normalize_by='real', train_dataloader__dataset__mix='uniform', train_dataloader__batch_sampler=None),
      'a batch of created samples alone'),
-    (dict(model__segmentor__decode_head__head__in_channels=[8, 8, 9]), 'warm-up cannot run: the first training'),
+    (dict(model__segmentor__decode_head__head__in_channels=[8, 8, 9]),
+     r'warm-up cannot run: the first training samples: decode_head.in_channels is .*, but the neck gives \[8, 8, 8\]'),
     (dict(custom_hooks=[dict(HOOK, alpha=None, remaining=2)]), 'self-improving stage.*remaining is 2'),
     (dict(custom_hooks=[dict(HOOK, samples_per_update=10**9)], train_cfg__max_iters=100),
      'self-improving stage.*make no update'),
@@ -93,7 +94,23 @@ def test_a_start_that_is_not_finite_is_refused(chain_folder, straight, tmp_path)
     next(value for key, value in checkpoint['state_dict'].items() if 'conv_seg' in key)[:] = float('nan')
     cfg.load_from = str(tmp_path / 'nan.pth')
     torch.save(checkpoint, cfg.load_from)
-    with pytest.raises(ValueError, match='self-improving stage cannot run: load_from.*conv_seg.*not finite'):
+    with pytest.raises(ValueError, match=r'stage cannot run: load_from=\S*nan\.pth: \S*conv_seg.*not finite'):
+        train(cfg, tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (torch.ones(3), 'found Tensor, expected a checkpoint: tensors by name'),
+        (dict(state_dict=dict(weight=3)), 'found weight in its state_dict, expected'),
+        (dict(state_dict=dict(weight=torch.ones(3))), 'does not fit the .* of the config'),
+    ],
+)
+def test_a_start_that_does_not_fit_is_named(chain_folder, tmp_path, content, message):
+    cfg = chain_config(chain_folder)
+    cfg.load_from = str(tmp_path / 'start.pth')
+    torch.save(content, cfg.load_from)
+    with pytest.raises(ValueError, match=rf'(?s)warm-up cannot run: load_from=\S*start\.pth: .*{message}'):
         train(cfg, tmp_path / 'run')
 
 

@@ -1,1 +1,1 @@
-"""Kills, damage, hostile files and mutated configs, drawn at random: does every promise of docs/reliability.md hold?"""
+"""Kills, damage, hostile files, slips and spoilt inputs at random: does every promise of docs/reliability.md hold?"""

@@ -5,12 +5,13 @@
     PYTHONPATH=tests python -m torture --seed 3 --count 50  fifty trials of each kind, the same every time
     PYTHONPATH=tests python -m torture --seed 3 --only kills:17     one of them again; its folder is kept
 
-Kinds: kills (SIGKILL at a random moment of a random stage, up to three times, then resumed: the result must be that of
-a straight run to the bit), stores (one of the ways to damage a store of created images: mended, or refused by name),
-files (checkpoints that run code, by one of the ways into the package: refused by name, nothing runs), configs (one
-value of one of six changed: refused before the start by name, or without harm). A tiny diffusion model and eight scenes
-on the processor; one JSON line a trial; exit status 1 if anything was not as promised, with the command that repeats
-it.
+Kinds: kills (SIGKILL at a random file event of a random stage, or some time after it, up to three times, then resumed:
+the result must be that of a straight run to the bit), stores (one of the ways to damage a store of created images:
+mended, or refused by name), files (checkpoints that run code, by one of the ways into the package: refused by name,
+nothing runs), configs (one value of one of six changed: refused before the start by name, or without harm), inputs (an
+image, a label, a list, captions, class names, weights or a config spoilt: the same). A tiny diffusion model and eight
+scenes on the processor; one JSON line a trial; exit status 1 if anything was not as promised, with the command that
+repeats it.
 """
 
 import argparse
@@ -30,13 +31,13 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 from tqdm import tqdm
 
-from . import configs, files, kills, stores
+from . import configs, files, inputs, kills, stores
 from .chain import Chain
-from .child import make_forks_cheap, own_group
+from .child import own_group
 from .trial import Outcome
 
-KINDS = {'kills': kills, 'stores': stores, 'files': files, 'configs': configs}
-SHARES = {'kills': 0.45, 'stores': 0.25, 'files': 0.05, 'configs': 0.25}
+KINDS = {'kills': kills, 'stores': stores, 'files': files, 'configs': configs, 'inputs': inputs}
+SHARES = {'kills': 0.35, 'stores': 0.2, 'files': 0.05, 'configs': 0.2, 'inputs': 0.2}
 """Of the time."""
 
 
@@ -69,7 +70,6 @@ def main(arguments: list[str] | None = None) -> int:
     work_dir = args.work_dir or Path(tempfile.mkdtemp(prefix='torture-'))
     print(f'seed {seed}; in {work_dir}; first the straight run', flush=True)
     chain = Chain(work_dir / 'chain')
-    make_forks_cheap()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.only:
         kind, number = args.only.split(':')
@@ -110,8 +110,9 @@ class _Queue:
                     return self.outcomes
                 self._collect()
                 done = len(self.outcomes) if count else min(total, time.monotonic() - started)
+                broken = sum(bool(outcome.broken) for outcome in self.outcomes)
+                bar.set_postfix_str(f'{len(self.outcomes)} trials, {broken} broken', refresh=False)
                 bar.update(int(done) - bar.n)
-                bar.set_postfix_str(f'{len(self.outcomes)} trials, {sum(bool(o.broken) for o in self.outcomes)} broken')
         except KeyboardInterrupt:
             for child in self.running:
                 os.killpg(child, signal.SIGKILL)

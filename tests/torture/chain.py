@@ -12,9 +12,9 @@ from tiny_chain import chain_config, final_state, prepare
 
 from mmdiff2in1.training.chain import train
 
-from .child import run
+from .child import make_forks_cheap, run
+from .moments import Events
 
-STAGES = ('checks', 'warmup', 'synthetic', 'self_improving', 'test')
 LIMIT = 600.0
 """Seconds after which a chain of some twenty hangs."""
 
@@ -23,7 +23,7 @@ class Chain:
     """Tiny weights, eight scenes, and a straight run in ``folder``.
 
     Attributes:
-        ends: Stage → seconds from the start to its end in the straight run.
+        events: What the straight run did with files, in ``seconds``.
         expected: What :func:`result` found of it.
     """
 
@@ -32,21 +32,16 @@ class Chain:
         folder.mkdir(parents=True, exist_ok=True)
         os.environ['MMDIFF2IN1_CACHE'] = str(folder / 'cache')
         prepare(folder, TINY_DIFFUSION)
-        started = (folder / 'scenes').stat().st_mtime
-        ended = run(lambda: self.train(self.straight), folder / 'straight.log', LIMIT)
+        make_forks_cheap()
+        ended = run(lambda: self.train(self.straight), folder / 'straight.log', LIMIT, self.watch(self.straight))
         if ended.how != 'done':
             raise RuntimeError(f'the straight run {ended.how}: {ended.error} {ended.text}; see {folder}/straight.log')
-        marks = {
-            'checks': 'warmup/begun.json',
-            'warmup': 'warmup/finished.json',
-            'synthetic': 'self_improving/begun.json',
-            'self_improving': 'self_improving/finished.json',
-            'test': 'results.json',
-        }
-        begun = (self.straight / 'results.json').stat().st_mtime - ended.seconds
-        times = {stage: (self.straight / mark).stat().st_mtime for stage, mark in marks.items()}
-        self.ends = {stage: time - max(begun, started) for stage, time in times.items()}
+        self.events, self.seconds = ended.events, ended.seconds
         self.expected = result(self.straight)
+
+    def watch(self, work_dir: Path) -> Events:
+        """For what a run in ``work_dir`` does with its files, the data and the weights."""
+        return Events(self.folder.parent, work_dir)
 
     def config(self) -> Config:
         """The chain's config."""

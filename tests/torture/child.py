@@ -16,6 +16,8 @@ import mmengine.config.config
 import mmengine.runner.runner
 from mmengine.utils.dl_utils import collect_env
 
+from .moments import Event, Events, Moment
+
 
 def make_forks_cheap() -> None:
     """What each would do again for nothing: search what was imported for garbage, format configs, ask for versions."""
@@ -36,6 +38,7 @@ class Ended:
         error: Class of the exception, or the signal; empty.
         text: Message of the exception.
         place: Its last lines of traceback, for a report.
+        events: What it did with files, if that was watched.
     """
 
     how: str
@@ -43,14 +46,18 @@ class Ended:
     error: str = ''
     text: str = ''
     place: str = ''
+    events: tuple[Event, ...] = ()
 
 
-def run(work: Callable[[], object], log: Path, limit: float, kill_after: float | None = None) -> Ended:
+def run(
+    work: Callable[[], object], log: Path, limit: float, events: Events | None = None, kill_at: Moment | None = None
+) -> Ended:
     """Runs ``work()`` in a fork of this process; what it prints is appended to ``log``.
 
     Args:
         limit: Seconds after which it is a hang.
-        kill_after: Seconds after which it is killed (SIGKILL), with all that it started.
+        events: Is told what the process does with files, and closed.
+        kill_at: When it is killed (SIGKILL), with all that it started; needs ``events``.
     """
     started, error = time.monotonic(), log.with_suffix('.error')
     error.unlink(missing_ok=True)
@@ -58,24 +65,38 @@ def run(work: Callable[[], object], log: Path, limit: float, kill_after: float |
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _child(work, log, error)
+        _child(work, log, error, events)
     own_group(child)
-    end = started + (limit if kill_after is None else min(limit, kill_after))
+    try:
+        how, signalled = _watched(child, started + limit, events, kill_at)
+    finally:
+        if events is not None:
+            events.close()
+    ended = functools.partial(
+        Ended, seconds=time.monotonic() - started, events=() if events is None else tuple(events.seen)
+    )
+    if how == 'raised':
+        return ended(how, **(json.loads(error.read_text()) if error.is_file() else {'error': 'exit'}))
+    return ended(how, error=signalled)
+
+
+def _watched(child: int, end: float, events: Events | None, kill_at: Moment | None) -> tuple[str, str]:
+    """How the child ended, and of which signal it died."""
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
-        seconds = time.monotonic() - started
+        if events is not None:
+            events.read()
+        if ended and os.WIFSIGNALED(status):
+            return 'died', signal.Signals(os.WTERMSIG(status)).name
         if ended:
-            break
-        if time.monotonic() >= end:
+            return 'raised' if os.WEXITSTATUS(status) else 'done', ''
+        due = None if events is None or kill_at is None else events.until(kill_at)
+        now = time.monotonic()
+        if now >= min(end, due or end):
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return Ended('hung' if kill_after is None or kill_after >= limit else 'killed', seconds)
+            return 'hung' if now >= end else 'killed', ''
         time.sleep(0.002)
-    if os.WIFSIGNALED(status):
-        return Ended('died', seconds, signal.Signals(os.WTERMSIG(status)).name)
-    if os.WEXITSTATUS(status) == 0:
-        return Ended('done', seconds)
-    return Ended('raised', seconds, **(json.loads(error.read_text()) if error.is_file() else {'error': 'exit'}))
 
 
 def own_group(child: int = 0) -> None:
@@ -86,13 +107,15 @@ def own_group(child: int = 0) -> None:
     os.setpgid(child, child)
 
 
-def _child(work: Callable[[], object], log: Path, error: Path) -> None:
+def _child(work: Callable[[], object], log: Path, error: Path, events: Events | None) -> None:
     code = 1
     try:
         own_group()
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(out, stream)
+        if events is not None:
+            events.tell()
         work()
         code = 0
     except BaseException as exception:  # noqa: BLE001 (whatever it is, it is the answer)
