@@ -416,6 +416,7 @@ def test_verdict(ours, control, metric, words):
     assert verdict(metric, scores).startswith(words)
 
 
+@pytest.mark.slow
 def test_plain_python_is_quiet(tmp_path):
     """What others print and warn of while they are imported is not seen by who imports the package."""
     run = [sys.executable, '-c', 'from mmdiff2in1 import Diff2in1; print(Diff2in1.__name__)']
