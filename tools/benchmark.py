@@ -134,9 +134,11 @@ def main(arguments: list[str] | None = None) -> None:
 
         child(args.child)
     elif args.command == 'report':
+        from benchmarks.growth_page import write_growth
         from benchmarks.page import write_page
 
         print(f'written: {write_page(args.folder)}')
+        print(f'written: {write_growth(args.folder / "growth") or "nothing of growth: measure first"}')
     elif args.command == 'estimate':
         from benchmarks.page import BATCHES, ESTIMATES
         from benchmarks.plan import write_estimates
