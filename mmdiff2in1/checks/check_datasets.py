@@ -35,7 +35,8 @@ def check_datasets(
     Args:
         cfg: A config of this package or of mmseg; a model is not needed.
         limit: Read only so many pairs of each set, evenly spread; files are counted and matched all the same.
-        workers: Processes that read; None: one for each core that this one may use. The report is the same.
+        workers: Threads that read, processes where they are many and a set is long; None: one for each core that this
+            process may use. The report is the same.
         progress: Show a bar with the time left.
 
     Returns:

@@ -6,8 +6,9 @@ import io
 import pickle
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
@@ -22,10 +23,13 @@ with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
     warnings.simplefilter('ignore')
     from .pair import PairFacts, inspect_pair
 
+MANY = 4
+"""Workers from which on processes are worth it: decoders release Python's lock, which the other half of the work holds,
+so that threads keep about two cores busy. With two, processes were slower (docs/benchmarks/checking.md)."""
 PATIENCE = 2.0
-"""Seconds for which this process reads alone, before it looks how long the rest would take."""
+"""Seconds for which threads read, before it is known how long the rest would take."""
 WORTH = 15.0
-"""Seconds of reading that are worth the start of other processes, which import torch first."""
+"""Seconds of reading that are worth the start of processes, which import torch first."""
 TOGETHER = 16
 """Pairs that a process is given at a time."""
 
@@ -34,7 +38,7 @@ class PairReader:
     """`inspect_pair` of many pairs, for sets of any number; to be used as a context.
 
     Args:
-        workers: Processes; None: one for each core that this one may use, 1: this one alone.
+        workers: Threads, or processes where they are many and the set is long; None: one for each usable core.
         modules: Imported in each process before it reads, as custom_imports of a config are.
     """
 
@@ -48,32 +52,34 @@ class PairReader:
         self, infos: Sequence[Mapping], rules: LabelRules | None, tasks: Mapping[str, DenseTask]
     ) -> Iterator[PairFacts]:
         """Facts of each pair, in order."""
-        work = partial(inspect_pair, rules=rules, tasks=tasks)
-        start = time.monotonic()
-        for number, info in enumerate(infos):
-            yield work(info)
-            seconds = time.monotonic() - start
-            if seconds >= PATIENCE:
-                left = infos[number + 1 :]
-                is_long = seconds / (number + 1) * len(left) >= WORTH
-                yield from self._by_processes(left, work) if is_long and self._helps(work) else map(work, left)
-                return
-
-    def _helps(self, work: partial[PairFacts]) -> bool:
-        """False for rules or tasks made of functions without a name, which cannot be sent: this process reads alone."""
-        if self.workers == 1:
-            return False
-        try:
-            pickle.dumps(work)
-        except (pickle.PicklingError, AttributeError, TypeError):
-            return False
-        return True
-
-    def _by_processes(self, infos: Sequence[Mapping], work: partial[PairFacts]) -> Iterator[PairFacts]:
+        work = partial(_inspect, rules=rules, tasks=tasks)
+        left = deque(together(infos, TOGETHER))
         if self._pool is None:
-            self._pool = self._stack.enter_context(process_pool(self.workers, [__name__], _import, self._modules))
-        for found in ahead(self._pool, partial(_inspect, work), together(infos, TOGETHER), most=2 * self.workers):
-            yield from found
+            yield from self._by_threads(left, work)
+        if self._pool is not None:
+            for found in ahead(self._pool, work, left, most=2 * self.workers):
+                yield from found
+
+    def _by_threads(self, left: deque[Sequence[Mapping]], work: partial[list[PairFacts]]) -> Iterator[PairFacts]:
+        """Takes all that is left; where that is long, until processes have started."""
+        started: list[Future[int]] = []
+        start, whole = time.monotonic(), len(left)
+
+        def taken() -> Iterator[Sequence[Mapping]]:
+            while left and not any(each.done() for each in started):
+                yield left.popleft()
+
+        with ThreadPoolExecutor(self.workers) as threads:
+            for number, found in enumerate(ahead(threads, work, taken(), most=2 * self.workers), 1):
+                yield from found
+                seconds = time.monotonic() - start
+                is_long = seconds >= PATIENCE and seconds / number * (whole - number) >= WORTH
+                if self._pool is None and self.workers >= MANY and is_long and _can_travel(work):
+                    pool = process_pool(self.workers, [__name__], _import, self._modules)
+                    self._pool = self._stack.enter_context(pool)
+                    started.append(threads.submit(_first_answer, self._pool))
+        for each in started:
+            each.result()
 
     def __enter__(self) -> 'PairReader':
         return self
@@ -82,8 +88,21 @@ class PairReader:
         self._stack.close()
 
 
-def _inspect(work: partial[PairFacts], infos: Iterable[Mapping]) -> list[PairFacts]:
-    return [work(info) for info in infos]
+def _first_answer(pool: ProcessPoolExecutor) -> int:
+    return pool.submit(int).result()
+
+
+def _inspect(infos: Iterable[Mapping], rules: LabelRules | None, tasks: Mapping[str, DenseTask]) -> list[PairFacts]:
+    return [inspect_pair(info, rules, tasks) for info in infos]
+
+
+def _can_travel(work: partial[list[PairFacts]]) -> bool:
+    """False for rules or tasks made of functions without a name, which cannot be sent: threads go on."""
+    try:
+        pickle.dumps(work)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
 
 
 def _import(modules: Iterable[str]) -> None:

@@ -195,6 +195,7 @@ class SampleStore:
         records = self.finished()
         if any(name not in records for name in expected) or (not shards and self._is_merged(records)):
             return
+        del records  # a large store is in memory once
         with alone(self._own(self._manifest)):
             self._replace(self.finished(), shards)
 
