@@ -7,6 +7,7 @@
         --options none checkpointing checkpointing+fused-adamw --out mine.jsonl    a matrix of your own
     python tools/benchmark.py --preset views --out docs/benchmarks/cpu.jsonl       warm-ups, cached views or none
     python tools/benchmark.py estimate                                             memory by batch size, on paper
+    python tools/benchmark.py growth                                               cost against sizes (--help)
     python tools/benchmark.py report                                               tables of docs/benchmarks/*.jsonl
 
 Nothing is needed but this repository: no weights, no data. A cell is a case (what is done), a precision, a batch size,
@@ -16,6 +17,7 @@ too. Each result is a line in --out, and a cell whose line is there is skipped: 
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from benchmarks.cells import CASES, MODELS, OPTIONS, PRECISIONS, Cell, product_of
@@ -120,15 +122,23 @@ def chosen(args: argparse.Namespace) -> list[Cell]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Lists, measures, reports."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ['growth']:
+        from benchmarks.growth import main as growth
+
+        growth(arguments[1:])
+        return
     args = parse_args(arguments)
     if args.child:
         from benchmarks.worker import main as child
 
         child(args.child)
     elif args.command == 'report':
+        from benchmarks.growth_page import write_growth
         from benchmarks.page import write_page
 
         print(f'written: {write_page(args.folder)}')
+        print(f'written: {write_growth(args.folder / "growth") or "nothing of growth: measure first"}')
     elif args.command == 'estimate':
         from benchmarks.page import BATCHES, ESTIMATES
         from benchmarks.plan import write_estimates

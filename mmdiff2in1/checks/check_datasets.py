@@ -3,10 +3,8 @@
 K: classes. Single pairs, files and fields are judged in the files beside; here is what only a whole set shows.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +16,10 @@ from mmdiff2in1.core.problem import Problem
 from .config_check import config_problems
 from .files import count_images, file_problems
 from .image_lists import leading_nowhere, listed_twice
+from .in_processes import PairReader
 from .known_sets import expected_count
 from .labels import LabelRules
-from .pair import PairFacts, inspect_pair, judge_maps
+from .pair import PairFacts, judge_maps
 from .parts import DataPart, data_parts, spread
 from .report import DatasetReport, PartReport
 from .settings import class_head
@@ -37,7 +36,8 @@ def check_datasets(
     Args:
         cfg: A config of this package or of mmseg; a model is not needed.
         limit: Read only so many pairs of each set, evenly spread; files are counted and matched all the same.
-        workers: Threads that read; None: one per core.
+        workers: Threads that read, processes where they are many and a set is long; None: one for each core that this
+            process may use. The report is the same.
         progress: Show a bar with the time left.
 
     Returns:
@@ -45,14 +45,15 @@ def check_datasets(
     """
     head, parts = class_head(cfg), data_parts(cfg)
     reports, digests = [], []
-    for part in parts:
-        report = PartReport(part.name, str(getattr(part.cfg['type'], '__name__', part.cfg['type'])))
-        report.problems += part.problems
-        reports.append(report)
-        digests.append({})
-        if part.dataset is not None:
-            digests[-1] = seen = _walk(part, report, head.get('num_classes'), limit, workers, progress)
-            report.problems += _repeats(seen)
+    with PairReader(workers, _modules(cfg)) as reader:
+        for part in parts:
+            report = PartReport(part.name, str(getattr(part.cfg['type'], '__name__', part.cfg['type'])))
+            report.problems += part.problems
+            reports.append(report)
+            digests.append({})
+            if part.dataset is not None:
+                digests[-1] = seen = _walk(part, report, head.get('num_classes'), limit, reader, progress)
+                report.problems += _repeats(seen)
     for part, report, seen in zip(parts, reports, digests, strict=True):
         if part.loader != 'train':
             for other, theirs in zip(parts, digests, strict=True):
@@ -62,7 +63,7 @@ def check_datasets(
 
 
 def _walk(
-    part: DataPart, report: PartReport, num_classes: int | None, limit: int | None, workers: int | None, progress: bool
+    part: DataPart, report: PartReport, num_classes: int | None, limit: int | None, reader: PairReader, progress: bool
 ) -> dict[str, list[str]]:
     """Fills in the report of one set; returns pixel hash → image files."""
     dataset, tasks, rules = part.dataset, part.tasks, part.rules(num_classes)
@@ -78,10 +79,8 @@ def _walk(
     infos = [info for info in infos if info['img_path'] not in lost]
     chosen = [infos[index] for index in spread(len(infos), limit)]
     report.read = len(chosen)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        # Decoders release Python's lock: threads are as fast as processes here and start at once.
-        walk = pool.map(lambda info: inspect_pair(info, rules, tasks, loader), chosen)
-        facts = list(tqdm(walk, part.name, len(chosen), unit='pair', disable=None if progress else True))
+    walk = reader.read(chosen, rules, tasks, loader)
+    facts = list(tqdm(walk, part.name, len(chosen), unit='pair', disable=None if progress else True))
     _summarise(report, facts, [info['img_path'] for info in chosen])
     raw = sum((fact.raw for fact in facts if fact.raw is not None), np.zeros(256, np.int64))
     if raw.sum():
@@ -94,6 +93,11 @@ def _walk(
         if fact.digest:
             digests[fact.digest].append(info['img_path'])
     return digests
+
+
+def _modules(cfg: Mapping) -> list[str]:
+    named = (cfg.get('custom_imports') or {}).get('imports') or []
+    return [named] if isinstance(named, str) else list(named)
 
 
 def _counts(report: PartReport) -> Iterable[Problem]:

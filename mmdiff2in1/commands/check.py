@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, help='default: work_dirs/check_dataset/CONFIG')
     parser.add_argument('--limit', type=int, help='read only so many pairs of each set, evenly spread (default: all)')
     parser.add_argument('--pictures', type=int, default=8, help='pairs drawn; 0: no picture (default: %(default)s)')
-    parser.add_argument('--workers', type=int, help='threads that read (default: one per core)')
+    parser.add_argument('--workers', type=int, help='that read at once (default: one for each core that may be used)')
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

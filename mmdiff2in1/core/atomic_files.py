@@ -3,7 +3,7 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -32,10 +32,13 @@ def replacing(file: Path) -> Iterator[Path]:
     _sync_folder(file.parent)
 
 
-def write_atomically(file: Path, data: bytes) -> None:
-    """Write to a neighbour, flush to the disk, rename. Missing parent folders are made; nothing is left on failure."""
-    with replacing(file) as part:
-        part.write_bytes(data)
+def write_atomically(file: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write to a neighbour, flush to the disk, rename. Missing parent folders are made; nothing is left on failure.
+
+    `data` that comes in pieces is never whole in memory.
+    """
+    with replacing(file) as part, part.open('wb') as stream:
+        stream.writelines([data] if isinstance(data, bytes) else data)
 
 
 def remove_parts(folder: str | Path) -> list[str]:
@@ -72,11 +75,16 @@ def append_line(file: Path, line: str) -> None:
 
 def complete_lines(file: Path) -> list[str]:
     """All lines that end in a newline; without the file none. A line that was being written when killed is left out."""
+    return complete_text(file).decode(errors='replace').split('\n')[:-1]
+
+
+def complete_text(file: Path) -> bytes:
+    """The same as it stands in the file."""
     try:
         text = file.read_bytes()
     except FileNotFoundError:
-        return []
-    return text[: text.rfind(b'\n') + 1].decode(errors='replace').split('\n')[:-1]
+        return b''
+    return text[: text.rfind(b'\n') + 1]
 
 
 def _end_of_complete_lines(stream: FileIO, block: int = 4096) -> int:

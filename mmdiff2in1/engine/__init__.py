@@ -4,6 +4,7 @@ from .atomic_backend import AtomicBackend
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .bf16_optim_wrapper import BF16OptimWrapper
 from .channels_last_hook import ChannelsLastHook
+from .compile_layers_hook import CompileLayersHook
 from .exact_resume_hook import ExactResumeHook
 from .finite_loss_hook import FiniteLossHook
 from .interrupt_hook import InterruptHook
@@ -19,6 +20,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'BF16OptimWrapper',
     'ChannelsLastHook',
+    'CompileLayersHook',
     'ExactResumeHook',
     'ExploiterOptimWrapperConstructor',
     'FiniteLossHook',

@@ -1,6 +1,5 @@
 """odsF of edges: the F-measure at the best threshold of the whole set. H, W: image size; T thresholds."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from mmdiff2in1.core.folders import without_image_suffix
 from mmdiff2in1.core.list_files import ListLine, list_entries
+from mmdiff2in1.core.processes import usable_cores
 
 from .edge_counts import THRESHOLDS, counts_of_image
 
@@ -82,8 +82,7 @@ class EdgeMetric(BaseMetric):
         self.max_distance, self.labels, self.ignore_index = max_distance, labels, ignore_index
         self.thresholds = tuple(thresholds)
         self.names = None if image_list is None else frozenset(map(_listed_name, list_entries(image_list)))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-        self.workers = max(1, cores // get_world_size()) if workers is None else workers
+        self.workers = max(1, usable_cores() // get_world_size()) if workers is None else workers
         self._pool: ProcessPoolExecutor | None = None
 
     @property

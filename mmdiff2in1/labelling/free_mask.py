@@ -76,7 +76,7 @@ def free_mask(
     """
     if margin <= 0:
         raise ValueError(f'margin is {margin}, expected more than 0 (FreeMask: {MARGIN})')
-    records = [] if store is None else store.records()
+    records: Sequence[dict] = [] if store is None else store.records()
     inferencer = Diff2in1Inferencer(cfg, checkpoint, model, device)
     meter = LossMeter(inferencer, batch_size)
     maps = LabelMaps(inferencer.cfg, TASK, meter.task.ignore_index)
@@ -115,7 +115,7 @@ def hardness_scores(maps: LabelMaps, means: np.ndarray, own: Sequence[float]) ->
         yield dict(source=name, hardness=mean_by_mask(label, values, _classes(maps).ignore_index), loss=loss)
 
 
-def _check_labels(store: SampleStore | None, records: list[dict]) -> None:
+def _check_labels(store: SampleStore | None, records: Sequence[dict]) -> None:
     labelled = [record for record in records if TASK in record.get('labels', {})]
     others = [record for record in labelled if not record['labels'][TASK].get('by', '').startswith(NAME)]
     if store is not None and others:
@@ -139,7 +139,7 @@ def _on_real_images(meter: LossMeter, maps: LabelMaps) -> tuple[np.ndarray, list
 
 def _filter(
     store: SampleStore,
-    records: list[dict],
+    records: Sequence[dict],
     meter: LossMeter,
     maps: LabelMaps,
     means: np.ndarray,

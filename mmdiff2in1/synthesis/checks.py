@@ -94,7 +94,7 @@ def others_of(plan: Sequence[SampleRecipe], finished: Iterable[str], beside: Col
     return [sample_id for sample_id in finished if sample_id not in wanted]
 
 
-def check_made_alike(store: SampleStore, finished: dict[str, dict], settings: Mapping[str, set]) -> None:
+def check_made_alike(store: SampleStore, finished: Mapping[str, dict], settings: Mapping[str, set]) -> None:
     """A store holds samples of one model and one way of sizing: what trains on it cannot tell them apart.
 
     What no model has redrawn (its hash is empty) goes with every model.
@@ -139,7 +139,7 @@ def check_others(store: SampleStore, others: list[str], plan: Sequence[SampleRec
         )
 
 
-def warn_of_changed_thresholds(records: Sequence[dict], thresholds: Thresholds | None) -> None:
+def warn_of_changed_thresholds(records: Iterable[dict], thresholds: Thresholds | None) -> None:
     """Say which finished samples other thresholds would have kept, or refused."""
     changed = [
         record['sample_id']

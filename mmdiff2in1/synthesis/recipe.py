@@ -88,7 +88,8 @@ class SampleRecipe:
     @property
     def fields(self) -> dict[str, Any]:
         """All fields by name; what did not exist in older recipes is left out where it is None."""
-        return {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
+        own = {name: value for name, value in vars(self).items() if name not in LATER or value is not None}
+        return own if self.condition is None else own | dict(condition=asdict(self.condition))
 
     @property
     def canonical(self) -> str:

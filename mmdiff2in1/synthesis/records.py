@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -107,9 +107,9 @@ def file_name(record: dict) -> str:
     return f'{record["sample_id"]}.png'
 
 
-def as_lines(records: Mapping[str, dict]) -> bytes:
-    """The manifest of these records."""
-    return ''.join(json.dumps(records[name], sort_keys=True) + '\n' for name in sorted(records)).encode()
+def as_line(record: dict) -> bytes:
+    """As it stands in a manifest."""
+    return json.dumps(record, sort_keys=True).encode() + b'\n'
 
 
 def shown(value: object) -> str:

@@ -79,8 +79,8 @@ def synthesize(
     check_made_alike(store, finished, settings)
     if not keep_others:
         check_others(store, others_of(plan, finished, beside), plan)
-    finished = {name: record for name, record in finished.items() if store.is_whole(record)}
-    warn_of_changed_thresholds([finished[r.sample_id] for r in plan if r.sample_id in finished], thresholds)
+    finished = finished.without({name for name, record in finished.items() if not store.is_whole(record)})
+    warn_of_changed_thresholds((finished[r.sample_id] for r in plan if r.sample_id in finished), thresholds)
 
     share = plan[rank::world_size]
     batches = [b for b in batches_of(share, batch_size) if any(r.sample_id not in finished for r in b)]

@@ -24,18 +24,22 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdiff2in1.core.atomic_files import append_line, complete_lines, remove_parts, write_atomically
+from mmdiff2in1.core.ahead import ahead, together
+from mmdiff2in1.core.atomic_files import append_line, complete_text, remove_parts, write_atomically
 from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.inside import remove_inside
 from mmdiff2in1.core.lock import alone, locked
 from mmdiff2in1.core.one_run import this_run
-from mmdiff2in1.core.text_files import json_value
 
-from .records import UNLABELLED, as_lines, check_record, file_name, flaw_of
+from .record_index import RecordIndex, Records
+from .record_reading import read_records
+from .records import UNLABELLED, check_record, file_name
 from .store_files import Damage, check_label, damage_of, encoded, files_of, is_there, reading, size_of
 
 MANIFEST = 'manifest.jsonl'
 IMAGES, LABELS = 'images', 'labels'
+TOGETHER = 64
+"""Records whose files one thread looks at before it is asked again."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 __all__ = ['IMAGES', 'LABELS', 'MANIFEST', 'UNLABELLED', 'Damage', 'SampleStore']
 
@@ -73,8 +77,10 @@ class SampleStore:
                     remove_parts(folder)
             yield
 
-    def records(self, rejected: bool = False) -> list[dict]:
+    def records(self, rejected: bool = False) -> Records:
         """All kept samples sorted by `sample_id`; with `rejected=True` those that a filter refused, too.
+
+        All lines of the manifest are checked now, each record is parsed whenever it is asked for.
 
         Raises FileNotFoundError if this is no store, ValueError naming file and line of a broken record.
         """
@@ -83,9 +89,10 @@ class SampleStore:
                 f'{self.folder} holds no {MANIFEST}, expected a folder of synthetic samples; '
                 'create it with mmdiff2in1 synthesize CONFIG --out <folder>'
             )
-        return [record for record in self.finished().values() if rejected or not record.get('rejected')]
+        index = self.finished()
+        return Records(index, [name for name in index if rejected or name not in index.rejected])
 
-    def finished(self) -> dict[str, dict]:
+    def finished(self) -> RecordIndex:
         """{sample_id: record} of every sample that needs no more work, the rejected included; empty without a store."""
         records, problems = self._read()
         if problems:
@@ -188,8 +195,9 @@ class SampleStore:
         """
         shards = self._shard_sizes()
         records = self.finished()
-        if not set(expected) <= records.keys() or (not shards and self._is_merged(records)):
+        if any(name not in records for name in expected) or (not shards and self._is_merged(records)):
             return
+        del records  # a large store is in memory once
         with alone(self._own(self._manifest)):
             self._replace(self.finished(), shards)
 
@@ -199,12 +207,15 @@ class SampleStore:
         if records is None:
             found, problems = self._read()
             records = found.values()
-        places = [(record['sample_id'], *file) for record in records for file in files_of(record)]
         with ThreadPoolExecutor() as pool:  # reading and hashing happen outside the interpreter lock
-            damages = list(pool.map(lambda place: damage_of(self.folder / place[1], place[2]), places))
-        for (sample_id, name, _), damage in zip(places, damages, strict=True):
-            problems += [Damage(name, damage, sample_id)] if damage else []
+            for damages in ahead(pool, self._damages, together(records, TOGETHER), most=4 * (os.cpu_count() or 1)):
+                problems += damages
         return problems
+
+    def _damages(self, records: Iterable[dict]) -> list[Damage]:
+        places = [(record['sample_id'], *file) for record in records for file in files_of(record)]
+        damages = [(name, damage_of(self.folder / name, expected), sample_id) for sample_id, name, expected in places]
+        return [Damage(name, damage, sample_id) for name, damage, sample_id in damages if damage]
 
     def check_whole(self, records: Collection[dict]) -> None:
         """Raises ValueError naming the first of these records' files that are damaged, and the cure."""
@@ -235,8 +246,9 @@ class SampleStore:
         shards, blocked = self._shard_sizes(), list[str]()
         with alone(self._own(self._manifest)):
             records, _ = self._read()
-            gone = [records.pop(sample_id) for sample_id in set(sample_ids) if sample_id in records]
-            self._replace(records, shards)
+            known = {sample_id for sample_id in sample_ids if sample_id in records}
+            gone = [records[sample_id] for sample_id in known]
+            self._replace(records.without(known), shards)
         for record in gone:
             for name, _ in files_of(record):
                 if (self.folder / name).is_dir():
@@ -267,39 +279,22 @@ class SampleStore:
     def _shard_sizes(self) -> dict[Path, int]:
         return {shard: size for shard in self._shards() if (size := size_of(shard)) is not None}
 
-    def _replace(self, records: dict[str, dict], shards: dict[Path, int]) -> None:
+    def _replace(self, records: RecordIndex, shards: dict[Path, int]) -> None:
         """Writes the manifest; of `shards`, sizes as they were before `records` were read, only unchanged ones go."""
         with self._explaining_full_disk():
-            write_atomically(self._manifest, as_lines(records))
+            write_atomically(self._manifest, records.lines())
         for shard, size in shards.items():
             if size_of(shard) == size:
                 shard.unlink(missing_ok=True)
 
-    def _read(self) -> tuple[dict[str, dict], list[Damage]]:
+    def _read(self) -> tuple[RecordIndex, list[Damage]]:
         """Records by sample_id in sorted order, and broken lines."""
-        records: dict[str, dict] = {}
-        problems = []
         if self._manifest.is_dir() or self.folder.is_file():
             self._check_folders()
             self._own(self._manifest)
         # Shards are read first: see `merge`. What they say is newer.
-        *shards, manifest = ((file, _lines(file)) for file in [*self._shards(), self._manifest])
-        for file, lines in [manifest, *shards]:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    record = json_value(line)
-                except (ValueError, RecursionError):
-                    problems.append(Damage(file.name, f'line {number} is no record: {line[:60]!r}'))
-                    continue
-                flaw = flaw_of(record)
-                if flaw:
-                    problems.append(Damage(file.name, f'line {number}, {flaw}'))
-                    continue
-                sample_id = record['sample_id']
-                # Made twice (its file had gone), or labelled since: the last that describes the files on disk is right.
-                if sample_id not in records or record == records[sample_id] or self._describes_disk(record):
-                    records[sample_id] = record
-        return dict(sorted(records.items())), problems
+        *shards, manifest = ((file.name, _text(file)) for file in [*self._shards(), self._manifest])
+        return read_records([manifest, *shards], self._describes_disk)
 
     def _own(self, file: Path) -> Path:
         """A manifest or shard that may be written: not one that a link leads to, elsewhere."""
@@ -315,8 +310,8 @@ class SampleStore:
                 what = 'link that leads nowhere' if place.is_symlink() and not place.exists() else 'file'
                 raise ValueError(f'{place} is a {what}, expected a folder; move it away')
 
-    def _is_merged(self, records: dict[str, dict]) -> bool:
-        return self._manifest.is_file() and self._manifest.read_bytes() == as_lines(records)
+    def _is_merged(self, records: RecordIndex) -> bool:
+        return self._manifest.is_file() and records.stands_in(self._manifest.stat().st_size)
 
     def _describes_disk(self, record: dict) -> bool:
         return not any(damage_of(self.folder / name, expected) for name, expected in files_of(record))
@@ -336,6 +331,6 @@ class SampleStore:
             ) from error
 
 
-def _lines(file: Path) -> list[str]:
+def _text(file: Path) -> bytes:
     with reading(file):
-        return complete_lines(file)
+        return complete_text(file)

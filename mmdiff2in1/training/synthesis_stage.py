@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -194,7 +195,7 @@ def check_store(cfg: Config, store: Path) -> None:
     check_draw(cfg, SampleStore(store).records(), store)
 
 
-def check_draw(cfg: Config, records: list[dict], store: Path) -> None:
+def check_draw(cfg: Config, records: Sequence[dict], store: Path) -> None:
     """The training set must be able to have the samples that it asks for; filters may still refuse some that are made.
 
     Raises:

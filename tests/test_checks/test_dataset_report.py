@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
+from mmdiff2in1.checks import in_processes
 from mmdiff2in1.checks.check_datasets import check_datasets
 from mmdiff2in1.checks.labels import LabelRules
 from mmdiff2in1.checks.report import report_text
@@ -489,3 +490,32 @@ def test_real_ade20k():
     assert sum(part.shares.values()) + part.ignored == pytest.approx(1)
     wrong = report(ConfigDict(val_dataloader=loader(ADE20K, part='validation', reduce_zero_label=False)), limit=2)
     assert all(problem.check != 'count' for _, problem in wrong.problems('error'))
+
+
+def test_the_report_is_the_same_whoever_reads(ade, monkeypatch):
+    """Several processes, with faults in the middle: the same report, in the same order."""
+    for number in range(3, 150):
+        shutil.copy(ade / 'images/training/0.jpg', ade / 'images/training' / f'{number}.jpg')
+        write_label(ade / 'annotations/training' / f'{number}.png', np.full(H * W, number % 151))
+    (ade / 'annotations/training/7.png').unlink()
+    write_label(ade / 'annotations/training/21.png', np.full(H * W, 200))
+    write_label(ade / 'annotations/training/30.png', np.arange(H * (W + 1)) % 151)
+    alone = check_datasets(config(ade), workers=1, progress=False)[0]
+    checks = {problem.check for severity in ('error', 'warning') for _, problem in alone.problems(severity)}
+    assert checks >= {'missing-label', 'label-values', 'size', 'repeated'}
+    for name in ('PATIENCE', 'WORTH', 'MANY'):
+        monkeypatch.setattr(in_processes, name, 0)
+    monkeypatch.setattr(in_processes, 'TOGETHER', 3)
+    started, start = [], in_processes.process_pool
+    monkeypatch.setattr(in_processes, 'process_pool', lambda *given: started.append(given) or start(*given))
+    several = check_datasets(config(ade), workers=2, progress=False)[0]
+    assert json.dumps(several.as_dict()) == json.dumps(alone.as_dict()) and report_text(several) == report_text(alone)
+    assert [workers for workers, *_ in started] == [2], 'one pool for all sets'
+
+    def at_once(reader, left, work):
+        reader._pool = reader._stack.enter_context(start(2, [], in_processes._import, ['json']))
+        return iter(())
+
+    monkeypatch.setattr(in_processes.PairReader, '_by_threads', at_once)
+    several = check_datasets(config(ade), workers=2, progress=False)[0]
+    assert json.dumps(several.as_dict()) == json.dumps(alone.as_dict())

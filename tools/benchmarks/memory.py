@@ -49,7 +49,17 @@ def peak(device: str) -> dict[str, float]:
         return dict(
             memory_peak=torch.cuda.max_memory_allocated() / GB, memory_reserved=torch.cuda.max_memory_reserved() / GB
         )
-    return dict(memory_peak=_high_water_mark() / GB)
+    return dict(memory_peak=high_water_mark() / GB)
+
+
+def high_water_mark() -> int:
+    """Bytes that this process held at most, since `reset_peak('cpu')`."""
+    return _status('VmHWM')
+
+
+def resident() -> int:
+    """Bytes that this process holds now."""
+    return _status('VmRSS')
 
 
 def is_exhausted(error: BaseException) -> bool:
@@ -62,10 +72,10 @@ def is_exhausted(error: BaseException) -> bool:
     )
 
 
-def _high_water_mark() -> int:
+def _status(name: str) -> int:
     try:
         lines = Path('/proc/self/status').read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

@@ -55,18 +55,33 @@ def build_diffusion(cell: Cell, device: str) -> LatentDiffusion:
     return made.to(device).requires_grad_(False)
 
 
-def build_segmentor(cell: Cell, device: str, self_improving: bool = False) -> Any:
-    """VPD with FPN and Semantic FPN head, in train mode; `self_improving`: θ_E and θ_C of it."""
+def build_segmentor(
+    cell: Cell,
+    device: str,
+    self_improving: bool = False,
+    classes: int | None = None,
+    tasks: dict[str, dict[str, Any]] | None = None,
+) -> Any:
+    """VPD with FPN and Semantic FPN head, in train mode.
+
+    Args:
+        cell: Model, size, regime and options.
+        device: Of its weights.
+        self_improving: θ_E and θ_C of it.
+        classes: None: those of the model.
+        tasks: A head for each of them, in the place of the one for classes.
+    """
+    classes = classes or CLASSES[cell.model]
     init_default_scope('mmseg')
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         # Random tokens: nothing has to be encoded.
         embeddings = Path(folder) / 'classes.pth'
-        torch.save(torch.randn(CLASSES[cell.model], _width(cell)), embeddings)
+        torch.save(torch.randn(classes, _width(cell)), embeddings)
         with torch.device('meta'):
             backbone = MODELS.build(_backbone(cell, str(embeddings)))
         with torch.device(device):
-            config = _segmentor(cell, str(embeddings), backbone)
+            config = _segmentor(cell, str(embeddings), backbone, classes, tasks)
             built = MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=config) if self_improving else config)
     return built.to(device).train()
 
@@ -96,7 +111,9 @@ def _backbone(cell: Cell, embeddings: str) -> dict:
     )
 
 
-def _segmentor(cell: Cell, embeddings: str, backbone: Any) -> dict:
+def _segmentor(
+    cell: Cell, embeddings: str, backbone: Any, classes: int, tasks: dict[str, dict[str, Any]] | None
+) -> dict:
     width, levels = WIDTHS[cell.model], len(backbone.out_channels)
     head = dict(
         type='FPNHead',
@@ -105,17 +122,29 @@ def _segmentor(cell: Cell, embeddings: str, backbone: Any) -> dict:
         feature_strides=backbone.strides,
         channels=width,
         dropout_ratio=0.1,
-        num_classes=CLASSES[cell.model],
         norm_cfg=dict(type='BN', requires_grad=True),
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0, avg_non_ignore=True),
     )
+    if tasks is None:
+        head['num_classes'] = classes
+        kind = dict(type='EncoderDecoder', data_preprocessor=dict(type='SegDataPreProcessor', size=(cell.size,) * 2))
+    else:
+        plain = {key: value for key, value in head.items() if key != 'loss_decode'}
+        heads = {name: _task_head(task, plain) for name, task in tasks.items()}
+        head = dict(type='TaskHeads', tasks=tasks, heads=heads)
+        kind = dict(type='DenseEstimator', task=tasks, data_preprocessor=dict(type='DenseDataPreProcessor'))
     return dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor', size=(cell.size, cell.size)),
+        **kind,
         backbone=_backbone(cell, embeddings),
         neck=dict(type='FPN', in_channels=backbone.out_channels, out_channels=width, num_outs=levels),
         decode_head=dict(type='GenerativeDecodeHead', head=head),
         train_cfg=dict(),
         test_cfg=dict(mode='whole'),
     )
+
+
+def _task_head(task: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
+    if task['type'] == 'SemanticSegmentation':
+        return dict(head, num_classes=task['num_classes'])
+    return dict(type='DenseTaskHead', task=task, head=head)

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .cells import Cell
+from mmdiff2in1.engine.compile_layers_hook import compile_layers
 
-COMPILED_LAYERS = ('ResnetBlock2D', 'Transformer2DModel')
-COMPILED_SHAPES = 256
+from .cells import Cell
 
 
 def prepare(model: nn.Module, cell: Cell) -> nn.Module:
@@ -23,21 +21,6 @@ def prepare(model: nn.Module, cell: Cell) -> nn.Module:
     if 'compile' in cell.options:
         compile_layers(model)
     return model
-
-
-def compile_layers(model: nn.Module) -> int:
-    """Compiles residual layers and transformers one by one; returns how many.
-
-    Layers of one shape share their code, and both walks through the U-Net (features, creation) go through it: a whole
-    U-Net would be compiled once for each.
-    """
-    config: Any = torch._dynamo.config
-    # Each resolution and width is a program of its own.
-    config.recompile_limit = config.accumulated_recompile_limit = COMPILED_SHAPES
-    layers = [module for module in model.modules() if type(module).__name__ in COMPILED_LAYERS]
-    for layer in layers:
-        layer.compile(dynamic=False)
-    return len(layers)
 
 
 @contextmanager

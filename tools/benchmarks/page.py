@@ -33,8 +33,8 @@ All tables of this page are made from the JSON lines beside it:
   `--dry-run` says before. A GB is 2^30 bytes. A limit of 16 GB leaves 0.75 GB to CUDA itself.
 - Heads alone: on random features of the U-Net, as configs/_base_/models/{bae,idisc,vpd_depth}_sd.py have them; the
   head's name is a training step, with `-predict` it is what a test or a pseudo label costs.
-- Of the options only gradient checkpointing is a field of a config (`backbone.gradient_checkpointing`); the others are
-  options of this tool until a GPU has shown a gain.
+- Of the options gradient checkpointing is a field of a config (`backbone.gradient_checkpointing`), channels_last and
+  compile are hooks (`ChannelsLastHook`, `CompileLayersHook`, docs/gpu.md); the others are options of this tool.
 """
 CPU_NOTE = """\
 Core-seconds: processor time of all threads. Where they are fewer than time × threads, other processes took the rest of
