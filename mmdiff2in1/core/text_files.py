@@ -6,6 +6,12 @@ from typing import Any
 
 from mmengine import fileio
 
+OTHER_KINDS = {
+    'version https://git-lfs': 'a pointer of Git LFS in the place of the file',
+    '<!doctype html': 'a web page',
+    '<html': 'a web page',
+}
+"""How texts begin that lie in the place of another, in small letters."""
 BOMS = {b'\xef\xbb\xbf': 'utf-8-sig', b'\xff\xfe': 'utf-16', b'\xfe\xff': 'utf-16'}
 
 
@@ -34,6 +40,10 @@ def read_text(path: str | Path, backend_args: dict | None = None) -> str:
             f'{path}:{line}: found a zero byte, which no text has; expected a text file in UTF-8. If it is UTF-16 '
             f'without a mark: iconv -f utf-16le -t utf-8 {Path(path).name} > new; else it is damaged, or no text'
         )
+    start = text.lstrip()[:64].lower()
+    other = next((kind for begin, kind in OTHER_KINDS.items() if start.startswith(begin)), None)
+    if other is not None:
+        raise ValueError(f'{path}:1: found {other}; expected a text file in UTF-8. Fetch the file itself')
     return text
 
 

@@ -164,3 +164,17 @@ def test_json_without_end_is_named(tmp_path):
     for read in (read_captions, ListedCaptions, lambda file: CaptionFile(file).read()):
         with pytest.raises(ValueError, match=r'c\.jsonl'):
             read(tmp_path / 'c.jsonl')
+
+
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [
+        ('version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n', 'a pointer of Git LFS'),
+        ('\n<!DOCTYPE HTML>\n<html>', 'a web page'),
+        ('<html lang="en">', 'a web page'),
+    ],
+)
+def test_what_lies_in_the_place_of_a_text(tmp_path, text, found):
+    (tmp_path / 'classes.txt').write_text(text)
+    with pytest.raises(ValueError, match=rf'classes\.txt:1: found {found}.*; expected a text file in UTF-8\. Fetch'):
+        read_text(tmp_path / 'classes.txt')

@@ -325,7 +325,7 @@ def test_class_names(tmp_path, monkeypatch):
     (tmp_path / 'names.txt').write_text('sky\n\n road\n')
     monkeypatch.chdir(tmp_path)
     assert _class_names('names.txt') == ['sky', 'road']
-    with pytest.raises(FileNotFoundError, match='name.txt: no such file, expected one with the name of a class in each line'):
+    with pytest.raises(FileNotFoundError, match='name.txt: no such file, expected one with the name of a class'):
         _class_names('name.txt')
     with pytest.raises(ValueError, match='class 1 has no name'):
         _class_names('sky, ,road')
