@@ -14,5 +14,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
+train_dataloader = dict(batch_size=8)
 default_hooks = dict(checkpoint=dict(interval=500))
 custom_hooks = [dict(type='ExactResumeHook'), dict(type='ChannelsLastHook')]
