@@ -23,6 +23,8 @@ from pathlib import Path
 from benchmarks.cells import CASES, MODELS, OPTIONS, PRECISIONS, Cell, product_of
 from benchmarks.presets import PRESETS
 
+from mmdiff2in1.core.arguments import Arguments
+
 # Warm-ups, repeats at most, and the seconds that these should take.
 SETTINGS = dict(
     cpu=dict(warm_ups=0, repeats=3, budget=60.0),  # a step takes so long that the first one may count
@@ -36,9 +38,8 @@ FOLDER = Path('docs/benchmarks')
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='\n\n'.join(
             f'{title}:\n' + '\n'.join(f'  {name:15s} {text}' for name, text in table.items())
             for title, table in (('cases', CASES), ('precisions', PRECISIONS), ('options', OPTIONS))

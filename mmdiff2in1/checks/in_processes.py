@@ -1,28 +1,27 @@
 """Pairs read by all cores: what is found of them comes back in their order."""
 
-import contextlib
 import importlib
-import io
 import pickle
 import time
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mmdiff2in1.core.ahead import ahead, together
-from mmdiff2in1.core.image_loading import OwnLoader
+from mmdiff2in1.core.imports import imported_quietly
 from mmdiff2in1.core.processes import process_pool, usable_cores
 from mmdiff2in1.tasks import DenseTask
 
 from .labels import LabelRules
 
-with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-    # A process of the pool imports this first: what mmcv and mmseg have to say has been said.
-    warnings.simplefilter('ignore')
-    from .pair import PairFacts, inspect_pair
+imported_quietly('mmdiff2in1.checks.pair')  # a process of the pool imports this first
+from .pair import PairFacts, inspect_pair  # noqa: E402
+
+if TYPE_CHECKING:
+    from mmdiff2in1.core.image_loading import OwnLoader
 
 MANY = 4
 """Workers from which on processes are worth it: decoders release Python's lock, which the other half of the work holds,
@@ -54,7 +53,7 @@ class PairReader:
         infos: Sequence[Mapping],
         rules: LabelRules | None,
         tasks: Mapping[str, DenseTask],
-        loader: OwnLoader | None = None,
+        loader: 'OwnLoader | None' = None,
     ) -> Iterator[PairFacts]:
         """Facts of each pair, in order."""
         work = partial(_inspect, rules=rules, tasks=tasks, loader=loader)
@@ -98,7 +97,7 @@ def _first_answer(pool: ProcessPoolExecutor) -> int:
 
 
 def _inspect(
-    infos: Iterable[Mapping], rules: LabelRules | None, tasks: Mapping[str, DenseTask], loader: OwnLoader | None
+    infos: Iterable[Mapping], rules: LabelRules | None, tasks: Mapping[str, DenseTask], loader: 'OwnLoader | None'
 ) -> list[PairFacts]:
     return [inspect_pair(info, rules, tasks, loader) for info in infos]
 
