@@ -57,6 +57,7 @@ def config(arm: str, args: argparse.Namespace) -> Config:
             T='noise',
             solver='dpm++',
             num_calls=4 if args.short else 10,
+            guidance_scale=3.0,
             size=64,
             num_samples=created,
         )
@@ -104,7 +105,11 @@ def draw(results: dict[str, dict], args: argparse.Namespace) -> dict[str, np.nda
     stores = {
         name: args.work_dir / _folder(arm) / 'synthetic' for arm, name in ((PASTED, 'pasted'), (CREATED, 'created'))
     }
-    drawn = {name: creation_panel(list(_samples(store, args.data)), task) for name, store in stores.items()}
+    columns = {'pasted': ('labelled image', 'pasted objects', 'label'), 'created': ('', 'created', "teacher's label")}
+    drawn = {
+        name: creation_panel(list(_samples(store, args.data)), task, columns=columns[name])
+        for name, store in stores.items()
+    }
     return drawn | {'predictions': predictions(models, args.data)}
 
 
