@@ -20,7 +20,7 @@ from mmdiff2in1.core.lock import locked
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
-from mmdiff2in1.engine.short_console import shorten_console
+from mmdiff2in1.engine.short_console import shell_unheard, shorten_console
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
 
 
@@ -30,6 +30,11 @@ class ChainRunner(Runner):
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger with a short console."""
         return shorten_console(super().build_logger(*args, **kwargs))
+
+    def _log_env(self, *args: Any) -> None:
+        """mmengine asks compilers for their versions; of one that is not there the shell would complain."""
+        with shell_unheard():
+            super()._log_env(*args)
 
 
 def build_runner(cfg: Config) -> Runner:
