@@ -6,8 +6,8 @@ Images of 96 × 128, crops of 64 × 96, scored on ``val`` at the images' own 360
 part). With ImageNet's weights: ``model.backbone.init_cfg.type=Pretrained``, and ``init_cfg.checkpoint`` names mmseg's
 ``mit_b0_20220624-7e0fe6dd.pth``; with those of a whole segmentor: ``load_from``.
 
-Expected score: 23.2 mIoU on ``val``, 26.8 with 8 images a step and a moving average (seed 0, one CPU thread,
-``docs/evidence.md``); poles, signs, fences, pedestrians and cyclists were found nowhere.
+Expected score: mIoU on ``val`` 23.3 ± 0.6, 26.6 ± 2.0 with 8 images a step and a moving average (three seeds, one CPU
+thread, ``docs/evidence.md``); poles, signs, fences, pedestrians and cyclists are found nowhere.
 """
 
 _base_ = [
