@@ -4,8 +4,8 @@
 
 Things of the labelled images stand in other labelled images, labels true; no generator, no weights. Every step sees 4
 real and 4 composed images; θ_C, the moving average, is tested. The control of equal batch is
-``configs/baselines/segformer_camvid.py`` with ``train_dataloader.batch_size=8``. Expected score: 27.9 ± 0.9 mIoU on ``val``,
-1.4 ± 1.4 over its control: no gain that three seeds can show (``docs/evidence.md``).
+``configs/baselines/segformer_camvid.py`` with ``train_dataloader.batch_size=8``. Expected score: 27.9 ± 0.9 mIoU on
+``val``, 1.4 ± 1.4 over its control: no gain that three seeds can show (``docs/evidence.md``).
 """
 
 _base_ = ['../baselines/segformer_camvid.py']
