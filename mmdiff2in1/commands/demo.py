@@ -1,18 +1,19 @@
 """See it work on rendered scenes, without data or weights of yours.
 
-    mmdiff2in1 demo                  a quarter of an hour on two cores
+    mmdiff2in1 demo                  eight minutes on two cores
     mmdiff2in1 demo --loop           the loop of the paper: warm-up, creation, self-improving
     mmdiff2in1 demo --short          either one in a minute, too short to learn anything
     mmdiff2in1 demo --web [MODEL]    a page in the browser to try a trained model; needs mmdiff2in1[web]
 
-Without --loop a small CNN from scratch (unet_scenes) is trained three times on the same 20 labelled scenes, for as many
-steps and with as many images per step:
+Without --loop a small CNN from scratch (unet_scenes) is trained three times on the same 20 labelled scenes, for 1,000
+steps of 8 images:
 
     real images       the 20 and nothing else, twice the batch: the control
     pasted objects    beside them 600 images composed of their own objects, whose labels are true (preset paste)
     created scenes    beside them 600 images of the built-in diffusion model, labelled by a teacher (preset distil)
 
-The teacher is the same CNN after all 600 labels: the data stay where they are, the teacher travels.
+The teacher, builtin:unet_scenes, is the same CNN after 600 labels of another set: the data stay where they are, the
+teacher travels.
 
 With --loop a perceiver on frozen diffusion features (vpd_scenes) is trained at equal optimizer steps and equal real
 samples: real only (θ_E without synthetic images), real + EMA (θ_C without them) and Diff-2-in-1 (θ_C with them).

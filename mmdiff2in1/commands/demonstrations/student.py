@@ -20,7 +20,7 @@ from mmdiff2in1.visualization import Created, creation_panel
 from .parts import ROWS, Clock, predictions, render, write
 
 CONFIG, TEACHER = find_config('baselines/unet_scenes'), 'builtin:unet_scenes'
-BATCH, LABELS, IMAGES, STEPS = 4, 20, 600, 1500
+BATCH, LABELS, IMAGES, STEPS = 4, 20, 600, 1000
 CONTROL, PASTED, CREATED = 'real images', 'pasted objects', 'created scenes'
 SHORT = {
     'train_cfg.max_iters': 8,
@@ -39,7 +39,9 @@ def config(arm: str, args: argparse.Namespace) -> Config:
         'train_dataloader.dataset.subset_seed': args.seed,
         'train_dataloader.dataset.num_labelled': LABELS,
         'train_dataloader.batch_size': 2 * BATCH if arm == CONTROL else BATCH,
-        'train_cfg.val_interval': cfg.train_cfg.max_iters,
+        'train_cfg.max_iters': STEPS,
+        'train_cfg.val_interval': STEPS,
+        'param_scheduler.1.end': STEPS,
         'log_level': 'WARNING',
         **{f'{part}_dataloader.dataset.data_root': str(args.data) for part in ('train', 'val', 'test')},
     }
