@@ -9,17 +9,19 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.device import get_device
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmdiff2in1.core.names import some
 
 SHARDED_LAYERS = ('ResnetBlock2D', 'Transformer2DModel', 'Downsample2D', 'Upsample2D', 'JointTransformerBlock')
 """Classes of diffusers that hold nearly all weights of a denoiser."""
+PREDICTOR = 'predictor'
+"""Method of a model that computes beside `forward`: what an evaluation of θ_C and θ_E calls first."""
 
 
 @MODEL_WRAPPERS.register_module()
@@ -44,7 +46,7 @@ class FullyShardedModel(nn.Module):
         """Whether :meth:`shard` has been called."""
         return isinstance(self.module, FSDPModule)
 
-    def shard(self, optim_wrapper: Any) -> int:
+    def shard(self, optim_wrapper: OptimWrapper) -> int:
         """Leaves this process its share of the weights and moments; returns the number of layers.
 
         Args:
@@ -55,7 +57,7 @@ class FullyShardedModel(nn.Module):
             ValueError: A parameter that two layers have in common or that is a single number; moments that are not one
                 number per weight.
         """
-        if not isinstance(optim_wrapper, OptimWrapper):
+        if isinstance(optim_wrapper, OptimWrapperDict):
             raise TypeError(f'FullyShardedModel takes one optimizer, found {type(optim_wrapper).__name__}')
         layers = [module for module in self.module.modules() if type(module).__name__ in self.layers]
         _check_parameters(self.module, layers)
@@ -65,6 +67,8 @@ class FullyShardedModel(nn.Module):
         mesh = init_device_mesh(device.type, (dist.get_world_size(),))
         for module in (*layers[::-1], self.module):  # from the inside
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        if hasattr(self.module, PREDICTOR):
+            register_fsdp_forward_method(self.module, PREDICTOR)
         self.module.to(device)  # what is in no layer, and mmengine's note of where the images go
         _hand_over(optim_wrapper.optimizer, names, dict(self.module.named_parameters()))
         return len(layers)

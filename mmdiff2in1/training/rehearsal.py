@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.registry import OPTIMIZERS
@@ -126,6 +127,7 @@ class _Rehearsal:
                     hook.before_train(runner)
         with self._part(KEY):
             self._check_cached_views(runner)
+        unwrapped(runner.model).to(get_device())  # one that is going to be sharded still waits on the CPU
         with self._part('the first training samples'), torch.no_grad():
             self._first_losses(runner)
         with self._part('the first validation sample'), torch.no_grad():
