@@ -39,7 +39,7 @@ class ChainRunner(Runner):
         super().resume(filename, *args, **kwargs)
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Calls `before_checkpoint` of the hooks on every process; mmengine's `before_save_checkpoint` is the first's."""
+        """Calls `before_checkpoint` of the hooks on every process; `before_save_checkpoint` is for the first alone."""
         self.call_hook('before_checkpoint')
         super().save_checkpoint(*args, **kwargs)
 
