@@ -29,6 +29,7 @@ from mmdiff2in1.core.building import explained
 from mmdiff2in1.core.names import unknown_names
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.engine import ExactResumeHook, SelfImprovingHook
+from mmdiff2in1.generators.finite import all_finite
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 
 from .runs import build_runner, free_memory, unwrapped
@@ -219,7 +220,7 @@ class _Rehearsal:
     @staticmethod
     def _check_weights(model: nn.Module) -> None:
         for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
+            if tensor.is_floating_point() and not all_finite(tensor):
                 raise ValueError(
                     f'{name} holds values that are not finite: the file is damaged, or its training failed'
                 )
