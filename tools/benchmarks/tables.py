@@ -100,9 +100,20 @@ def compiled_table(records: list[Record]) -> str | None:
         if not cell.case.startswith(COMPILED) or record['outcome'] != 'measured':
             continue
         name = cell.case.removeprefix(COMPILED) + (f', {cell.calls} calls' if cell.calls else '')
-        rows.append([name, str(cell.batch), *_pairs(record), _time(record['seconds_warming_up'])])
-    head = ['case', 'batch', 'threads', 'pairs', 'images/s plain', 'compiled', 'ratio (min – max)', 'compiling']
-    return markdown(head, rows) if rows else None
+        processor = record['environment']['device']
+        rows.append([name, processor, str(cell.batch), *_pairs(record), _time(record['seconds_warming_up'])])
+    head = [
+        'case',
+        'processor',
+        'batch',
+        'threads',
+        'pairs',
+        'images/s plain',
+        'compiled',
+        'ratio (min – max)',
+        'compiling',
+    ]
+    return markdown(head, rows, left=2) if rows else None
 
 
 def _pairs(record: Record) -> list[str]:
