@@ -370,7 +370,7 @@ def test_compiled_models_in_pairs(monkeypatch, case):
     found = measure_cell(cell, warm_ups=1, repeats=2, budget=30)
     assert [type(each).__name__ for each in given] == ['UNet2DConditionModel' if case == 'create' else 'EncoderDecoder']
     assert found['outcome'] == 'measured' and len(found['images_per_second']) == found['repeats'] == 2
-    assert all(0 < 2 / speed < found['seconds_max'] for pair in found['images_per_second'] for speed in pair)
+    assert all(speed > 0 for pair in found['images_per_second'] for speed in pair)
 
 
 @pytest.mark.slow
@@ -470,10 +470,10 @@ def test_ratios_are_those_within_a_pair():
 def test_compiled_models_are_compared_within_a_pair():
     where = dict(device='cpu', model='scenes', size=64, batch=4, calls=4)
     record = measured('compiled-create', 1.0, **where)
-    record |= dict(images_per_second=[[10.0, 5.0], [4.0, 6.0], [8.0, 8.0]], seconds_warming_up=200.0)
+    record |= dict(images_per_second=[[10.0, 5.0], [4.0, 6.0], [8.0, 8.0]])
     record['environment'] |= dict(threads=1, device='a processor')
     (row,) = rows(tables.compiled_table([record]))
-    assert (row['case'], row['processor'], row['compiling']) == ('create, 4 calls', 'a processor', '200 s')
+    assert (row['case'], row['processor']) == ('create, 4 calls', 'a processor')
     assert (row['images/s plain'], row['compiled'], row['ratio (min – max)']) == ('8.0', '6.0', '1.00 (0.50 – 1.50)')
     assert tables.compiled_table([measured('create', 1.0)]) is None and rows(tables.cell_table([record])) == []
 

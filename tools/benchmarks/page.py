@@ -49,7 +49,8 @@ Warm-ups of Scenes, 64 × 64, batch 12, from files to weights, without and with 
 
 COMPILED_NOTE = """\
 torch.compile (inductor) on Scenes, 64 × 64: perception and a training step with `CompileLayersHook`, creation with
-`stages.synthesis.compile=True`; pairs of five steps each, in turns. `compiling` is what the first pair took."""
+`stages.synthesis.compile=True`; pairs of five steps each, in turns, images per second of processor time. Compiling
+itself, minutes on such a processor, is not counted."""
 
 
 def write_page(folder: Path) -> Path:

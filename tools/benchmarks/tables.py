@@ -93,7 +93,7 @@ def views_table(records: list[Record]) -> str | None:
 
 
 def compiled_table(records: list[Record]) -> str | None:
-    """Images per second plain and compiled, and the ratio within each pair; None without such a cell."""
+    """Images per processor second plain and compiled, and the ratio in each pair; None without such a cell."""
     rows = []
     for record in records:
         cell = cell_of(record['cell'])
@@ -101,18 +101,8 @@ def compiled_table(records: list[Record]) -> str | None:
             continue
         name = cell.case.removeprefix(COMPILED) + (f', {cell.calls} calls' if cell.calls else '')
         processor = record['environment']['device']
-        rows.append([name, processor, str(cell.batch), *_pairs(record), _time(record['seconds_warming_up'])])
-    head = [
-        'case',
-        'processor',
-        'batch',
-        'threads',
-        'pairs',
-        'images/s plain',
-        'compiled',
-        'ratio (min – max)',
-        'compiling',
-    ]
+        rows.append([name, processor, str(cell.batch), *_pairs(record)])
+    head = ['case', 'processor', 'batch', 'threads', 'pairs', 'images/s plain', 'compiled', 'ratio (min – max)']
     return markdown(head, rows, left=2) if rows else None
 
 
