@@ -94,6 +94,8 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
             hide_others(asked)
         if getattr(args, 'config', None):
             find_config(args.config)  # what is not there need not wait for the imports
+        # Read when torch is loaded: threads that wait sleep, in the place of keeping a core from other processes.
+        os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
         if name != 'doctor':
             import_quietly()
         if asked:

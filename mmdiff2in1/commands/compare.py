@@ -13,9 +13,9 @@ import argparse
 import copy
 from pathlib import Path
 
-from .config_arguments import add_config_arguments, changes_of, work_dir_of
+from .config_arguments import add_config_arguments, load_config, work_dir_of
 from .device_arguments import add_process_device
-from .recipe_arguments import add_recipe_arguments, recipe_settings
+from .recipe_arguments import add_recipe_arguments, recipe_settings, wrapped_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,14 +46,10 @@ def run(args: argparse.Namespace) -> dict | None:
     """Trains all, prints the table and the verdict."""
     from mmengine.dist import is_main_process
 
-    from mmdiff2in1.core.config_file import read_config
     from mmdiff2in1.training.comparison import RESULTS, Comparison, run_comparison, table
-    from mmdiff2in1.training.wrapping import wrap_config
 
-    cfg = read_config(args.config)
-    if args.self_improving:
-        cfg = wrap_config(cfg, args.self_improving, **recipe_settings(args))
-    asked = Comparison(cfg=cfg, seeds=tuple(args.seeds), metric=args.metric, changes=changes_of(args, cfg))
+    cfg = wrapped_config(args) if args.self_improving else load_config(args)
+    asked = Comparison(cfg=cfg, seeds=tuple(args.seeds), metric=args.metric)
     cfg.pop('work_dir', None)
     work_dir = work_dir_of(args, cfg, '-compare')
     if args.dry_run:

@@ -3,6 +3,7 @@
     mmdiff2in1 distil STUDENT_CONFIG --teacher CONFIG CHECKPOINT --generator WEIGHTS --captions captions.jsonl
     mmdiff2in1 distil STUDENT_CONFIG --teacher A.py a.pth --teacher B.py b.pth --generator builtin:scenes --soft
     mmdiff2in1 distil STUDENT_CONFIG --teacher CONFIG CHECKPOINT --unlabelled photos/        your own images
+    mmdiff2in1 distil STUDENT_CONFIG --teacher FOLDER --unlabelled photos/   a model of mmdiff2in1 export --folder
     mmdiff2in1 distil STUDENT_CONFIG --teacher CONFIG CHECKPOINT --generator WEIGHTS --dry-run
 
 STUDENT_CONFIG is that of any mmseg segmentor, with a validation set; TEACHER any other one of the same classes, several
@@ -14,6 +15,7 @@ distillation.json in the work dir keeps it. --control trains the student alone a
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,36 @@ FROM_NOISE = dict(num_calls=20, guidance_scale=3.0)
 large model wants more."""
 
 
+class OneTeacher(argparse.Action):
+    """One text, or two, appended to a list; more of them are what should have come before."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        given = list(values or ())
+        if len(given) > 2:
+            parser.error(
+                f"{option_string} {' '.join(given)}: expected CONFIG CHECKPOINT, or one FOLDER; the student's config "
+                f'comes before it, every further teacher after a {option_string} of its own'
+            )
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), given])
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""
     add_config_arguments(parser, 'of the student')
     parser.add_argument(
-        '--teacher', nargs=2, action='append', required=True, metavar=('CONFIG', 'CHECKPOINT'), help='may be repeated'
+        '--teacher',
+        nargs='+',
+        action=OneTeacher,
+        default=[],
+        required=True,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='or one FOLDER of a model, builtin:NAME, OWNER/NAME of the hub; may be repeated',
     )
     images = parser.add_argument_group('images')
     images.add_argument('--generator', help="what creates: a diffusers folder, one file, or 'builtin:scenes'")
@@ -103,6 +130,17 @@ def scenes(asked: str | None) -> dict[str, str] | None:
     return dict(type='file', path=asked)
 
 
+def teacher(given: list[str]) -> dict[str, Any]:
+    """`config` and `checkpoint` of a --teacher: two files, or the folder of a model."""
+    from mmdiff2in1.core.config_places import find_config
+    from mmdiff2in1.inference import teacher_from
+
+    if len(given) == 1:
+        return teacher_from(given[0])
+    config, checkpoint = given
+    return dict(config=str(find_config(config)), checkpoint=checkpoint)
+
+
 def noise_level(text: str) -> int | str:
     """A timestep, or the word for pure noise."""
     return text if text == 'noise' else int(text)
@@ -118,12 +156,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from mmengine.dist import is_main_process
 
     from mmdiff2in1.core.config_file import read_config
-    from mmdiff2in1.core.config_places import find_config
     from mmdiff2in1.training.distillation import Distillation, distil, plan
 
     student = read_config(args.config)
     asked = Distillation(
-        teachers=[dict(config=str(find_config(config)), checkpoint=checkpoint) for config, checkpoint in args.teacher],
+        teachers=[teacher(given) for given in args.teacher],
         settings=settings(args),
         changes=changes_of(args, student),
         student_score=args.student_score,

@@ -2,6 +2,7 @@
 
     mmdiff2in1 init --images photos --masks masks --classes background,road,car
     mmdiff2in1 init --images photos --masks masks --classes names.txt --model segformer --weights mit_b0.pth
+    hf download facebook/dinov2-small --local-dir dinov2 && mmdiff2in1 init … --encoder dinov2 --frozen
     mmdiff2in1 init --from my_config.py --checkpoint my.pth --generator stable-diffusion-v1-5 --captions captions.jsonl
 
 Masks are PNG files of class numbers, 0 … K−1 in the order of the names; 255 is ignored. Images and masks have the same
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument('--zero-ignored', action='store_true', help='0 is no class, the first name is that of 1')
     own.add_argument('--model', choices=('unet', 'segformer'), help='a small CNN (the default), or SegFormer-B0')
     own.add_argument('--weights', type=Path, metavar='FILE', help='of the backbone of --model segformer')
+    encoder = 'pretrained encoder of the Hugging Face hub, fetched before (hf download): DINOv2, ConvNeXt, Swin, MiT …'
+    own.add_argument('--encoder', type=Path, metavar='FOLDER', help=encoder)
+    own.add_argument('--frozen', action='store_true', help='the encoder stays as it is: quicker, safer with few labels')
     own.add_argument('--steps', type=int, default=3000, help='of the training (%(default)s)')
     theirs = parser.add_argument_group('a config that you have')
     theirs.add_argument('--from', dest='base', type=Path, metavar='CONFIG', help='of a plain mmseg segmentor')
@@ -47,6 +51,10 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error('expected --images DIR --masks DIR --classes A,B,C, or --from CONFIG')
     if args.weights is not None and args.model != 'segformer':
         parser.error('--weights belongs to --model segformer')
+    if args.encoder is not None and (args.model is not None or args.base is not None):
+        parser.error('--encoder is the model: leave out --model and --from')
+    if args.frozen and args.encoder is None:
+        parser.error('--frozen belongs to --encoder FOLDER')
     if args.steps < 10:
         parser.error(f'--steps {args.steps}: expected 10 or more')
     if args.captions and not args.generator:
@@ -87,14 +95,21 @@ def run(args: argparse.Namespace) -> None:
 def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[int, int], int]:
     """The files of a plain config of own data, the size of the images, and how many are trained on."""
     from mmdiff2in1.training.first_config import plain_config
+    from mmdiff2in1.training.first_model import built_in, of_encoder
     from mmdiff2in1.training.own_data import IGNORED, study
 
     classes = _class_names(args.classes)
     data = study(args.images, args.masks, classes, args.zero_ignored)
+    name_of_model = args.model or 'unet'
+    if args.encoder is not None:
+        model = of_encoder(args.encoder, args.frozen, len(classes))
+    else:
+        model = built_in(name_of_model, args.weights)
+    height, width = data.crop(model.multiple)
     lists = {part: args.out / f'{name}-{part}.txt' for part in ('train', 'val')}
     print(
         f'{len(data.train) + len(data.val)} pairs, {data.size[1]} × {data.size[0]} pixels (median), of which '
-        f'{len(data.val)} are held out; crops of {data.crop[1]} × {data.crop[0]}'
+        f'{len(data.val)} are held out; crops of {width} × {height}'
     )
     first = 1 if data.zero_is_ignored else 0
     for number, label in enumerate(classes, first):
@@ -103,10 +118,11 @@ def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[in
     others = {value: share for value, share in data.values.items() if value == IGNORED or (value == 0 and first)}
     for number, share in others.items():
         print(f'  {number:3d} {"(ignored)":24s} {share:6.1%}')
-    model = args.model or 'unet'
-    if model == 'segformer' and args.weights is None:
+    if args.encoder is None and name_of_model == 'segformer' and args.weights is None:
         print('SegFormer begins with random weights: with few labels name its ImageNet weights, --weights mit_b0.pth')
-    text = plain_config(data, lists['train'], lists['val'], model, args.weights, args.steps)
+    if args.encoder is None and name_of_model == 'unet':
+        print('the small CNN begins with random weights; a pretrained encoder sees more: --encoder FOLDER')
+    text = plain_config(data, lists['train'], lists['val'], model, args.steps)
     files = {args.out / f'{name}.py': text}
     for part, names in (('train', data.train), ('val', data.val)):
         files[lists[part]] = ''.join(f'{each}\n' for each in names)

@@ -1,7 +1,13 @@
 """Arguments that turn a plain config into a self-improving one, the same for every command."""
 
 import argparse
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .config_arguments import changes_of
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 HELP = {
     'self_improving': "recipe for a plain config: 'careful' (does no harm), 'paper', 'released', 'paste' (new layouts "
@@ -52,6 +58,16 @@ def recipe_settings(args: argparse.Namespace) -> dict[str, Any]:
         flags = ', '.join('--' + name.replace('_', '-').replace('diffusion', 'generator') for name in given)
         raise ValueError(f'{flags}: of what? Add --self-improving careful, or another preset (docs/recipes.md)')
     return given
+
+
+def wrapped_config(args: argparse.Namespace) -> 'Config':
+    """The plain config under the recipe, with the changes made; see `changed_and_wrapped`."""
+    from mmdiff2in1.core.config_file import read_config
+    from mmdiff2in1.training.wrapping import changed_and_wrapped, wrap_config
+
+    plain = read_config(args.config)
+    wrap = partial(wrap_config, recipe=args.self_improving, **recipe_settings(args))
+    return changed_and_wrapped(plain, changes_of(args, plain), wrap)
 
 
 def _single(values: list[int] | None) -> list[int] | int | None:

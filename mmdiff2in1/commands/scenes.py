@@ -20,7 +20,6 @@ examples
 """
 
 import argparse
-import os
 from pathlib import Path
 
 # Mean size of the files of one scene at 64 x 64, in bytes, measured over the default set.
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument('--size', type=int, default=64, help='side of the images in pixels (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='another seed gives other scenes (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)')
+    parser.add_argument('--workers', type=int, help='processes (default: one per core that may be used)')
     parser.add_argument('--dry-run', action='store_true', help='say what would be written and how large, then stop')
 
 

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config_arguments import add_config_arguments, changes_of, load_config, work_dir_of
+from .config_arguments import add_config_arguments, load_config, work_dir_of
 from .device_arguments import add_process_device
-from .recipe_arguments import add_recipe_arguments, recipe_settings
+from .recipe_arguments import add_recipe_arguments, recipe_settings, wrapped_config
 from .trackers import add_tracker_arguments, use_trackers
 
 if TYPE_CHECKING:
@@ -57,18 +57,12 @@ def run(args: argparse.Namespace) -> None:
     """Runs the chain, or the plain config."""
     from mmengine.dist import is_main_process
 
-    from mmdiff2in1.core.config_file import read_config
     from mmdiff2in1.training.chain import train, train_plain, unfinished
-    from mmdiff2in1.training.wrapping import wrap_config
 
     from .scores import score_table
     from .wrap import summary, write_config
 
-    if args.self_improving:
-        cfg = wrap_config(read_config(args.config), args.self_improving, **recipe_settings(args))
-        cfg.merge_from_dict(changes_of(args, cfg))
-    else:
-        cfg = load_config(args)
+    cfg = wrapped_config(args) if args.self_improving else load_config(args)
     if args.restart:
         for place in (cfg, (cfg.get('stages') or {}).get('warmup') or {}):
             if place.get('resume'):

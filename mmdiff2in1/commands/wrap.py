@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmdiff2in1.core.overwriting import add_overwrite, check_new
 
-from .config_arguments import add_config_arguments, load_config
-from .recipe_arguments import add_recipe_arguments, recipe_settings
+from .config_arguments import add_config_arguments
+from .recipe_arguments import add_recipe_arguments, wrapped_config
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -32,10 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the file and says what is new in it."""
-    from mmdiff2in1.training.wrapping import wrap_config
-
     check_new(args.out, args.overwrite)
-    cfg = wrap_config(load_config(args), args.self_improving, **recipe_settings(args))
+    cfg = wrapped_config(args)
     write_config(cfg, args.out)
     print(f'written: {args.out}')
     for line in summary(cfg):

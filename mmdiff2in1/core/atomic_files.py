@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
@@ -22,7 +23,10 @@ def replacing(file: Path) -> Iterator[Path]:
     try:
         owned(descriptor)
         yield part
-        os.fsync(descriptor)
+        # Libraries may put another file there: safetensors does, which its owner alone could read.
+        with open(part, 'rb') as written:
+            os.fsync(written.fileno())
+        part.chmod(stat.S_IMODE(os.fstat(descriptor).st_mode))
         os.replace(part, file)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -1,6 +1,9 @@
 """A console on which the lines that matter can be seen; the log file keeps everything."""
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mmengine.logging import MMLogger
 
@@ -36,3 +39,16 @@ def shorten_console(logger: MMLogger) -> MMLogger:
         if streams and not any(isinstance(each, ShortLines) for each in handler.filters):
             handler.addFilter(ShortLines())
     return logger
+
+
+@contextmanager
+def shell_unheard() -> Iterator[None]:
+    """What the process and its children write to their standard error is dropped meanwhile."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,6 +1,7 @@
 """A model in diffusers' layout: ``vae/ unet/ text_encoder/ tokenizer/ scheduler/``, perhaps ``controlnet/``."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,8 @@ def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -
     if parts.controlnet is not None:
         index['controlnet'] = ['diffusers', 'ControlNetModel']
     (folder / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
+    for weights in folder.rglob('*.safetensors'):  # which its library lets the owner alone read
+        weights.chmod(stat.S_IMODE((folder / 'model_index.json').stat().st_mode))
 
 
 def _save(model, folder: Path, state: dict[str, Tensor]) -> None:

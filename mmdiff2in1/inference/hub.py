@@ -1,6 +1,7 @@
 """Folders of models from and to the Hugging Face hub, by its own library."""
 
 from pathlib import Path
+from typing import Any
 
 from mmdiff2in1.core.names import did_you_mean
 
@@ -38,6 +39,20 @@ def find_model_folder(place: str | Path) -> Path:
             f'{place}: found no folder of a model; expected one, builtin:NAME, or OWNER/NAME of the Hugging Face hub'
         )
     return _fetched(text)
+
+
+def teacher_from(place: str | Path) -> dict[str, Any]:
+    """A model's folder as a teacher: ``config`` and ``checkpoint``, as `Teacher.load` and recipes take them.
+
+    Args:
+        place: See `find_model_folder`.
+
+    Raises:
+        FileNotFoundError, ValueError: See `find_model_folder` and `read_model_folder`; a model that perceives with a
+            diffusion model that is not in its folder is none: name its own config and checkpoint.
+    """
+    cfg, weights = read_model_folder(find_model_folder(place), None)
+    return dict(config=cfg.to_dict(), checkpoint=str(weights))
 
 
 def _fetched(name: str) -> Path:

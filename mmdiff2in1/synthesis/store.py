@@ -30,6 +30,7 @@ from mmdiff2in1.core.folders import IMAGE_SUFFIXES
 from mmdiff2in1.core.inside import remove_inside
 from mmdiff2in1.core.lock import alone, locked
 from mmdiff2in1.core.one_run import this_run
+from mmdiff2in1.core.processes import usable_cores
 
 from .record_index import RecordIndex, Records
 from .record_reading import read_records
@@ -208,7 +209,7 @@ class SampleStore:
             found, problems = self._read()
             records = found.values()
         with ThreadPoolExecutor() as pool:  # reading and hashing happen outside the interpreter lock
-            for damages in ahead(pool, self._damages, together(records, TOGETHER), most=4 * (os.cpu_count() or 1)):
+            for damages in ahead(pool, self._damages, together(records, TOGETHER), most=4 * usable_cores()):
                 problems += damages
         return problems
 

@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,11 @@ class Comparison:
         cfg: A self-improving config with ``test_dataloader``.
         seeds: Of weights, augmentation and creation.
         metric: Name of the number that is compared; None: see `FIGURES`.
-        changes: To every arm, by dotted keys.
     """
 
     cfg: Config
     seeds: tuple[int, ...] = (0, 1, 2)
     metric: str | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def arms(self, work_dir: Path) -> Iterator[tuple[str, int, Config, Path]]:
         """Name, seed, config and folder of each training; those of a seed share the warm-up."""
@@ -60,11 +58,9 @@ class Comparison:
 
     def _check_metric(self) -> None:
         """Refuses a number that the test is not going to give, before anything is trained."""
-        cfg = copy.deepcopy(self.cfg)
-        cfg.merge_from_dict(dict(self.changes))
-        if not cfg.get('test_evaluator'):
+        if not self.cfg.get('test_evaluator'):
             raise ValueError('the config has no test_evaluator, which gives the scores')
-        evaluator = evaluator_of(cfg, 'test')
+        evaluator = evaluator_of(self.cfg, 'test')
         if self.metric is not None:
             check_figure(self.metric, evaluator, '--metric')
         else:
@@ -74,7 +70,6 @@ class Comparison:
 
     def _seeded(self, seed: int, warmup: Path) -> Config:
         cfg = copy.deepcopy(self.cfg)
-        cfg.merge_from_dict(dict(self.changes))
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
         stages = cfg.get('stages') or {}
         if stages.get('warmup') is not None:

@@ -32,6 +32,8 @@ NOT_NEGATIVE = ('lr', 'weight_decay', 'eta_min', 'eta_min_ratio', 'start_factor'
 MAY_BE_INFINITE = ('norm_type',)
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+OF_MODELS = ('data_preprocessor', 'neck', 'backbone', 'decode_head', 'segmentor', 'label_rule', 'init_cfg')
+"""Keys that mean the same within a model; any other, as `model` or `sampler`, belongs to the class that has it."""
 OTHERS = 'custom_keys'
 """The keys in there are names of parameters."""
 TYPED = 'a dictionary with a type'
@@ -85,6 +87,8 @@ def _expected(place: Place, value: Any) -> str:
         return '' if value is None or _has_type(value) else f'{TYPED}, or None'
     if key == 'type':
         return '' if (isinstance(value, str) and value) or callable(value) else 'the name of a class, or a class'
+    if place[0] == 'model' and len(place) > 1 and key in (*PARTS, *DICTS, *LISTS) and key not in OF_MODELS:
+        return ''
     if key in PARTS and not isinstance(value, (list, tuple)):
         return '' if _has_type(value) or (place[0] == 'stages' and _is_dict(value)) else TYPED
     if key == 'layout' and 'synthesis' in place:

@@ -36,6 +36,7 @@ from .control import equal_control
 from .recipes import make_self_improving
 from .scoring import better_by, chosen_metric, evaluator_of, scores
 from .stages import store_of, warmup_config
+from .wrapping import changed_and_wrapped
 
 RESULTS = 'distillation.json'
 
@@ -62,10 +63,13 @@ class Distillation:
 
     def config(self, student: Config) -> Config:
         """The whole config: the plain student's, by the preset `distil`."""
-        cfg = plain_config(student)
-        make_self_improving(cfg, preset='distil', teacher=[dict(each) for each in self.teachers], **self.settings)
-        cfg.merge_from_dict(dict(self.changes))
-        return cfg
+
+        def wrap(cfg: Config) -> Config:
+            teachers = [dict(each) for each in self.teachers]
+            make_self_improving(cfg, preset='distil', teacher=teachers, **self.settings)
+            return cfg
+
+        return changed_and_wrapped(plain_config(student), self.changes, wrap)
 
 
 def distil(student: Config, asked: Distillation, work_dir: str | Path, resume: bool = False) -> dict[str, Any]:

@@ -4,10 +4,9 @@ import colorsys
 import math
 from pathlib import Path
 
+from .first_model import FirstModel
 from .own_data import LARGEST, OwnData
 
-MODELS = {'unet': ('unet_small', 5e-3), 'segformer': ('segformer_mit-b0', 6e-5)}
-"""Name → file of ``_base_/models``, and the rate that it learns at."""
 COMPOSED = 2000
 CREATED_MULTIPLE = 64
 HUES, LIGHTS = 48, ((0.6, 0.95), (0.95, 0.75), (0.75, 0.5), (0.3, 0.8), (0.9, 0.3), (0.3, 0.45))
@@ -30,43 +29,42 @@ def created_size(height: int, width: int) -> tuple[int, int]:
     return tuple(max(1, round(side * scale / CREATED_MULTIPLE)) * CREATED_MULTIPLE for side in (height, width))  # type: ignore[return-value]
 
 
-def plain_config(data: OwnData, train: Path, val: Path, model: str, weights: Path | None, steps: int) -> str:
+def plain_config(data: OwnData, train: Path, val: Path, model: FirstModel, steps: int) -> str:
     """A plain mmseg config.
 
     Args:
         data: What was found.
         train, val: Lists of names.
-        model: Of `MODELS`.
-        weights: Of the backbone; None: random ones.
+        model: See `built_in` and `of_encoder`.
         steps: Of the training.
     """
-    height, width = data.crop
-    file, rate = MODELS[model]
+    height, width = data.crop(model.multiple)
     reduce = ', reduce_zero_label=True' if data.zero_is_ignored else ''
     test = "mode='whole'"
     if max(data.size) > 2 * LARGEST:
         test = f"mode='slide', crop_size=crop_size, stride=({height * 2 // 3}, {width * 2 // 3})"
-    backbone = ''
-    if model == 'segformer':
-        init = None if weights is None else dict(type='Pretrained', checkpoint=str(weights.absolute()))
-        backbone = f'\n    backbone=dict(init_cfg={init}),'
+    bases = ['default_runtime' if model.base is None else f'models/{model.base}', 'default_runtime']
+    bases = [f'mmdiff2in1::_base_/{base}.py' for base in dict.fromkeys(bases)]
+    fields = model.fields
+    if model.base is not None:
+        fields += f'    decode_head=dict(num_classes={len(data.classes)}),\n'
+    paramwise = '' if model.paramwise is None else f'\n    paramwise_cfg={model.paramwise},'
     warm = min(100, steps // 10)
     return f'''"""{len(data.train)} images to train on, {len(data.val)} held out, {len(data.classes)} classes.
 
 A plain mmseg config, as mmdiff2in1 init found your data; change what you like.
 """
 
-_base_ = ['mmdiff2in1::_base_/models/{file}.py', 'mmdiff2in1::_base_/default_runtime.py']
+_base_ = {bases}
 
 classes = {data.classes!r}
 palette = {palette(len(data.classes))!r}
 crop_size = ({height}, {width})
 
-data_preprocessor = dict(size=crop_size, test_cfg=dict(size_divisor=32))
+data_preprocessor = dict({model.preprocessor}size=crop_size, test_cfg=dict(size_divisor={model.multiple}))
 model = dict(
-    data_preprocessor=data_preprocessor,{backbone}
-    decode_head=dict(num_classes={len(data.classes)}),
-    test_cfg=dict({test}),
+    data_preprocessor=data_preprocessor,
+{fields}    test_cfg=dict({test}),
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -110,7 +108,9 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters={steps}, val_interval={max
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr={rate!r}, weight_decay=1e-2), clip_grad=dict(max_norm=1.0)
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr={model.rate!r}, weight_decay=1e-2),{paramwise}
+    clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end={warm}),

@@ -48,10 +48,10 @@ class OwnData:
     size: tuple[int, int]
     zero_is_ignored: bool
 
-    @property
-    def crop(self) -> tuple[int, int]:
-        """(H, W) that is trained on: the median size or `LARGEST`, a multiple of `STRIDE`."""
-        return tuple(max(STRIDE, min(side, LARGEST) // STRIDE * STRIDE) for side in self.size)  # type: ignore[return-value]
+    def crop(self, multiple: int = STRIDE) -> tuple[int, int]:
+        """(H, W) that is trained on: the median size or `LARGEST`, multiples of a model's stride."""
+        height, width = (max(multiple, min(side, LARGEST) // multiple * multiple) for side in self.size)
+        return height, width
 
 
 def study(images: Path, masks: Path, classes: Sequence[str], zero_is_ignored: bool = False) -> OwnData:

@@ -1,6 +1,7 @@
 """An mmengine run of a stage or of a plain config: how it is built, gone on with, read and cleared away."""
 
 import contextlib
+import functools
 import gc
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
 from mmdiff2in1.engine.fully_sharded_model import FullyShardedModel
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
-from mmdiff2in1.engine.short_console import shorten_console
+from mmdiff2in1.engine.short_console import shell_unheard, shorten_console
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
 
 
@@ -38,10 +39,16 @@ class ChainRunner(Runner):
             kwargs['map_location'] = 'cpu'
         super().resume(filename, *args, **kwargs)
 
+    @functools.wraps(Runner.save_checkpoint, assigned=())  # its parameters are what a checkpoint hook may ask for
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Calls `before_checkpoint` of the hooks on every process; `before_save_checkpoint` is for the first alone."""
         self.call_hook('before_checkpoint')
         super().save_checkpoint(*args, **kwargs)
+
+    def _log_env(self, *args: Any) -> None:
+        """mmengine asks compilers for their versions; of one that is not there the shell would complain."""
+        with shell_unheard():
+            super()._log_env(*args)
 
 
 def build_runner(cfg: Config) -> Runner:

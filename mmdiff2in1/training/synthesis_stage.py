@@ -119,7 +119,8 @@ class SynthesisStage:
 
         Args:
             warmup: Checkpoint whose U-Net creates if ``stages.synthesis.unet`` is ``creator``.
-            poll_seconds: How often a process that is ready looks whether the others are.
+            poll_seconds: How often a process that is ready looks whether the others are; less often where a look takes
+                long.
         """
         complete = self._is_complete(warmup)
         made: list[str] = []
@@ -142,9 +143,11 @@ class SynthesisStage:
         with SampleStore(self.store, rank).writing('creating samples'):
             run_job(job, SampleStore(self.store), rank, world_size)
             asked = {*(recipe.sample_id for recipe in job.plan()), *job.unlabelled(SampleStore(self.store))}
-            missing = asked
+            missing, looked = asked, time.monotonic()
             while missing := missing - SampleStore(self.store).whole(missing):
-                time.sleep(poll_seconds)
+                # A large store takes seconds to read: a tenth of the time at most goes into looking.
+                time.sleep(max(poll_seconds, 9 * (time.monotonic() - looked)))
+                looked = time.monotonic()
         return sorted(asked)
 
     def _is_complete(self, warmup: str | None) -> bool:

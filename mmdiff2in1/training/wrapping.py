@@ -1,6 +1,7 @@
 """A recipe applied from outside: a plain config, whose file stays as it is, becomes a self-improving one."""
 
 import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,43 @@ def wrap_config(base: Config, recipe: str = 'careful', load_from: str | None = N
     if load_from is not None:
         cfg.load_from = load_from
     return cfg
+
+
+def changed_and_wrapped(plain: Config, changes: Mapping[str, Any], wrap: Callable[[Config], Config]) -> Config:
+    """A plain config under a recipe, with changes that are told in the terms of the plain one.
+
+    The recipe copies and wraps, so that a change to the training set or its schedule is made before it. Entries that
+    only the recipe makes are changed after it.
+
+    Args:
+        plain: Stays as it is.
+        changes: By dotted keys, as ``Config.merge_from_dict`` takes them.
+        wrap: The recipe: gives another config.
+
+    Raises:
+        ValueError: See `make_self_improving`.
+    """
+    plain = copy.deepcopy(plain)
+    plain.merge_from_dict({key: value for key, value in changes.items() if _has(plain, key)})
+    rest = {key: value for key, value in changes.items() if not _has(plain, key)}
+    wrapped = wrap(copy.deepcopy(plain)) if rest else plain
+    of_recipe = {key: value for key, value in rest.items() if key.startswith('stages.') or _has(wrapped, key)}
+    plain.merge_from_dict({key: value for key, value in rest.items() if key not in of_recipe})
+    wrapped = wrap(plain)
+    wrapped.merge_from_dict(of_recipe)
+    return wrapped
+
+
+def _has(cfg: Any, key: str) -> bool:
+    """True if there is an entry of this dotted key; lists are counted from 0."""
+    for step in key.split('.'):
+        if isinstance(cfg, list | tuple) and step.isdigit() and int(step) < len(cfg):
+            cfg = cfg[int(step)]
+        elif isinstance(cfg, Mapping | Config) and step in cfg:
+            cfg = cfg[step]
+        else:
+            return False
+    return True
 
 
 def read_recipe(recipe: str) -> dict[str, Any]:

@@ -25,11 +25,11 @@ class Perceived:
 
 @dataclass(frozen=True)
 class Created:
-    """A real image, the synthetic one made from it, and θ_C's pseudo label of the latter, all (H, W, …)."""
+    """A real image, the synthetic one made from it if from any, and the label of the latter, all (H, W, …)."""
 
-    real: np.ndarray
+    real: np.ndarray | None
     synthetic: np.ndarray
-    pseudo_label: np.ndarray | None
+    label: np.ndarray | None
     caption: str = ''
 
 
@@ -66,15 +66,24 @@ def prediction_panel(
     return _sheet(pictures, captions, legends, ['image', 'ground truth', *models], title)
 
 
-def creation_panel(rows: Sequence[Created], task: DenseTask, title: str = '') -> np.ndarray:
-    """Rows of real | synthetic | pseudo label, and the legend of the labels."""
-    labels = [row.pseudo_label for row in rows]
+def creation_panel(
+    rows: Sequence[Created],
+    task: DenseTask,
+    title: str = '',
+    columns: Sequence[str] = ('real', 'synthetic', 'pseudo label'),
+) -> np.ndarray:
+    """Rows of real | synthetic | label, and the legend of the labels; where nothing was made from a real image, no such
+    column.
+    """
+    labels = [row.label for row in rows]
     pictures = [
         [row.real, row.synthetic, None if label is None else task.colours(label)]
         for row, label in zip(rows, labels, strict=True)
     ]
+    first = int(all(row.real is None for row in rows))
     legends = _at_the_end(task, labels)
-    return _sheet(pictures, [row.caption for row in rows], legends, ['real', 'synthetic', 'pseudo label'], title)
+    pictures = [row[first:] for row in pictures]
+    return _sheet(pictures, [row.caption for row in rows], legends, list(columns)[first:], title)
 
 
 def _at_the_end(task: DenseTask, maps: Sequence[np.ndarray | None]) -> list[Legend]:

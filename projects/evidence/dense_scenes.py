@@ -5,9 +5,10 @@
     python projects/evidence/dense_scenes.py --table       the Markdown tables of --out
 
 One run per config and seed: mmdiff2in1 train on configs/diff2in1/NAME.py and on configs/baselines/NAME.py; for normals
-once more with a filter, and both with a loss that leaves no pixel out. All go on from one warm-up and see the same
-created images. The seed is that of the weights, of the 60 images that are labelled, of the augmentation and of the
-created images. One JSON line per run with the metrics of each arm; a killed run goes on from its last checkpoint.
+once more with a filter, under one mean over real and created pixels as published, and both with a loss that leaves no
+pixel out. All go on from one warm-up and see the same created images. The seed is that of the weights, of the 60 images
+that are labelled, of the augmentation and of the created images. One JSON line per run with the metrics of each arm; a
+killed run goes on from its last checkpoint.
 """
 
 import argparse
@@ -36,6 +37,8 @@ RUNS: dict[str, tuple[str, dict]] = {
     'diff2in1': ('diff2in1', {}),
     'baselines': ('baselines', {}),
     'filtered': ('diff2in1', {'model.min_confidence': 0.9}),
+    'pooled': ('diff2in1', {'model.normalize_by': 'pooled'}),
+    'pooled-weight-1': ('diff2in1', {'model.normalize_by': 'pooled', 'model.synthetic_weight': 1.0}),
     'all-pixels': ('diff2in1', ALL_PIXELS),
     'all-pixels-baselines': ('baselines', ALL_PIXELS),
 }
@@ -45,6 +48,8 @@ ARMS: dict[str, tuple[str, str, str]] = {
     'real + EMA': ('baselines', '', 'real + EMA'),
     'Diff-2-in-1': ('diff2in1', '', 'real + EMA'),
     'Diff-2-in-1, confidence 0.9': ('filtered', '', 'real + EMA'),
+    'Diff-2-in-1, one mean of all pixels': ('pooled', '', 'real + EMA'),
+    'Diff-2-in-1, one mean, weight 1': ('pooled-weight-1', '', 'real + EMA'),
     'all pixels count: real + EMA': ('all-pixels-baselines', '', 'all pixels count: real + EMA'),
     'all pixels count: Diff-2-in-1': ('all-pixels', '', 'all pixels count: real + EMA'),
 }
@@ -54,6 +59,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = queue_parser(__doc__, 'dense_scenes', 'CONFIG')
     parser.add_argument('--configs', nargs='+', choices=CONFIGS, default=list(CONFIGS), help='(all)')
+    parser.add_argument('--runs', nargs='+', choices=RUNS, default=list(RUNS), help='of normals (all)')
     return parser.parse_args(arguments)
 
 
@@ -74,7 +80,8 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict:
     """The chains of a config; the metrics of each arm on the parts val and test."""
     folder = args.work_dir / f'{name}-seed{seed}'
     started, results = time.perf_counter(), {}
-    for kind, (config, changes) in runs_of(name).items():
+    for kind in (kind for kind in runs_of(name) if kind in args.runs):
+        config, changes = RUNS[kind]
         options = {
             'randomness.seed': seed,
             'train_dataloader.dataset.dataset.data_root': args.data_root,
@@ -119,7 +126,7 @@ def table(name: str, lines: list[dict]) -> str:
     columns = {figure: digits, **further}
     head = ['arm', *columns, f'difference in {figure} by seed', 'mean difference', 'p', 'seeds']
     rows = [f'| {" | ".join(head)} |', '| :-- ' + '| --: ' * (len(head) - 1) + '|']
-    for arm, (_, _, control) in ((arm, of) for arm, of in ARMS.items() if of[0] in runs_of(name)):
+    for arm, (_, _, control) in ((arm, of) for arm, of in ARMS.items() if all(arm in test for test in found.values())):
         cells = [_spread(Spread.of(test[arm][key] for test in found.values()), d) for key, d in columns.items()]
         scores = {seed: test[arm][figure] for seed, test in found.items()}
         paired = compare(scores, {seed: test[control][figure] for seed, test in found.items()})

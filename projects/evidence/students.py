@@ -229,9 +229,10 @@ def others(cfg: Any, folder: Path) -> Path:
     chosen = DATASETS.build(cfg.train_dataloader.dataset)
     labelled = {chosen.get_data_info(i)['img_path'] for i in range(len(chosen))}
     folder.mkdir(parents=True, exist_ok=True)
-    for path in (Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))):
-        if str(path) not in labelled and not (folder / path.name).exists():
-            (folder / path.name).symlink_to(path.resolve())
+    with alone_in(folder.with_suffix('.lock')):
+        for path in (Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))):
+            if str(path) not in labelled and not (folder / path.name).exists():
+                (folder / path.name).symlink_to(path.resolve())
     return folder
 
 

@@ -41,4 +41,4 @@ def test_what_is_done_is_not_run_again(tmp_path, capsys):
         'to do  depth_scenes, seed 5',
     ]
     assert list(tool.runs_of('depth_scenes')) == ['diff2in1', 'baselines']
-    assert len(tool.runs_of('bae_scenes-normal')) == 5
+    assert len(tool.runs_of('bae_scenes-normal')) == 7

@@ -60,6 +60,11 @@ def test_round_trip(model, saved):
     assert torch.equal(loaded.create(**request).images, model.create(**request).images)
 
 
+def test_whoever_may_read_one_file_may_read_all(saved):
+    """safetensors writes files that nobody else may read."""
+    assert len({file.stat().st_mode for file in saved.rglob('*') if file.is_file()}) == 1
+
+
 def test_the_parts_are_diffusers_own(model, saved):
     for part, kind in (('vae', AutoencoderKL), ('unet', UNet2DConditionModel)):
         theirs = kind.from_pretrained(saved / part, local_files_only=True, low_cpu_mem_usage=False).state_dict()

@@ -10,7 +10,7 @@ from mmdiff2in1.datasets.scenes.write import PART_STARTS
 from mmdiff2in1.inference.model_folder import BUILT_IN
 
 SCENES = 20
-FLOOR = 0.51
+FLOOR = 0.65
 
 
 def test_the_small_unet_sees_rendered_rooms():

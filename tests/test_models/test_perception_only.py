@@ -88,6 +88,8 @@ def test_a_trained_unet_moves_into_a_whole_model(folder, tmp_path):
     with torch.no_grad():
         only.backbone.diffusion.unet.conv_in.bias.fill_(3.0)
     write_state(tmp_path / 'only.safetensors', {n: t.clone() for n, t in only.state_dict().items()})
+    (tmp_path / 'any.txt').touch()
+    assert (tmp_path / 'only.safetensors').stat().st_mode == (tmp_path / 'any.txt').stat().st_mode
     whole = LatentDiffusion.from_pretrained(folder / 'weights')
     before = copy.deepcopy(whole.state_dict())
     load_stored(whole, stored_tensors(WeightFile(tmp_path / 'only.safetensors')), 'x')

@@ -291,7 +291,7 @@ def pairs(folder, count=10, size=(48, 64), values=(0, 1, 255)):
 
 def test_study(tmp_path):
     found = study(*pairs(tmp_path), ['floor', 'ball'])
-    assert (len(found.train), len(found.val), found.size, found.crop) == (8, 2, (48, 64), (32, 64))
+    assert (len(found.train), len(found.val), found.size, found.crop()) == (8, 2, (48, 64), (32, 64))
     assert set(found.train).isdisjoint(found.val) and set(found.values) == {0, 1, 255}
     assert found.image_suffix == '.jpg' and found.mask_suffix == '.png' and not found.zero_is_ignored
     assert study(tmp_path / 'photos', tmp_path / 'masks', ['ball'], zero_is_ignored=True).zero_is_ignored

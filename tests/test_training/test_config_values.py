@@ -12,7 +12,10 @@ from mmdiff2in1.training.config_values import check_values
 
 GOOD = dict(
     model=dict(
-        type='EncoderDecoder', backbone=dict(type=nn.Conv2d, norm_cfg=None), neck=None, decode_head=[dict(type='A')]
+        type='EncoderDecoder',
+        backbone=dict(type=nn.Conv2d, norm_cfg=None, model='a folder', sampler='dense', pipeline='fp16'),
+        neck=None,
+        decode_head=[dict(type='A')],
     ),
     train_dataloader=dict(batch_size=1, num_workers=0, dataset=dict(type='A', pipeline=[dict(type='B'), print])),
     custom_hooks=[dict(type='C')],

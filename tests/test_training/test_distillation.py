@@ -12,8 +12,11 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS, MODELS
 from tiny_chain import ROOT, SIZE, chain_config
 
+from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.label_files import write_png
+from mmdiff2in1.inference import teacher_from
+from mmdiff2in1.inference.model_folder import BUILT_IN
 from mmdiff2in1.models.checkpoints import read_checkpoint
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.training.chain import train
@@ -120,6 +123,25 @@ def test_a_dry_run_scores_and_writes_nothing(parts, chain_folder, capsys):
     assert run(parts, chain_folder, '--dry-run', '--student-score', '101', '--work-dir', str(work_dir)) is None
     out = capsys.readouterr().out
     assert 'THE TEACHER IS NOT BETTER' in out and '5 samples, of which 0 are in' in out and not work_dir.exists()
+
+
+def test_a_folder_of_a_model_is_a_teacher(chain_folder, tmp_path, capsys):
+    """The same weights as a folder score as their config and checkpoint do."""
+    cfg, scenes = read_config('unet_scenes'), str(chain_folder / 'scenes')
+    cfg.val_dataloader.dataset.data_root = scenes
+    two_files = dict(config='unet_scenes', checkpoint=str(BUILT_IN / 'unet_scenes/model.safetensors'))
+    given = [two_files, teacher_from('builtin:unet_scenes')]
+    scores = [Judge(cfg, Distillation(teachers=[each])).before()['teacher'] for each in given]
+    assert scores[0] == scores[1] > 30
+
+    write_png(tmp_path / 'photo.png', np.zeros((SIZE, SIZE, 3), np.uint8))
+    asked = ('--teacher', 'builtin:unet_scenes', '--unlabelled', str(tmp_path), '--dry-run')
+    data = [f'{part}_dataloader.dataset.data_root={scenes}' for part in ('train', 'val')]
+    main(['distil', 'unet_scenes', *asked, '--cfg-options', *data, 'train_dataloader.dataset.num_labelled=2'])
+    assert f'teacher: {scores[0]:.4g}' in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(['distil', '--teacher', 'a.py', 'a.pth', 'unet_scenes', '--unlabelled', scenes])
+    assert "the student's config comes before it" in capsys.readouterr().err
 
 
 def test_the_teacher_is_scored_as_mmengine_scores_it(parts, chain_folder):

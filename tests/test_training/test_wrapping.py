@@ -1,6 +1,7 @@
 """A recipe from outside: which presets need a warm-up, files of settings, and what the command line asks for."""
 
 import argparse
+from functools import partial
 
 import pytest
 from mmengine.config import Config
@@ -8,8 +9,9 @@ from plain_config import base
 
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.commands.recipe_arguments import add_recipe_arguments, recipe_settings
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.training.recipes import make_self_improving
-from mmdiff2in1.training.wrapping import read_recipe, wrap_config
+from mmdiff2in1.training.wrapping import changed_and_wrapped, read_recipe, wrap_config
 
 
 def test_the_base_stays_and_the_result_is_that_of_a_config():
@@ -82,3 +84,28 @@ def test_wrap_writes_one_file_that_stands_alone(tmp_path, capsys):
     with pytest.raises(SystemExit, match='mine.py is there already; name another place, or add --overwrite'):
         main(['wrap', str(out), '--generator', 'weights', '--out', str(file)])
     assert file.read_text() == base().pretty_text
+
+
+def test_changes_are_told_in_the_terms_of_the_plain_config():
+    """What the recipe wraps or copies is changed before; what it makes, after."""
+    plain = read_config('unet_scenes')
+    before = plain.pretty_text
+    changes = {
+        'train_dataloader.dataset.data_root': 'elsewhere',
+        'train_dataloader.dataset.indices': 3,
+        'train_cfg.max_iters': 7,
+        'custom_hooks.0.type': 'EmptyCacheHook',
+        'train_dataloader.dataset.store': 'a/store',
+        'stages.synthesis.num_calls': 9,
+        'model.label_rule.type': 'SourceLabel',
+        'my_own': 1,
+    }
+    wrap = partial(wrap_config, recipe='careful', diffusion='builtin:scenes', captions='captions.jsonl')
+    cfg = changed_and_wrapped(plain, changes, wrap)
+    dataset, synthesis = cfg.train_dataloader.dataset, cfg.stages.synthesis
+    inner = dataset.dataset
+    assert (inner.type, inner.data_root, inner.indices) == ('ScenesDataset', 'elsewhere', 3)
+    assert (dataset.type, dataset.store, synthesis.num_calls) == ('SyntheticSampleDataset', 'a/store', 9)
+    assert (cfg.stages.warmup.train_cfg.max_iters, cfg.model.label_rule.type, cfg.my_own) == (7, 'SourceLabel', 1)
+    assert cfg.custom_hooks[0].type == 'EmptyCacheHook' and 'data_root' not in dataset
+    assert plain.pretty_text == before

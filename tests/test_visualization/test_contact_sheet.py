@@ -197,6 +197,18 @@ def test_creation_panel():
     assert (at(sheet, layout, 1, 2) == EMPTY).all()
 
 
+def test_created_from_nothing():
+    """No column of real images where there are none, and columns by the names that are asked for."""
+    synthetic, label = picture(1, 128, 128), np.ones((128, 128), np.uint8)
+    sheet = creation_panel([Created(None, synthetic, label)] * 2, TASK, columns=('source', 'created', 'label'))
+    expected = contact_sheet(
+        [[synthetic, TASK.colours(label)]] * 2,
+        row_legends=[[], [('1 bed 100.0%', (200, 100, 0))]],
+        column_captions=['created', 'label'],
+    )
+    np.testing.assert_array_equal(sheet, expected)
+
+
 def test_sheets_side_by_side():
     high, low = np.full((5, 2, 3), 7, np.uint8), np.full((3, 4, 3), 9, np.uint8)
     both = side_by_side([high, low])

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.core.lock import locked
+from mmdiff2in1.core.processes import usable_cores
 from mmdiff2in1.tasks import Depth, Edges, Saliency, SemanticSegmentation, SurfaceNormal
 
 from .render import VERSION, render_scene
@@ -70,7 +71,7 @@ def make_scenes(
         _write_json(out / 'meta.json', meta)
         for part, count in counts.items():
             if missing := missing_folders(out / part, part):
-                _make_part(out, part, missing, count, size, seed, workers or os.cpu_count() or 1, progress)
+                _make_part(out, part, missing, count, size, seed, workers or usable_cores(), progress)
             meta['counts'][part] = count
             _write_json(out / 'meta.json', meta)
     return out
