@@ -6,6 +6,7 @@
     python tools/benchmark.py --case finetune --precision bf16 --batch 1 2 4 --device cuda --memory 24 \\
         --options none checkpointing checkpointing+fused-adamw --out mine.jsonl    a matrix of your own
     python tools/benchmark.py --preset views --out docs/benchmarks/cpu.jsonl       warm-ups, cached views or none
+    python tools/benchmark.py --preset compiled --out docs/benchmarks/cpu.jsonl    torch.compile or none
     python tools/benchmark.py estimate                                             memory by batch size, on paper
     python tools/benchmark.py growth                                               cost against sizes (--help)
     python tools/benchmark.py report                                               tables of docs/benchmarks/*.jsonl
@@ -31,8 +32,9 @@ SETTINGS = dict(
     gpu=dict(warm_ups=3, repeats=20, budget=6.0),
     tiny=dict(warm_ups=1, repeats=3, budget=2.0),
     views=dict(warm_ups=1, repeats=6, budget=120.0),
+    compiled=dict(warm_ups=1, repeats=8, budget=240.0),
 )
-MINUTES = dict(cpu=None, gpu=9.0, tiny=None, views=None)
+MINUTES = dict(cpu=None, gpu=9.0, tiny=None, views=None, compiled=None)
 COMMANDS = ('run', 'estimate', 'report')
 FOLDER = Path('docs/benchmarks')
 

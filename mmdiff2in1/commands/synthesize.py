@@ -69,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings.add_argument('--batch-size', type=int, help='samples per call; changes the speed, not the images')
     settings.add_argument('--device', help="'cpu', 'cuda:0' … (default: a GPU if there is one)")
     settings.add_argument('--dtype', choices=('float32', 'float16', 'bfloat16'), help='of the diffusion weights')
+    settings.add_argument(
+        '--compile',
+        nargs='?',
+        const='default',
+        choices=('default', 'reduce-overhead', 'max-autotune'),
+        help='torch.compile of the denoiser; reduce-overhead: with CUDA graphs (%(const)s)',
+    )
 
     parser.add_argument('--time', action='store_true', help='with --dry-run: time one batch and estimate the whole')
     parser.add_argument('--resume', action='store_true', help='accepted and not needed: resuming is the default')
@@ -112,6 +119,8 @@ def load_config(args: argparse.Namespace) -> 'Config':
         return cfg
     flags = ('T', 'num_calls', 'solver', 'guidance_scale', 'seed', 'batch_size', 'device', 'dtype')
     settings.update({name: getattr(args, name) for name in flags if getattr(args, name) is not None})
+    if args.compile is not None:
+        settings.compile = dict(mode=args.compile)
     if args.num_samples is not None or args.samples_per_image is not None:
         settings.update(num_samples=args.num_samples, samples_per_image=args.samples_per_image)
     return cfg

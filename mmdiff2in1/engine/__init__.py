@@ -7,6 +7,8 @@ from .channels_last_hook import ChannelsLastHook
 from .compile_layers_hook import CompileLayersHook
 from .exact_resume_hook import ExactResumeHook
 from .finite_loss_hook import FiniteLossHook
+from .fully_shard_hook import FullyShardHook
+from .fully_sharded_model import FullyShardedModel
 from .interrupt_hook import InterruptHook
 from .moving_average import alpha_for, move_creator
 from .optim_wrapper_constructors import ExploiterOptimWrapperConstructor, GroupedOptimWrapperConstructor
@@ -24,6 +26,8 @@ __all__ = [
     'ExactResumeHook',
     'ExploiterOptimWrapperConstructor',
     'FiniteLossHook',
+    'FullyShardHook',
+    'FullyShardedModel',
     'GroupedOptimWrapperConstructor',
     'InterruptHook',
     'PowerLR',

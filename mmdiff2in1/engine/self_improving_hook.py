@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
 
+from .fully_sharded_model import own_share
 from .kept_share_watch import KeptShareWatch
 from .moving_average import alpha_for, move_creator
 
@@ -158,13 +159,13 @@ class SelfImprovingHook(Hook):
     def _collect(self, model: nn.Module) -> None:
         """Walks through the model, which is on its device and loaded by now; its updates do not do so again."""
         self._normalisations = _with_own_statistics(model.exploiter)
-        self._tensors = model.ema_tensors()
+        self._tensors = _ema_tensors(model)
         self._stay = False
 
     def _update(self, model: nn.Module, k: int) -> None:
         if not self._stay:
             # A module may bind its buffer anew in every forward pass instead of changing it. The first update tells.
-            before, self._tensors = self._tensors, model.ema_tensors()
+            before, self._tensors = self._tensors, _ema_tensors(model)
             self._stay = _same_memory(before, self._tensors)
         move_creator(self._tensors, self.alpha**k)
         self._updates += k
@@ -176,6 +177,11 @@ class SelfImprovingHook(Hook):
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
+
+
+def _ema_tensors(model: nn.Module) -> list[list[Tensor]]:
+    """Those of the model; of sharded ones what this process holds."""
+    return [[own_share(tensor) for tensor in tensors] for tensors in model.ema_tensors()]
 
 
 def _batch_size(batch: object) -> int:

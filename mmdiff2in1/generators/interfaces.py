@@ -6,7 +6,7 @@ Level l has spatial size (h / 2^l, w / 2^l), level 0 is the latent's own.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,10 @@ class Generator(Protocol):
     @property
     def T_max(self) -> int:  # noqa: N802 (the paper's symbol)
         """Number of training timesteps; T = T_max is pure noise, whatever the source."""
+
+    @property
+    def denoiser(self) -> Any:
+        """The module that is called once per timestep."""
 
     @property
     def takes_conditions(self) -> bool:

@@ -21,6 +21,7 @@ from transformers import CLIPTextModel
 from mmdiff2in1.core.names import listed, some
 
 from .architectures import BETAS
+from .finite import all_finite
 from .ldm_account import tell_left_out
 from .ldm_names import LdmFile
 from .ldm_text import SDXL_TEXT, TEXT, is_open_clip, text_encoder_config, text_encoder_state, text_prefix
@@ -225,7 +226,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> None
         'unexpected': sorted(found.keys() - expected.keys()),
         # A linear layer may have been stored as a 1×1 convolution.
         'of another shape': [name for name in both if _sides(expected[name]) != _sides(found[name])],
-        'not finite': [name for name in both if state[name].is_floating_point() and not state[name].isfinite().all()],
+        'not finite': [name for name in both if state[name].is_floating_point() and not all_finite(state[name])],
     }
     if any(wrong.values()):
         raise ValueError(listed(wrong))

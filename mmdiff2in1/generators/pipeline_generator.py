@@ -61,7 +61,7 @@ class PipelineGenerator:
     @property
     def multiple(self) -> int:
         """Image height and width must be multiples of this."""
-        config = self._denoiser.config
+        config = self.denoiser.config
         if 'block_out_channels' in config:
             cells = 2 ** (len(config.block_out_channels) - 1)
         else:
@@ -159,7 +159,7 @@ class PipelineGenerator:
         pipeline = self._from_noise if T == self.T_max else self.pipeline
         options: dict[str, Any] = self._steps(T, num_calls) | dict(height=height, width=width)
         if T < self.T_max:
-            options |= dict(image=(images.to(self._denoiser.device).float() + 1) / 2, strength=1.0)
+            options |= dict(image=(images.to(self.denoiser.device).float() + 1) / 2, strength=1.0)
         accepted = _accepted(pipeline.__call__)
         walked: list[int] = []
         latents: list[Tensor] = []
@@ -170,8 +170,8 @@ class PipelineGenerator:
             return {}
 
         calls: list[None] = []
-        counter = self._denoiser.register_forward_pre_hook(lambda *_: calls.append(None))
-        before = _random_states(self._denoiser.device)
+        counter = self.denoiser.register_forward_pre_hook(lambda *_: calls.append(None))
+        before = _random_states(self.denoiser.device)
         try:
             made = pipeline(
                 prompt=list(captions),
@@ -188,7 +188,7 @@ class PipelineGenerator:
             raise RuntimeError(
                 f'{type(pipeline).__name__} made {len(calls)} calls in {len(walked)} steps, {num_calls} were asked for'
             )
-        if any(not torch.equal(a, b) for a, b in zip(before, _random_states(self._denoiser.device), strict=True)):
+        if any(not torch.equal(a, b) for a, b in zip(before, _random_states(self.denoiser.device), strict=True)):
             raise RuntimeError(
                 f'{self._scheduler_name} draws noise that no seed decides, so samples could not be made again; name '
                 'one without noise in scheduler/scheduler_config.json'
@@ -225,7 +225,8 @@ class PipelineGenerator:
         return self
 
     @property
-    def _denoiser(self) -> nn.Module:
+    def denoiser(self) -> nn.Module:
+        """The pipeline's transformer or U-Net."""
         return getattr(self.pipeline, 'transformer', None) or self.pipeline.unet
 
     @cached_property

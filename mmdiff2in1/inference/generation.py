@@ -103,7 +103,7 @@ def diffusion_for(segmentor: nn.Module, cfg: Config, folder: str | Path | None) 
             f'{type(backbone).__name__} has no diffusion model to create with; name weights by diffusion=… or, '
             "of the command, --diffusion … ('builtin:scenes' comes with the package), or in stages.synthesis.diffusion"
         )
-    diffusion = build_diffusion(replace(SynthesisSettings.from_cfg(cfg), layout=None))
+    diffusion = build_diffusion(replace(SynthesisSettings.from_cfg(cfg), layout=None, compile=None))
     if not isinstance(diffusion, LatentDiffusion):
         raise ValueError(
             'stages.synthesis.diffusion names a pipeline that creates training images only; name Stable Diffusion 1.x '

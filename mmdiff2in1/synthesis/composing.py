@@ -27,6 +27,7 @@ class NoGenerator:
     multiple = 1
     T_max = 0
     takes_conditions = False
+    denoiser = None
 
     def planned_timesteps(self, T: int, num_calls: int, grid: str, solver: str) -> list[int]:
         """Raises ValueError: there is nothing that could redraw."""

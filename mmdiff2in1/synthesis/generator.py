@@ -1,5 +1,6 @@
 """The generator that the settings of a synthesis name: loaded, with its U-Net and on its device."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
     if settings.diffusion is None:
         raise ValueError('stages.synthesis.diffusion is None: nothing is created; name what creates')
     from mmdiff2in1.generators import LatentDiffusion
+    from mmdiff2in1.generators.compiling import compile_denoiser
     from mmdiff2in1.generators.loading import load_generator
 
     dtype = DTYPES[settings.dtype]
@@ -37,6 +39,9 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
                 part.to(dtype)
     if settings.unet != PRETRAINED:
         take_trained_unet(generator, settings.unet)
+    if settings.compile:
+        options = settings.compile if isinstance(settings.compile, Mapping) else {}
+        compile_denoiser(generator.denoiser, **options)
     return generator.to(device_of(settings, rank))
 
 

@@ -6,6 +6,7 @@ H, W image size. T is the noising timestep (1 … T_max).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from inspect import signature
 from typing import Any
 
 import torch
@@ -50,7 +51,8 @@ class SynthesisSettings:
     `condition`: created images follow this label of their source, see `ConditionSettings`; then `T` may be T_max.
     `resample`: some sources are created from more often, see `resample_settings`.
     `filters`: {score: (lowest, highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None
-    takes the GPU of this process if there is one. `dtype`: of the diffusion weights.
+    takes the GPU of this process if there is one. `dtype`: of the diffusion weights. `compile`: True, or arguments of
+    `torch.compile` for the denoiser, see `compile_denoiser`; dict(mode='reduce-overhead') is with CUDA graphs.
     """
 
     diffusion: str | Mapping | None = None
@@ -79,6 +81,7 @@ class SynthesisSettings:
     keep_others: bool = False
     device: str | None = None
     dtype: str = 'float32'
+    compile: bool | Mapping[str, Any] | None = None
 
     @property
     def creates(self) -> bool:
@@ -115,6 +118,7 @@ class SynthesisSettings:
         settings._check_labels()
         if settings.dtype not in DTYPES:
             raise ValueError(f'unknown dtype {settings.dtype!r}; known: {", ".join(DTYPES)}')
+        settings._check_compile()
         check_thresholds(settings.filters)
         return settings
 
@@ -129,6 +133,19 @@ class SynthesisSettings:
         scale = self.guidance_scale
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
             raise ValueError(f'stages.synthesis.guidance_scale is {scale!r}, expected a finite number >= 0; 1 is none')
+
+    def _check_compile(self) -> None:
+        """Arguments that torch.compile takes."""
+        if self.compile is None or isinstance(self.compile, bool):
+            return
+        known = [name for name in signature(torch.compile).parameters if name not in ('model', 'disable')]
+        if not isinstance(self.compile, Mapping):
+            raise ValueError(
+                f"stages.synthesis.compile is {self.compile!r}, expected True or dict(mode='reduce-overhead')"
+            )
+        unknown = sorted(set(self.compile) - set(known))
+        if unknown:
+            raise ValueError(f'unknown arguments in stages.synthesis.compile: {unknown_names(unknown, known)}')
 
     def _check_generator(self) -> None:
         """A generator or layout must be there, where something is to be created."""

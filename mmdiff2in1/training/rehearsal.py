@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.registry import OPTIMIZERS
@@ -28,6 +29,7 @@ from mmdiff2in1.core.building import explained
 from mmdiff2in1.core.names import unknown_names
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.engine import ExactResumeHook, SelfImprovingHook
+from mmdiff2in1.generators.finite import all_finite
 from mmdiff2in1.models.self_improving import SelfImprovingSegmentor
 
 from .runs import build_runner, free_memory, unwrapped
@@ -126,6 +128,7 @@ class _Rehearsal:
                     hook.before_train(runner)
         with self._part(KEY):
             self._check_cached_views(runner)
+        unwrapped(runner.model).to(get_device())  # one that is going to be sharded still waits on the CPU
         with self._part('the first training samples'), torch.no_grad():
             self._first_losses(runner)
         with self._part('the first validation sample'), torch.no_grad():
@@ -217,7 +220,7 @@ class _Rehearsal:
     @staticmethod
     def _check_weights(model: nn.Module) -> None:
         for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
+            if tensor.is_floating_point() and not all_finite(tensor):
                 raise ValueError(
                     f'{name} holds values that are not finite: the file is damaged, or its training failed'
                 )

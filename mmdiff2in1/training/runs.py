@@ -1,6 +1,7 @@
 """An mmengine run of a stage or of a plain config: how it is built, gone on with, read and cleared away."""
 
 import contextlib
+import functools
 import gc
 import time
 from collections.abc import Iterator, Mapping
@@ -19,17 +20,30 @@ from mmdiff2in1.core.building import building
 from mmdiff2in1.core.lock import locked
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_config
+from mmdiff2in1.engine.fully_sharded_model import FullyShardedModel
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
 from mmdiff2in1.engine.short_console import shell_unheard, shorten_console
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
 
 
 class ChainRunner(Runner):
-    """mmengine's, whose dumps of config, hooks and environment go to the log file alone."""
+    """mmengine's, whose dumps of config, hooks and environment go to the log file alone; it can shard its model."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger with a short console."""
         return shorten_console(super().build_logger(*args, **kwargs))
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """What is going to be sharded is read where it is whole."""
+        if isinstance(self.model, FullyShardedModel):
+            kwargs['map_location'] = 'cpu'
+        super().resume(filename, *args, **kwargs)
+
+    @functools.wraps(Runner.save_checkpoint, assigned=())  # its parameters are what a checkpoint hook may ask for
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Calls `before_checkpoint` of the hooks on every process; `before_save_checkpoint` is for the first alone."""
+        self.call_hook('before_checkpoint')
+        super().save_checkpoint(*args, **kwargs)
 
     def _log_env(self, *args: Any) -> None:
         """mmengine asks compilers for their versions; of one that is not there the shell would complain."""
@@ -44,12 +58,13 @@ def build_runner(cfg: Config) -> Runner:
     finite ends it; Ctrl-C ends it after a step that is saved.
     """
     _seed_augmentation(cfg)
-    for name in ('FiniteLossHook', 'InterruptHook'):
-        if not any(type_name(hook) == name for hook in cfg.get('custom_hooks') or []):
-            cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=name)]
     cfg.launcher = launcher_of_environment()
     if cfg.launcher != 'none':
         cfg.setdefault('model_wrapper_cfg', wrapper_config(cfg.get('find_unused_parameters', False)))
+    sharded = cfg.launcher != 'none' and type_name(cfg.model_wrapper_cfg) == 'FullyShardedModel'
+    for name in ('FiniteLossHook', 'InterruptHook', *(['FullyShardHook'] if sharded else [])):
+        if not any(type_name(hook) == name for hook in cfg.get('custom_hooks') or []):
+            cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=name)]
     # mmengine keeps logs and visualizers by name for the life of the process: a second run of the same name would write
     # into the first one's folder.
     cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')

@@ -27,7 +27,7 @@ LATER = 'still to be trained'
 """Stands for the hash of weights that a warm-up is going to give."""
 UNDECIDED = (
     *('diffusion', 'controlnet', 'resample', 'unet', 'captions', 'caption_fallback', 'unlabelled'),
-    *('batch_size', 'device', 'keep_others'),
+    *('batch_size', 'device', 'compile', 'keep_others'),
 )
 """Settings that change no sample, or count by their content."""
 SINCE = ('layout', 'condition', 'scenes', 'copy_unlabelled')

@@ -8,7 +8,7 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits import Waits
 
 from mmdiff2in1.engine.compile_layers_hook import COMPILED_LAYERS, compile_layers
 
@@ -18,8 +18,6 @@ from benchmarks.cells import Cell  # noqa: E402
 from benchmarks.model import build_segmentor  # noqa: E402
 
 SIZE = 64
-WAITS = ('aten::_local_scalar_dense', 'aten::nonzero', 'aten::masked_select', 'aten::equal', 'aten::unique')
-"""Operations whose result has a value or a shape that the host must know: on a GPU it waits for them."""
 
 
 def model_of(case):
@@ -67,34 +65,6 @@ def test_layers_are_one_graph_each_and_give_the_same():
 def test_nothing_to_compile_is_an_error():
     with pytest.raises(ValueError, match='Linear has no layer to compile, expected ResnetBlock2D or'):
         compile_layers(nn.Linear(1, 1))
-
-
-class Waits(TorchDispatchMode):
-    """Operations that a host waits for on a GPU, by the package whose line asked for them."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.name().partition('.')[0]
-        by_mask = name in ('aten::index', 'aten::index_put_') and any(
-            each is not None and each.dtype == torch.bool for each in args[1]
-        )
-        if name in WAITS or by_mask:
-            self.found.append(_asked_by())
-        return function(*args, **kwargs or {})
-
-
-def _asked_by() -> str:
-    """The nearest package in the stack that is not torch."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        package = frame.f_globals.get('__name__', '').partition('.')[0]
-        if package != 'torch':
-            return package
-        frame = frame.f_back
-    return 'torch'
 
 
 @pytest.mark.parametrize(('case', 'batches'), [('frozen', 1), ('finetune', 1), ('mixed', 2)])

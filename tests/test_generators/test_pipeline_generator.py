@@ -201,7 +201,7 @@ def test_more_calls_than_steps_are_noticed(generators, monkeypatch):
         once(**inputs)
         return once(**inputs)
 
-    monkeypatch.setattr(type(generator), '_denoiser', once)
+    monkeypatch.setattr(type(generator), 'denoiser', once)
     monkeypatch.setattr(generator.pipeline, 'transformer', twice)
     twice.config, twice.joint_attention_kwargs = once.config, None
     with pytest.raises(RuntimeError, match='made 4 calls in 2 steps, 2 were asked for'):

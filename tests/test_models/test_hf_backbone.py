@@ -22,6 +22,7 @@ from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
 TINY = dict(
     swin=dict(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=4, drop_path_rate=0.0),
     convnext=dict(hidden_sizes=[4, 8, 12, 16], depths=[1, 1, 1, 1]),
+    dinov3_convnext=dict(hidden_sizes=[4, 8, 12, 16], depths=[1, 1, 1, 1]),
     segformer=dict(
         hidden_sizes=[8, 16, 24, 32],
         depths=[1, 1, 1, 1],
@@ -54,6 +55,7 @@ def tiny(family, **settings):
     [
         ('swin', [8, 16, 32, 64], [4, 8, 16, 32], [1, 2, 3, 4]),
         ('convnext', [4, 8, 12, 16], [4, 8, 16, 32], [1, 2, 3, 4]),
+        ('dinov3_convnext', [4, 8, 12, 16], [4, 8, 16, 32], [1, 2, 3, 4]),  # its "stem" is the image
         ('dinov2', [8], [14], [3]),
         ('dinov3_vit', [8], [16], [3]),
         ('segformer', [8, 16, 24, 32], [4, 8, 16, 32], [0, 1, 2, 3]),
@@ -224,6 +226,10 @@ def test_it_is_built_from_a_config():
         (dict(model=dict(model_type='bert')), 'bert: transformers has no backbone of this family'),
         (dict(model=dict(model_type='swin', **TINY['swin']), out_indices=[5]), r'\[5\], expected some of \[0, 1, 2, 3'),
         (dict(model=dict(model_type='swin', **TINY['swin']), out_indices=[]), r'out_indices=\[\], expected some of'),
+        (
+            dict(model=dict(model_type='dinov3_convnext', **TINY['dinov3_convnext']), out_indices=[0, 4]),
+            r'out_indices=\[0, 4\], expected some of \[1, 2, 3, 4\]',
+        ),
     ],
 )
 def test_mistakes_say_what_to_do(settings, expected):

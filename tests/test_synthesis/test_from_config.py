@@ -115,3 +115,31 @@ def test_missing_weights_folder(cfg):
     cfg.stages.synthesis.diffusion = 'no/such/folder'
     with pytest.raises(FileNotFoundError, match='no/such/folder'):
         prepare(cfg)
+
+
+@pytest.mark.slow  # half a minute of compiling
+def test_the_denoiser_may_be_compiled(cfg, tmp_path):
+    """The samples are those of the plain one, to a grey level, and of the same names."""
+    plain = synthesize_from_config(cfg, tmp_path / 'plain', progress=False)
+    cfg.stages.synthesis.compile = dict(backend='aot_eager')
+    torch._dynamo.utils.counters.clear()
+    compiled = synthesize_from_config(cfg, tmp_path / 'compiled', progress=False)
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] >= 1
+    records = compiled.records()
+    assert [record['sample_id'] for record in records] == [record['sample_id'] for record in plain.records()]
+    for record in records:
+        one, other = (np.asarray(Image.open(each.folder / record['image'])).astype(int) for each in (plain, compiled))
+        assert abs(one - other).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        ('reduce-overhead', r"compile is 'reduce-overhead', expected True or dict\(mode='reduce-overhead'\)"),
+        (dict(mod='default'), 'unknown arguments in stages.synthesis.compile: mod .*mode'),
+    ],
+)
+def test_arguments_of_compile(cfg, value, message):
+    cfg.stages.synthesis.compile = value
+    with pytest.raises(ValueError, match=message):
+        SynthesisSettings.from_cfg(cfg)

@@ -66,6 +66,17 @@ def test_the_preset_of_warm_ups():
     assert product_of(['frozen'], ['fp32'], [12], [0], [()], [0], model='scenes') == []
 
 
+def test_the_preset_of_compiled_models():
+    cells = presets.PRESETS['compiled']()
+    assert [cell.name for cell in cells] == [
+        'compiled-features fp32 b12 scenes 64 cpu', 'compiled-finetune fp32 b12 scenes 64 cpu',
+        'compiled-create-4 fp32 b4 scenes 64 cpu',
+    ]  # fmt: skip
+    assert all(cell.paired and cell.warmup is None for cell in cells)
+    assert product_of(['compiled-create'], ['bf16'], [4], [4], [()], [0], model='scenes') == []
+    assert product_of(['compiled-create'], ['fp32'], [4], [4], [()], [0]) == []  # of Scenes alone
+
+
 def test_the_command_line():
     flags = '--case finetune --batch 2 4 --options none checkpointing+compile --memory 24GB 16 --precision bf16'
     args = tool.parse_args(flags.split())
@@ -347,6 +358,21 @@ def test_warm_ups_in_pairs(monkeypatch):
     assert all(0 < 4 / speed < found['seconds_max'] for pair in found['images_per_second'] for speed in pair)
 
 
+@pytest.mark.parametrize('case', ['features', 'finetune', 'create'])
+def test_compiled_models_in_pairs(monkeypatch, case):
+    """With a compiler that notes what it is given: one of the two sides."""
+    monkeypatch.setattr('benchmarks.worker._dies_first', lambda: None)
+    monkeypatch.setattr('benchmarks.memory.limit', lambda *_: None)
+    given = []
+    for name, value in dict(STEPS=1, compile_layers=given.append, compile_denoiser=given.append).items():
+        monkeypatch.setattr(f'benchmarks.compiled.{name}', value)
+    cell = Cell(f'compiled-{case}', batch=2, calls=2 * (case == 'create'), model='scenes', size=64)
+    found = measure_cell(cell, warm_ups=1, repeats=2, budget=30)
+    assert [type(each).__name__ for each in given] == ['UNet2DConditionModel' if case == 'create' else 'EncoderDecoder']
+    assert found['outcome'] == 'measured' and len(found['images_per_second']) == found['repeats'] == 2
+    assert all(speed > 0 for pair in found['images_per_second'] for speed in pair)
+
+
 @pytest.mark.slow
 def test_a_real_child_that_runs_out_of_memory(tmp_path):
     cell = Cell('finetune', batch=64, memory=1, **TINY)
@@ -439,6 +465,17 @@ def test_ratios_are_those_within_a_pair():
     assert row['ratio (min – max)'] == '2.00 (1.50 – 4.00)'
     assert row['pairs'] == '3' and tables.views_table([measured('frozen', 1.0)]) is None
     assert rows(tables.cell_table([record])) == []
+
+
+def test_compiled_models_are_compared_within_a_pair():
+    where = dict(device='cpu', model='scenes', size=64, batch=4, calls=4)
+    record = measured('compiled-create', 1.0, **where)
+    record |= dict(images_per_second=[[10.0, 5.0], [4.0, 6.0], [8.0, 8.0]])
+    record['environment'] |= dict(threads=1, device='a processor')
+    (row,) = rows(tables.compiled_table([record]))
+    assert (row['case'], row['processor']) == ('create, 4 calls', 'a processor')
+    assert (row['images/s plain'], row['compiled'], row['ratio (min – max)']) == ('8.0', '6.0', '1.00 (0.50 – 1.50)')
+    assert tables.compiled_table([measured('create', 1.0)]) is None and rows(tables.cell_table([record])) == []
 
 
 def test_creations_are_extrapolated_from_their_own_calls():

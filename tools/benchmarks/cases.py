@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 
 from mmdiff2in1.engine.self_improving_hook import SelfImprovingHook
 
-from .cells import Cell
+from .cells import COMPILED, Cell
+from .compiled import CompiledPairs
 from .heads import build_head, features_of, samples_of
 from .model import CAPTION, CLASSES, build_diffusion, build_segmentor
 from .options import computing, prepare
@@ -42,6 +43,9 @@ def make_job(cell: Cell) -> Job:
     if cell.warmup:
         pairs = Pairs(cell)
         return Job(pairs.step, pairs.warm_up, pairs.notes)
+    if cell.case.startswith(COMPILED):
+        compiled = CompiledPairs(cell)
+        return Job(compiled.step, compiled.warm_up, compiled.notes)
     if cell.case.startswith('features'):
         return _features(cell)
     return dict(frozen=_training, finetune=_training, mixed=_training, create=_creation, ema=_average)[cell.case](cell)

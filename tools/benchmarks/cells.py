@@ -22,9 +22,12 @@ CASES = {
     'vpd-depth-predict': 'its prediction',
     'views-vpd_scenes': 'warm-up steps of configs/baselines/vpd_scenes.py without and with 8 cached views, in pairs',
     'views-bae_scenes-normal': 'the same of configs/baselines/bae_scenes-normal.py',
+    'compiled-features': 'perception forward of configs/_base_/models/vpd_scenes.py, plain and compiled, in pairs',
+    'compiled-finetune': 'training step of it that changes the U-Net, too, plain and compiled, in pairs',
+    'compiled-create': "creation by 'builtin:scenes', plain and with a compiled U-Net, in pairs",
 }
 HEADS = ('bae', 'idisc', 'vpd-depth')
-VIEWS = 'views-'
+VIEWS, COMPILED = 'views-', 'compiled-'
 HEAD_CASES = tuple(f'{head}{end}' for head in HEADS for end in ('', '-predict'))
 PRECISIONS = {
     'fp32': 'full single precision',
@@ -51,7 +54,7 @@ class Cell:
         case: One of CASES.
         precision: One of PRECISIONS.
         batch: Images; for `mixed` half of them are synthetic.
-        calls: U-Net calls per image, for `create`; else 0.
+        calls: U-Net calls per image, for creation; else 0.
         options: Some of OPTIONS, in that order.
         memory: GB (2^30 bytes) of the device that it may use, 0: all.
         model: One of MODELS.
@@ -93,6 +96,11 @@ class Cell:
         """The config whose warm-up is measured with and without cached views; None: other things are."""
         return self.case.removeprefix(VIEWS) if self.case.startswith(VIEWS) else None
 
+    @property
+    def paired(self) -> bool:
+        """Whether two ways are measured in turns, on Scenes."""
+        return self.case.startswith((VIEWS, COMPILED))
+
     def record(self) -> dict[str, Any]:
         """As it stands in the JSON lines; `cell_of` reads it back."""
         return asdict(self) | dict(options=list(self.options))
@@ -123,7 +131,7 @@ def product_of(
             case,
             precision,
             1 if alone else batch,
-            number if case == 'create' else 0,
+            number if case in ('create', f'{COMPILED}create') else 0,
             () if alone else tuple(name for name in OPTIONS if name in options),
             0 if alone else memory,
             **common,
@@ -136,7 +144,7 @@ def product_of(
 def sensible(cell: Cell) -> bool:
     """Whether the cell measures something that the same cell with fewer options does not."""
     training = cell.case in TRAINING
-    return (cell.warmup is None) == (cell.model != 'scenes') and not (
+    return cell.paired == (cell.model == 'scenes') and not (
         ('checkpointing' in cell.options and cell.regime == 'frozen')
         or ('fused-adamw' in cell.options and not training)
         or (cell.precision == 'bf16-weights' and (training or cell.case in ('ema', 'matmul')))
@@ -144,5 +152,6 @@ def sensible(cell: Cell) -> bool:
         or (cell.case == 'ema' and cell.precision != 'fp32')
         or (cell.case == 'mixed' and cell.batch % 2)
         or (cell.head and ({'compile', 'math-attention'} & {*cell.options} or cell.model != MODELS[0]))
-        or (cell.warmup and {*cell.options} - {'channels_last'})
+        or (cell.paired and {*cell.options} - {'channels_last'})
+        or (cell.case.startswith(COMPILED) and (cell.options or cell.precision != 'fp32'))
     )

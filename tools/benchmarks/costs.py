@@ -28,7 +28,7 @@ def count(run: Callable[[], Any]) -> int:
 
 def model_flops(cell: Cell) -> int:
     """Model FLOPs of one step of `cell`; 0 where it is not about operations."""
-    if cell.case in ('matmul', 'ema') or cell.warmup:
+    if cell.case in ('matmul', 'ema') or cell.paired:
         return 0
     return cell.batch * _per_image(replace(cell, precision='fp32', batch=1, options=(), memory=0, device='cpu'))
 

@@ -27,7 +27,7 @@ SINGLE = {F.layer_norm, F.group_norm, F.softmax, Tensor.softmax, F.cross_entropy
 
 def memory(cell: Cell) -> float | None:
     """GB at the peak of a step of `cell`; None where nothing is to be estimated."""
-    if cell.case == 'matmul' or cell.head or cell.warmup:
+    if cell.case == 'matmul' or cell.head or cell.paired:
         return None
     wanted = {name for name in cell.options if name not in ('channels_last', 'compile')}
     if cell.device == 'cpu' and cell.regime == 'finetune':

@@ -8,7 +8,7 @@ from mmdiff2in1.core.atomic_files import complete_lines, write_atomically
 from .cells import CASES, HEAD_CASES, Cell, sensible
 from .costs import known_costs, model_flops
 from .queue import read_records
-from .tables import NONE, Record, cell_table, goal_table, markdown, peak_table, views_table
+from .tables import NONE, Record, cell_table, compiled_table, goal_table, markdown, peak_table, views_table
 
 ESTIMATES = 'estimates.jsonl'
 BATCHES = (1, 2, 4, 8, 16)
@@ -46,6 +46,11 @@ one that is missing."""
 VIEWS_NOTE = """\
 Warm-ups of Scenes, 64 × 64, batch 12, from files to weights, without and with `cached_views=dict(views=8)`
 (docs/features.md): pairs of five steps each, in turns. bf16 is `--amp`, channels_last a ChannelsLastHook, for both."""
+
+COMPILED_NOTE = """\
+torch.compile (inductor) on Scenes, 64 × 64: perception and a training step with `CompileLayersHook`, creation with
+`stages.synthesis.compile=True`; pairs of five steps each, in turns, images per second of processor time. Compiling
+itself, minutes on such a processor, is not counted."""
 
 
 def write_page(folder: Path) -> Path:
@@ -99,6 +104,8 @@ def _section(name: str, records: list[Record]) -> str:
     ]
     views = views_table(records)
     parts += [VIEWS_NOTE, views] if views else []
+    compiled = compiled_table(records)
+    parts += [COMPILED_NOTE, compiled] if compiled else []
     goals = goal_table(records) if 'cuda' in found else None
     parts += [goals] if goals else []
     parts += [CPU_NOTE] if any('cores' in record for record in records) else []

@@ -30,6 +30,15 @@ def views(**common: Any) -> list[Cell]:
     ]
 
 
+def compiled(**common: Any) -> list[Cell]:
+    """Scenes plain and compiled, one thread: minutes of compiling each, then ``--repeats 8 --budget 240``."""
+    make = _maker(dict(device='cpu') | common | dict(model='scenes', size=64))
+    return [
+        *make(['compiled-features', 'compiled-finetune'], ['fp32'], [12]),
+        *make(['compiled-create'], ['fp32'], [4], calls=[4]),
+    ]
+
+
 def gpu(**common: Any) -> list[Cell]:
     """One large GPU, the most telling cells first: what a call does not finish, the next one does."""
     common = dict(device='cuda') | common
@@ -87,4 +96,4 @@ def _maker(common: dict[str, Any]):
     return make
 
 
-PRESETS = dict(cpu=cpu, gpu=gpu, tiny=tiny, views=views)
+PRESETS = dict(cpu=cpu, gpu=gpu, tiny=tiny, views=views, compiled=compiled)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
-from .cells import Cell, cell_of
+from .cells import COMPILED, Cell, cell_of
 
 EXTRAPOLATED = (20, 50)
 """U-Net calls per image that a creation with fewer calls is extrapolated to."""
@@ -64,7 +64,7 @@ def cell_table(records: list[Record]) -> str:
     rows = []
     for record in records:
         cell = cell_of(record['cell'])
-        if cell.case == 'matmul' or cell.warmup:
+        if cell.case == 'matmul' or cell.paired:
             continue
         name = f'{cell.case}, {cell.calls} calls' if cell.calls else cell.case
         row = [name, cell.precision, ' + '.join(cell.options) or NONE, str(cell.batch)]
@@ -86,15 +86,33 @@ def views_table(records: list[Record]) -> str | None:
         cell = cell_of(record['cell'])
         if cell.warmup is None or record['outcome'] != 'measured':
             continue
-        pairs = record['images_per_second']
-        ratios = [with_ / without for without, with_ in pairs]
-        speeds = [f'{median(each):.1f}' for each in zip(*pairs, strict=True)]
-        ratio = f'{median(ratios):.2f} ({min(ratios):.2f} – {max(ratios):.2f})'
-        threads = str(record['environment']['threads'])
         options = ' + '.join(cell.options) or NONE
-        rows.append([cell.warmup, cell.precision, options, threads, str(len(pairs)), *speeds, ratio])
+        rows.append([cell.warmup, cell.precision, options, *_pairs(record)])
     head = ['warm-up', 'precision', 'options', 'threads', 'pairs', 'images/s without', 'with', 'ratio (min – max)']
     return markdown(head, rows, left=3) if rows else None
+
+
+def compiled_table(records: list[Record]) -> str | None:
+    """Images per processor second plain and compiled, and the ratio in each pair; None without such a cell."""
+    rows = []
+    for record in records:
+        cell = cell_of(record['cell'])
+        if not cell.case.startswith(COMPILED) or record['outcome'] != 'measured':
+            continue
+        name = cell.case.removeprefix(COMPILED) + (f', {cell.calls} calls' if cell.calls else '')
+        processor = record['environment']['device']
+        rows.append([name, processor, str(cell.batch), *_pairs(record)])
+    head = ['case', 'processor', 'batch', 'threads', 'pairs', 'images/s plain', 'compiled', 'ratio (min – max)']
+    return markdown(head, rows, left=2) if rows else None
+
+
+def _pairs(record: Record) -> list[str]:
+    """Threads, number of pairs, median speeds of both ways, their ratio."""
+    pairs = record['images_per_second']
+    ratios = [second / first for first, second in pairs]
+    speeds = [f'{median(each):.1f}' for each in zip(*pairs, strict=True)]
+    ratio = f'{median(ratios):.2f} ({min(ratios):.2f} – {max(ratios):.2f})'
+    return [str(record['environment']['threads']), str(len(pairs)), *speeds, ratio]
 
 
 def extrapolated(record: Record) -> list[tuple[int, float]]:

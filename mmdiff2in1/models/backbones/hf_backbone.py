@@ -62,7 +62,8 @@ class HFBackbone(BaseModule):
             `save_pretrained` writes it and the Hugging Face Hub keeps it, for its weights.
         pretrained: A folder whose weights are loaded into the `model` of a dict.
         out_indices: Which maps to give. EfficientNet: levels 0 to 4; SegFormer: stages 0 to 3; others: as transformers
-            counts its stages, 0 being the stem. None: of every stride the last one.
+            counts its stages, 0 being the stem; an image that is handed through is none. None: of every stride the
+            last one.
         frozen: Nothing is trained, norms keep their statistics, and θ_C and θ_E share its maps.
 
     Attributes:
@@ -217,12 +218,14 @@ def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], l
                 count = len(_backbone(config).stage_names)
             except ValueError as error:
                 raise ValueError(f'{config.model_type}: transformers has no backbone of this family') from error
-        every = list(range(count))
+        found = _maps(_model(config, list(range(count))), _probe_images(config), list(range(count)))
+        # DINOv3's ConvNeXt counts the image itself as its stem: no weight has seen it.
+        every = [i for i, x in enumerate(found) if x.requires_grad]
         wrong = [i for i in out_indices or () if i not in every]
         if wrong or out_indices is not None and not out_indices:
             raise ValueError(f'{config.model_type}: out_indices={list(out_indices)}, expected some of {every}')
         if out_indices is None:
-            strides = [_stride(x) for x in _maps(_model(config, every), _probe_images(config), every)]
+            strides = [_stride(x) for x in found]
             out_indices = [i for i in every if strides[i] not in strides[i + 1 :]]
         indices = sorted(out_indices)
         model = _model(config, indices)
