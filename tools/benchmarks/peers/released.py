@@ -102,7 +102,7 @@ def _features(setup: Setup, clone: Clone) -> Pair:
 def _creation(setup: Setup, clone: Clone) -> Pair:
     diffusion = LatentDiffusion.from_config(our_config(setup.width)).requires_grad_(False)
     model = _model(setup, clone, diffusion)
-    (ddim,) = clone.load('ldm.models.diffusion.ddim')
+    unet, ddim = clone.load('ldm.modules.diffusionmodules.openaimodel', 'ldm.models.diffusion.ddim')
     sampler = ddim.DDIMSampler(model)
     if setup.device == 'cpu':  # theirs moves all to "cuda"
         sampler.register_buffer = lambda name, value: setattr(sampler, name, value)
@@ -110,6 +110,7 @@ def _creation(setup: Setup, clone: Clone) -> Pair:
 
     def theirs() -> dict[str, Tensor]:
         with torch.no_grad(), precision(setup.device, setup.dtype), quiet():
+            unet.clear_feature_dic()  # their script predicts a label from it
             z = model.get_first_stage_encoding(model.encode_first_stage(images))
             t = torch.full((1,), T, device=setup.device)
             z, *_ = sampler.sample(
@@ -117,7 +118,7 @@ def _creation(setup: Setup, clone: Clone) -> Pair:
                 shape=list(z.shape[1:]), verbose=False, eta=0.0, ddpm_num_steps=t,
                 x_T=model.q_sample(x_start=z, t=t, noise=torch.randn_like(z)),
             )  # fmt: skip
-            return dict(latent=z, image=model.decode_first_stage(z))
+            return dict(latent=z, image=model.decode_first_stage(z).clamp(-1, 1))  # as their script writes it
 
     def ours() -> dict[str, Tensor]:
         default = setup.row.endswith('default')
@@ -353,7 +354,7 @@ def _moved(state: dict[str, Tensor]) -> dict[str, Tensor]:
     found = {}
     for name, tensor in state.items():
         place = LAYOUT.place(name)
-        if place is not None:
+        if place is not None and LAYOUT.reason(name) is None:
             found |= dict(zip(place.names, place.rule.apart(tensor), strict=True))
     return found
 
