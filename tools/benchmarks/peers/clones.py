@@ -30,7 +30,7 @@ STABLE_DIFFUSION = 'stable-diffusion'
 
 @dataclass(frozen=True)
 class Peer:
-    """Attributes: `whose`; `files` that a clone has; `paths` of it that are importable; `hint` by beginning of a file."""
+    """Attributes: `files` that a clone has; `paths` of it that are importable; `hint`, by the beginning of a file."""
 
     whose: str
     files: tuple[str, ...]

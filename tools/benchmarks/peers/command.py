@@ -97,7 +97,7 @@ def setups(args: Any) -> list[Setup]:
 
 
 def listing(wanted: Iterable[Setup], done: Sequence[Setup]) -> str:
-    """A line for each row: whether it is done, under which circumstances, what is timed and in what the sides differ."""
+    """A line for each row: whether it is done, its circumstances, what is timed and in what the sides differ."""
     lines = []
     for setup in wanted:
         row = ROWS[setup.row]

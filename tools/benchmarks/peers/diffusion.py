@@ -14,7 +14,7 @@ from mmdiff2in1.generators.ldm_file import UNET, VAE, converted, fill
 
 from ..model import TINY
 
-FULL = ARCHITECTURES['stable-diffusion-1.5']
+FULL: dict[str, Any] = ARCHITECTURES['stable-diffusion-1.5']
 WIDTHS = {'full': (320, 128, 768, 8), 'small': (32, 32, 64, 2)}
 """Base channels of the U-Net and of the VAE, width of a token, heads; groups of 32 channels are normalised together."""
 LEVELS = (1, 2, 4, 4)

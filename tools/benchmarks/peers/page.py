@@ -11,7 +11,38 @@ from .command import circumstances
 from .rows import ROWS, setup_of
 
 Line = dict[str, Any]
-INTRODUCTION = Path(__file__).with_name('page.md')
+INTRODUCTION = """# Others' code beside ours
+
+    python tools/benchmark.py peers --dry-run                                    # the rows
+    python tools/benchmark.py peers --vpd ~/VPD --released ~/diff-2-in-1         # on a CPU, a tenth of the width
+    python tools/benchmark.py peers --vpd ~/VPD --released ~/diff-2-in-1 --device cuda --dtype fp32 bf16 --batch 4
+    python tools/benchmark.py report                                             # this page, of peers.jsonl
+
+The same work by the code of VPD (wl-zhao/VPD, with its submodule CompVis/stable-diffusion) and of the released
+Diff-2-in-1 (zsh2000/diff-2-in-1), and by ours, by turns in one process: theirs, ours, theirs, ours, … Nothing of theirs
+is part of this repository: the command is given your own clones, imports from them, and needs einops, which they need.
+
+- Both sides have the same random weights (ours are read from theirs, as files of Stable Diffusion and of the released
+  heads are) and the same images. Before a row is timed its outputs are compared with normal draws as zeros and all
+  pixels of a map taken; sides that disagree are not timed. Of a training step these are the loss and the length of
+  its gradient.
+- theirs, ours: median of the seconds. theirs / ours: median of the ratios of the pairs, the least and the largest; above 1
+  ours is faster. core-seconds: the same ratio of processor time, which other work on the machine moves less.
+- MiB: tensors at the peak of a step, weights, gradients and the optimizer's moments of that side among them; followed
+  one by one on a CPU, torch's allocator on a GPU.
+- small is a U-Net of 32 base channels and 2 heads, a VAE of 32 and an adapter and decoder narrowed alike (by the classes
+  that theirs are made of); full is Stable Diffusion 1.5. Small shows which work is done how often, not what it costs at
+  full width, where convolutions and products weigh more.
+- VPD's segmentor is one of mmseg 0.x: its method `extract_feat` is taken out of its file and run on its own U-Net
+  wrapper, text adapter and VAE; neck and head are ours on both sides. The step of the released second stage and the
+  function that averages stand inside a script: they are taken out of it and executed as they are, with the device in
+  the place of "cuda" and a `permute` in that of `np.transpose`, which takes no tensor in NumPy 2. What they print goes
+  nowhere; making it counts, as it does for who runs them.
+- Imports that the timed work does not need are answered by stand-ins (`tools/benchmarks/peers/clones.py`): omegaconf,
+  pytorch_lightning (a module that knows its device), taming, timm, torchvision, black, clip, kornia, and what VPD
+  imports of transformers' CLIP. One that is called after all says so. The text encoder is ours on both sides, so that
+  no weights are needed.
+"""
 
 
 def write_peers(file: Path) -> Path | None:
@@ -19,7 +50,7 @@ def write_peers(file: Path) -> Path | None:
     lines = [json.loads(line) for line in complete_lines(file)] if file.is_file() else []
     if not lines:
         return None
-    parts = [INTRODUCTION.read_text()]
+    parts = [INTRODUCTION]
     for device in dict.fromkeys(line['environment']['device'] for line in lines):
         here = [line for line in lines if line['environment']['device'] == device]
         parts += [f'## {device}\n', _circumstances(here), _table(here)]

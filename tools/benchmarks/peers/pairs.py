@@ -61,7 +61,7 @@ def disagreement(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> di
 def by_turns(
     pair: Pair, pairs: int, device: str, clock: Clock = time.perf_counter, processor: Clock = time.process_time
 ) -> dict[str, dict[str, list[float]]]:
-    """Side → seconds and core_seconds of each of its steps: theirs, ours, theirs, ours, …; one of each before counts not.
+    """Side → seconds and core_seconds of its steps: theirs, ours, theirs, ours, … A first one of each does not count.
 
     Args:
         pair: The sides.

@@ -386,7 +386,9 @@ def _segmentor(setup: Setup) -> dict[str, Any]:
         backbone=dict(
             type='DiffusionBackbone', diffusion=our_config(width), feature=dict(preset='released'), regime='frozen'
         ),
-        neck=dict(type='ReleasedAdapter', in_channels=list(_level_channels(setup.width).values()), out_channels=pyramid),
+        neck=dict(
+            type='ReleasedAdapter', in_channels=list(_level_channels(setup.width).values()), out_channels=pyramid
+        ),
         decode_head=dict(type='GenerativeDecodeHead', head=head),
         train_cfg=dict(),
         test_cfg=dict(mode='whole'),
