@@ -84,7 +84,9 @@ def test_the_largest_difference_counts():
 
 def test_sides_that_disagree_are_not_timed():
     calls = []
-    with pytest.raises(SystemExit, match='vpd-features: the sides disagree, nothing was timed: value by 0.01 of its'):
+    with pytest.raises(
+        SystemExit, match='vpd-features: the sides disagree, nothing was timed; of the largest entry: value by 0.01'
+    ):
         measuring.measured(SMALL, sides([1.0, 100.0], [2.0, 100.0], calls), 5)
     assert not calls
     other = replace(SMALL, row='released-create-default')
@@ -177,7 +179,7 @@ def test_a_clone_that_computes_something_else_is_told(their_vpd):
     clone = Clone('vpd', their_vpd)
     with clone.importable():
         pair = vpd.rows(SMALL, clone)
-    with pytest.raises(SystemExit, match='vpd-features: the sides disagree, nothing was timed: level 0 by'):
+    with pytest.raises(SystemExit, match='vpd-features: the sides disagree, nothing was timed; .* level 0 by'):
         measuring.measured(SMALL, pair, 5)
 
 

@@ -12,6 +12,7 @@ weights and the same images; before anything is timed it is told how far their o
 disagree is not timed. Each row has a process of its own; each result is a line in --out, and what is there is skipped.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     add('--pairs', type=int, default=5, help='steps of each side, at least 5 (%(default)s)')
     add('--out', type=Path, default=OUT, help='JSON lines (%(default)s)')
     add('--dry-run', action='store_true', help='list the rows; nothing is measured')
-    add('--child', help='JSON of a row: measure it in this process and print its line')
+    add('--child', help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.child:
         child(Setup(**json.loads(args.child)), args)

@@ -26,13 +26,13 @@ is part of this repository: the command is given your own clones, imports from t
   heads are) and the same images. Before a row is timed its outputs are compared with normal draws as zeros and all
   pixels of a map taken; sides that disagree are not timed. Of a training step these are the loss and the length of
   its gradient.
-- theirs, ours: median of the seconds. theirs / ours: median of the ratios of the pairs, the least and the largest; above 1
-  ours is faster. core-seconds: the same ratio of processor time, which other work on the machine moves less.
+- theirs, ours: median of the seconds. theirs / ours: median of the ratios of the pairs, the least and the largest;
+  above 1 ours is faster. core-seconds: the same ratio of processor time, which other work on the machine moves less.
 - MiB: tensors at the peak of a step, weights, gradients and the optimizer's moments of that side among them; followed
   one by one on a CPU, torch's allocator on a GPU.
-- small is a U-Net of 32 base channels and 2 heads, a VAE of 32 and an adapter and decoder narrowed alike (by the classes
-  that theirs are made of); full is Stable Diffusion 1.5. Small shows which work is done how often, not what it costs at
-  full width, where convolutions and products weigh more.
+- small is a U-Net of 32 base channels and 2 heads, a VAE of 32 and an adapter and decoder narrowed alike (by the
+  classes that theirs are made of); full is Stable Diffusion 1.5. Small shows which work is done how often, not what it
+  costs at full width, where convolutions and products weigh more.
 - VPD's segmentor is one of mmseg 0.x: its method `extract_feat` is taken out of its file and run on its own U-Net
   wrapper, text adapter and VAE; neck and head are ours on both sides. The step of the released second stage and the
   function that averages stand inside a script: they are taken out of it and executed as they are, with the device in
