@@ -92,8 +92,8 @@ def test_sides_that_disagree_are_not_timed():
     other = replace(SMALL, row='released-create-default')
     with pytest.raises(SystemExit, match='value by 0.01'):  # only what the row names may differ
         measuring.measured(other, sides([1.0, 100.0], [2.0, 100.0]), 5)
-    line = measuring.measured(replace(SMALL, dtype='bf16'), sides([1.0, 100.0], [2.0, 100.0], calls), 5)
-    assert line['difference'] == dict(value=0.01) and calls == ['theirs', 'ours'] * 7 == calls
+    line = measuring.measured(replace(SMALL, dtype='bf16'), sides([1.0, 128.0], [1.0625, 128.0], calls), 5)
+    assert line['difference'] == dict(value=2**-11) and calls == ['theirs', 'ours'] * 7
     assert setup_of(json.loads(json.dumps(line))) == replace(SMALL, dtype='bf16')
 
 
@@ -269,6 +269,16 @@ def test_a_child_prints_the_line_of_its_row(their_vpd, monkeypatch, capsys):
     command.main(['--child', json.dumps(SMALL.record()), '--vpd', str(their_vpd)])
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert setup_of(line) == SMALL and len(line['seconds']['theirs']) == 5 and pairs.SIDES == ('theirs', 'ours')
+
+
+def test_a_side_that_cannot_do_it_is_told_in_a_line(their_vpd, monkeypatch):
+    def rows(setup, clone):
+        raise RuntimeError('expected the same dtype\nand much more')
+
+    monkeypatch.setattr(vpd, 'rows', rows)
+    setup = replace(SMALL, dtype='bf16')
+    with pytest.raises(SystemExit, match=r'^vpd-features \(small, bf16, 64 px, b2\): expected the same dtype$'):
+        command.main(['--child', json.dumps(setup.record()), '--vpd', str(their_vpd)])
 
 
 def test_a_row_that_fails_has_no_line(monkeypatch):

@@ -125,8 +125,12 @@ def child(setup: Setup, args: Any) -> None:
 
     clone = Clone(ROWS[setup.row].peer, getattr(args, ROWS[setup.row].peer))
     rows = import_module(f'.{clone.name}', __package__).rows
-    with clone.importable():
-        line = measured(setup, rows(setup, clone), args.pairs)
+    try:
+        with clone.importable():
+            line = measured(setup, rows(setup, clone), args.pairs)
+    except RuntimeError as error:  # memory, or what theirs cannot do, bfloat16 under recomputation say
+        reason = str(error).strip().splitlines()[0]
+        raise SystemExit(f'{setup.row} ({", ".join(circumstances(setup))}): {reason}') from error
     print(json.dumps(line), flush=True)
 
 

@@ -9,9 +9,6 @@ from ..environment import environment
 from .pairs import SIDES, Pair, by_turns, compared, disagreement, peak_bytes
 from .rows import ROWS, Setup
 
-LOWER_PRECISION = 0.1
-"""Least tolerance where products are rounded to TensorFloat-32 or bfloat16."""
-
 
 def measured(setup: Setup, pair: Pair, pairs: int, **clocks: Any) -> dict[str, Any]:
     """The line of a row; `clocks` are those of :func:`.by_turns`.
@@ -20,15 +17,15 @@ def measured(setup: Setup, pair: Pair, pairs: int, **clocks: Any) -> dict[str, A
         SystemExit: The sides disagree, so that nothing was timed.
     """
     row = ROWS[setup.row]
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setup.dtype == 'tf32'
+    _tf32(False)
     found = disagreement(pair.theirs.outputs(), pair.ours.outputs())
-    least = 0.0 if setup.dtype == 'fp32' else LOWER_PRECISION
-    allowed = {name: max(least, row.looser.get(name, row.tolerance)) for name in found}
+    allowed = {name: row.looser.get(name, row.tolerance) for name in found}
     wrong = [f'{n} by {d:.2g} (at most {allowed[n]:g})' for n, d in found.items() if d > allowed[n]]
     if wrong:
         raise SystemExit(
             f'{setup.row}: the sides disagree, nothing was timed; of the largest entry: {", ".join(wrong)}'
         )
+    _tf32(setup.dtype == 'tf32')
     times = by_turns(pair, pairs, setup.device, **clocks)
     line: dict[str, Any] = setup.record() | dict(pairs=pairs, difference=found, differs=row.differs)
     for name in ('seconds', 'core_seconds'):
@@ -37,3 +34,7 @@ def measured(setup: Setup, pair: Pair, pairs: int, **clocks: Any) -> dict[str, A
         )
     line['bytes'] = dict(theirs=peak_bytes(pair.theirs, setup.device), ours=peak_bytes(pair.ours, setup.device))
     return line | dict(load=round(os.getloadavg()[0], 1), environment=environment(setup.device))
+
+
+def _tf32(on: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on

@@ -23,9 +23,9 @@ Diff-2-in-1 (zsh2000/diff-2-in-1), and by ours, by turns in one process: theirs,
 is part of this repository: the command is given your own clones, imports from them, and needs einops, which they need.
 
 - Both sides have the same random weights (ours are read from theirs, as files of Stable Diffusion and of the released
-  heads are) and the same images. Before a row is timed its outputs are compared with normal draws as zeros and all
-  pixels of a map taken; sides that disagree are not timed. Of a training step these are the loss and the length of
-  its gradient.
+  heads are) and the same images. Before a row is timed its outputs are compared in single precision, with normal draws
+  as zeros and all pixels of a map taken; sides that disagree are not timed. Of a training step these are the loss and
+  the length of its gradient.
 - theirs, ours: median of the seconds. theirs / ours: median of the ratios of the pairs, the least and the largest;
   above 1 ours is faster. core-seconds: the same ratio of processor time, which other work on the machine moves less.
 - MiB: tensors at the peak of a step, weights, gradients and the optimizer's moments of that side among them; followed

@@ -22,7 +22,7 @@ class Side:
 
     Attributes:
         step: What is timed.
-        outputs: Name → what both must agree on; random draws are taken out of it.
+        outputs: Name → what both must agree on, in single precision; random draws are taken out of it.
         held: The tensors that are there between two steps: weights, gradients, moments of the optimizer.
     """
 

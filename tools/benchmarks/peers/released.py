@@ -76,8 +76,8 @@ def _features(setup: Setup, clone: Clone) -> Pair:
     backbone.to(setup.device).train()
     images, context = _images(setup), model.get_learned_conditioning([''] * setup.batch)
 
-    def theirs() -> list[Tensor]:
-        with torch.no_grad(), precision(setup.device, setup.dtype), quiet():
+    def theirs(dtype: str = setup.dtype) -> list[Tensor]:
+        with torch.no_grad(), precision(setup.device, dtype), quiet():
             unet.clear_feature_dic()
             z = model.get_first_stage_encoding(model.encode_first_stage(images))
             t = torch.zeros(len(images), dtype=torch.long, device=setup.device)
@@ -85,14 +85,14 @@ def _features(setup: Setup, clone: Clone) -> Pair:
             found = unet.get_feature_dic()
             return [torch.cat(found[level], 1) for level in LEVELS]
 
-    def ours() -> list[Tensor]:
-        with torch.no_grad(), precision(setup.device, setup.dtype):
+    def ours(dtype: str = setup.dtype) -> list[Tensor]:
+        with torch.no_grad(), precision(setup.device, dtype):
             return list(backbone(images))
 
-    def side(step: Callable[[], list[Tensor]], module: nn.Module) -> Side:
+    def side(step: Callable[..., list[Tensor]], module: nn.Module) -> Side:
         def outputs() -> dict[str, Tensor]:
             with without_noise():
-                return {f'level {i}': maps for i, maps in enumerate(step())}
+                return {f'level {i}': maps for i, maps in enumerate(step('fp32'))}
 
         return Side(step, outputs, lambda: tensors_of(module))
 
@@ -108,8 +108,8 @@ def _creation(setup: Setup, clone: Clone) -> Pair:
         sampler.register_buffer = lambda name, value: setattr(sampler, name, value)
     images = _images(setup)
 
-    def theirs() -> dict[str, Tensor]:
-        with torch.no_grad(), precision(setup.device, setup.dtype), quiet():
+    def theirs(dtype: str = setup.dtype) -> dict[str, Tensor]:
+        with torch.no_grad(), precision(setup.device, dtype), quiet():
             unet.clear_feature_dic()  # their script predicts a label from it
             z = model.get_first_stage_encoding(model.encode_first_stage(images))
             t = torch.full((1,), T, device=setup.device)
@@ -120,17 +120,17 @@ def _creation(setup: Setup, clone: Clone) -> Pair:
             )  # fmt: skip
             return dict(latent=z, image=model.decode_first_stage(z).clamp(-1, 1))  # as their script writes it
 
-    def ours() -> dict[str, Tensor]:
+    def ours(dtype: str = setup.dtype) -> dict[str, Tensor]:
         default = setup.row.endswith('default')
         calls = dict(num_calls=OUR_CALLS) if default else dict(num_calls=setup.calls, grid='released')
-        with precision(setup.device, setup.dtype):
+        with precision(setup.device, dtype):
             made = diffusion.create(images, captions=[CAPTION], seeds=[0], T=T, **calls)
         return dict(latent=made.latents, image=made.images)
 
-    def side(step: Callable[[], dict[str, Tensor]], module: nn.Module) -> Side:
+    def side(step: Callable[..., dict[str, Tensor]], module: nn.Module) -> Side:
         def outputs() -> dict[str, Tensor]:
             with without_noise():
-                return step()
+                return step('fp32')
 
         return Side(step, outputs, lambda: tensors_of(module))
 
@@ -164,8 +164,8 @@ def _second_stage(setup: Setup, clone: Clone) -> Pair:
         samples.append(sample)
     optimizer = torch.optim.Adam([p for p in segmentor.parameters() if p.requires_grad], lr=RATE)
 
-    def step() -> Tensor:
-        with precision(setup.device, setup.dtype):
+    def step(dtype: str = setup.dtype) -> Tensor:
+        with precision(setup.device, dtype):
             loss: Tensor = segmentor.parse_losses(segmentor.loss(images, samples))[0]
         optimizer.zero_grad()
         loss.backward()
@@ -207,8 +207,8 @@ def _their_second_stage(
     )  # fmt: skip
     body = clone.loop(SCRIPT, 'train_loader', setup.device)
 
-    def step() -> Tensor:
-        with precision(setup.device, setup.dtype), quiet():
+    def step(dtype: str = setup.dtype) -> Tensor:
+        with precision(setup.device, dtype), quiet():
             exec(body, names)
         loss: Tensor = names['loss'].detach()
         return loss
@@ -218,7 +218,7 @@ def _their_second_stage(
 
 
 def _outputs(
-    step: Callable[[], Tensor], optimizer: torch.optim.Optimizer, heads: Iterable[Any], trained: Iterable[nn.Module]
+    step: Callable[..., Tensor], optimizer: torch.optim.Optimizer, heads: Iterable[Any], trained: Iterable[nn.Module]
 ) -> Callable[[], dict[str, Tensor]]:
     """The loss and the length of its gradient, with all pixels taken, no noise drawn and no weight changed."""
 
@@ -229,7 +229,7 @@ def _outputs(
         for head in heads:
             head.sampling_ratio = 1.0
         with without_noise():
-            loss = step()
+            loss = step('fp32')
         for head, ratio in zip(heads, ratios, strict=True):
             head.sampling_ratio = ratio
         for group in optimizer.param_groups:

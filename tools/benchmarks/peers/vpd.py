@@ -92,21 +92,22 @@ def rows(setup: Setup, clone: Clone) -> Pair:
 
 
 def _perceiving(segmentor: Any, images: Tensor, setup: Setup) -> Side:
-    def step() -> list[Tensor]:
-        with torch.no_grad(), precision(setup.device, setup.dtype):
+    def step(dtype: str = setup.dtype) -> list[Tensor]:
+        with torch.no_grad(), precision(setup.device, dtype):
             return list(segmentor.backbone(images))
 
-    return Side(
-        step, lambda: {f'level {i}': maps for i, maps in enumerate(step())}, lambda: tensors_of(segmentor.backbone)
-    )
+    def outputs() -> dict[str, Tensor]:
+        return {f'level {i}': maps for i, maps in enumerate(step('fp32'))}
+
+    return Side(step, outputs, lambda: tensors_of(segmentor.backbone))
 
 
 def _training(segmentor: Any, images: Tensor, samples: list[SegDataSample], setup: Setup) -> Side:
     """Losses, backward, AdamW on all that has a gradient."""
     optimizer = torch.optim.AdamW([p for p in segmentor.parameters() if p.requires_grad], lr=1e-5)
 
-    def loss() -> Tensor:
-        with precision(setup.device, setup.dtype):
+    def loss(dtype: str = setup.dtype) -> Tensor:
+        with precision(setup.device, dtype):
             total: Tensor = segmentor.parse_losses(segmentor.loss(images, samples))[0]
         return total
 
@@ -117,7 +118,7 @@ def _training(segmentor: Any, images: Tensor, samples: list[SegDataSample], setu
 
     def outputs() -> dict[str, Tensor]:
         optimizer.zero_grad()
-        total = loss()
+        total = loss('fp32')
         total.backward()
         parts = {'neck': segmentor.neck, 'U-Net': _unet(segmentor.backbone)}
         if segmentor.backbone.text_adapter is not None:
