@@ -42,6 +42,10 @@ is part of this repository: the command is given your own clones, imports from t
   pytorch_lightning (a module that knows its device), taming, timm, torchvision, black, clip, kornia, and what VPD
   imports of transformers' CLIP. One that is called after all says so. The text encoder is ours on both sides, so that
   no weights are needed.
+- The clones behind the CPU rows were no git checkouts but copies put together from the published files, without what no
+  row runs (of the released decoder and losses the branches that are not taken); their `ldm` is that of the package
+  stable-diffusion-sdkit 2.1.5 with the lines of version 1 in attention and recomputation. On a GPU nothing has been
+  measured yet.
 """
 
 
