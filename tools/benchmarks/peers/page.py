@@ -54,6 +54,7 @@ def write_peers(file: Path) -> Path | None:
     lines = [json.loads(line) for line in complete_lines(file)] if file.is_file() else []
     if not lines:
         return None
+    lines.sort(key=lambda line: list(ROWS).index(line['row']))
     parts = [INTRODUCTION]
     for device in dict.fromkeys(line['environment']['device'] for line in lines):
         here = [line for line in lines if line['environment']['device'] == device]

@@ -36,7 +36,8 @@ ROWS = {
     'vpd-frozen': Row('vpd', 'a training step of neck and head (ours on both sides), nothing of the U-Net trained'),
     'vpd-finetune': Row(
         'vpd',
-        'a training step of everything but the VAE, nothing recomputed',
+        'a training step of everything but the VAE, nothing recomputed (use_checkpoint off in theirs, and the flag of '
+        'its transformers that no config reaches)',
         # Rectifiers near zero: 1e-6 on the weights moves it by 1e-3.
         looser={'gradient of the text adapter': 1e-2},
     ),
