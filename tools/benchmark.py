@@ -9,6 +9,7 @@
     python tools/benchmark.py --preset compiled --out docs/benchmarks/cpu.jsonl    torch.compile or none
     python tools/benchmark.py estimate                                             memory by batch size, on paper
     python tools/benchmark.py growth                                               cost against sizes (--help)
+    python tools/benchmark.py peers --vpd PATH --released PATH                     others' code and ours (--help)
     python tools/benchmark.py report                                               tables of docs/benchmarks/*.jsonl
 
 Nothing is needed but this repository: no weights, no data. A cell is a case (what is done), a precision, a batch size,
@@ -131,6 +132,11 @@ def main(arguments: list[str] | None = None) -> None:
 
         growth(arguments[1:])
         return
+    if arguments[:1] == ['peers']:
+        from benchmarks.peers.command import main as peers
+
+        peers(arguments[1:])
+        return
     args = parse_args(arguments)
     if args.child:
         from benchmarks.worker import main as child
@@ -138,10 +144,12 @@ def main(arguments: list[str] | None = None) -> None:
         child(args.child)
     elif args.command == 'report':
         from benchmarks.growth_page import write_growth
-        from benchmarks.page import write_page
+        from benchmarks.page import PEERS, write_page
+        from benchmarks.peers.page import write_peers
 
         print(f'written: {write_page(args.folder)}')
         print(f'written: {write_growth(args.folder / "growth") or "nothing of growth: measure first"}')
+        print(f'written: {write_peers(args.folder / PEERS) or "nothing of peers: measure first"}')
     elif args.command == 'estimate':
         from benchmarks.page import BATCHES, ESTIMATES
         from benchmarks.plan import write_estimates

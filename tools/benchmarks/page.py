@@ -11,6 +11,8 @@ from .queue import read_records
 from .tables import NONE, Record, cell_table, compiled_table, goal_table, markdown, peak_table, views_table
 
 ESTIMATES = 'estimates.jsonl'
+PEERS = 'peers.jsonl'
+"""Of a page of its own, see :mod:`.peers.page`."""
 BATCHES = (1, 2, 4, 8, 16)
 INTRODUCTION = """# Benchmarks
 
@@ -58,7 +60,7 @@ def write_page(folder: Path) -> Path:
 
     Raises SystemExit if there is no result, or a line that is none.
     """
-    files = sorted(file for file in folder.glob('*.jsonl') if file.name != ESTIMATES)
+    files = sorted(file for file in folder.glob('*.jsonl') if file.name not in (ESTIMATES, PEERS))
     if not files:
         raise SystemExit(f'{folder}: no *.jsonl in it; measure first: python tools/benchmark.py --preset cpu')
     parts = [INTRODUCTION]
