@@ -43,7 +43,7 @@ is part of this repository: the command is given your own clones, imports from t
   imports of transformers' CLIP. One that is called after all says so. The text encoder is ours on both sides, so that
   no weights are needed.
 - **The clones behind the CPU rows were no git checkouts** but copies put together from the published files. Of the
-  released decoder, losses and sampler what no row runs was left out, and some of the rest shortened; their `ldm` is that
+  released decoder, losses and sampler what no row runs was left out, some of the rest shortened; their `ldm` is that
   of the package stable-diffusion-sdkit 2.1.5 with the lines of version 1 in attention and recomputation. The command
   itself reads real clones, and should be run on them before anyone leans on these ratios. On a GPU nothing has been
   measured.
