@@ -1,11 +1,11 @@
 """See it work on rendered scenes, without data or weights of yours.
 
-    mmdiff2in1 demo                  eight minutes on two cores
+    mmdiff2in1 demo                  about ten minutes on two cores
     mmdiff2in1 demo --loop           the loop of the paper: warm-up, creation, self-improving
     mmdiff2in1 demo --short          either one in a minute, too short to learn anything
     mmdiff2in1 demo --web [MODEL]    a page in the browser to try a trained model; needs mmdiff2in1[web]
 
-Without --loop a small CNN from scratch (unet_scenes) is trained three times on the same 20 labelled scenes, for 1,000
+Without --loop a small CNN from scratch (unet_scenes) is trained three times on the same 20 labelled scenes, for 1,500
 steps of 8 images:
 
     real images       the 20 and nothing else, twice the batch: the control

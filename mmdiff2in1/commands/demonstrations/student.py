@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 
+from mmdiff2in1.core.bf16 import computes_bf16
 from mmdiff2in1.core.config_places import find_config
 from mmdiff2in1.core.images import read_image
 from mmdiff2in1.core.label_files import read_png
@@ -20,7 +23,7 @@ from mmdiff2in1.visualization import Created, creation_panel
 from .parts import ROWS, Clock, predictions, render, write
 
 CONFIG, TEACHER = find_config('baselines/unet_scenes'), 'builtin:unet_scenes'
-BATCH, LABELS, IMAGES, STEPS = 4, 20, 600, 1000
+BATCH, LABELS, IMAGES = 4, 20, 600
 CONTROL, PASTED, CREATED = 'real images', 'pasted objects', 'created scenes'
 SHORT = {
     'train_cfg.max_iters': 8,
@@ -39,12 +42,12 @@ def config(arm: str, args: argparse.Namespace) -> Config:
         'train_dataloader.dataset.subset_seed': args.seed,
         'train_dataloader.dataset.num_labelled': LABELS,
         'train_dataloader.batch_size': 2 * BATCH if arm == CONTROL else BATCH,
-        'train_cfg.max_iters': STEPS,
-        'train_cfg.val_interval': STEPS,
-        'param_scheduler.1.end': STEPS,
+        'train_cfg.val_interval': cfg.train_cfg.max_iters,
         'log_level': 'WARNING',
         **{f'{part}_dataloader.dataset.data_root': str(args.data) for part in ('train', 'val', 'test')},
     }
+    if computes_bf16(torch.device(get_device())):
+        changes['optim_wrapper.type'] = 'BF16OptimWrapper'  # twice as fast there
     cfg.merge_from_dict(changes | (SHORT if args.short else {}))
     if arm == PASTED:
         make_self_improving(cfg, preset='paste', num_samples=created)
