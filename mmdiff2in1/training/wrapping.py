@@ -8,12 +8,16 @@ from typing import Any
 from mmengine.config import Config
 
 from mmdiff2in1.core.config_file import read_config
+from mmdiff2in1.core.config_options import change
 from mmdiff2in1.core.names import did_you_mean
 
 from .recipes import PRESETS, make_self_improving
 
 LABELLED_BY_CREATOR = ('careful', 'paper', 'released')
 """Presets in which θ_C labels, and so must have learned first."""
+
+EXTENDED = ('custom_hooks', 'custom_imports', 'custom_imports.imports', 'optim_wrapper.constructor')
+"""Entries of a plain config to which the recipe adds its own: where one is not there yet, a value for it is plain."""
 
 
 def wrap_config(base: Config, recipe: str = 'careful', load_from: str | None = None, **settings: Any) -> Config:
@@ -61,13 +65,14 @@ def changed_and_wrapped(plain: Config, changes: Mapping[str, Any], wrap: Callabl
         ValueError: See `make_self_improving`.
     """
     plain = copy.deepcopy(plain)
-    plain.merge_from_dict({key: value for key, value in changes.items() if _has(plain, key)})
-    rest = {key: value for key, value in changes.items() if not _has(plain, key)}
+    first = {key: value for key, value in changes.items() if _has(plain, key) or key in EXTENDED}
+    change(plain, first)
+    rest = {key: value for key, value in changes.items() if key not in first}
     wrapped = wrap(copy.deepcopy(plain)) if rest else plain
     of_recipe = {key: value for key, value in rest.items() if key.startswith('stages.') or _has(wrapped, key)}
-    plain.merge_from_dict({key: value for key, value in rest.items() if key not in of_recipe})
+    change(plain, {key: value for key, value in rest.items() if key not in of_recipe})
     wrapped = wrap(plain)
-    wrapped.merge_from_dict(of_recipe)
+    change(wrapped, of_recipe)
     return wrapped
 
 

@@ -109,3 +109,53 @@ def test_changes_are_told_in_the_terms_of_the_plain_config():
     assert (cfg.stages.warmup.train_cfg.max_iters, cfg.model.label_rule.type, cfg.my_own) == (7, 'SourceLabel', 1)
     assert cfg.custom_hooks[0].type == 'EmptyCacheHook' and 'data_root' not in dataset
     assert plain.pretty_text == before
+
+
+IMPORTED = ['mine', 'mmdiff2in1.components']
+EMPTY = dict(type='EmptyCacheHook')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'place', 'expected'),
+    [
+        ('custom_hooks', [EMPTY], 'custom_hooks', [EMPTY, dict(type='SelfImprovingHook', samples_per_update=40)]),
+        ('custom_imports', dict(imports=['mine']), 'custom_imports.imports', IMPORTED),
+        ('custom_imports.imports', ['mine'], 'custom_imports.imports', IMPORTED),
+        ('optim_wrapper.constructor', 'Mine', 'optim_wrapper.base_constructor', 'Mine'),
+        ('optim_wrapper.constructor', None, 'optim_wrapper.constructor', 'ExploiterOptimWrapperConstructor'),
+    ],
+)
+def test_what_the_recipe_adds_stays_beside_what_is_asked_for(key, value, place, expected):
+    """A plain config that has no such entry yet: the change is not one of the recipe's own."""
+    plain = base()
+    for name in ('custom_hooks', 'custom_imports'):
+        plain.pop(name, None)
+    cfg = changed_and_wrapped(plain, {key: value}, partial(wrap_config, recipe='paste', remaining=None))
+    found = cfg
+    for step in place.split('.'):
+        found = found[step]
+    assert found == expected
+    assert cfg.optim_wrapper.constructor == 'ExploiterOptimWrapperConstructor'
+
+
+TO_NOWHERE = [
+    ('custom_hooks.7.type=EmptyCacheHook', '--cfg-options custom_hooks.7.type: cannot be changed .*Index 7 exceeds'),
+    ('custom_hooks.x.y=3', '--cfg-options custom_hooks.x.y: cannot be changed to 3'),
+    ('train_cfg.max_iters.x=3', '--cfg-options train_cfg.max_iters.x: cannot be changed to 3'),
+]
+UNTRAINABLE = [
+    ('model=None', 'the base has model=None, expected a dict'),
+    ('train_dataloader=None', 'the base has train_dataloader=None'),
+    ('optim_wrapper=3', 'the base has optim_wrapper=3'),
+]
+
+
+@pytest.mark.parametrize(
+    ('command', 'option', 'said'),
+    [('check', *each) for each in TO_NOWHERE] + [('wrap', *each) for each in TO_NOWHERE + UNTRAINABLE],
+)
+def test_changes_that_cannot_be_made_are_told_in_one_line(command, option, said, tmp_path):
+    flags = ['--self-improving', 'paste', '--out', str(tmp_path / 'new.py')] if command == 'wrap' else []
+    with pytest.raises(SystemExit, match=said) as caught:
+        main([command, 'unet_scenes', *flags, '--cfg-options', 'work_dir=here', option])
+    assert '\n' not in str(caught.value)
