@@ -159,3 +159,33 @@ def test_changes_that_cannot_be_made_are_told_in_one_line(command, option, said,
     with pytest.raises(SystemExit, match=said) as caught:
         main([command, 'unet_scenes', *flags, '--cfg-options', 'work_dir=here', option])
     assert '\n' not in str(caught.value)
+
+
+def test_what_is_new_within_a_part_of_the_recipe_is_changed_after_it():
+    changes = {
+        'model.label_rule.temperature': 2.0,
+        'model.segmentor.decode_head.dropout_ratio': 0.3,
+        'train_dataloader.dataset.mix.real': 4,
+        'custom_hooks.2.batch_may_change': True,
+        'model.backbone.new': 1,
+    }
+    wrap = partial(wrap_config, recipe='careful', diffusion='builtin:scenes')
+    cfg = changed_and_wrapped(read_config('unet_scenes'), changes, wrap)
+    segmentor = cfg.model.segmentor
+    assert (cfg.model.label_rule.temperature, segmentor.decode_head.dropout_ratio, segmentor.backbone.new) == (
+        2,
+        0.3,
+        1,
+    )
+    assert cfg.train_dataloader.dataset.mix == dict(added='equal', real=4) and cfg.custom_hooks[2].batch_may_change
+    assert (
+        'label_rule' not in segmentor
+        and 'segmentor' not in segmentor
+        and 'mix' not in cfg.train_dataloader.dataset.dataset
+    )
+
+
+def test_one_layout_for_each_image_where_no_number_is_named():
+    assert wrap_config(base(), 'paste').stages.synthesis['samples_per_image'] == 1
+    assert wrap_config(base(), 'paste', num_samples=7).stages.synthesis.get('samples_per_image') is None
+    assert 'samples_per_image' not in wrap_config(base(), 'careful', 'mine.pth', store='samples').get('stages', {})
