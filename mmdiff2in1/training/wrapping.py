@@ -11,6 +11,7 @@ from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import change
 from mmdiff2in1.core.names import did_you_mean
 
+from .config_values import check_values
 from .recipes import PRESETS, make_self_improving
 
 LABELLED_BY_CREATOR = ('careful', 'paper', 'released')
@@ -63,7 +64,7 @@ def changed_and_wrapped(plain: Config, changes: Mapping[str, Any], wrap: Callabl
         wrap: The recipe: gives another config.
 
     Raises:
-        ValueError: See `make_self_improving`.
+        ValueError: See `make_self_improving` and `check_values`; or a change that leads nowhere.
     """
     plain = copy.deepcopy(plain)
     first = {key: value for key, value in changes.items() if _steps(plain, key) > key.count('.') or key in EXTENDED}
@@ -78,6 +79,7 @@ def changed_and_wrapped(plain: Config, changes: Mapping[str, Any], wrap: Callabl
     change(plain, {key: value for key, value in rest.items() if key not in of_recipe})
     wrapped = wrap(plain)
     change(wrapped, of_recipe)
+    check_values(wrapped)
     return wrapped
 
 

@@ -147,6 +147,9 @@ UNTRAINABLE = [
     ('model=None', 'the base has model=None, expected a dict'),
     ('train_dataloader=None', 'the base has train_dataloader=None'),
     ('optim_wrapper=3', 'the base has optim_wrapper=3'),
+    ('stages=None', 'stages is None; expected a dictionary'),
+    ('stages.warmup=3', 'stages.warmup is 3; expected a dictionary'),
+    ('stages.synthesis=3', 'stages.synthesis is 3; expected a dictionary'),
 ]
 
 
