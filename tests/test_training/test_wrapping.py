@@ -11,6 +11,7 @@ from mmdiff2in1.__main__ import main
 from mmdiff2in1.commands.recipe_arguments import add_recipe_arguments, recipe_settings
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.training.recipes import make_self_improving
+from mmdiff2in1.training.stages import check_chain
 from mmdiff2in1.training.wrapping import changed_and_wrapped, read_recipe, wrap_config
 
 
@@ -192,3 +193,11 @@ def test_one_layout_for_each_image_where_no_number_is_named():
     assert wrap_config(base(), 'paste').stages.synthesis['samples_per_image'] == 1
     assert wrap_config(base(), 'paste', num_samples=7).stages.synthesis.get('samples_per_image') is None
     assert 'samples_per_image' not in wrap_config(base(), 'careful', 'mine.pth', store='samples').get('stages', {})
+
+
+@pytest.mark.parametrize('key', ['batch_size', 'sampler'])
+def test_a_batch_without_size_or_sampler_is_refused(key):
+    wrap = partial(wrap_config, recipe='paste')
+    cfg = changed_and_wrapped(read_config('unet_scenes'), {f'train_dataloader.{key}': None}, wrap)
+    with pytest.raises(ValueError, match=f'train_dataloader.{key} is None; a chain needs one'):
+        check_chain(cfg)
