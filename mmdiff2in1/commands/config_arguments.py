@@ -55,9 +55,10 @@ def add_config_options(parser: argparse._ActionsContainer) -> None:
 def load_config(args: argparse.Namespace) -> 'Config':
     """The config with the changes made."""
     from mmdiff2in1.core.config_file import read_config
+    from mmdiff2in1.core.config_options import change
 
     cfg = read_config(args.config)
-    cfg.merge_from_dict(changes_of(args, cfg))
+    change(cfg, changes_of(args, cfg))
     return cfg
 
 

@@ -2,10 +2,11 @@
 
 import argparse
 import ast
+import copy
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 
 WORDS = {'true': True, 'false': False, 'none': None}
 
@@ -36,3 +37,28 @@ def _as_mmengine(text: str) -> Any:
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction)
     return parser.parse_args(['--options', f'value={text}']).options['value']
+
+
+def change(cfg: Config, changes: Mapping[str, Any]) -> None:
+    """Makes changes to a config, by dotted keys; parts of lists are counted from 0.
+
+    Raises:
+        ValueError: A key leads into what is neither a mapping nor a list, or to no place in a list.
+    """
+    fault = _fault(cfg, changes)
+    if fault is None:
+        return
+    for key, value in changes.items():
+        alone = _fault(copy.deepcopy(cfg), {key: value})
+        if alone is not None:
+            raise ValueError(f'--cfg-options {key}: cannot be changed to {value!r}: {alone}') from alone
+    raise ValueError(f'--cfg-options {", ".join(changes)}: cannot be changed together: {fault}') from fault
+
+
+def _fault(cfg: Config, changes: Mapping[str, Any]) -> Exception | None:
+    """What mmengine raises at changes that cannot be made."""
+    try:
+        cfg.merge_from_dict(dict(changes))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return error
+    return None

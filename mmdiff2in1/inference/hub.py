@@ -7,7 +7,7 @@ from mmdiff2in1.core.names import did_you_mean
 
 from .folder_config import CONFIG
 from .model_card import CARD
-from .model_folder import BUILT_IN, EMBEDDINGS, WEIGHTS, read_model_folder
+from .model_folder import BUILT_IN, EMBEDDINGS, WEIGHTS, needed_diffusion, read_model_folder
 
 FILES = (CONFIG, WEIGHTS, CARD, EMBEDDINGS)
 
@@ -51,7 +51,12 @@ def teacher_from(place: str | Path) -> dict[str, Any]:
         FileNotFoundError, ValueError: See `find_model_folder` and `read_model_folder`; a model that perceives with a
             diffusion model that is not in its folder is none: name its own config and checkpoint.
     """
-    cfg, weights = read_model_folder(find_model_folder(place), None)
+    cfg, weights = read_model_folder(find_model_folder(place), diffusion='')
+    if needed_diffusion(cfg) is not None:
+        raise ValueError(
+            f'{place}: this model perceives with a diffusion model that is not in the folder; as a teacher name its '
+            'own config, which says where that lies, and its checkpoint: two files'
+        )
     return dict(config=cfg.to_dict(), checkpoint=str(weights))
 
 

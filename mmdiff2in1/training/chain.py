@@ -188,7 +188,11 @@ def dry_run(cfg: Config, work_dir: str | Path) -> Iterator[str]:
 
 
 def unfinished(cfg: Config, work_dir: Path) -> str | None:
-    """Message on a training that was begun and not finished in a work dir; None where there is nothing of it."""
+    """Message on a training that was begun and not finished in a work dir; None where there is nothing of it.
+
+    Raises ValueError for values that no config can have.
+    """
+    check_values(cfg)
     if 'stages' not in cfg:
         return _held('training', work_dir)
     stages = {'warm-up': _warmup_dir(cfg, work_dir)} if cfg.stages.get('warmup') else {}

@@ -51,6 +51,8 @@ def check_values(cfg: Config) -> None:
         if cfg.get(key) is None:
             found = 'None' if key in cfg else 'not there'
             raise ValueError(f'{key} is {found}; expected a dictionary: nothing trains without')
+    if 'stages' in cfg and not _is_dict(cfg.stages):
+        raise ValueError(f'stages is {cfg.stages!r}; expected a dictionary, or no such entry for a plain training')
     if cfg.optim_wrapper == {}:
         raise ValueError('optim_wrapper is {}; expected optimizer=dict(type=…) in it')
     for key in LOADERS:

@@ -1,18 +1,17 @@
 """The model of a first config: a built-in one, or a pretrained encoder of transformers under SegFormer's head."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .encoder_images import RGB, normalisation
 from .own_data import STRIDE
 
 MODELS = {'unet': ('unet_small', 5e-3), 'segformer': ('segformer_mit-b0', 6e-5)}
 """Name → file of ``_base_/models``, and the rate that it learns at."""
 PRETRAINED_RATE, HEAD_FACTOR = 6e-5, 10.0
 """SegFormer's (Xie et al. 2021, §4.1): of the encoder, and by how much faster the head learns."""
-IMAGENET = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
 LEVELS = 4
 
 
@@ -58,16 +57,20 @@ def of_encoder(folder: Path, frozen: bool, classes: int) -> FirstModel:
         classes: Of the head.
 
     Raises:
-        FileNotFoundError, ValueError: See `HFBackbone`.
+        FileNotFoundError, ValueError: See `HFBackbone` and `normalisation`; an encoder of other images than RGB.
     """
     from mmdiff2in1.models.backbones.hf_backbone import HFBackbone
 
+    folder = folder.expanduser()
+    mean, std = normalisation(folder)
     found = HFBackbone(str(folder))
+    channels = getattr(found.config, 'num_channels', RGB)
+    if channels != RGB:
+        raise ValueError(f'{folder}: an encoder of images of {channels} channels, expected {RGB}, RGB')
     stages = len(getattr(found.model, 'stage_names', ()))
     if len(set(found.strides)) == 1 and stages > LEVELS:
         found = HFBackbone(str(folder), out_indices=[(stages - 1) * k // LEVELS for k in range(1, LEVELS + 1)])
     largest = max(found.strides)
-    mean, std = _normalisation(folder)
     count, place = len(found.out_channels), str(folder.absolute())
     fields = f"""    type='EncoderDecoder',
     backbone=dict(type='HFBackbone', model={place!r}, out_indices={found.out_indices}, frozen={frozen}),
@@ -92,13 +95,3 @@ def of_encoder(folder: Path, frozen: bool, classes: int) -> FirstModel:
         paramwise=faster,
         multiple=STRIDE if STRIDE % largest == 0 else math.lcm(*found.strides),
     )
-
-
-def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation in 0 … 255, as the encoder was trained with."""
-    file = folder / 'preprocessor_config.json'
-    said = json.loads(file.read_text()) if file.is_file() else {}
-    if said.get('do_normalize') is False:
-        return [0.0] * 3, [255.0] * 3
-    mean, std = (said.get(key) or IMAGENET[key] for key in ('image_mean', 'image_std'))
-    return [round(255 * value, 3) for value in mean], [round(255 * value, 3) for value in std]

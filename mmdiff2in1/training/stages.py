@@ -32,7 +32,8 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
 
     Raises:
         ValueError: No self-improving model, unknown stages, samples without the wrapper that mixes them in, a batch
-            that the processes cannot share, a mix that the batch size does not allow, or no last checkpoint.
+            without size or sampler, or that the processes cannot share, a mix that the batch size does not allow, or no
+            last checkpoint.
     """
     if type_name(cfg.model) != 'SelfImprovingSegmentor':
         raise ValueError(
@@ -62,6 +63,9 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
     own = copy.deepcopy(cfg)
     split_global_batch(own, processes)
     loader = own.train_dataloader
+    for key in ('batch_size', 'sampler'):
+        if loader.get(key) is None:
+            raise ValueError(f'train_dataloader.{key} is {loader.get(key)}; a chain needs one, to mix real and created')
     if type_name(loader.dataset) == 'SyntheticSampleDataset':
         mix = BatchMix.parse(loader.dataset.get('mix', 'uniform'))
         mix.composition(loader.batch_size)

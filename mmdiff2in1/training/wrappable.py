@@ -6,11 +6,16 @@ from mmdiff2in1.core.names import type_name
 
 CHANNELS = (1, 3)
 """Of images that created ones, which are RGB files, can stand beside: mmcv's loader makes them grey as well."""
+WRAPPED = ('model', 'train_dataloader', 'optim_wrapper')
 
 
 def check_wrappable(base: Mapping) -> None:
-    """Raises ValueError for a config that is self-improving already, that averages weights in another way, or whose
-    training images created ones cannot stand beside."""
+    """Raises ValueError for a config without a part that is wrapped, that is self-improving already, that averages
+    weights in another way, or whose training images created ones cannot stand beside."""
+    for key in WRAPPED:
+        found = base.get(key)
+        if not isinstance(found, Mapping):
+            raise ValueError(f'the base has {key}={found!r}, expected a dict: it must be a config that can be trained')
     if base['model'].get('type') == 'SelfImprovingSegmentor':
         raise ValueError('the base is self-improving already: change its values below `_base_`, without another call')
     for hook in base.get('custom_hooks') or []:

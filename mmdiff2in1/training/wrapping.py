@@ -8,12 +8,17 @@ from typing import Any
 from mmengine.config import Config
 
 from mmdiff2in1.core.config_file import read_config
+from mmdiff2in1.core.config_options import change
 from mmdiff2in1.core.names import did_you_mean
 
+from .config_values import check_values
 from .recipes import PRESETS, make_self_improving
 
 LABELLED_BY_CREATOR = ('careful', 'paper', 'released')
 """Presets in which θ_C labels, and so must have learned first."""
+
+EXTENDED = ('custom_hooks', 'custom_imports', 'custom_imports.imports', 'optim_wrapper.constructor')
+"""Entries of a plain config to which the recipe adds its own: where one is not there yet, a value for it is plain."""
 
 
 def wrap_config(base: Config, recipe: str = 'careful', load_from: str | None = None, **settings: Any) -> Config:
@@ -36,7 +41,8 @@ def wrap_config(base: Config, recipe: str = 'careful', load_from: str | None = N
     preset = asked.pop('preset')
     if preset in LABELLED_BY_CREATOR and load_from is None:
         asked.setdefault('warmup', True)
-    if asked.get('diffusion') is not None and asked.get('num_samples') is None:
+    creates = [asked.get('diffusion'), asked.get('layout', PRESETS.get(preset, {}).get('layout'))]
+    if any(each is not None for each in creates) and asked.get('num_samples') is None:
         asked.setdefault('samples_per_image', 1)
     cfg = copy.deepcopy(base)
     cfg.pop('work_dir', None)  # of the plain training
@@ -49,8 +55,8 @@ def wrap_config(base: Config, recipe: str = 'careful', load_from: str | None = N
 def changed_and_wrapped(plain: Config, changes: Mapping[str, Any], wrap: Callable[[Config], Config]) -> Config:
     """A plain config under a recipe, with changes that are told in the terms of the plain one.
 
-    The recipe copies and wraps, so that a change to the training set or its schedule is made before it. Entries that
-    only the recipe makes are changed after it.
+    The recipe copies and wraps, so that a change to the training set or its schedule is made before it. What
+    only the recipe makes, and what is new within that, is changed after it.
 
     Args:
         plain: Stays as it is.
@@ -58,29 +64,35 @@ def changed_and_wrapped(plain: Config, changes: Mapping[str, Any], wrap: Callabl
         wrap: The recipe: gives another config.
 
     Raises:
-        ValueError: See `make_self_improving`.
+        ValueError: See `make_self_improving` and `check_values`; or a change that leads nowhere.
     """
     plain = copy.deepcopy(plain)
-    plain.merge_from_dict({key: value for key, value in changes.items() if _has(plain, key)})
-    rest = {key: value for key, value in changes.items() if not _has(plain, key)}
+    first = {key: value for key, value in changes.items() if _steps(plain, key) > key.count('.') or key in EXTENDED}
+    change(plain, first)
+    rest = {key: value for key, value in changes.items() if key not in first}
     wrapped = wrap(copy.deepcopy(plain)) if rest else plain
-    of_recipe = {key: value for key, value in rest.items() if key.startswith('stages.') or _has(wrapped, key)}
-    plain.merge_from_dict({key: value for key, value in rest.items() if key not in of_recipe})
+    of_recipe = {
+        key: value
+        for key, value in rest.items()
+        if key.startswith('stages.') or _steps(wrapped, key) > _steps(plain, key)
+    }
+    change(plain, {key: value for key, value in rest.items() if key not in of_recipe})
     wrapped = wrap(plain)
-    wrapped.merge_from_dict(of_recipe)
+    change(wrapped, of_recipe)
+    check_values(wrapped)
     return wrapped
 
 
-def _has(cfg: Any, key: str) -> bool:
-    """True if there is an entry of this dotted key; lists are counted from 0."""
-    for step in key.split('.'):
+def _steps(cfg: Any, key: str) -> int:
+    """How many parts of a dotted key lead to an entry, from its beginning; lists are counted from 0."""
+    for count, step in enumerate(key.split('.')):
         if isinstance(cfg, list | tuple) and step.isdigit() and int(step) < len(cfg):
             cfg = cfg[int(step)]
         elif isinstance(cfg, Mapping | Config) and step in cfg:
             cfg = cfg[step]
         else:
-            return False
-    return True
+            return count
+    return key.count('.') + 1
 
 
 def read_recipe(recipe: str) -> dict[str, Any]:

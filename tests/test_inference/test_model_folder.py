@@ -20,7 +20,7 @@ from mmdiff2in1 import Diff2in1
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.label_files import read_png
 from mmdiff2in1.generators.class_embeddings import write_class_embeddings
-from mmdiff2in1.inference import Claims, Diff2in1Inferencer, push_to_hub
+from mmdiff2in1.inference import Claims, Diff2in1Inferencer, push_to_hub, teacher_from
 from mmdiff2in1.inference.folder_config import read_folder_config, write_folder_config
 from mmdiff2in1.inference.model_folder import EMBEDDINGS
 from mmdiff2in1.inference.perception import logits_of
@@ -286,6 +286,8 @@ def test_a_diffusion_model_beside_the_folder(tmp_path, tiny_diffusion):
     assert 'the diffusion model `tiny-diffusion`, which is not in this folder' in (folder / 'README.md').read_text()
     with pytest.raises(ValueError, match="the diffusion model 'tiny-diffusion', which is not in the folder; name its"):
         Diff2in1.from_pretrained(folder)
+    with pytest.raises(ValueError, match='not in the folder; as a teacher name its own config'):
+        teacher_from(folder)
     after = Diff2in1.from_pretrained(folder, device='cpu', diffusion=place)
     image = np.zeros((16, 16, 3), np.uint8)
     assert torch.equal(logits(before, image), logits(after, image))

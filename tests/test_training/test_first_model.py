@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
-from transformers import AutoBackbone, Dinov2Config, SegformerConfig, SegformerModel
+from transformers import AutoBackbone, ConvNextConfig, Dinov2Config, SegformerConfig, SegformerModel
 
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.config_file import read_config
@@ -80,6 +80,13 @@ def test_from_a_folder_of_pairs_to_a_trained_model(folders, data, name, crop, fl
     main(['train', 'mine-paste.py', '--cfg-options', *loaders, *few, 'stages.synthesis.samples_per_image=1'])
     results = json.loads((tmp_path / 'work_dirs/mine-paste/results.json').read_text())
     assert 0 <= results['test']['mIoU'] <= 100
+
+
+def test_an_encoder_of_other_images_is_refused(tmp_path):
+    grey = ConvNextConfig(num_channels=1, hidden_sizes=[4, 8], depths=[1, 1], num_stages=2)
+    AutoBackbone.from_config(grey).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='an encoder of images of 1 channels, expected 3, RGB'):
+        of_encoder(tmp_path, frozen=False, classes=2)
 
 
 def test_refusals(capsys):

@@ -11,6 +11,7 @@ from mmdiff2in1.__main__ import main
 from mmdiff2in1.commands.recipe_arguments import add_recipe_arguments, recipe_settings
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.training.recipes import make_self_improving
+from mmdiff2in1.training.stages import check_chain
 from mmdiff2in1.training.wrapping import changed_and_wrapped, read_recipe, wrap_config
 
 
@@ -109,3 +110,94 @@ def test_changes_are_told_in_the_terms_of_the_plain_config():
     assert (cfg.stages.warmup.train_cfg.max_iters, cfg.model.label_rule.type, cfg.my_own) == (7, 'SourceLabel', 1)
     assert cfg.custom_hooks[0].type == 'EmptyCacheHook' and 'data_root' not in dataset
     assert plain.pretty_text == before
+
+
+IMPORTED = ['mine', 'mmdiff2in1.components']
+EMPTY = dict(type='EmptyCacheHook')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'place', 'expected'),
+    [
+        ('custom_hooks', [EMPTY], 'custom_hooks', [EMPTY, dict(type='SelfImprovingHook', samples_per_update=40)]),
+        ('custom_imports', dict(imports=['mine']), 'custom_imports.imports', IMPORTED),
+        ('custom_imports.imports', ['mine'], 'custom_imports.imports', IMPORTED),
+        ('optim_wrapper.constructor', 'Mine', 'optim_wrapper.base_constructor', 'Mine'),
+        ('optim_wrapper.constructor', None, 'optim_wrapper.constructor', 'ExploiterOptimWrapperConstructor'),
+    ],
+)
+def test_what_the_recipe_adds_stays_beside_what_is_asked_for(key, value, place, expected):
+    """A plain config that has no such entry yet: the change is not one of the recipe's own."""
+    plain = base()
+    for name in ('custom_hooks', 'custom_imports'):
+        plain.pop(name, None)
+    cfg = changed_and_wrapped(plain, {key: value}, partial(wrap_config, recipe='paste', remaining=None))
+    found = cfg
+    for step in place.split('.'):
+        found = found[step]
+    assert found == expected
+    assert cfg.optim_wrapper.constructor == 'ExploiterOptimWrapperConstructor'
+
+
+TO_NOWHERE = [
+    ('custom_hooks.7.type=EmptyCacheHook', '--cfg-options custom_hooks.7.type: cannot be changed .*Index 7 exceeds'),
+    ('custom_hooks.x.y=3', '--cfg-options custom_hooks.x.y: cannot be changed to 3'),
+    ('train_cfg.max_iters.x=3', '--cfg-options train_cfg.max_iters.x: cannot be changed to 3'),
+]
+UNTRAINABLE = [
+    ('model=None', 'the base has model=None, expected a dict'),
+    ('train_dataloader=None', 'the base has train_dataloader=None'),
+    ('optim_wrapper=3', 'the base has optim_wrapper=3'),
+    ('stages=None', 'stages is None; expected a dictionary'),
+    ('stages.warmup=3', 'stages.warmup is 3; expected a dictionary'),
+    ('stages.synthesis=3', 'stages.synthesis is 3; expected a dictionary'),
+]
+
+
+@pytest.mark.parametrize(
+    ('command', 'option', 'said'),
+    [('check', *each) for each in TO_NOWHERE] + [('wrap', *each) for each in TO_NOWHERE + UNTRAINABLE],
+)
+def test_changes_that_cannot_be_made_are_told_in_one_line(command, option, said, tmp_path):
+    flags = ['--self-improving', 'paste', '--out', str(tmp_path / 'new.py')] if command == 'wrap' else []
+    with pytest.raises(SystemExit, match=said) as caught:
+        main([command, 'unet_scenes', *flags, '--cfg-options', 'work_dir=here', option])
+    assert '\n' not in str(caught.value)
+
+
+def test_what_is_new_within_a_part_of_the_recipe_is_changed_after_it():
+    changes = {
+        'model.label_rule.temperature': 2.0,
+        'model.segmentor.decode_head.dropout_ratio': 0.3,
+        'train_dataloader.dataset.mix.real': 4,
+        'custom_hooks.2.batch_may_change': True,
+        'model.backbone.new': 1,
+    }
+    wrap = partial(wrap_config, recipe='careful', diffusion='builtin:scenes')
+    cfg = changed_and_wrapped(read_config('unet_scenes'), changes, wrap)
+    segmentor = cfg.model.segmentor
+    assert (cfg.model.label_rule.temperature, segmentor.decode_head.dropout_ratio, segmentor.backbone.new) == (
+        2,
+        0.3,
+        1,
+    )
+    assert cfg.train_dataloader.dataset.mix == dict(added='equal', real=4) and cfg.custom_hooks[2].batch_may_change
+    assert (
+        'label_rule' not in segmentor
+        and 'segmentor' not in segmentor
+        and 'mix' not in cfg.train_dataloader.dataset.dataset
+    )
+
+
+def test_one_layout_for_each_image_where_no_number_is_named():
+    assert wrap_config(base(), 'paste').stages.synthesis['samples_per_image'] == 1
+    assert wrap_config(base(), 'paste', num_samples=7).stages.synthesis.get('samples_per_image') is None
+    assert 'samples_per_image' not in wrap_config(base(), 'careful', 'mine.pth', store='samples').get('stages', {})
+
+
+@pytest.mark.parametrize('key', ['batch_size', 'sampler'])
+def test_a_batch_without_size_or_sampler_is_refused(key):
+    wrap = partial(wrap_config, recipe='paste')
+    cfg = changed_and_wrapped(read_config('unet_scenes'), {f'train_dataloader.{key}': None}, wrap)
+    with pytest.raises(ValueError, match=f'train_dataloader.{key} is None; a chain needs one'):
+        check_chain(cfg)
