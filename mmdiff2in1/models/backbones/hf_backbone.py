@@ -217,7 +217,10 @@ def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], l
             try:
                 count = len(_backbone(config).stage_names)
             except ValueError as error:
-                raise ValueError(f'{config.model_type}: transformers has no backbone of this family') from error
+                raise ValueError(
+                    f'{config.model_type}: transformers has no backbone of this family; take an encoder of DINOv2, '
+                    'DINOv3, ConvNeXt, Swin, BEiT, ResNet, PVTv2, FocalNet, SegFormer or EfficientNet'
+                ) from error
         found = _maps(_model(config, list(range(count))), _probe_images(config), list(range(count)))
         # DINOv3's ConvNeXt counts the image itself as its stem: no weight has seen it.
         every = [i for i, x in enumerate(found) if x.requires_grad]
