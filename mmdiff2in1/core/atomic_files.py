@@ -24,7 +24,7 @@ def replacing(file: Path) -> Iterator[Path]:
         owned(descriptor)
         yield part
         # Libraries may put another file there: safetensors does, which its owner alone could read.
-        with open(part, 'rb') as written:
+        with open(part, 'r+b') as written:
             os.fsync(written.fileno())
         part.chmod(stat.S_IMODE(os.fstat(descriptor).st_mode))
         os.replace(part, file)

@@ -93,7 +93,7 @@ def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -
     if parts.controlnet is not None:
         index['controlnet'] = ['diffusers', 'ControlNetModel']
     (folder / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
-    for weights in folder.rglob('*.safetensors'):  # which its library lets the owner alone read
+    for weights in folder.glob('*/*.safetensors'):  # which its library lets the owner alone read
         weights.chmod(stat.S_IMODE((folder / 'model_index.json').stat().st_mode))
 
 

@@ -13,12 +13,15 @@ import pytest
 from mmdiff2in1.core.ahead import ahead, together
 from mmdiff2in1.core.processes import process_pool, usable_cores
 
+# A shell starts what it puts into the background deaf to Ctrl-C, and so would be all that the tests start.
 SCRIPT = """
+import signal
 import time
 from mmdiff2in1.core.ahead import ahead
 from mmdiff2in1.core.processes import process_pool
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with process_pool(2, [], int) as pool:
         for second in ahead(pool, time.sleep, [0.05] * 10_000, most=4):
             print('at work', flush=True)
