@@ -100,11 +100,17 @@ def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[in
 
     classes = _class_names(args.classes)
     data = study(args.images, args.masks, classes, args.zero_ignored)
-    name_of_model = args.model or 'unet'
+    note = ''
     if args.encoder is not None:
         model = of_encoder(args.encoder, args.frozen, len(classes))
     else:
-        model = built_in(name_of_model, args.weights)
+        model = built_in(args.model or 'unet', args.weights)
+        if args.model != 'segformer':
+            note = 'the small CNN begins with random weights; a pretrained encoder sees more: --encoder FOLDER'
+        elif args.weights is None:
+            note = (
+                'SegFormer begins with random weights: with few labels name its ImageNet weights, --weights mit_b0.pth'
+            )
     height, width = data.crop(model.multiple)
     lists = {part: args.out / f'{name}-{part}.txt' for part in ('train', 'val')}
     print(
@@ -118,10 +124,8 @@ def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[in
     others = {value: share for value, share in data.values.items() if value == IGNORED or (value == 0 and first)}
     for number, share in others.items():
         print(f'  {number:3d} {"(ignored)":24s} {share:6.1%}')
-    if args.encoder is None and name_of_model == 'segformer' and args.weights is None:
-        print('SegFormer begins with random weights: with few labels name its ImageNet weights, --weights mit_b0.pth')
-    if args.encoder is None and name_of_model == 'unet':
-        print('the small CNN begins with random weights; a pretrained encoder sees more: --encoder FOLDER')
+    if note:
+        print(note)
     text = plain_config(data, lists['train'], lists['val'], model, args.steps)
     files = {args.out / f'{name}.py': text}
     for part, names in (('train', data.train), ('val', data.val)):

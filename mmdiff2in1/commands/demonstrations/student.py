@@ -79,7 +79,7 @@ def config(arm: str, args: argparse.Namespace) -> Config:
 
 
 def show(args: argparse.Namespace) -> None:
-    """Trains the teacher and the three arms, draws them, and says what came of it."""
+    """Trains the three arms, draws them and the teacher, and says what came of it."""
     clock, results = Clock(), {}
     render(args)
     clock.lap('scenes')
