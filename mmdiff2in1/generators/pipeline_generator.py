@@ -161,11 +161,11 @@ class PipelineGenerator:
         if T < self.T_max:
             options |= dict(image=(images.to(self.denoiser.device).float() + 1) / 2, strength=1.0)
         accepted = _accepted(pipeline.__call__)
-        walked: list[int] = []
+        walked: list[Tensor] = []
         latents: list[Tensor] = []
 
         def step_ended(_pipeline: DiffusionPipeline, _step: int, t: Tensor, state: dict) -> dict:
-            walked.append(round(float(t)))
+            walked.append(t)
             latents[:] = [state['latents']]
             return {}
 
@@ -193,7 +193,7 @@ class PipelineGenerator:
                 f'{self._scheduler_name} draws noise that no seed decides, so samples could not be made again; name '
                 'one without noise in scheduler/scheduler_config.json'
             )
-        return Creation(made.float() * 2 - 1, latents[0], walked)
+        return Creation(made.float() * 2 - 1, latents[0], [round(float(t)) for t in walked])
 
     def caption_flaws(self, captions: Sequence[str]) -> CaptionFlaws:
         """Parts of the captions that none of the text encoders ever sees."""

@@ -5,6 +5,7 @@
     python projects/evidence/students.py --table        the Markdown tables of --out
     python projects/evidence/students.py --task camvid  the same on real images, without a teacher: SegFormer, 400 steps
     python projects/evidence/students.py --task camvid-unet     and the CNN, 1,500 steps
+    python projects/evidence/students.py --task camvid-imagenet with an encoder that has seen ImageNet, 600 steps
 
 The config of the task (`TASKS`) under the package's recipes: as many steps as it says, of `batch` real images, freshly
 augmented, and as many further ones; θ_C, the moving average of what is trained, is scored. "real twice" is the control
@@ -25,9 +26,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
+import torch
 from run_queue import alone_in, queue, queue_parser, slug
 
 from mmdiff2in1.core.atomic_files import append_line, complete_lines, write_atomically
+from mmdiff2in1.core.bf16 import computes_bf16
 from mmdiff2in1.training.paired import Paired, Spread, compare
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +63,10 @@ ARMS: dict[str, dict[str, Any]] = {
         preset='distil', unlabelled=True, layout=dict(type='ObjectPaste'), num_samples=IMAGES, T=0
     ),
 }
+# Its teachers are students themselves, of the same labels and seed: no further label anywhere.
+OWN = ('pasted', 'pasted, strong colours')
+for _name in ('teacher, unlabelled and pasted', 'teacher, created, guided'):
+    ARMS[f'own {_name}'] = dict(ARMS[_name], own=True)
 
 
 class Task(NamedTuple):
@@ -90,6 +97,14 @@ TASKS = {
         (PLAIN, CONTROL, 'pasted'),
         (60, 250),
         'BF16OptimWrapper',
+    ),
+    'camvid-imagenet': Task(
+        Path(__file__).parent / 'configs' / 'efficientnet_camvid.py',
+        4,
+        'camvid_imagenet_students',
+        (PLAIN, CONTROL, *OWN, 'own teacher, unlabelled and pasted'),
+        (20, 60, 250),
+        'OptimWrapper',
     ),
 }
 
@@ -164,8 +179,12 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
             settings['captions'] = str(args.data_root / 'train' / 'captions.jsonl')
         if settings.pop('unlabelled', False):
             settings['unlabelled'] = str(others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}'))
+        own = settings.pop('own', False)
         if settings['preset'] == 'distil':
-            settings['teacher'] = dict(config=str(task.config), checkpoint=str(args.teacher))
+            runs = [args.work_dir / f'{slug(f"{each}, {labels} labels")}-seed{seed}' for each in OWN]
+            last = f'self_improving/iter_{cfg.train_cfg.max_iters}.pth'
+            teachers = [each / last for each in runs] if own else [args.teacher]
+            settings['teacher'] = [dict(config=str(task.config), checkpoint=str(each)) for each in teachers]
         kind = slug(arm.removesuffix(', strong colours'))
         make_self_improving(cfg, store=str(args.work_dir / 'stores' / f'{kind}-{labels}-seed{seed}'), **settings)
         cfg.merge_from_dict({'stages.synthesis.seed': seed, 'train_dataloader.dataset.seed': seed})
@@ -187,7 +206,7 @@ def set_up(cfg: Any, labels: int, seed: int, args: argparse.Namespace) -> None:
             'train_dataloader.dataset.num_labelled': labels,
             'train_dataloader.dataset.subset_seed': seed,
             'train_cfg.val_interval': cfg.train_cfg.max_iters,
-            'optim_wrapper.type': TASKS[args.task].optimizer,
+            'optim_wrapper.type': TASKS[args.task].optimizer if computes_bf16(torch.device('cpu')) else 'OptimWrapper',
         }
     )
     if args.task.startswith('camvid'):

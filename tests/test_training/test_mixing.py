@@ -62,7 +62,7 @@ CHANGES = {
 def shown(page: str) -> str:
     """The last config that a page shows, an extension of my_config.py."""
     text = re.findall(r"```python\n(_base_ = \['my_config.*?)```", (ROOT / page).read_text(), re.DOTALL)[-1]
-    calls = {'num_calls=50': 'num_calls=2'} if page == LONG else {'size=32': 'size=32, num_calls=2'}
+    calls = {'num_calls=20': 'num_calls=2'} if page == LONG else {'size=32': 'size=32, num_calls=2'}
     for old, new in (CHANGES | calls).items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)

