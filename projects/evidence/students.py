@@ -5,7 +5,7 @@
     python projects/evidence/students.py --table        the Markdown tables of --out
     python projects/evidence/students.py --task camvid  the same on real images, without a teacher: SegFormer, 400 steps
     python projects/evidence/students.py --task camvid-unet     and the CNN, 1,500 steps
-    python projects/evidence/students.py --task camvid-imagenet with an encoder that has seen ImageNet, 600 steps
+    python projects/evidence/students.py --task camvid-imagenet with an encoder that has seen ImageNet, 400 steps
 
 The config of the task (`TASKS`) under the package's recipes: as many steps as it says, of `batch` real images, freshly
 augmented, and as many further ones; θ_C, the moving average of what is trained, is scored. "real twice" is the control

