@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mmdiff2in1.core.names import some
+from mmdiff2in1.core.names import some, unknown_names
 
 SHARDED_LAYERS = ('ResnetBlock2D', 'Transformer2DModel', 'Downsample2D', 'Upsample2D', 'JointTransformerBlock')
 """Classes of diffusers that hold nearly all weights of a denoiser."""
@@ -54,12 +54,12 @@ class FullyShardedModel(nn.Module):
 
         Raises:
             TypeError: Several optimizers.
-            ValueError: A parameter that two layers have in common or that is a single number; moments that are not one
-                number per weight.
+            ValueError: See `layers_of`; a parameter that two layers have in common or that is a single number; moments
+                that are not one number per weight.
         """
         if isinstance(optim_wrapper, OptimWrapperDict):
             raise TypeError(f'FullyShardedModel takes one optimizer, found {type(optim_wrapper).__name__}')
-        layers = [module for module in self.module.modules() if type(module).__name__ in self.layers]
+        layers = layers_of(self.module, self.layers)
         _check_parameters(self.module, layers)
         _check_moments(optim_wrapper.optimizer)
         names = {id(parameter): name for name, parameter in self.module.named_parameters()}
@@ -109,6 +109,19 @@ class FullyShardedModel(nn.Module):
 
     def _parts(self) -> list[Any]:
         return [module for module in self.module.modules() if isinstance(module, FSDPModule)]
+
+
+def layers_of(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """The parts of a model that are of these classes.
+
+    Raises:
+        ValueError: A class that is not in the model, other than those of `SHARDED_LAYERS`.
+    """
+    classes = sorted({type(module).__name__ for module in model.modules()})
+    unknown = [name for name in names if name not in (*classes, *SHARDED_LAYERS)]
+    if unknown:
+        raise ValueError(f'FullyShardedModel: the model has no layers of the class {unknown_names(unknown, classes)}')
+    return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def whole(tensor: DTensor) -> Tensor:

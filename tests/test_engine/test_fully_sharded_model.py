@@ -129,6 +129,16 @@ def test_parameters_that_cannot_be_sharded(change, message):
     assert not sharded.sharded
 
 
+def test_a_class_that_is_not_in_the_model():
+    model = Model()
+    sharded = FullyShardedModel(model, layers=['Layers'])
+    with pytest.raises(ValueError, match=r'no layers of the class Layers \(did you mean Layer\?\)'):
+        sharded.shard(optimizer(model))
+    assert not sharded.sharded
+    # Those of a denoiser stand in the default, whether a model has them or not.
+    assert FullyShardedModel(model).shard(optimizer(model)) == 0
+
+
 def test_one_parameter_twice_in_a_layer_is_no_fault():
     model = Model()
     model.first.again = model.first.linear
