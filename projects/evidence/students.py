@@ -5,7 +5,7 @@
     python projects/evidence/students.py --table        the Markdown tables of --out
     python projects/evidence/students.py --task camvid  the same on real images, without a teacher: SegFormer, 400 steps
     python projects/evidence/students.py --task camvid-unet     and the CNN, 1,500 steps
-    python projects/evidence/students.py --task camvid-imagenet with an encoder that has seen ImageNet, 400 steps
+    python projects/evidence/students.py --task camvid-imagenet with an encoder that has seen ImageNet, 600 steps
 
 The config of the task (`TASKS`) under the package's recipes: as many steps as it says, of `batch` real images, freshly
 augmented, and as many further ones; θ_C, the moving average of what is trained, is scored. "real twice" is the control
@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 BASELINES = ROOT / 'configs' / 'baselines'
 IMAGES = 600
 CONTROL, PLAIN, ONLINE = 'real twice', 'real + EMA', 'real only (θ_E)'
+SCRATCH = 'real twice, random weights'
 COLOUR = dict(type='StrongColour')
 CREATED = dict(diffusion='builtin:scenes', T='noise', num_calls=10, solver='dpm++', size=64, num_samples=IMAGES)
 NEW_SCENES = dict(CREATED, scenes=dict(type='recombined'))
@@ -67,6 +68,8 @@ ARMS: dict[str, dict[str, Any]] = {
 OWN = ('pasted', 'pasted, strong colours')
 for _name in ('teacher, unlabelled and pasted', 'teacher, created, guided'):
     ARMS[f'own {_name}'] = dict(ARMS[_name], own=True)
+ON_SCENES = tuple(ARMS)
+ARMS[SCRATCH] = dict(ARMS[CONTROL])
 
 
 class Task(NamedTuple):
@@ -81,7 +84,14 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    'scenes': Task(BASELINES / 'unet_scenes.py', 8, 'students', tuple(ARMS), (20, 60), 'BF16OptimWrapper'),
+    'scenes': Task(
+        BASELINES / 'unet_scenes.py',
+        8,
+        'students',
+        ON_SCENES,
+        (20, 60),
+        'BF16OptimWrapper',
+    ),
     'camvid': Task(
         BASELINES / 'segformer_camvid.py',
         4,
@@ -102,8 +112,8 @@ TASKS = {
         Path(__file__).parent / 'configs' / 'efficientnet_camvid.py',
         4,
         'camvid_imagenet_students',
-        (PLAIN, CONTROL, *OWN, 'own teacher, unlabelled and pasted'),
-        (20, 60, 250),
+        (CONTROL, SCRATCH),
+        (60, 250),
         'OptimWrapper',
     ),
 }
@@ -170,6 +180,8 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
     real, colour = settings.pop('real', 1), settings.pop('colour', False)
     cfg = Config.fromfile(task.config)
     set_up(cfg, labels, seed, args)
+    if arm == SCRATCH:
+        cfg.model.backbone.pretrained = False
     cfg.train_dataloader.batch_size = real * task.batch
     if colour:
         pipeline = cfg.train_dataloader.dataset.pipeline
@@ -210,7 +222,8 @@ def set_up(cfg: Any, labels: int, seed: int, args: argparse.Namespace) -> None:
         }
     )
     if args.task.startswith('camvid'):
-        cfg.train_dataloader.dataset.data_root = str(half_size(args.data_root, args.work_dir / 'half_size'))
+        if not args.task.endswith('imagenet'):
+            cfg.train_dataloader.dataset.data_root = str(half_size(args.data_root, args.work_dir / 'half_size'))
         rest = others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}')
         if any(rest.iterdir()):
             cfg.merge_from_dict(
