@@ -38,11 +38,16 @@ def run(args: argparse.Namespace) -> Path:
 
 
 def config_in(work_dir: Path) -> Path:
-    """The config that a training left in its work dir: that of the last stage, or the only one.
+    """The config that a training left in its work dir: the whole one, or that of its last stage.
 
     Raises:
         FileNotFoundError: There is none.
     """
+    from mmdiff2in1.core.config_file import config_of_run
+
+    whole = config_of_run(work_dir)
+    if whole.is_file():
+        return whole
     for folder in (work_dir, work_dir / 'self_improving'):
         files = sorted(folder.glob('*.py'), key=lambda file: file.stat().st_mtime)
         if files:

@@ -16,6 +16,7 @@ from mmengine.config import Config
 from patience import patient
 from PIL import Image
 
+from mmdiff2in1.__main__ import main
 from mmdiff2in1.reporting import write_report
 from mmdiff2in1.training.chain import train_plain
 
@@ -179,6 +180,29 @@ def test_wrong_arguments(chain, tmp_path):
         write_report(cfg, work_dir, tmp_path / 'none.pth')
     with pytest.raises(ValueError, match='images=0'):
         write_report(cfg, work_dir, images=0)
+
+
+def test_the_command_needs_no_config(chain, page, tmp_path, capsys):
+    _, work_dir, _ = chain
+    folder = copy_of(work_dir, tmp_path / 'run')
+    main(['report', str(folder)])
+    assert capsys.readouterr().out == f'written: {folder}/report.html\n'
+    # The run's folder had another name, so that its whole config is none of the folder's: it is found all the same.
+    again = Page((folder / 'report.html').read_text())
+    assert again.numbers == page.numbers
+    assert f'train {work_dir}/run.py --work-dir {work_dir} --resume' in page.text
+
+
+def test_the_config_of_the_last_stage_is_enough(chain, page, tmp_path):
+    cfg, work_dir, results = chain
+    folder = copy_of(work_dir, tmp_path / 'run')
+    (folder / 'run.py').unlink()
+    (stage,) = (folder / 'self_improving').glob('*.py')
+    assert 'stages' not in Config.fromfile(stage)
+    main(['report', str(folder)])
+    again = Page((folder / 'report.html').read_text())
+    assert 'not finished' not in again.text and 'θ_C: ' in again.text
+    assert set(results['test'].values()) <= set(again.numbers)
 
 
 def test_plain_work_dir(chain, tmp_path):
