@@ -10,7 +10,6 @@ the test set; differences are paired by seed; the verdict is a sentence. Killed,
 """
 
 import argparse
-import copy
 from pathlib import Path
 
 from .config_arguments import add_config_arguments, load_config, work_dir_of
@@ -53,11 +52,9 @@ def run(args: argparse.Namespace) -> dict | None:
     cfg.pop('work_dir', None)
     work_dir = work_dir_of(args, cfg, '-compare')
     if args.dry_run:
-        from mmdiff2in1.training.chain import check_before
-
         for arm, seed, each, folder in asked.arms(work_dir):
             if seed == asked.seeds[0]:
-                check_before(copy.deepcopy(each), folder)
+                asked.check(each, folder)
             batch = each.get('global_batch_size') or each.train_dataloader.get('batch_size')
             print(f'{arm}, seed {seed}: {each.train_cfg.get("max_iters")} steps, {batch} real images each, {folder}')
         print('dry run: nothing was trained')

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
 from PIL import Image
 
 from mmdiff2in1.__main__ import COMMANDS, main
@@ -372,6 +374,39 @@ def test_init_train_and_compare(tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / 'work_dirs/mine-paste-compare/comparison.json').read_text())['metric'] == 'mIoU'
     again = main(['compare', 'mine-paste.py', '--seeds', '2', *small])
     assert again == result
+
+
+@METRICS.register_module(force=True)
+class Unforeseen(BaseMetric):
+    """One of a user's own: nothing but a test tells what it gives."""
+
+    default_prefix = 'own'
+
+    def process(self, data_batch, data_samples):
+        self.results += [float(each['pred_sem_seg']['data'].float().mean()) for each in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(level=sum(results) / len(results), images=len(results))
+
+
+def test_a_metric_that_no_config_tells_is_known_before_the_training(tmp_path, monkeypatch):
+    photos, masks = pairs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    begin = ['init', '--images', str(photos), '--masks', str(masks), '--classes', 'floor,ball', '--name', 'mine']
+    main([*begin, '--steps', '10'])
+    with (tmp_path / 'mine.py').open('a') as base:
+        base.write("test_evaluator = dict(type='Unforeseen')\n")
+    small = [f'{part}_dataloader.num_workers=0' for part in ('train', 'val', 'test')]
+    small += ['train_dataloader.batch_size=2', 'stages.synthesis.samples_per_image=1']
+    compared = ['compare', 'mine-paste.py', '--seeds', '1', '--cfg-options', *small]
+    found = 'found own/level, own/images, exploiter/own/level, exploiter/own/images: name one of them with --metric$'
+    for asked, begin in ([], 'the test gives no mIoU or '), (['--metric', 'own/levl'], 'the test gives no own/levl; '):
+        for how in [], ['--dry-run']:
+            with pytest.raises(SystemExit, match=f'^mmdiff2in1 compare: {begin}.*{found}'):
+                main([*compared, *asked, *how])
+    assert not list(tmp_path.rglob('*.pth'))
+    result = main([*compared, '--metric', 'own/images'])
+    assert result['scores'][OURS] == {0: 2.0}
 
 
 def test_created_size():
