@@ -338,8 +338,10 @@ def test_prompts_become_exactly_the_promised_files(generate_tool, diffusing, tmp
     sheet = np.asarray(Image.open(out / 'sheet.png'))
     rows = [[one.image, one.colours] for one in expected]
     captions = [f'{prompt} (seed {seed}, T=1000)' for prompt, seed in zip(prompts, seeds, strict=True)]
-    layout = sheet_layout(rows, row_captions=captions, column_captions=['created', 'map'])
-    assert sheet.shape[:2] == layout.size
+    (task,) = inferencer.tasks.values()
+    legends = [task.legend(one.map) for one in expected]
+    layout = sheet_layout(rows, row_captions=captions, row_legends=legends, column_captions=['created', 'map'])
+    assert sheet.shape[:2] == layout.size and all(legends)
     for row, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             y, x = layout.origin(row, column)
