@@ -14,6 +14,7 @@ from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hid
 from mmdiff2in1.commands.errors import told
 from mmdiff2in1.core.arguments import Arguments
 from mmdiff2in1.core.config_places import find_config
+from mmdiff2in1.core.given_paths import check_given
 from mmdiff2in1.core.imports import imported_quietly
 from mmdiff2in1.core.names import did_you_mean
 
@@ -94,6 +95,7 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
             hide_others(asked)
         if getattr(args, 'config', None):
             find_config(args.config)  # what is not there need not wait for the imports
+        check_given(args, getattr(command, 'INPUTS', {}))
         # Read when torch is loaded: threads that wait sleep, in the place of keeping a core from other processes.
         os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
         if name != 'doctor':

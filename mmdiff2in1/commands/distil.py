@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmdiff2in1.core.config_places import find_config
+
 from .config_arguments import add_config_arguments, changes_of
 from .device_arguments import add_process_device
 
@@ -99,6 +101,11 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     """Refuses arguments without images to learn from, with a message."""
     if not (args.generator or args.unlabelled):
         parser.error('no images: give --generator, --unlabelled, or both')
+    try:
+        for config in (given[0] for given in args.teacher if len(given) == 2):
+            find_config(config)
+    except FileNotFoundError as error:
+        parser.error(str(error))
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -132,7 +139,6 @@ def scenes(asked: str | None) -> dict[str, str] | None:
 
 def teacher(given: list[str]) -> dict[str, Any]:
     """`config` and `checkpoint` of a --teacher: two files, or the folder of a model."""
-    from mmdiff2in1.core.config_places import find_config
     from mmdiff2in1.inference import teacher_from
 
     if len(given) == 1:

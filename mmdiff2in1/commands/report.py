@@ -9,6 +9,9 @@ The page is WORK_DIR/report.html, one file that needs no network.
 import argparse
 from pathlib import Path
 
+INPUTS = {'work_dir': 'folder; expected the work dir of a training'}
+"""What has to be there, see `check_given`."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""
@@ -29,8 +32,6 @@ def run(args: argparse.Namespace) -> Path:
     from mmdiff2in1.core.config_file import read_config
     from mmdiff2in1.reporting import write_report
 
-    if not args.work_dir.is_dir():
-        raise FileNotFoundError(f'{args.work_dir}: no such folder; expected the work dir of a training')
     cfg = read_config(args.config or config_in(args.work_dir))
     page = write_report(cfg, args.work_dir, args.checkpoint, images=args.num_images)
     print(f'written: {page}')

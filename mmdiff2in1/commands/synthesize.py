@@ -40,6 +40,10 @@ NOISE = 'noise'
 DRAWN = 16
 
 
+INPUTS = {'checkpoint': 'checkpoint'}
+"""What has to be there, see `check_given`."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""
     add_config_arguments(parser, 'with train_dataloader and stages.synthesis')

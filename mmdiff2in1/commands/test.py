@@ -34,6 +34,10 @@ TESTED = 'tested.json'
 """Beside metrics.json: whose they are."""
 
 
+INPUTS = {'checkpoint': 'checkpoint'}
+"""What has to be there, see `check_given`."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""
     add_config_arguments(parser, 'with test_dataloader and test_evaluator')

@@ -18,6 +18,7 @@ from PIL import Image
 
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.reporting import write_report
+from mmdiff2in1.reporting.work_dir import read_work_dir
 from mmdiff2in1.training.chain import train_plain
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome', 'microsoft-edge')
@@ -180,6 +181,15 @@ def test_wrong_arguments(chain, tmp_path):
         write_report(cfg, work_dir, tmp_path / 'none.pth')
     with pytest.raises(ValueError, match='images=0'):
         write_report(cfg, work_dir, images=0)
+
+
+def test_a_finished_stage_has_made_all_its_steps(chain, tmp_path):
+    """Whatever the interval of the log was."""
+    cfg, work_dir, _ = chain
+    folder = copy_of(work_dir, tmp_path / 'run')
+    for file in folder.glob('self_improving/*/vis_data/scalars.json'):
+        file.write_text(''.join(file.read_text().splitlines(keepends=True)[:1]))
+    assert [(stage.reached, stage.finished) for stage in read_work_dir(cfg, folder).stages] == [(4, True), (4, True)]
 
 
 def test_the_command_needs_no_config(chain, page, tmp_path, capsys):

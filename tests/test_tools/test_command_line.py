@@ -343,6 +343,37 @@ def test_init_says_what_was_there(tmp_path, capsys):
         assert capsys.readouterr().out == f'{said}: {tmp_path / "mine.py"}\n'
 
 
+def test_what_is_not_there_is_told_without_the_imports(tmp_path):
+    """In a process of its own, which imports nothing heavy."""
+    (tmp_path / 'masks').mkdir()
+    (tmp_path / 'run.pth').touch()
+    cases = {
+        'init --images masks --masks mask --classes a,b': 'mask: no such folder of masks; did you mean masks?',
+        'test unet_scenes rum.pth': 'rum.pth: no such checkpoint; did you mean run.pth?',
+        'export none/run.pth --out x.pth': 'none/run.pth: no such checkpoint',
+        'report run.pth': 'run.pth: no such folder; expected the work dir of a training',
+        'distil unet_scenes --teacher unet_scene run.pth --unlabelled masks': 'did you mean unet_scenes',
+    }
+    script = """
+import sys
+from mmdiff2in1.__main__ import main
+for line in sys.argv[1:]:
+    try:
+        main(line.split())
+    except SystemExit as end:
+        print(end.code if isinstance(end.code, str) else '', file=sys.stderr)
+print(sorted({'torch', 'mmengine', 'numpy', 'mmseg'} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', script, *cases], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '[]\n'
+    said = [line for line in done.stderr.splitlines() if line.startswith('mmdiff2in1 ')]
+    assert len(said) == len(cases)
+    for line, expected in zip(said, cases.values(), strict=True):
+        assert expected in line
+
+
 def test_blank_in_a_list(capsys):
     with pytest.raises(SystemExit):
         main(['init', '--images', 'a', '--masks', 'b', '--classes', 'sky,', 'road'])

@@ -203,7 +203,7 @@ def test_predictions_and_pictures(tester, pair, tmp_path):
             predictions.append(written)
         row = Perceived(image, truth, predictions, caption=name)
         task = SemanticSegmentation(len(PALETTE), palette=PALETTE, classes=CLASSES)
-        panel = prediction_panel([row], task, ['creator', 'exploiter'])
+        panel = prediction_panel([row], task, ['θ_C', 'θ_E'])
         np.testing.assert_array_equal(np.asarray(Image.open(pictures / name)), panel)
 
 
@@ -402,6 +402,7 @@ def test_flags_that_contradict_each_other(generate_tool, capsys, flags, message)
 
 
 def test_wrong_images_and_captions_are_found_before_the_weights(generate_tool, pair, tmp_path):
+    (tmp_path / 'none.pth').touch()
     start = [pair.config, str(tmp_path / 'none.pth'), '--image']
     with pytest.raises(SystemExit, match='none.png'):
         generate_tool.main([*start, str(tmp_path / 'none.png')])
