@@ -6,7 +6,8 @@
 
 Three rows of one table: real only (θ_E of the control), real + EMA (θ_C of the control) and Diff-2-in-1 (θ_C). The
 control sees as many images per step, all of them real, for as many steps, from the same warm-up. Scores are those of
-the test set; differences are paired by seed; the verdict is a sentence. Killed, the same command goes on.
+the test set; differences are paired by seed; the verdict is a sentence. Killed, the same command goes on. At the end
+stands the report of the first seed, with its control beside.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from .config_arguments import add_config_arguments, load_config, work_dir_of
 from .device_arguments import add_process_device
 from .recipe_arguments import add_recipe_arguments, recipe_settings, wrapped_config
+from .train import tell_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,4 +64,6 @@ def run(args: argparse.Namespace) -> dict | None:
     result = run_comparison(asked, work_dir)
     if is_main_process():
         print('\n'.join(['', *table(result), '', result['verdict'], f'all of it: {work_dir / RESULTS}']))
+        (_, _, _, control), (_, _, ours, folder), *_ = asked.arms(work_dir)
+        tell_report(ours, folder, control)
     return result

@@ -14,7 +14,6 @@ distillation.json in the work dir keeps it. --control trains the student alone a
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from mmdiff2in1.core.config_places import find_config
 
 from .config_arguments import add_config_arguments, changes_of
 from .device_arguments import add_process_device
+from .train import tell_report
 
 CREATED = 500
 FROM_NOISE = dict(num_calls=20, guidance_scale=3.0)
@@ -161,8 +161,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Scores both, creates, labels, trains, and says how much was handed over."""
     from mmengine.dist import is_main_process
 
-    from mmdiff2in1.core.config_file import read_config
-    from mmdiff2in1.training.distillation import Distillation, distil, plan
+    from mmdiff2in1.core.config_file import config_of_run, read_config
+    from mmdiff2in1.training.distillation import RESULTS, Distillation, distil, plan
 
     student = read_config(args.config)
     asked = Distillation(
@@ -181,6 +181,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     found = distil(student, asked, work_dir, args.resume)
     if is_main_process():
-        print(json.dumps(found, indent=2))
+        for title in ('alone', 'student', 'teacher'):
+            if found[title] is not None:
+                print(f'{title:8s} {found[title]:10.4g}')
         print(found['verdict'])
+        print(f'all of it: {work_dir / RESULTS}')
+        folder = work_dir / 'student'
+        tell_report(read_config(config_of_run(folder)), folder, work_dir / 'control' if args.control else None)
     return found

@@ -111,12 +111,15 @@ def next_steps(config: str, options: Mapping[str, str], checkpoint: str) -> list
     ]
 
 
-def tell_report(cfg: 'Config', work_dir: Path) -> None:
-    """Writes report.html; the training is done, so that what keeps the page from being made is told and no more."""
+def tell_report(cfg: 'Config', work_dir: Path, control: Path | None = None) -> None:
+    """Writes report.html, with the scores of a control's work dir beside those of the run.
+
+    The training is done, so that what keeps the page from being made is told and no more.
+    """
     from mmdiff2in1.reporting import write_report
 
     try:
-        print(f'look at {write_report(cfg, work_dir)}')
+        print(f'look at {write_report(cfg, work_dir, control=control)}')
     except Exception as error:
         print(f'no report.html: {type(error).__name__}: {error}; mmdiff2in1 report {work_dir} --debug says more')
 

@@ -152,7 +152,8 @@ def table(result: Mapping[str, Any]) -> list[str]:
     """Lines: each arm with its spread, and its difference from the control, paired by seed."""
     scores, control = result['scores'], result['scores'][CONTROL]
     wide = max(map(len, scores))
-    lines = [f'{result["metric"] + " on test":{wide}s}  mean ± std of {len(control)} seeds   to {CONTROL}']
+    spread = f'mean ± std of {len(control)} seeds' if len(control) > 1 else 'one seed'
+    lines = [f'{result["metric"] + " on test":{wide}s}  {spread:24s} to {CONTROL}']
     for arm, by_seed in scores.items():
         if by_seed:
             pair = '–' if arm == CONTROL else _shown(compare(by_seed, control))

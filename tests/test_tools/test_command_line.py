@@ -18,7 +18,7 @@ from PIL import Image
 from mmdiff2in1.__main__ import COMMANDS, main
 from mmdiff2in1.commands.config_arguments import KeyValue
 from mmdiff2in1.commands.errors import told
-from mmdiff2in1.commands.scores import score_table
+from mmdiff2in1.commands.scores import metric_table, score_table
 from mmdiff2in1.commands.train import next_steps
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import option_value
@@ -265,6 +265,7 @@ def test_score_table():
     lines = score_table(dict(self_improving=stage, test={'mIoU': 50.0, 'exploiter/mIoU': 40.0, 'aAcc': 9.0}))
     assert lines[0] == 'self-improving: 8 steps in 2 s, a.pth'
     assert lines[3].split() == ['mIoU', '50', '40'] and lines[4].split() == ['aAcc', '9', '–']
+    assert metric_table({'exploiter/mIoU': 40.0}, ['θ_E'])[1].split() == ['mIoU', '40']
 
 
 def test_trackers(monkeypatch):
@@ -399,6 +400,8 @@ def test_init_train_and_compare(tmp_path, capsys, monkeypatch):
     result = main(['compare', 'mine-paste.py', '--seeds', '2', *small])
     out = capsys.readouterr().out
     assert result['metric'] == 'mIoU' and result['verdict'] in out
+    report = 'work_dirs/mine-paste-compare/seed0/diff2in1/report.html'
+    assert out.splitlines()[-1] == f'look at {report}' and ', control ' in Path(report).read_text()
     assert {arm: sorted(by_seed) for arm, by_seed in result['scores'].items()} == dict.fromkeys(
         result['scores'], [0, 1]
     )
