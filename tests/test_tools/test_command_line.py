@@ -375,6 +375,22 @@ print(sorted({'torch', 'mmengine', 'numpy', 'mmseg'} & set(sys.modules)))
         assert expected in line
 
 
+def test_another_python_is_told(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'mmseg'")
+
+    monkeypatch.setattr('mmdiff2in1.__main__.imported_quietly', missing)
+    with pytest.raises(SystemExit, match=rf"^mmdiff2in1 train: No module named 'mmseg' in {sys.executable}: .*doctor"):
+        main(['train', 'unet_scenes'])
+
+
+def test_bars_in_a_file_move_seldom(tmp_path):
+    script = 'from mmdiff2in1.__main__ import import_quietly; import_quietly(); from tqdm import tqdm'
+    script += '; print(tqdm([1], disable=False).mininterval)'
+    done = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == '10.0\n'
+
+
 def test_blank_in_a_list(capsys):
     with pytest.raises(SystemExit):
         main(['init', '--images', 'a', '--masks', 'b', '--classes', 'sky,', 'road'])
