@@ -195,6 +195,11 @@ def test_a_finished_stage_has_made_all_its_steps(chain, tmp_path):
 def test_the_command_needs_no_config(chain, page, tmp_path, capsys):
     _, work_dir, _ = chain
     folder = copy_of(work_dir, tmp_path / 'run')
+    main(['report', str(folder), '--control', str(work_dir), '--num-images', '1'])
+    assert ', control ' in Page((folder / 'report.html').read_text()).text
+    with pytest.raises(SystemExit, match='net.pt: no such file of a feature network'):
+        main(['report', str(folder), '--features', str(tmp_path / 'net.pt')])
+    capsys.readouterr()
     main(['report', str(folder)])
     assert capsys.readouterr().out == f'written: {folder}/report.html\n'
     # The run's folder had another name, so that its whole config is none of the folder's: it is found all the same.
