@@ -51,7 +51,7 @@ install:
 	@$(RUN) -m pip install -q --no-compile --no-deps -r requirements/lock.txt
 	@echo "4/4 this package, editable"
 	@$(RUN) -m pip install -q --no-deps --no-build-isolation -e .
-	@$(RUN) -W ignore -c 'import mmdiff2in1.components' # compiles what is used, once
+	@$(RUN) -W ignore -c 'import mmdiff2in1.components' >/dev/null # compiles what is used, once
 	@echo "$(STAMP)" > $(VENV)/.setup-stamp; rm -f $(VENV)/.unfinished
 	@echo "$(VENV) is ready"
 

@@ -14,10 +14,13 @@ from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hid
 from mmdiff2in1.commands.errors import told
 from mmdiff2in1.core.arguments import Arguments
 from mmdiff2in1.core.config_places import find_config
+from mmdiff2in1.core.given_paths import check_given
 from mmdiff2in1.core.imports import imported_quietly
 from mmdiff2in1.core.names import did_you_mean
 
 PROGRAM = 'mmdiff2in1'
+SECONDS_OF_A_BAR = 10
+"""Between two states of a progress bar that goes into a file, where all of them stay."""
 # Command → what it does; those of a group are listed together. The module of `free-mask` is commands/free_mask.py.
 GROUPS = {
     'begin': {
@@ -94,6 +97,7 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
             hide_others(asked)
         if getattr(args, 'config', None):
             find_config(args.config)  # what is not there need not wait for the imports
+        check_given(args, getattr(command, 'INPUTS', {}))
         # Read when torch is loaded: threads that wait sleep, in the place of keeping a core from other processes.
         os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
         if name != 'doctor':
@@ -114,9 +118,21 @@ def _blank_in_list(arguments: Sequence[str] | None, unread: str) -> str:
 
 
 def import_quietly() -> None:
-    """Imports all that configs name: errors pass, prints and warnings of others do not."""
+    """Imports all that configs name: prints and warnings of others do not pass, errors do.
+
+    Raises:
+        ImportError: This Python lacks a package; most likely it is not the one of the environment.
+    """
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
-    imported_quietly('mmdiff2in1.components')
+    if not sys.stderr.isatty():
+        os.environ.setdefault('TQDM_MININTERVAL', str(SECONDS_OF_A_BAR))  # read when tqdm is imported
+    try:
+        imported_quietly('mmdiff2in1.components')
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'{error} in {sys.executable}: is it the Python in which mmdiff2in1 is set up? In a checkout that is '
+            f'.venv: source .venv/bin/activate; {PROGRAM} doctor says what is missing'
+        ) from error
     gc.freeze()  # mmengine collects garbage at every data set: a quarter of a second among all that was imported
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings('ignore', category=category)

@@ -49,8 +49,8 @@ def _rows(part: DataPart, info: Mapping, rules: LabelRules | None) -> Iterable[O
             painted = task.colours(array), task.known(array), task.legend(array)
         except (ValueError, OSError):
             continue
-        height, width = image.shape[:2]  # written with an x: the sheet's font has no ×
-        caption = f'{part.name}: {Path(info["img_path"]).name}, {height} x {width} pixels'
+        height, width = image.shape[:2]
+        caption = f'{part.name}: {Path(info["img_path"]).name}, {height} × {width} pixels'
         yield Overlaid(image, *painted, caption)
 
 

@@ -45,6 +45,10 @@ OWN = {
 }
 
 
+INPUTS = {'images': 'folder of images'}
+"""What has to be there, see `check_given`."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""
     add_config_arguments(parser, 'the images are those of its train_dataloader.dataset', optional=True)

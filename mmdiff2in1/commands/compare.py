@@ -6,16 +6,17 @@
 
 Three rows of one table: real only (θ_E of the control), real + EMA (θ_C of the control) and Diff-2-in-1 (θ_C). The
 control sees as many images per step, all of them real, for as many steps, from the same warm-up. Scores are those of
-the test set; differences are paired by seed; the verdict is a sentence. Killed, the same command goes on.
+the test set; differences are paired by seed; the verdict is a sentence. Killed, the same command goes on. At the end
+stands the report of the first seed, with its control beside.
 """
 
 import argparse
-import copy
 from pathlib import Path
 
 from .config_arguments import add_config_arguments, load_config, work_dir_of
 from .device_arguments import add_process_device
 from .recipe_arguments import add_recipe_arguments, recipe_settings, wrapped_config
+from .train import tell_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,11 +54,9 @@ def run(args: argparse.Namespace) -> dict | None:
     cfg.pop('work_dir', None)
     work_dir = work_dir_of(args, cfg, '-compare')
     if args.dry_run:
-        from mmdiff2in1.training.chain import check_before
-
         for arm, seed, each, folder in asked.arms(work_dir):
             if seed == asked.seeds[0]:
-                check_before(copy.deepcopy(each), folder)
+                asked.check(each, folder)
             batch = each.get('global_batch_size') or each.train_dataloader.get('batch_size')
             print(f'{arm}, seed {seed}: {each.train_cfg.get("max_iters")} steps, {batch} real images each, {folder}')
         print('dry run: nothing was trained')
@@ -65,4 +64,6 @@ def run(args: argparse.Namespace) -> dict | None:
     result = run_comparison(asked, work_dir)
     if is_main_process():
         print('\n'.join(['', *table(result), '', result['verdict'], f'all of it: {work_dir / RESULTS}']))
+        (_, _, _, control), (_, _, ours, folder), *_ = asked.arms(work_dir)
+        tell_report(ours, folder, control)
     return result

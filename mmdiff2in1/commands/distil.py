@@ -14,13 +14,15 @@ distillation.json in the work dir keeps it. --control trains the student alone a
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmdiff2in1.core.config_places import find_config
+
 from .config_arguments import add_config_arguments, changes_of
 from .device_arguments import add_process_device
+from .train import tell_report
 
 CREATED = 500
 FROM_NOISE = dict(num_calls=20, guidance_scale=3.0)
@@ -99,6 +101,11 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     """Refuses arguments without images to learn from, with a message."""
     if not (args.generator or args.unlabelled):
         parser.error('no images: give --generator, --unlabelled, or both')
+    try:
+        for config in (given[0] for given in args.teacher if len(given) == 2):
+            find_config(config)
+    except FileNotFoundError as error:
+        parser.error(str(error))
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -132,7 +139,6 @@ def scenes(asked: str | None) -> dict[str, str] | None:
 
 def teacher(given: list[str]) -> dict[str, Any]:
     """`config` and `checkpoint` of a --teacher: two files, or the folder of a model."""
-    from mmdiff2in1.core.config_places import find_config
     from mmdiff2in1.inference import teacher_from
 
     if len(given) == 1:
@@ -155,8 +161,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Scores both, creates, labels, trains, and says how much was handed over."""
     from mmengine.dist import is_main_process
 
-    from mmdiff2in1.core.config_file import read_config
-    from mmdiff2in1.training.distillation import Distillation, distil, plan
+    from mmdiff2in1.core.config_file import config_of_run, read_config
+    from mmdiff2in1.training.distillation import RESULTS, Distillation, distil, plan
 
     student = read_config(args.config)
     asked = Distillation(
@@ -175,6 +181,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     found = distil(student, asked, work_dir, args.resume)
     if is_main_process():
-        print(json.dumps(found, indent=2))
+        for title in ('alone', 'student', 'teacher'):
+            if found[title] is not None:
+                print(f'{title:8s} {found[title]:10.4g}')
         print(found['verdict'])
+        print(f'all of it: {work_dir / RESULTS}')
+        folder = work_dir / 'student'
+        tell_report(read_config(config_of_run(folder)), folder, work_dir / 'control' if args.control else None)
     return found

@@ -39,6 +39,10 @@ PLACES = {
 """Option → the results that it belongs to."""
 
 
+INPUTS = {'checkpoint': 'checkpoint', 'metrics': 'file of metrics'}
+"""What has to be there, see `check_given`."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""
     parser.add_argument('checkpoint', help='.pth or .safetensors')

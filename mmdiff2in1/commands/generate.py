@@ -20,6 +20,9 @@ from pathlib import Path
 
 from .config_arguments import add_config_arguments, load_config, work_dir_of
 
+INPUTS = {'checkpoint': 'checkpoint'}
+"""What has to be there, see `check_given`."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""

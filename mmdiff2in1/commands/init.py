@@ -17,6 +17,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+INPUTS = {
+    'images': 'folder of images',
+    'masks': 'folder of masks',
+    'weights': 'file of weights',
+    'encoder': 'folder of an encoder',
+}
+"""What has to be there, see `check_given`."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""

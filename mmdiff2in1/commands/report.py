@@ -2,6 +2,7 @@
 
     mmdiff2in1 report work_dirs/my_config                     a finished or unfinished work dir
     mmdiff2in1 report work_dirs/my_config --config my.py      where the work dir holds no whole config
+    mmdiff2in1 report work_dirs/my_config --control DIR       with a training on real images alone beside
 
 The page is WORK_DIR/report.html, one file that needs no network.
 """
@@ -9,12 +10,22 @@ The page is WORK_DIR/report.html, one file that needs no network.
 import argparse
 from pathlib import Path
 
+INPUTS = {
+    'work_dir': 'folder; expected the work dir of a training',
+    'checkpoint': 'checkpoint',
+    'control': 'folder; expected the work dir of a control',
+    'features': 'file of a feature network',
+}
+"""What has to be there, see `check_given`."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of this command."""
     parser.add_argument('work_dir', type=Path, help='of a training')
     parser.add_argument('--config', help='of the training (default: the one that lies in the work dir)')
     parser.add_argument('--checkpoint', type=Path, help='default: the last one of the run')
+    parser.add_argument('--control', type=Path, help='work dir of as many steps on real images alone')
+    parser.add_argument('--features', type=Path, help='TorchScript file of a feature network, for FID and KID')
     parser.add_argument('--num-images', type=int, default=6, help='pictures of each kind (%(default)s)')
 
 
@@ -29,20 +40,25 @@ def run(args: argparse.Namespace) -> Path:
     from mmdiff2in1.core.config_file import read_config
     from mmdiff2in1.reporting import write_report
 
-    if not args.work_dir.is_dir():
-        raise FileNotFoundError(f'{args.work_dir}: no such folder; expected the work dir of a training')
     cfg = read_config(args.config or config_in(args.work_dir))
-    page = write_report(cfg, args.work_dir, args.checkpoint, images=args.num_images)
+    page = write_report(
+        cfg, args.work_dir, args.checkpoint, images=args.num_images, control=args.control, features=args.features
+    )
     print(f'written: {page}')
     return page
 
 
 def config_in(work_dir: Path) -> Path:
-    """The config that a training left in its work dir: that of the last stage, or the only one.
+    """The config that a training left in its work dir: the whole one, or that of its last stage.
 
     Raises:
         FileNotFoundError: There is none.
     """
+    from mmdiff2in1.core.config_file import config_of_run
+
+    whole = config_of_run(work_dir)
+    if whole.is_file():
+        return whole
     for folder in (work_dir, work_dir / 'self_improving'):
         files = sorted(folder.glob('*.py'), key=lambda file: file.stat().st_mtime)
         if files:

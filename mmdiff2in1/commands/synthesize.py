@@ -2,6 +2,7 @@
 
     mmdiff2in1 synthesize CONFIG --dry-run                     what would be made, and what it costs
     mmdiff2in1 synthesize CONFIG --preview 16 --T 200,400,600  one contact sheet: which T suits these images?
+    mmdiff2in1 synthesize CONFIG --preview 16 --checkpoint warmup/iter_800.pth     and what θ_C sees in them
     mmdiff2in1 synthesize CONFIG --out data/synthetic          create; run it again to go on where it stopped
     mmdiff2in1 synthesize CONFIG --out data/synthetic --show 8 one contact sheet of what is there
     mmdiff2in1 synthesize CONFIG --preview 16                  with a layout: what it composes, and its labels
@@ -33,9 +34,14 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
     from mmdiff2in1.synthesis import SampleStore
+    from mmdiff2in1.synthesis.sheets import Sees
 
 NOISE = 'noise'
 DRAWN = 16
+
+
+INPUTS = {'checkpoint': 'checkpoint'}
+"""What has to be there, see `check_given`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,8 +83,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='torch.compile of the denoiser; reduce-overhead: with CUDA graphs (%(const)s)',
     )
 
+    parser.add_argument('--checkpoint', type=Path, help='with --preview: of a trained θ_C, whose maps stand beside')
     parser.add_argument('--time', action='store_true', help='with --dry-run: time one batch and estimate the whole')
     parser.add_argument('--resume', action='store_true', help='accepted and not needed: resuming is the default')
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses a model that nothing would ask, with a message."""
+    if args.checkpoint is not None and args.preview is None:
+        parser.error('--checkpoint says whose maps stand beside a preview: add --preview')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -100,7 +113,8 @@ def run(args: argparse.Namespace) -> None:
             print(line)
         print('dry run: nothing was written')
     elif args.preview is not None:
-        write_sheet(preview_sheet(job, args.preview), Path(cfg.work_dir) / 'preview.png')
+        sees = None if args.checkpoint is None else perceiver(cfg, args.checkpoint, job.device)
+        write_sheet(preview_sheet(job, args.preview, sees), Path(cfg.work_dir) / 'preview.png')
     elif args.prune:
         print(f'{len(remove_others(job, store))} samples removed from {store.folder}')
     else:
@@ -124,6 +138,14 @@ def load_config(args: argparse.Namespace) -> 'Config':
     if args.num_samples is not None or args.samples_per_image is not None:
         settings.update(num_samples=args.num_samples, samples_per_image=args.samples_per_image)
     return cfg
+
+
+def perceiver(cfg: 'Config', checkpoint: Path, device: str) -> 'Sees':
+    """What the θ_C of a checkpoint sees in images, on the device of the creation."""
+    from mmdiff2in1.inference import Diff2in1Inferencer
+
+    model = Diff2in1Inferencer(cfg, checkpoint, device=device)
+    return lambda images: [[(seen.task, seen.map) for seen in each.maps.values()] for each in model(list(images))]
 
 
 def show(cfg: 'Config', store: 'SampleStore', count: int) -> None:

@@ -23,15 +23,21 @@ from mmdiff2in1.core.overwriting import add_overwrite, check_new
 
 from .config_arguments import add_config_arguments, load_config, work_dir_of
 from .device_arguments import add_process_device
+from .scores import metric_table
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+TITLES = {'creator': 'θ_C', 'exploiter': 'θ_E', None: 'model'}
 MODELS = {'creator': ('creator',), 'exploiter': ('exploiter',), 'both': ('creator', 'exploiter')}
 
 
 TESTED = 'tested.json'
 """Beside metrics.json: whose they are."""
+
+
+INPUTS = {'checkpoint': 'checkpoint'}
+"""What has to be there, see `check_given`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         mark = sampled_digest(args.checkpoint)
         of = dict(checkpoint=args.checkpoint, digest=mark, config=args.config, models=models, metrics=metrics)
         write_atomically(folder / TESTED, (json.dumps(of, indent=2, ensure_ascii=False) + '\n').encode())
-        print(text, end='')
+        print('\n'.join(metric_table(metrics, [TITLES[model] for model in models])))
         for what, place in (
             ('metrics', folder / 'metrics.json'),
             ('predictions', args.out),

@@ -57,10 +57,11 @@ def run(args: argparse.Namespace) -> None:
     """Runs the chain, or the plain config."""
     from mmengine.dist import is_main_process
 
+    from mmdiff2in1.core.config_file import config_of_run, write_config
     from mmdiff2in1.training.chain import train, train_plain, unfinished
 
     from .scores import score_table
-    from .wrap import summary, write_config
+    from .wrap import summary
 
     cfg = wrapped_config(args) if args.self_improving else load_config(args)
     if args.restart:
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     use_trackers(cfg, args)
     if args.amp:
         use_mixed_precision(cfg)
-    whole = work_dir / f'{work_dir.name}.py'
+    whole = config_of_run(work_dir)
     if args.self_improving and is_main_process():
         write_config(cfg, whole)
         print(f'the whole config, for the other commands: {whole}')
@@ -110,12 +111,15 @@ def next_steps(config: str, options: Mapping[str, str], checkpoint: str) -> list
     ]
 
 
-def tell_report(cfg: 'Config', work_dir: Path) -> None:
-    """Writes report.html; the training is done, so that what keeps the page from being made is told and no more."""
+def tell_report(cfg: 'Config', work_dir: Path, control: Path | None = None) -> None:
+    """Writes report.html, with the scores of a control's work dir beside those of the run.
+
+    The training is done, so that what keeps the page from being made is told and no more.
+    """
     from mmdiff2in1.reporting import write_report
 
     try:
-        print(f'look at {write_report(cfg, work_dir)}')
+        print(f'look at {write_report(cfg, work_dir, control=control)}')
     except Exception as error:
         print(f'no report.html: {type(error).__name__}: {error}; mmdiff2in1 report {work_dir} --debug says more')
 

@@ -11,15 +11,12 @@ printed.
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmdiff2in1.core.overwriting import add_overwrite, check_new
 
 from .config_arguments import add_config_arguments
 from .recipe_arguments import add_recipe_arguments, wrapped_config
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,19 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the file and says what is new in it."""
+    from mmdiff2in1.core.config_file import write_config
+
     check_new(args.out, args.overwrite)
     cfg = wrapped_config(args)
     write_config(cfg, args.out)
     print(f'written: {args.out}')
     for line in summary(cfg):
         print(f'  {line}')
-
-
-def write_config(cfg: 'Config', file: Path) -> None:
-    """The whole config, which needs no `_base_`."""
-    from mmdiff2in1.core.atomic_files import write_atomically
-
-    write_atomically(file, cfg.pretty_text.encode())
 
 
 def summary(cfg: Mapping[str, Any]) -> list[str]:

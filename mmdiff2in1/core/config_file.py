@@ -1,4 +1,4 @@
-"""One reader of configs."""
+"""One reader of configs, one writer, and where a run keeps its own."""
 
 import importlib.util
 import traceback
@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
+from .atomic_files import write_atomically
 from .config_places import find_config
 from .text_files import read_text
 
@@ -38,6 +39,16 @@ def read_config(place: str | Path) -> Config:
         raise ValueError(f'{file}: found no settings, expected those of a config; is it the right file?')
     _without_scope(cfg._cfg_dict)
     return cfg
+
+
+def write_config(cfg: Config, file: Path) -> None:
+    """The whole config, which needs no `_base_`."""
+    write_atomically(file, cfg.pretty_text.encode())
+
+
+def config_of_run(work_dir: Path) -> Path:
+    """Where a run of several stages keeps its whole config; the folders of the stages hold theirs."""
+    return work_dir / f'{work_dir.resolve().name}.py'
 
 
 def _told(error: Exception, file: Path) -> ValueError:

@@ -12,6 +12,7 @@ from mmdiff2in1.core.inside import remove_inside
 from mmdiff2in1.core.label_files import write_png
 from mmdiff2in1.tasks import TaskSet
 from mmdiff2in1.visualization import contact_sheet
+from mmdiff2in1.visualization.contact_sheet import shortened
 
 from .generation import Generation
 
@@ -51,7 +52,7 @@ def write_generations(out: Path, made: Sequence[Generation], tasks: TaskSet, ori
 
 
 def generation_sheet(made: Sequence[Generation]) -> np.ndarray:
-    """Rows of (source |) image | a map of each task, each with its caption."""
+    """Rows of (source |) image | a map of each task, each with its caption and a legend."""
     varied, several = made[0].source is not None, len(made[0].maps) > 1
     rows = [
         [*([one.source] if varied else []), one.image, *(seen.colours for seen in one.maps.values())] for one in made
@@ -62,7 +63,8 @@ def generation_sheet(made: Sequence[Generation]) -> np.ndarray:
         'created',
         *([name.replace('_', ' ') for name in made[0].maps] if several else ['map']),
     ]
-    return contact_sheet(rows, row_captions=captions, column_captions=columns)
+    legends = [shortened([entry for seen in one.maps.values() for entry in seen.task.legend(seen.map)]) for one in made]
+    return contact_sheet(rows, row_captions=captions, row_legends=legends, column_captions=columns)
 
 
 def _remove_earlier(out: Path) -> None:

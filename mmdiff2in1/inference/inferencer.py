@@ -121,6 +121,11 @@ class Diff2in1Inferencer:
         self.tasks = tasks_of(self.segmentor, self.dataset_meta, getattr(whole, 'tasks', None))
         self._pipeline = array_pipeline(self.cfg)
 
+    def __repr__(self) -> str:
+        size = sum(each.numel() for each in self.segmentor.parameters()) / 1e6
+        what = f'{type(self.segmentor).__name__}, {size:.1f} M parameters; sees {", ".join(self.tasks)}'
+        return f'{type(self).__name__}({what})'
+
     @classmethod
     def from_pretrained(
         cls,

@@ -15,6 +15,8 @@ from mmdiff2in1.visualization import Perceived, prediction_panel
 
 from .perception import tasks_of
 
+TITLES = {'creator': 'θ_C', 'exploiter': 'θ_E', None: 'prediction'}
+
 
 class PredictionWriter(Hook):
     """Writes label maps, and once the last model has predicted an image, one picture of all that is seen in it.
@@ -68,7 +70,7 @@ class PredictionWriter(Hook):
                     caption='' if rows else name.as_posix(),
                 )
             )
-        models = [model or 'prediction' for model in self.models]
+        models = [TITLES[model] for model in self.models]
         return prediction_panel(rows, self.tasks.only if len(rows) == 1 else list(self.tasks.values()), models)
 
     def _name(self, image: str) -> Path:

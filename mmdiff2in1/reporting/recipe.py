@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 
 import mmdiff2in1
+from mmdiff2in1.core.config_file import config_of_run
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets import BatchMix
 
@@ -58,7 +59,8 @@ def versions() -> dict[str, str]:
 
 def commands(cfg: Config, run: WorkDir) -> dict[str, str]:
     """Commands by title: to train this again, to write this page again, and the one that has written it."""
-    config = cfg.filename or 'CONFIG'
+    whole = config_of_run(run.path)  # with the changes of --cfg-options
+    config = whole if whole.is_file() else cfg.filename or 'CONFIG'
     folder = shlex.quote(str(run.path))
     return {
         'Train it, or go on': f'mmdiff2in1 train {shlex.quote(str(config))} --work-dir {folder} --resume',

@@ -85,6 +85,7 @@ def write_report(
         raise ValueError(f'images={images}, expected 1 or more')
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
+    cfg = _with_stages(cfg, Path(work_dir))
     run = read_work_dir(cfg, work_dir)
     other = None if control is None else _control(cfg, Path(control))
     looking, whose = _checkpoint(run, checkpoint)
@@ -120,12 +121,19 @@ def _look(
     return sections
 
 
+def _with_stages(cfg: Config, path: Path) -> Config:
+    """In the folder of a chain the config is that of a chain, though a stage's own names no `stages`."""
+    if 'stages' in cfg or not (path / 'self_improving').is_dir():
+        return cfg
+    cfg = cfg.copy()
+    cfg.stages = {}
+    return cfg
+
+
 def _control(cfg: Config, path: Path) -> WorkDir:
     """A chain, or a plain training, whatever the run itself is."""
-    cfg = cfg.copy()
-    if (path / 'self_improving').is_dir():
-        cfg.setdefault('stages', {})
-    else:
+    cfg = _with_stages(cfg, path).copy()
+    if not (path / 'self_improving').is_dir():
         cfg.pop('stages', None)
     return read_work_dir(cfg, path)
 

@@ -20,7 +20,7 @@ from mmdiff2in1.visualization.curves import PANELS, SCORES, Curves
 
 @dataclass(frozen=True)
 class Stage:
-    """A training of a run. `reached`: the last iteration that is logged; `planned`: how many there will be."""
+    """A training of a run. `reached`: the last iteration that is known; `planned`: how many there will be."""
 
     title: str
     folder: Path
@@ -110,7 +110,7 @@ def _stage(
         curves=curves,
         checkpoint=_checkpoint(folder, facts, cfg, problems),
         seconds=None if facts is None else facts.get('seconds'),
-        reached=_reached(curves),
+        reached=(facts or {}).get('iters') or _reached(curves),
         planned=planned,
     )
 

@@ -3,7 +3,7 @@
 H, W size of a sheet; sheets are uint8 RGB (H, W, 3).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from mmdiff2in1.core.images import image_size, load_image, resize_image
 from mmdiff2in1.core.label_files import read_map
 from mmdiff2in1.tasks import DenseTask
 from mmdiff2in1.visualization import contact_sheet
+from mmdiff2in1.visualization.contact_sheet import Legend, shortened
 from mmdiff2in1.visualization.overlays import Overlaid, blend
 
 from .checks import check_plan
@@ -26,11 +27,16 @@ MAX_COLUMNS = 12
 LARGEST = 1024
 CREATED, FROM_NOISE = 'created', 'from noise'
 
+Maps = Sequence[tuple[DenseTask, np.ndarray]]
+Sees = Callable[[Sequence[np.ndarray]], Sequence[Maps]]
+"""Images → the maps that a model sees in each."""
 
-def preview_sheet(job: Job, count: int) -> np.ndarray:
+
+def preview_sheet(job: Job, count: int, sees: Sees | None = None) -> np.ndarray:
     """`count` source images, a row each, and what each T of the job makes of them from the same noise; nothing is kept.
 
-    Of a layout, the labels that it composes stand beside. New scenes from noise have no source, and a row each as well.
+    Of a layout, the labels that it composes stand beside; beside each created image what θ_C `sees` in it. New scenes
+    from noise have no source, and a row each as well.
 
     Raises ValueError for more than `MAX_COLUMNS` values of T, a job that creates nothing, and what `check_plan` raises.
     """
@@ -44,27 +50,41 @@ def preview_sheet(job: Job, count: int) -> np.ndarray:
     rows = plans[0]
     captions = [recipe.caption for recipe in rows]
     labels: list[list[np.ndarray]] = [[] for _ in rows]
-    columns: list[dict[int, np.ndarray]] = []
+    maps: list[list[tuple[DenseTask, np.ndarray]]] = [[] for _ in rows]
+    columns: list[dict[int, list[np.ndarray]]] = []
+    tasks_seen: list[str] = []
     for plan in plans:
-        created: dict[int, np.ndarray] = {}
+        created: dict[int, list[np.ndarray]] = {}
         for batch in batches_of(plan, job.settings.batch_size):
             composed = job.composing.compose(batch) if job.composing is not None else None
             images, _, _ = create_batch(job.diffusion, batch, job.data_root, composed, job.pictures)
             places = [plan.index(recipe) for recipe in batch]
-            created |= dict(zip(places, images, strict=True))
+            seen = [()] * len(images) if sees is None else sees(list(images))
+            for place, image, found in zip(places, images, seen, strict=True):
+                created[place] = [image, *_over(image, found)]
+                maps[place] += found
+                tasks_seen = [task.name for task, _ in found]
             for place, each in zip(places, composed or [], strict=composed is not None):
                 captions[place] = each.caption
-                labels[place] = _over(each.image, each.labels, job.composing.samples.tasks)
+                own = _maps(each.labels, job.composing.samples.tasks)
+                labels[place] = _over(each.image, own)
+                maps[place] += own
         columns.append(created)
     sources = [
         [load_image(Path(job.data_root or '.') / each.source, each.size)] if each.source else [] for each in rows
     ]
     kinds = [] if job.composing is None else [name.replace('_', ' ') for name in job.composing.samples.tasks]
+    seen_kinds = ['θ_C' if len(tasks_seen) == 1 else f'θ_C: {name.replace("_", " ")}' for name in tasks_seen]
+    made = [text for T in levels for text in (f'T={T}', *seen_kinds)]
     last = plans[-1][0]
     return contact_sheet(
-        [[*source, *(created[row] for created in columns), *labels[row]] for row, source in enumerate(sources)],
-        row_captions=[caption or '(no caption)' for caption in captions],
-        column_captions=[*['source'] * bool(rows[0].source), *(f'T={T}' for T in levels), *kinds],
+        [
+            [*source, *(picture for created in columns for picture in created[row]), *labels[row]]
+            for row, source in enumerate(sources)
+        ],
+        row_captions=[_title(each.source, caption) for each, caption in zip(rows, captions, strict=True)],
+        row_legends=[_legend(found) for found in maps] if any(maps) else None,
+        column_captions=[*['source'] * bool(rows[0].source), *made, *kinds],
         title=f'{last.num_calls} U-Net calls, {last.solver}, guidance {last.guidance_scale:g}'
         if last.T
         else 'composed, not redrawn',
@@ -99,6 +119,7 @@ def store_sheet(
     pictured = max(len(_labels(store, record, known)) for group in chosen for record in group)
     columns = min(MAX_COLUMNS // (1 + pictured), max(map(len, chosen)))
     rows: list[list[np.ndarray | None]] = []
+    legends: list[Legend] = []
     for group in chosen:
         made = sorted(group, key=lambda record: (record.get('T', 0), record.get('seed', 0)))[:columns]
         source = made[0]['source']
@@ -106,15 +127,19 @@ def store_sheet(
         size = made[0].get('size') or image_size(store.image(made[0]))
         first = load_image(file, tuple(size)) if file and file.is_file() else None
         pictures: list[np.ndarray | None] = []
+        maps: list[tuple[DenseTask, np.ndarray]] = []
         for record in made:
-            image, over = _shown(store, record, known)
+            image, over, found = _shown(store, record, known)
             pictures += [image, *over, *[None] * (pictured - len(over))]
+            maps += found
+        legends.append(_legend(maps))
         rows.append([first, *pictures, *[None] * ((1 + pictured) * columns - len(pictures))])
     with_source = any(group[0]['source'] for group in chosen)
     numbered = [text for n in range(columns) for text in (f'sample {n + 1}', *['label'] * pictured)]
     return contact_sheet(
         rows if with_source else [row[1:] for row in rows],
         row_captions=[_name(group) for group in chosen],
+        row_legends=legends if any(legends) else None,
         column_captions=[*['source'] * with_source, *numbered],
         title=', '.join(_count(kind, found) for kind, found in groups.items()),
     )
@@ -145,10 +170,15 @@ def _count(kind: str, found: dict[str, list[dict]]) -> str:
 
 
 def _name(group: list[dict]) -> str:
-    """Text beside a row: the captions of its samples, each once."""
+    """Text beside a row: the file, and the captions of its samples, each once."""
     if group[0].get('kind') == UNLABELLED:
         return f'unlabelled: {Path(group[0]["path"]).name}'
-    return ' | '.join(dict.fromkeys(record.get('caption') or '(no caption)' for record in group))
+    captions = dict.fromkeys(record.get('caption') or '(no caption)' for record in group)
+    return _title(group[0]['source'], ' | '.join(captions))
+
+
+def _title(source: str | None, caption: str) -> str:
+    return (f'{Path(source).name}: ' if source else '') + (caption or '(no caption)')
 
 
 def _labels(store: SampleStore, record: dict, tasks: Mapping[str, DenseTask]) -> dict[str, Path]:
@@ -157,20 +187,37 @@ def _labels(store: SampleStore, record: dict, tasks: Mapping[str, DenseTask]) ->
     return {task: file for task, file in store.labels(record).items() if task in own}
 
 
-def _shown(store: SampleStore, record: dict, tasks: Mapping[str, DenseTask]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """An image, at most `LARGEST` pixels long, and its labels over it."""
+def _shown(
+    store: SampleStore, record: dict, tasks: Mapping[str, DenseTask]
+) -> tuple[np.ndarray, list[np.ndarray], Maps]:
+    """An image, at most `LARGEST` pixels long, its labels over it, and the labels."""
     file = store.image(record)
     height, width = image_size(file)
     image = load_image(file, (height, width))
-    maps = {name: tasks[name].decode(read_map(str(path))) for name, path in _labels(store, record, tasks).items()}
+    labels = {name: tasks[name].decode(read_map(str(path))) for name, path in _labels(store, record, tasks).items()}
+    maps = _maps(labels, tasks)
     scale = min(1.0, LARGEST / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return resize_image(image, size), [resize_image(each, size) for each in _over(image, maps, tasks)]
+    return resize_image(image, size), [resize_image(each, size) for each in _over(image, maps)], maps
 
 
-def _over(image: np.ndarray, labels: Mapping[str, np.ndarray], tasks: Mapping[str, DenseTask]) -> list[np.ndarray]:
-    """The labels over their image, one picture each."""
-    return [
-        blend(Overlaid(image, tasks[name].colours(array), tasks[name].known(array), ()))
-        for name, array in labels.items()
-    ]
+def _maps(labels: Mapping[str, np.ndarray], tasks: Mapping[str, DenseTask]) -> list[tuple[DenseTask, np.ndarray]]:
+    return [(tasks[name], array) for name, array in labels.items()]
+
+
+def _over(image: np.ndarray, maps: Maps) -> list[np.ndarray]:
+    """Maps over their image, one picture each."""
+    return [blend(Overlaid(image, task.colours(array), task.known(array), ())) for task, array in maps]
+
+
+def _legend(maps: Maps) -> Legend:
+    """Of all maps of a row together, task by task."""
+    arrays: dict[str, list[np.ndarray]] = {}
+    for task, array in maps:
+        arrays.setdefault(task.name, []).append(array)
+    tasks = {task.name: task for task, _ in maps}
+    together = {
+        name: np.concatenate([each.reshape(1, -1, *each.shape[2:]) for each in found], 1)
+        for name, found in arrays.items()
+    }
+    return shortened([entry for name, array in together.items() for entry in tasks[name].legend(array)])

@@ -18,6 +18,7 @@ from mmengine.registry import init_default_scope
 from mmdiff2in1.checks.data_check import check_data
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.building import building
+from mmdiff2in1.core.config_file import config_of_run, write_config
 from mmdiff2in1.datasets import BatchMix
 from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.engine.last_checkpoint import LAST
@@ -59,7 +60,8 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
         cfg: A config of a ``SelfImprovingSegmentor`` with ``stages``.
         work_dir: Gets the folders ``warmup synthetic self_improving test``, ``results.json`` and ``curves.png``.
             ``stages.warmup.work_dir`` names another place for the first, so that several runs can share a warm-up;
-            ``train_dataloader.dataset.store`` one for the second.
+            ``train_dataloader.dataset.store`` one for the second. The whole config is written there, under the name of
+            the folder.
         resume: Continue an unfinished stage from its last checkpoint; without it the stage starts anew. An unfinished
             synthesis always continues.
 
@@ -81,6 +83,8 @@ def train(cfg: Config, work_dir: str | Path, resume: bool = False) -> dict:
 
 def _train(cfg: Config, work_dir: Path, resume: bool) -> dict:
     store, creation = check_before(cfg, work_dir, resume)
+    if is_main_process():
+        write_config(cfg, config_of_run(work_dir))
     results, warmup_checkpoint = {}, None
     parents = {'load_from': _mark_of_start(cfg.load_from)} if cfg.get('load_from') else {}
     warmup, warmup_dir = cfg.stages.get('warmup'), _warmup_dir(cfg, work_dir)

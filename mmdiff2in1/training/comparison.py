@@ -13,12 +13,15 @@ from mmengine.registry import init_default_scope
 
 from mmdiff2in1.core.atomic_files import write_atomically
 from mmdiff2in1.core.names import type_name
+from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.evaluation import check_figure, figure_names
 
-from .chain import train
+from .chain import check_before, train
 from .control import equal_control
 from .paired import Paired, Spread, compare
+from .rehearsal import figures_of_a_test
 from .scoring import better_by, evaluator_of
+from .stages import self_improving_config
 
 PLAIN, CONTROL, OURS = 'real only (θ_E)', 'real + EMA (θ_C)', 'Diff-2-in-1 (θ_C)'
 RESULTS = 'comparison.json'
@@ -55,6 +58,20 @@ class Comparison:
             ours = self._seeded(seed, work_dir / f'seed{seed}' / 'warmup')
             for name, cfg in ((CONTROL, equal_control(ours)), (OURS, ours)):
                 yield name, seed, cfg, work_dir / f'seed{seed}' / ('control' if name == CONTROL else 'diff2in1')
+
+    def check(self, cfg: Config, work_dir: Path) -> None:
+        """Finds what would end an arm, before it is trained; of metrics of a user's own a test of one image tells the
+        names.
+
+        Raises:
+            FileNotFoundError, ValueError: See `train`; a number that the test is not going to give.
+        """
+        check_before(copy.deepcopy(cfg), work_dir, resume=True)
+        if figure_names(evaluator_of(cfg, 'test')) is None:
+            stage = self_improving_config(cfg, work_dir / 'self_improving', None, None)
+            names = figures_of_a_test(stage, self.metric or ' or '.join(FIGURES))
+            if names is not None:
+                chosen_figure(dict.fromkeys(names, 0.0), self.metric)
 
     def _check_metric(self) -> None:
         """Refuses a number that the test is not going to give, before anything is trained."""
@@ -98,6 +115,10 @@ def run_comparison(asked: Comparison, work_dir: str | Path) -> dict[str, Any]:
     init_default_scope(asked.cfg.get('default_scope') or 'mmseg')
     scores: dict[str, dict[int, float]] = {PLAIN: {}, CONTROL: {}, OURS: {}}
     name = asked.metric
+    launcher_of_environment()
+    for _, seed, cfg, folder in asked.arms(work_dir):
+        if seed == asked.seeds[0]:  # what is wrong with the second arm is not to be found after the first
+            asked.check(cfg, folder)
     for arm, seed, cfg, folder in asked.arms(work_dir):
         if is_main_process():
             print(f'--- {arm}, seed {seed} ---', flush=True)
@@ -131,7 +152,8 @@ def table(result: Mapping[str, Any]) -> list[str]:
     """Lines: each arm with its spread, and its difference from the control, paired by seed."""
     scores, control = result['scores'], result['scores'][CONTROL]
     wide = max(map(len, scores))
-    lines = [f'{result["metric"] + " on test":{wide}s}  mean ± std of {len(control)} seeds   to {CONTROL}']
+    spread = f'mean ± std of {len(control)} seeds' if len(control) > 1 else 'one seed'
+    lines = [f'{result["metric"] + " on test":{wide}s}  {spread:24s} to {CONTROL}']
     for arm, by_seed in scores.items():
         if by_seed:
             pair = '–' if arm == CONTROL else _shown(compare(by_seed, control))

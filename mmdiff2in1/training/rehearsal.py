@@ -63,6 +63,25 @@ def rehearse(stages: Mapping[str, Config]) -> None:
         free_memory()
 
 
+def figures_of_a_test(cfg: Config, wanted: str) -> list[str] | None:
+    """Names of what the test of a stage gives, from a test of its first image by the model as it is built.
+
+    Args:
+        cfg: The stage's config.
+        wanted: The figures of which it is asked whether they are among them, for a warning.
+
+    Returns:
+        None, with a warning, where the metrics of one image fail: a metric may need more.
+
+    Raises:
+        ValueError: Something cannot be built, computed or read, with the key of the config.
+    """
+    with kept_randomness(), scratch(cfg) as stage:
+        figures = _Rehearsal('the test', stage).figures_of_the_test(wanted)
+    free_memory()
+    return figures
+
+
 @contextmanager
 def scratch(cfg: Config) -> Iterator[Config]:
     """A copy of a stage's config that leaves nothing behind."""
@@ -134,6 +153,21 @@ class _Rehearsal:
         with self._part('the first validation sample'), torch.no_grad():
             if runner._val_loop is not None:
                 self._first_prediction(runner)
+
+    def figures_of_the_test(self, wanted: str) -> list[str] | None:
+        """See `figures_of_a_test`."""
+        with self._part('model, hooks, visualizer or randomness'):
+            runner = build_runner(self.cfg)
+        with self._part('test_dataloader, test_evaluator or test_cfg'):
+            runner._test_loop = runner.build_test_loop(runner._test_loop)
+        loop = runner.test_loop
+        for metric in loop.evaluator.metrics:
+            if getattr(metric, 'output_dir', None):
+                metric.output_dir = self.cfg.work_dir  # which goes
+        unwrapped(runner.model).to(get_device())
+        with self._part('the first test sample'), torch.no_grad():
+            figures = _figures(loop, *_seen(runner, loop, 'test_dataloader'), wanted)
+        return None if figures is None else list(figures)
 
     @contextmanager
     def _part(self, what: str) -> Iterator[None]:
@@ -269,27 +303,35 @@ class _Rehearsal:
 
     @staticmethod
     def _first_prediction(runner: Runner) -> None:
-        model, loop = unwrapped(runner.model), runner.val_loop
-        sample = loop.dataloader.dataset[0]
-        _check_packed(sample, 'val_dataloader')
-        batch = loop.dataloader.collate_fn([sample])
-        model.eval()
-        outputs = model.val_step(batch)
+        seen = _seen(runner, runner.val_loop, 'val_dataloader')
         awaited = _awaited(runner)
-        if not awaited:
-            return
-        loop.evaluator.process(data_samples=outputs, data_batch=batch)
-        try:
-            figures = loop.evaluator.evaluate(1)
-        except Exception as error:  # a metric may need more than one image; then its figures are not known
-            said = f'the metrics of one image fail ({error!r}), so it is not known whether they give'
-            warnings.warn(f'{said} {", ".join(awaited)}', stacklevel=2)
-            return
-        if getattr(loop, 'exploiter', False):
-            figures |= {f'exploiter/{name}': value for name, value in figures.items()}
-        for name, by in awaited.items():
+        figures = _figures(runner.val_loop, *seen, ', '.join(awaited)) if awaited else None
+        for name, by in awaited.items() if figures is not None else ():
             if name not in figures:
                 raise ValueError(f'{by} waits for {name!r}, which no metric gives; there are {", ".join(figures)}')
+
+
+def _seen(runner: Runner, loop: Any, loader: str) -> tuple[Any, Any]:
+    """The batch of the first sample of a loop, and what the model sees in it."""
+    model, sample = unwrapped(runner.model), loop.dataloader.dataset[0]
+    _check_packed(sample, loader)
+    batch = loop.dataloader.collate_fn([sample])
+    model.eval()
+    return batch, model.val_step(batch)
+
+
+def _figures(loop: Any, batch: Any, outputs: Any, wanted: str) -> Mapping[str, float] | None:
+    """What the metrics of a loop say of its first sample; None, with a warning, where one needs more than that."""
+    try:
+        loop.evaluator.process(data_samples=outputs, data_batch=batch)
+        figures = loop.evaluator.evaluate(1)
+    except Exception as error:
+        said = f'the metrics of one image fail ({error!r}), so it is not known whether they give'
+        warnings.warn(f'{said} {wanted}', stacklevel=2)
+        return None
+    if getattr(loop, 'exploiter', False):
+        figures |= {f'exploiter/{name}': value for name, value in figures.items()}
+    return figures
 
 
 def _fails_alone(model: nn.Module, batch: Any, error: Exception) -> bool:

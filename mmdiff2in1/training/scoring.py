@@ -57,6 +57,7 @@ def scores(cfg: Config, teachers: Teachers, student: Any, title: str) -> dict[st
             'the config has no val_dataloader and val_evaluator: without a validation set nobody can say whether the '
             'teacher is better than the student; add them, see configs/_base_/datasets/scenes.py'
         )
+    shorten_console(MMLogger.get_current_instance())
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
     evaluator = build_evaluator(cfg.val_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo

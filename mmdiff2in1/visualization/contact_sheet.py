@@ -1,17 +1,20 @@
-"""A sheet of pictures in rows and columns with captions and legends, drawn with Pillow's built-in font.
+"""A sheet of pictures in rows and columns with captions and legends.
 
 H, W size of a picture; all pictures and the sheet are uint8 RGB (H, W, 3).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 MARGIN = 8
-TEXT_SIZE = 13
+TEXT_SIZE = 12
 LINE = 17
 PAPER = (255, 255, 255)
 INK = (20, 20, 20)
@@ -83,7 +86,7 @@ def contact_sheet(
     height, width = layout.size
     sheet = Image.new('RGB', (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(TEXT_SIZE)
+    font = _font()
     for line, text in enumerate(_wrap(title, width)):
         draw.text((MARGIN, MARGIN + line * LINE), text, INK, font)
     for column, text in enumerate(column_captions or ()):
@@ -152,6 +155,15 @@ def side_by_side(sheets: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(padded, 1)
 
 
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: θ, ×, and the letters of most names that classes have; Pillow's own has
+    Latin ones alone."""
+    home = find_spec('matplotlib')  # found and not imported, which takes longer than to draw
+    assert home is not None and home.origin is not None
+    return ImageFont.truetype(Path(home.origin).parent / 'mpl-data' / 'fonts' / 'ttf' / 'DejaVuSans.ttf', TEXT_SIZE)
+
+
 def _check(rows, row_captions, row_legends, column_captions) -> None:
     if not rows or not any(picture is not None for row in rows for picture in row):
         raise ValueError('a contact sheet needs at least one picture')
@@ -173,7 +185,7 @@ def _check(rows, row_captions, row_legends, column_captions) -> None:
 
 def _wrap(text: str, width: int) -> list[str]:
     """Break `text` between words into lines of at most `width` pixels less the margins."""
-    font = ImageFont.load_default(TEXT_SIZE)
+    font = _font()
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f'{lines[-1]} {word}') <= width - 2 * MARGIN:
@@ -190,7 +202,7 @@ def _over_column(text: str, width: int) -> list[str]:
 
 def _flow(legend: Legend, width: int) -> list[list[tuple[int, str, tuple[int, int, int]]]]:
     """The entries in lines of at most `width` pixels less the margins: (x from the left margin, text, colour)."""
-    font, free = ImageFont.load_default(TEXT_SIZE), width - 2 * MARGIN
+    font, free = _font(), width - 2 * MARGIN
     lines: list[list[tuple[int, str, tuple[int, int, int]]]] = []
     x = 0
     for text, colour in legend:
@@ -206,7 +218,7 @@ def _flow(legend: Legend, width: int) -> list[list[tuple[int, str, tuple[int, in
 
 def _shorten(text: str, width: int) -> str:
     """One line of at most `width` pixels, cut with an ellipsis."""
-    font = ImageFont.load_default(TEXT_SIZE)
+    font = _font()
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + '…') > width:

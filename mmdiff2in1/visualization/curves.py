@@ -49,7 +49,7 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
     """Draw the curves of `read_scalars` as a PNG at `out`; returns the titles of the panels that had anything to show.
 
     Panels: losses on real and synthetic data; the share of pseudo-label pixels that were kept; EMA updates; each
-    validation score with θ_C solid and θ_E dashed.
+    validation score with θ_C solid and θ_E dashed. One value is no curve, and left out.
 
     Raises ValueError if no curve belongs to a panel.
     """
@@ -57,10 +57,14 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = {name: found for name, belongs in PANELS.items() if (found := sorted(filter(belongs, curves), key=_order))}
+    drawn = {name: curve for name, curve in curves.items() if len(curve[0]) > 1}
+    panels = {name: found for name, belongs in PANELS.items() if (found := sorted(filter(belongs, drawn), key=_order))}
     panels = {name: found for panel, names in panels.items() for name, found in _by_task(panel, names).items()}
     if not panels:
-        raise ValueError(f'nothing to draw: found {sorted(curves)}, expected losses, kept_share, EMA updates or scores')
+        raise ValueError(
+            f'nothing to draw: found {sorted(drawn)} with two values or more, expected losses, kept_share, EMA updates '
+            'or scores'
+        )
     figure = Figure(figsize=(8.0, sum(max(2.6, 0.18 * len(names)) for names in panels.values())), layout='constrained')
     FigureCanvasAgg(figure)
     if title:

@@ -145,6 +145,12 @@ def balance(segmentor, image, middle=0.0):
 # --- perceiving ------------------------------------------------------------------------------------------------------
 
 
+def test_a_model_says_what_it_is(scenes):
+    size = sum(each.numel() for each in scenes.model.creator.parameters()) / 1e6
+    kind = type(scenes.model.creator).__name__
+    assert repr(scenes.inferencer) == f'Diff2in1Inferencer({kind}, {size:.1f} M parameters; sees semantic_segmentation)'
+
+
 def test_the_map_is_the_argmax_of_the_segmentors_own_logits_at_the_images_size(scenes):
     images = [noise(37, 53), noise(16, 16, 1), noise(8, 40, 2), noise(16, 16, 3), noise(37, 53, 4)]
     seen = scenes.inferencer(images, batch_size=2)

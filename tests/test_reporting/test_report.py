@@ -16,7 +16,9 @@ from mmengine.config import Config
 from patience import patient
 from PIL import Image
 
+from mmdiff2in1.__main__ import main
 from mmdiff2in1.reporting import write_report
+from mmdiff2in1.reporting.work_dir import read_work_dir
 from mmdiff2in1.training.chain import train_plain
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome', 'microsoft-edge')
@@ -179,6 +181,43 @@ def test_wrong_arguments(chain, tmp_path):
         write_report(cfg, work_dir, tmp_path / 'none.pth')
     with pytest.raises(ValueError, match='images=0'):
         write_report(cfg, work_dir, images=0)
+
+
+def test_a_finished_stage_has_made_all_its_steps(chain, tmp_path):
+    """Whatever the interval of the log was."""
+    cfg, work_dir, _ = chain
+    folder = copy_of(work_dir, tmp_path / 'run')
+    for file in folder.glob('self_improving/*/vis_data/scalars.json'):
+        file.write_text(''.join(file.read_text().splitlines(keepends=True)[:1]))
+    assert [(stage.reached, stage.finished) for stage in read_work_dir(cfg, folder).stages] == [(4, True), (4, True)]
+
+
+def test_the_command_needs_no_config(chain, page, tmp_path, capsys):
+    _, work_dir, _ = chain
+    folder = copy_of(work_dir, tmp_path / 'run')
+    main(['report', str(folder), '--control', str(work_dir), '--num-images', '1'])
+    assert ', control ' in Page((folder / 'report.html').read_text()).text
+    with pytest.raises(SystemExit, match='net.pt: no such file of a feature network'):
+        main(['report', str(folder), '--features', str(tmp_path / 'net.pt')])
+    capsys.readouterr()
+    main(['report', str(folder)])
+    assert capsys.readouterr().out == f'written: {folder}/report.html\n'
+    # The run's folder had another name, so that its whole config is none of the folder's: it is found all the same.
+    again = Page((folder / 'report.html').read_text())
+    assert again.numbers == page.numbers
+    assert f'train {work_dir}/run.py --work-dir {work_dir} --resume' in page.text
+
+
+def test_the_config_of_the_last_stage_is_enough(chain, page, tmp_path):
+    cfg, work_dir, results = chain
+    folder = copy_of(work_dir, tmp_path / 'run')
+    (folder / 'run.py').unlink()
+    (stage,) = (folder / 'self_improving').glob('*.py')
+    assert 'stages' not in Config.fromfile(stage)
+    main(['report', str(folder)])
+    again = Page((folder / 'report.html').read_text())
+    assert 'not finished' not in again.text and 'θ_C: ' in again.text
+    assert set(results['test'].values()) <= set(again.numbers)
 
 
 def test_plain_work_dir(chain, tmp_path):

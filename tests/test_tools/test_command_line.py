@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
 from PIL import Image
 
 from mmdiff2in1.__main__ import COMMANDS, main
 from mmdiff2in1.commands.config_arguments import KeyValue
 from mmdiff2in1.commands.errors import told
-from mmdiff2in1.commands.scores import score_table
+from mmdiff2in1.commands.scores import metric_table, score_table
 from mmdiff2in1.commands.train import next_steps
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import option_value
@@ -263,6 +265,7 @@ def test_score_table():
     lines = score_table(dict(self_improving=stage, test={'mIoU': 50.0, 'exploiter/mIoU': 40.0, 'aAcc': 9.0}))
     assert lines[0] == 'self-improving: 8 steps in 2 s, a.pth'
     assert lines[3].split() == ['mIoU', '50', '40'] and lines[4].split() == ['aAcc', '9', '–']
+    assert metric_table({'exploiter/mIoU': 40.0}, ['θ_E'])[1].split() == ['mIoU', '40']
 
 
 def test_trackers(monkeypatch):
@@ -341,6 +344,53 @@ def test_init_says_what_was_there(tmp_path, capsys):
         assert capsys.readouterr().out == f'{said}: {tmp_path / "mine.py"}\n'
 
 
+def test_what_is_not_there_is_told_without_the_imports(tmp_path):
+    """In a process of its own, which imports nothing heavy."""
+    (tmp_path / 'masks').mkdir()
+    (tmp_path / 'run.pth').touch()
+    cases = {
+        'init --images masks --masks mask --classes a,b': 'mask: no such folder of masks; did you mean masks?',
+        'test unet_scenes rum.pth': 'rum.pth: no such checkpoint; did you mean run.pth?',
+        'export none/run.pth --out x.pth': 'none/run.pth: no such checkpoint',
+        'report run.pth': 'run.pth: no such folder; expected the work dir of a training',
+        'distil unet_scenes --teacher unet_scene run.pth --unlabelled masks': 'did you mean unet_scenes',
+    }
+    script = """
+import sys
+from mmdiff2in1.__main__ import main
+for line in sys.argv[1:]:
+    try:
+        main(line.split())
+    except SystemExit as end:
+        print(end.code if isinstance(end.code, str) else '', file=sys.stderr)
+print(sorted({'torch', 'mmengine', 'numpy', 'mmseg'} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', script, *cases], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '[]\n'
+    said = [line for line in done.stderr.splitlines() if line.startswith('mmdiff2in1 ')]
+    assert len(said) == len(cases)
+    for line, expected in zip(said, cases.values(), strict=True):
+        assert expected in line
+
+
+def test_another_python_is_told(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'mmseg'")
+
+    monkeypatch.setattr('mmdiff2in1.__main__.imported_quietly', missing)
+    with pytest.raises(SystemExit, match=rf"^mmdiff2in1 train: No module named 'mmseg' in {sys.executable}: .*doctor"):
+        main(['train', 'unet_scenes'])
+
+
+def test_bars_in_a_file_move_seldom(tmp_path):
+    script = 'from mmdiff2in1.__main__ import import_quietly; import_quietly(); from tqdm import tqdm'
+    script += '; print(tqdm([1], disable=False).mininterval)'
+    done = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == '10.0\n'
+
+
 def test_blank_in_a_list(capsys):
     with pytest.raises(SystemExit):
         main(['init', '--images', 'a', '--masks', 'b', '--classes', 'sky,', 'road'])
@@ -366,12 +416,47 @@ def test_init_train_and_compare(tmp_path, capsys, monkeypatch):
     result = main(['compare', 'mine-paste.py', '--seeds', '2', *small])
     out = capsys.readouterr().out
     assert result['metric'] == 'mIoU' and result['verdict'] in out
+    report = 'work_dirs/mine-paste-compare/seed0/diff2in1/report.html'
+    assert out.splitlines()[-1] == f'look at {report}' and ', control ' in Path(report).read_text()
     assert {arm: sorted(by_seed) for arm, by_seed in result['scores'].items()} == dict.fromkeys(
         result['scores'], [0, 1]
     )
     assert json.loads((tmp_path / 'work_dirs/mine-paste-compare/comparison.json').read_text())['metric'] == 'mIoU'
     again = main(['compare', 'mine-paste.py', '--seeds', '2', *small])
     assert again == result
+
+
+@METRICS.register_module(force=True)
+class Unforeseen(BaseMetric):
+    """One of a user's own: nothing but a test tells what it gives."""
+
+    default_prefix = 'own'
+
+    def process(self, data_batch, data_samples):
+        self.results += [float(each['pred_sem_seg']['data'].float().mean()) for each in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(level=sum(results) / len(results), images=len(results))
+
+
+def test_a_metric_that_no_config_tells_is_known_before_the_training(tmp_path, monkeypatch):
+    photos, masks = pairs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    begin = ['init', '--images', str(photos), '--masks', str(masks), '--classes', 'floor,ball', '--name', 'mine']
+    main([*begin, '--steps', '10'])
+    with (tmp_path / 'mine.py').open('a') as base:
+        base.write("test_evaluator = dict(type='Unforeseen')\n")
+    small = [f'{part}_dataloader.num_workers=0' for part in ('train', 'val', 'test')]
+    small += ['train_dataloader.batch_size=2', 'stages.synthesis.samples_per_image=1']
+    compared = ['compare', 'mine-paste.py', '--seeds', '1', '--cfg-options', *small]
+    found = 'found own/level, own/images, exploiter/own/level, exploiter/own/images: name one of them with --metric$'
+    for asked, begin in ([], 'the test gives no mIoU or '), (['--metric', 'own/levl'], 'the test gives no own/levl; '):
+        for how in [], ['--dry-run']:
+            with pytest.raises(SystemExit, match=f'^mmdiff2in1 compare: {begin}.*{found}'):
+                main([*compared, *asked, *how])
+    assert not list(tmp_path.rglob('*.pth'))
+    result = main([*compared, '--metric', 'own/images'])
+    assert result['scores'][OURS] == {0: 2.0}
 
 
 def test_created_size():

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from PIL import Image
 from tiny_rooms import NAMES, Rooms
 
 from mmdiff2in1.commands.synthesize import add_arguments
+from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.label_files import read_png, write_png
-from mmdiff2in1.synthesis import SampleStore
+from mmdiff2in1.synthesis import SampleStore, prepare
+from mmdiff2in1.synthesis.sheets import preview_sheet
+from mmdiff2in1.tasks import SemanticSegmentation
 from mmdiff2in1.visualization import sheet_layout
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'synthesize.py'
@@ -86,7 +90,7 @@ def test_preview_is_one_sheet_with_a_column_per_noise_level(run, tmp_path):
     sheet = np.asarray(Image.open(tmp_path / 'work' / 'preview.png'))
     source = np.zeros((8, 16, 3), np.uint8)
     layout = sheet_layout(
-        [[source] * 3] * 2, row_captions=['a table 0'] * 2, column_captions=['', '', ''],
+        [[source] * 3] * 2, row_captions=['0.png: a table 0'] * 2, column_captions=['', '', ''],
         title='2 U-Net calls, ddim, guidance 1',
     )  # fmt: skip
     assert sheet.shape[:2] == layout.size
@@ -125,6 +129,38 @@ def test_the_store_of_the_training_set_is_the_default(run, tmp_path):
     assert f'written: {tmp_path / "here"}' in run('--out', tmp_path / 'here')
 
 
+def test_a_preview_shows_what_a_model_sees_at_each_level(run, tmp_path, capsys):
+    job = prepare(read_config(tmp_path / 'tiny.py'))
+    job = replace(job, settings=replace(job.settings, T=[200, 600]))
+    task = SemanticSegmentation(2, palette=[[250, 0, 0], [0, 0, 250]], classes=['dark', 'bright'])
+    asked = []
+
+    def sees(images):
+        asked.extend(images)
+        return [[(task, (image[..., 0] > 127).astype(np.uint8))] for image in images]
+
+    sheet, plain = preview_sheet(job, 2, sees), preview_sheet(job, 2)
+    assert len(asked) == 4
+    legends = [
+        task.legend(np.concatenate([(image[..., 0] > 127).astype(np.uint8) for image in asked[row::2]], 1))
+        for row in (0, 1)
+    ]
+    layout = sheet_layout(
+        [[asked[0]] * 5] * 2, row_captions=['0.png: a table 0'] * 2, row_legends=legends,
+        column_captions=['source', 'T=200', 'θ_C', 'T=600', 'θ_C'], title='2 U-Net calls, ddim, guidance 1',
+    )  # fmt: skip
+    assert sheet.shape[:2] == layout.size and plain.shape[1] < sheet.shape[1]
+    for row in (0, 1):
+        for column, image in ((1, asked[row]), (3, asked[2 + row])):
+            for shift, picture in ((0, image), (1, image * 0.45 + task.colours((image[..., 0] > 127) * 1) * 0.55)):
+                y, x = layout.origin(row, column + shift)
+                shown = sheet[y : y + layout.cell[0] : layout.scale, x : x + layout.cell[1] : layout.scale]
+                assert np.abs(shown.astype(int) - picture).max() <= 1
+    with pytest.raises(SystemExit):
+        run('--checkpoint', 'a.pth')
+    assert 'add --preview' in capsys.readouterr().err
+
+
 def test_what_was_created_is_shown_beside_its_source(run, tmp_path):
     store = SampleStore(tmp_path / 'store')
     with pytest.raises(SystemExit, match='holds no samples; name the store with --out'):
@@ -136,7 +172,7 @@ def test_what_was_created_is_shown_beside_its_source(run, tmp_path):
     made = sorted((r for r in store.records() if r['source'] == first), key=lambda record: record['seed'])
     pictures = [tmp_path / 'data' / first, *(store.image(record) for record in made)]
     layout = sheet_layout(
-        [[np.zeros((8, 16, 3), np.uint8)] * 3] * 2, row_captions=['a table 0'] * 2, column_captions=['', '', ''],
+        [[np.zeros((8, 16, 3), np.uint8)] * 3] * 2, row_captions=['0.png: a table 0'] * 2, column_captions=['', '', ''],
         title='6 samples of 3 sources',
     )  # fmt: skip
     assert len(made) == 2 and sheet.shape[:2] == layout.size
@@ -177,10 +213,13 @@ stages = dict(synthesis=dict(layout=dict(type='ObjectPaste'), samples_per_image=
     assert '4 samples, all whole' in run('--out', store.folder, '--verify')
     sheets = [np.asarray(Image.open(file)) for file in (tmp_path / 'work/preview.png', store.folder / 'samples.png')]
     records = store.records()
-    captions = [record['caption'] for record in records]
+    captions = [f'{Path(record["source"]).name}: {record["caption"]}' for record in records]
+    labels = [read_png(store.labels(record)['semantic_segmentation']) for record in records]
+    legends = [SemanticSegmentation(len(NAMES), 255, palette, classes=NAMES).legend(label) for label in labels]
+    assert all(any(name in text for name in NAMES) for text, _ in legends[0])
     layout = sheet_layout(
-        [[np.zeros((48, 64, 3), np.uint8)] * 3] * 4, row_captions=captions, column_captions=['', '', ''],
-        title='4 samples of 4 sources',
+        [[np.zeros((48, 64, 3), np.uint8)] * 3] * 4, row_captions=captions, row_legends=legends,
+        column_captions=['', '', ''], title='4 samples of 4 sources',
     )  # fmt: skip
     assert sheets[1].shape[:2] == layout.size and sheets[0].shape[1] == sheets[1].shape[1]
     for row, record in enumerate(records):

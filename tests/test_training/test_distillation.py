@@ -75,7 +75,11 @@ def test_labels_written_once(parts, chain_folder, capsys):
     distance, gained = found['teacher'] - found['alone'], found['student'] - found['alone']
     assert found['metric'] == 'mIoU' and found['alone_is'] == 'control of equal batch'
     assert found['share_closed'] == (pytest.approx(gained / distance) if distance > 0 else None)
-    assert capsys.readouterr().out.splitlines()[-1] == found['verdict']
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f'look at {work_dir}/student/report.html'
+    assert lines[lines.index(found['verdict']) + 1] == f'all of it: {work_dir}/distillation.json'
+    assert '| Class' not in '\n'.join(lines)
+    assert ', control ' in (work_dir / 'student/report.html').read_text()
 
     records = SampleStore(work_dir / 'student/synthetic').records()
     assert len(records) == 5 and all('by' in record['labels']['semantic_segmentation'] for record in records)

@@ -38,7 +38,8 @@ def test_self_improving_run_has_all_four_panels(tmp_path):
     names = {'real/decode.loss_ce': 0.5, 'synthetic/decode.loss_ce': 0.7, 'real/decode.acc_seg': 80.0}
     names |= {'kept_share/depth': 0.6, 'ema_updates': 3}
     scores = {'mIoU': 40.0, 'exploiter/mIoU': 39.0, 'data_time': 0.1, 'time': 0.1}
-    write(tmp_path / '0', *(train(step, **names) for step in range(1, 6)), scores | dict(step=5))
+    lone = dict(depth_of_one=1.0, step=5)
+    write(tmp_path / '0', *(train(step, **names) for step in range(1, 6)), scores | dict(step=4), scores | lone)
     out = tmp_path / 'pictures' / 'curves.png'
     panels = curve_picture(read_scalars(tmp_path), out, title='run')
     assert panels == ['losses', 'kept share of pseudo labels', 'EMA updates', 'scores (θ_C solid, θ_E dashed)']
@@ -48,20 +49,22 @@ def test_self_improving_run_has_all_four_panels(tmp_path):
 
 
 def test_plain_run_has_losses_and_scores_only(tmp_path):
-    write(tmp_path / '0', train(1, **{'decode.loss_ce': 1.0, 'decode.acc_seg': 3.0}), dict(mIoU=1.0, aAcc=2.0, step=1))
+    own, scores = {'decode.loss_ce': 1.0, 'decode.acc_seg': 3.0}, dict(mIoU=1.0, aAcc=2.0)
+    write(tmp_path / '0', *(each for n in (1, 2) for each in (train(n, **own), scores | dict(step=n))))
     assert curve_picture(read_scalars(tmp_path), tmp_path / 'a.png') == ['losses', 'scores (θ_C solid, θ_E dashed)']
 
 
 def test_nothing_to_draw(tmp_path):
-    with pytest.raises(ValueError, match=r"nothing to draw: found \['lr'\]"):
-        curve_picture({'lr': ([1], [1.0])}, tmp_path / 'a.png')
+    for curves in ({'lr': ([1, 2], [1.0, 1.0])}, {'lr': ([1, 2], [1.0, 1.0]), 'loss': ([1], [3.0])}):
+        with pytest.raises(ValueError, match=r"nothing to draw: found \['lr'\] with two values or more"):
+            curve_picture(curves, tmp_path / 'a.png')
     assert not (tmp_path / 'a.png').exists()
 
 
 def test_scores_of_several_tasks_have_a_panel_each(tmp_path):
     """Metres and degrees share no axis."""
     scores = {'mIoU': 40.0, 'exploiter/mIoU': 39.0, 'depth/rmse': 0.5, 'exploiter/depth/rmse': 0.6, 'normal/mean': 12.0}
-    write(tmp_path / '0', train(1), scores | dict(step=1))
+    write(tmp_path / '0', *(each for step in (1, 2) for each in (train(step), scores | dict(step=step))))
     panels = curve_picture(read_scalars(tmp_path), tmp_path / 'a.png')
     plain = 'scores (θ_C solid, θ_E dashed)'
     assert panels == ['losses', f'depth: {plain}', plain, f'normal: {plain}']

@@ -1,0 +1,28 @@
+"""Paths on a command line that have to be there: said at once, before anything heavy is imported."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from .names import did_you_mean
+
+
+def check_given(args: argparse.Namespace, inputs: Mapping[str, str]) -> None:
+    """Refuses a path that leads nowhere; one that was not given is none.
+
+    Args:
+        args: Of a command.
+        inputs: Argument → what its path leads to; what begins with ``folder`` has to be one.
+
+    Raises:
+        FileNotFoundError: With the nearest name beside it.
+    """
+    for name, what in inputs.items():
+        place = getattr(args, name)
+        if place is None:
+            continue
+        path = Path(place).expanduser()
+        if path.is_dir() if what.startswith('folder') else path.exists():
+            continue
+        beside = sorted(each.name for each in path.parent.iterdir()) if path.parent.is_dir() else []
+        raise FileNotFoundError(f'{place}: no such {what}{did_you_mean(path.name, beside)}')
