@@ -10,8 +10,9 @@ command goes on.
 """
 
 import argparse
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmdiff2in1.core.overwriting import add_overwrite, check_new
 
@@ -47,5 +48,20 @@ def run(args: argparse.Namespace) -> dict:
     cfg = load_config(args)
     store = None if args.store is None else SampleStore(args.store)
     report = free_mask(cfg, args.checkpoint, store, args.scores, args.margin, args.model, args.device, args.batch_size)
-    print(json.dumps(report, indent=2))
+    print('\n'.join(table(report)))
     return report
+
+
+def table(report: Mapping[str, Any]) -> list[str]:
+    """Lines: each class's mean loss on real images, and the share of its created pixels that was filtered."""
+    filtered = report.get('filtered', {})
+    rows = [
+        (name, f'{mean:.4g}', f'{filtered[name]:.1%}' if name in filtered else '–')
+        for name, mean in report['class_means'].items()
+    ]
+    if filtered:
+        rows.append(('in all', '', f'{report["filtered_in_all"]:.1%}'))
+    wide = max(len(name) for name, _, _ in rows)
+    return [
+        f'{name:{wide}s} {loss:>10s} {share:>10s}' for name, loss, share in [('class', 'mean loss', 'filtered'), *rows]
+    ]

@@ -1,4 +1,4 @@
-"""Experiment trackers by one flag: their packages are looked for before anything is read."""
+"""Experiment trackers by one flag: their packages are looked for before anything is imported."""
 
 import argparse
 import importlib.util
@@ -19,19 +19,19 @@ def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def use_trackers(cfg: 'Config', args: argparse.Namespace) -> None:
-    """Adds the backends that were asked for to the visualizer of a config.
-
-    Raises:
-        ImportError: A package is missing.
-    """
-    asked = [name for name in TRACKERS if getattr(args, name)]
-    missing = [name for name in asked if importlib.util.find_spec(name) is None]
+def check_trackers(args: argparse.Namespace) -> None:
+    """Raises ImportError for one that was asked for and whose package is missing."""
+    missing = [name for name in TRACKERS if getattr(args, name) and importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
             f'--{missing[0]} needs the package {missing[0]}, which is not installed: '
             f'pip install "mmdiff2in1[{missing[0]}]"'
         )
+
+
+def use_trackers(cfg: 'Config', args: argparse.Namespace) -> None:
+    """Adds the backends that were asked for to the visualizer of a config."""
+    asked = [name for name in TRACKERS if getattr(args, name)]
     if not asked:
         return
     visualizer = cfg.get('visualizer') or dict(type='SegLocalVisualizer')

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from .config_arguments import add_config_arguments, load_config, work_dir_of
 from .device_arguments import add_process_device
 from .recipe_arguments import add_recipe_arguments, recipe_settings, wrapped_config
-from .trackers import add_tracker_arguments, use_trackers
+from .trackers import add_tracker_arguments, check_trackers, use_trackers
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -49,7 +49,8 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     """Refuses arguments that do not go together, with a message."""
     try:
         recipe_settings(args)
-    except ValueError as error:
+        check_trackers(args)
+    except (ValueError, ImportError) as error:
         parser.error(str(error))
 
 

@@ -195,7 +195,10 @@ class Judge:
             return dict(found, share_closed=None, verdict=f'{name} on val: teacher {teacher:.4g}, student {after:.4g}')
         distance, gained = better_by(name, teacher, alone), better_by(name, after, alone)
         share = gained / distance if distance > 0 else None
-        closed = 'the teacher is not better' if share is None else f'{share:.0%} of the distance is closed'
+        if share is None:
+            closed = 'the teacher is not better'
+        else:
+            closed = f'{share:.0%} of the distance is closed' if share > 0 else 'none of the distance is closed'
         text = (
             f'{name} on val: student alone {alone:.4g} ({found["alone_is"]}), distilled {after:.4g}, teacher '
             f'{teacher:.4g}: {closed}'

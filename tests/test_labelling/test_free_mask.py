@@ -251,7 +251,13 @@ def test_the_door(cfg, checkpoint, store, tmp_path, capsys):
     spec.loader.exec_module(tool)
     cfg.dump(tmp_path / 'config.py')
     report = tool.main([str(tmp_path / 'config.py'), str(checkpoint), '--store', str(store.folder), '--device', 'cpu'])
-    lines = capsys.readouterr().out.splitlines()
-    assert json.loads('\n'.join(lines[lines.index('{') :])) == report
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    first = lines.index(['class', 'mean', 'loss', 'filtered']) + 1
+    shown = {line[0]: line[1:] for line in lines[first:-1]}
+    assert list(shown) == list(report['class_means'])
+    for name, (loss, share) in shown.items():
+        assert float(loss) == pytest.approx(report['class_means'][name], rel=1e-3)
+        assert share == (f'{report["filtered"][name]:.1%}' if name in report['filtered'] else '–')
+    assert lines[-1] == ['in', 'all', f'{report["filtered_in_all"]:.1%}']
     with pytest.raises(SystemExit):
         tool.main([str(tmp_path / 'config.py'), str(checkpoint)])

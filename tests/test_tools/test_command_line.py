@@ -275,8 +275,9 @@ def test_trackers(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, 'find_spec', lambda name: None if name == 'wandb' else name)
     trackers.use_trackers(cfg, argparse.Namespace(tensorboard=True, wandb=False))
     assert [each.type for each in cfg.visualizer.vis_backends] == ['LocalVisBackend', 'TensorboardVisBackend']
+    trackers.check_trackers(argparse.Namespace(tensorboard=True, wandb=False))
     with pytest.raises(ImportError, match=r'--wandb needs the package wandb.*pip install "mmdiff2in1\[wandb\]"'):
-        trackers.use_trackers(cfg, argparse.Namespace(tensorboard=False, wandb=True))
+        trackers.check_trackers(argparse.Namespace(tensorboard=False, wandb=True))
 
 
 # --- init -------------------------------------------------------------------------------------------------------------

@@ -174,6 +174,10 @@ def test_the_share_of_the_distance(parts):
     judge = Judge(Config.fromfile(parts / 'student.py'), Distillation(teachers=[teacher(parts)]))
     found = judge.verdict(dict(metric='mIoU', teacher=80.3, alone=53.2, alone_is='given', student=63.0))
     assert found['share_closed'] == pytest.approx(9.8 / 27.1) and '36% of the distance is closed' in found['verdict']
+    worse = judge.verdict(dict(metric='mIoU', teacher=80.3, alone=53.2, alone_is='given', student=52.9))
+    assert worse['share_closed'] == pytest.approx(-0.3 / 27.1) and worse['verdict'].endswith(
+        'none of the distance is closed'
+    )
     depth = judge.verdict(dict(metric='rmse', teacher=0.4, alone=0.6, alone_is='given', student=0.5))
     assert depth['share_closed'] == pytest.approx(0.5) and better_by('exploiter/rmse', 0.4, 0.6) > 0
     with pytest.raises(ValueError, match="gives no 'mDice'; found mIoU"):
