@@ -13,8 +13,9 @@ of equal batch: the further images are real ones again. The seed is that of the 
 augmentation and of the created images, which are made once per seed and number of labels. One JSON line per run; a
 killed run goes on from its last checkpoint. The teacher is a checkpoint of the same CNN (--teacher), trained on 600
 labels of another set.
-CamVid's images are read at half their size, of which a copy is made once; this copy of CamVid has no part for
-settings, so "val" are there the training images without a label (of 250 labels none is left), "test" is its val part.
+CamVid's images are read at half their size by students from random weights, of which a copy is made once; this copy of
+CamVid has no part for settings, so "val" are there the training images without a label (of 250 labels none is left),
+"test" is its val part.
 """
 
 import argparse
@@ -49,7 +50,7 @@ SEAMS = dict(
     solver='ddim',
     size=64,
 )
-# Arm → settings of the recipe, and whether colours are strong. `real`: how many times the batch of real images.
+# Arm → settings of the recipe, and whether colours are strong; `real`: how many times the batch of real images.
 ARMS: dict[str, dict[str, Any]] = {
     PLAIN: dict(real=1),
     CONTROL: dict(real=2),
@@ -69,7 +70,7 @@ OWN = ('pasted', 'pasted, strong colours')
 for _name in ('teacher, unlabelled and pasted', 'teacher, created, guided'):
     ARMS[f'own {_name}'] = dict(ARMS[_name], own=True)
 ON_SCENES = tuple(ARMS)
-ARMS[SCRATCH] = dict(ARMS[CONTROL])
+ARMS[SCRATCH] = dict(ARMS[CONTROL], pretrained=False)
 
 
 class Task(NamedTuple):
@@ -81,6 +82,7 @@ class Task(NamedTuple):
     arms: tuple[str, ...]
     labels: tuple[int, ...]
     optimizer: str
+    halved: bool = False  # the images for training are read at half their size
 
 
 TASKS = {
@@ -99,6 +101,7 @@ TASKS = {
         (PLAIN, CONTROL, 'pasted', 'pasted, strong colours'),
         (60, 250),
         'OptimWrapper',
+        halved=True,
     ),
     'camvid-unet': Task(
         BASELINES / 'unet_camvid.py',
@@ -107,6 +110,7 @@ TASKS = {
         (PLAIN, CONTROL, 'pasted'),
         (60, 250),
         'BF16OptimWrapper',
+        halved=True,
     ),
     'camvid-imagenet': Task(
         Path(__file__).parent / 'configs' / 'efficientnet_camvid.py',
@@ -180,7 +184,7 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
     real, colour = settings.pop('real', 1), settings.pop('colour', False)
     cfg = Config.fromfile(task.config)
     set_up(cfg, labels, seed, args)
-    if arm == SCRATCH:
+    if not settings.pop('pretrained', True):
         cfg.model.backbone.pretrained = False
     cfg.train_dataloader.batch_size = real * task.batch
     if colour:
@@ -222,7 +226,7 @@ def set_up(cfg: Any, labels: int, seed: int, args: argparse.Namespace) -> None:
         }
     )
     if args.task.startswith('camvid'):
-        if not args.task.endswith('imagenet'):
+        if TASKS[args.task].halved:
             cfg.train_dataloader.dataset.data_root = str(half_size(args.data_root, args.work_dir / 'half_size'))
         rest = others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}')
         if any(rest.iterdir()):

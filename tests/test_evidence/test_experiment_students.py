@@ -48,6 +48,7 @@ def test_pasted_images_are_shared_and_other_images_are_those_without_a_label(arg
 
 
 def test_camvid_is_chosen_on_the_images_without_a_label_and_scored_on_its_val(tmp_path):
+    init_default_scope('mmseg')
     root = write_camvid(tmp_path / 'camvid', train=5, val=2)
     args = tool.parse_args(['--task', 'camvid', '--data-root', str(root), '--work-dir', str(tmp_path / 'runs')])
     assert args.out.name == 'camvid_students.jsonl' and args.labels == [60, 250]
