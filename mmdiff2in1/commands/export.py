@@ -35,6 +35,7 @@ PLACES = {
     'metrics': ('folder',),
     'license': ('folder',),
     'note': ('folder',),
+    'half': ('folder',),
 }
 """Option → the results that it belongs to."""
 
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument_group('of a folder')
     folder.add_argument('--metrics', type=Path, help='metrics.json that `mmdiff2in1 test` wrote, for the card')
     folder.add_argument('--license', default='', help='of the weights, for the card: MIT, CC-BY-4.0 …')
+    folder.add_argument('--half', action='store_true', help='store float16, which is read as float32: half the size')
     folder.add_argument('--note', default='', help='for the card: what it was trained and tested on, how many seeds')
 
 
@@ -109,7 +111,7 @@ def _write_folder(args: argparse.Namespace) -> None:
 
     scores = {} if args.metrics is None else _read_metrics(args.metrics, args.checkpoint)
     claims = Claims(scores=scores, license=args.license, note=args.note)
-    folder = _model(args).save_pretrained(args.folder, claims)
+    folder = _model(args).save_pretrained(args.folder, claims, args.half)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f'{folder}: {size:.1f} MB; mmdiff2in1.Diff2in1.from_pretrained({str(folder)!r}) reads it')
 

@@ -235,5 +235,8 @@ class Perceiver(Protocol):
     def keep_perception(self) -> None:
         """Lets go of what :meth:`features` does not need: no prompt can be encoded any more, nothing be decoded."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Its tensors by name, as of any torch module."""
+
     def weights_hash(self) -> str:
         """Of all that decides the features besides the arguments of the methods."""

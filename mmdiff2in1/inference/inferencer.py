@@ -152,11 +152,11 @@ class Diff2in1Inferencer:
         cfg, weights = read_model_folder(find_model_folder(place), diffusion)
         return cls(cfg, weights, device=device, diffusion=diffusion)
 
-    def save_pretrained(self, folder: str | Path, claims: Claims | None = None) -> Path:
+    def save_pretrained(self, folder: str | Path, claims: Claims | None = None, half: bool = False) -> Path:
         """Writes the model as a folder that `from_pretrained` reads, see `write_model_folder`; returns its path."""
         folder = Path(folder).expanduser()
         meta = {**self.dataset_meta, 'reduce_zero_label': self._zero_is_ignored}
-        write_model_folder(folder, self.cfg, self.segmentor, self.tasks, meta, claims or Claims())
+        write_model_folder(folder, self.cfg, self.segmentor, self.tasks, meta, claims or Claims(), half)
         return folder
 
     def save_onnx(self, path: str | Path, size: tuple[int, int] | None = None, free_size: bool = False) -> OnnxFile:

@@ -1,7 +1,8 @@
 """A trained model as a folder that can be handed on: `config.json`, `model.safetensors`, `README.md`; for some class
 tokens beside them.
 
-The folder stands alone, apart from a diffusion model that the backbone reads, which the card names.
+The folder stands alone, apart from a diffusion model that the backbone reads, which the card names. Frozen weights of
+that are not in the folder, see `left_out`.
 """
 
 import copy
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from torch import nn
 
@@ -19,6 +21,7 @@ from mmdiff2in1.models.self_improving.construction import build_tasks
 from mmdiff2in1.tasks import TaskSet
 
 from .folder_config import CONFIG, read_folder_config, write_folder_config
+from .frozen_weights import left_out
 from .model_card import CARD, Claims, model_card
 
 WEIGHTS = 'model.safetensors'
@@ -36,6 +39,7 @@ def write_model_folder(
     tasks: TaskSet,
     dataset_meta: Mapping[str, Any],
     claims: Claims,
+    half: bool = False,
 ) -> None:
     """Writes the files.
 
@@ -46,6 +50,7 @@ def write_model_folder(
         tasks: What it predicts.
         dataset_meta: `classes`, `palette`, `reduce_zero_label`.
         claims: What the card says besides.
+        half: Store parameters as float16, buffers as they are; they are read as float32.
 
     Raises:
         FileExistsError: The folder holds something else.
@@ -61,9 +66,18 @@ def write_model_folder(
     if tokens:
         copy_class_embeddings(tokens, folder / EMBEDDINGS)
         _backbone(handed_on)['class_embeddings'] = EMBEDDINGS
+    elsewhere = left_out(segmentor)
+    if elsewhere is not None:
+        _backbone(handed_on)['diffusion_sha256'] = elsewhere.sha256
     write_folder_config(folder, handed_on)
+    without = elsewhere.names if elsewhere else frozenset()
+    halved = {name for name, tensor in segmentor.named_parameters() if half and tensor.is_floating_point()}
     # Tensors that share memory, which safetensors refuses, are stored each for itself.
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in segmentor.state_dict().items()}
+    state = {
+        name: tensor.detach().to('cpu', torch.float16 if name in halved else tensor.dtype, copy=True).contiguous()
+        for name, tensor in segmentor.state_dict().items()
+        if name not in without
+    }
     write_state(folder / WEIGHTS, state)
     card = model_card(folder.resolve().name, segmentor, tasks, dataset_meta, needed_diffusion(handed_on), claims)
     write_atomically(folder / CARD, card.encode())

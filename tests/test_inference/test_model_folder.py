@@ -292,6 +292,35 @@ def test_a_diffusion_model_beside_the_folder(tmp_path, tiny_diffusion):
     image = np.zeros((16, 16, 3), np.uint8)
     assert torch.equal(logits(before, image), logits(after, image))
 
+    # Its frozen weights are not stored a second time; others in their place are refused.
+    stored = load_file(folder / 'model.safetensors')
+    assert sorted({name.partition('.')[0] for name in stored}) == ['backbone', 'decode_head']
+    assert not any(name.startswith('backbone.diffusion') for name in stored)
+    tiny_diffusion.unet.conv_in.bias.data += 1
+    tiny_diffusion.save_folder(tmp_path / 'other')
+    with pytest.raises(ValueError, match='other holds other weights .* than this model was trained on .*; name the'):
+        Diff2in1.from_pretrained(folder, device='cpu', diffusion=tmp_path / 'other')
+    # What a checkpoint held instead of those is stored, whatever lies at the place by now.
+    before.segmentor.backbone.diffusion.unet.conv_in.bias.data += 0.5
+    kept = before.save_pretrained(tmp_path / 'kept')
+    assert 'backbone.diffusion.unet.conv_in.bias' in load_file(kept / 'model.safetensors')
+    after = Diff2in1.from_pretrained(kept, device='cpu', diffusion=tmp_path / 'other')
+    assert torch.equal(logits(before, image), logits(after, image))
+
+
+def test_half_the_size(folder):
+    """Parameters as float16, running statistics as they are; what is read is float32."""
+    whole = load_file(folder / 'model.safetensors')
+    before = Diff2in1.from_pretrained(folder, device='cpu')
+    half = before.save_pretrained(folder.with_name('half'), half=True)
+    stored = load_file(half / 'model.safetensors')
+    parameters = dict(before.segmentor.named_parameters())
+    assert {name for name, tensor in stored.items() if tensor.dtype == torch.float16} == set(parameters)
+    assert all(torch.equal(stored[name], whole[name].to(stored[name].dtype)) for name in whole)
+    after = Diff2in1.from_pretrained(half, device='cpu').segmentor.state_dict()
+    assert all(torch.equal(tensor, whole[name].to(stored[name].dtype).to(tensor)) for name, tensor in after.items())
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32, torch.int64}
+
 
 def test_the_package_alone_is_light():
     script = "import sys, mmdiff2in1; print({'torch', 'numpy'} & set(sys.modules), 'Diff2in1' in dir(mmdiff2in1))"

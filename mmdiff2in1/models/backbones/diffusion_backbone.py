@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmdiff2in1.core.bf16 import bf16_autocast
 from mmdiff2in1.generators import Creation
+from mmdiff2in1.generators.interfaces import Perceiver
 from mmdiff2in1.generators.loading import load_perceiver
 
 from .class_prompt import shown_prompt, shown_tokens
@@ -59,6 +60,8 @@ class DiffusionBackbone(BaseModule):
             decoder are let go once the tokens of the classes are made. They are then in no memory and in no checkpoint
             (one that holds them is loaded without), and who is asked to create takes them from `diffusion` again. A
             `DenoisingEncoderDecoder`, which encodes captions, needs them.
+        diffusion_sha256: What ``weights_hash()`` of `diffusion` has to be, where its frozen weights are not stored with
+            what was trained on them; None: anything.
 
     Attributes:
         out_channels: Channels of the feature maps, fine to coarse: of a level of the denoiser those of its taps, times
@@ -67,8 +70,8 @@ class DiffusionBackbone(BaseModule):
         source: `diffusion`.
 
     Raises:
-        ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, or no
-            classes where the prompt needs them.
+        ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, no classes
+            where the prompt needs them, or other weights than `diffusion_sha256` says.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class DiffusionBackbone(BaseModule):
         gradient_checkpointing: bool = False,
         detail: dict | None = None,
         creation: bool = True,
+        diffusion_sha256: str | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -92,6 +96,8 @@ class DiffusionBackbone(BaseModule):
             raise ValueError(f"bf16 is {bf16!r}, expected True, False or 'auto'")
         self.feature, self.regime, self.bf16 = feature_config(**(feature or {})), regime, bf16
         self.diffusion = load_perceiver(diffusion)
+        if diffusion_sha256 is not None:
+            _check_weights(self.diffusion, diffusion_sha256, diffusion)
         self._range_checked = False
         self.taps = resolved_taps(self.feature, self.diffusion)
         if regime == 'finetune':
@@ -265,3 +271,13 @@ class DiffusionBackbone(BaseModule):
         timesteps, latents = self.feature.timesteps, frozen.latents
         features = features_at(self.diffusion, timesteps, latents, context, pooled, **self.wanted())
         return *frozen.levels, *self._pyramid.of_denoiser(features, frozen.size)
+
+
+def _check_weights(diffusion: Perceiver, sha256: str, source: str | dict) -> None:
+    found = diffusion.weights_hash()
+    if found != sha256:
+        place = source if isinstance(source, str) else 'the diffusion model'
+        raise ValueError(
+            f'{place} holds other weights (SHA-256 {found[:12]}…) than this model was trained on ({sha256[:12]}…); '
+            'name the diffusion model of its training'
+        )
