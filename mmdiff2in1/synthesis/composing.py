@@ -13,6 +13,7 @@ from mmseg.registry import TASK_UTILS
 
 from mmdiff2in1.core.images import from_model, resize_image, to_model
 
+from .conditions import ComposedPictures
 from .layouts import Composed, Composer, LabelledSamples, Layout
 from .recipe import SampleRecipe
 
@@ -90,16 +91,23 @@ def layout_of(settings: Any) -> Layout:
 
 
 def redrawn(
-    diffusion: 'Generator', batch: Sequence[SampleRecipe], composed: Sequence[Composed]
+    diffusion: 'Generator',
+    batch: Sequence[SampleRecipe],
+    composed: Sequence[Composed],
+    pictures: ComposedPictures | None = None,
 ) -> tuple[list[np.ndarray], list[int]]:
     """The images of one batch (equal `batch_key`), each of the size of its source, and the timesteps that were walked.
 
     At T = 0 they are as they were composed. Else a generator redraws them under their captions at the size of creation,
-    and where they may not be redrawn the composed pixels stay.
+    and where they may not be redrawn the composed pixels stay. With `pictures` a ControlNet is shown their labels.
     """
     first = batch[0]
     if first.T == 0:
         return [each.image for each in composed], []
+    shown = None
+    if pictures is not None:
+        drawn = [pictures.picture(each, recipe.size) for each, recipe in zip(composed, batch, strict=True)]
+        shown = (to_model(drawn) + 1) / 2
     creation = diffusion.create(
         to_model([resize_image(each.image, recipe.size) for each, recipe in zip(composed, batch, strict=True)]),
         captions=[each.caption for each in composed],
@@ -110,6 +118,7 @@ def redrawn(
         solver=first.solver,
         guidance_scale=first.guidance_scale,
         size=first.size,
+        conditions=shown,
     )
     images = from_model(creation.images)
     sized = [resize_image(image, each.image.shape[:2]) for image, each in zip(images, composed, strict=True)]

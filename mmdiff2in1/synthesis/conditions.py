@@ -1,6 +1,7 @@
-"""Layout-conditioned creation: the label map of a source, drawn as the picture that a ControlNet is shown.
+"""Layout-conditioned creation: a label map, drawn as the picture that a ControlNet is shown.
 
-Label in, image out, label true: the created image is taught with the label of its source (`labels='source'`).
+Label in, image out, label true: the created image is taught with the label of its source (`labels='source'`), or with
+the one that a layout has composed (`labels='stored'`).
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from mmengine.config import Config
 from mmdiff2in1.tasks import DenseTask, SemanticSegmentation
 
 from .label_maps import LabelMaps
+from .layouts import Composed, LabelledSamples
 from .recipe import Condition
 
 
@@ -89,6 +91,47 @@ class ConditionPictures:
         with ThreadPoolExecutor() as pool:
             drawn = list(pool.map(lambda name: _digest(self.task.condition(self.maps.map(name))), names))
         return hashlib.sha256(json.dumps(dict(zip(names, drawn, strict=True))).encode()).hexdigest()
+
+
+class ComposedPictures:
+    """The pictures of what a layout composes, from its labels.
+
+    Args:
+        samples: That the layout composes of.
+        settings: What is drawn, and how.
+
+    Raises:
+        ValueError: The samples have no label of that task, or see `ConditionPictures`.
+    """
+
+    def __init__(self, samples: LabelledSamples, settings: ConditionSettings) -> None:
+        if settings.task not in samples.tasks:
+            raise ValueError(
+                f'condition is {settings.task!r}, but the training set has labels of {", ".join(samples.tasks)}: the '
+                'layout composes those; name one of them'
+            )
+        self.task = _drawn_by(samples.tasks[settings.task], settings)
+        self._condition = Condition(self.task.name, self.digest)
+
+    def condition(self, source: str, size: tuple[int, int]) -> Condition:
+        """Condition that a recipe keeps: the labels follow from its layout, so all that it adds is their colours."""
+        return self._condition
+
+    def picture(self, composed: Composed, size: tuple[int, int]) -> np.ndarray:
+        """uint8 RGB (H, W, 3) of the composed label, brought to (H, W) `size` first; black where it has none."""
+        label = composed.labels.get(self.task.name)
+        if label is None:
+            return np.zeros((*size, 3), np.uint8)
+        return self.task.condition(label if label.shape[:2] == tuple(size) else self.task.resize(label, size))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the colours of the classes, if it has any."""
+        palette = getattr(self.task, 'palette', None)
+        return hashlib.sha256(json.dumps(np.asarray(() if palette is None else palette).tolist()).encode()).hexdigest()
+
+
+Pictures = ConditionPictures | ComposedPictures
 
 
 def _drawn_by(task: DenseTask, settings: ConditionSettings) -> DenseTask:

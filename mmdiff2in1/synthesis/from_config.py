@@ -20,7 +20,7 @@ from mmdiff2in1.core.images import image_size
 
 from .checks import check_others, others_of
 from .composing import Composing, layout_of
-from .conditions import ConditionPictures
+from .conditions import ComposedPictures, ConditionPictures, ConditionSettings, Pictures
 from .generator import build_diffusion, device_of, take_trained_unet
 from .labelled_set import LabelledSet
 from .plan import Source, make_plan, timestep_choices
@@ -52,7 +52,7 @@ class Job:
     source_labels: Mapping[str, Mapping[str, str]]
     rank: int = 0
     composing: Composing | None = None
-    pictures: ConditionPictures | None = None
+    pictures: Pictures | None = None
     weights: Mapping[str, float] | None = None
     scenes: SceneCaptions | None = None
     pool: UnlabelledPool | None = None
@@ -162,13 +162,16 @@ def job_of(cfg: Config, rank: int = 0) -> Job:
     sources = [
         Source(source_name(path, data_root), text, image_size(path)) for path, text in zip(paths, texts, strict=True)
     ]
-    composing = pictures = weights = None
+    composing = weights = None
+    pictures: Pictures | None = None
     if settings.layout is not None:
         samples = LabelledSet(dataset, data_root, {source.image: source.caption for source in sources if source.image})
         sources = [source for source in sources if source.image in samples]
         composing = Composing(layout_of(settings.layout), samples)
     names = [str(source.image) for source in sources]
-    if settings.condition is not None:
+    if settings.condition is not None and composing is not None:
+        pictures = ComposedPictures(composing.samples, ConditionSettings.of(settings.condition))
+    elif settings.condition is not None:
         pictures = ConditionPictures.from_cfg(cfg, settings.condition)
         pictures.maps.check(names)
     if settings.resample is not None:

@@ -79,6 +79,7 @@ def make_plan(
             plain = layout is not None and level == 0
             native = source.native_size
             created = native if plain else creation_size(native, size, multiple)
+            shown = condition_of and not plain
             plan.append(
                 SampleRecipe(
                     source=source.image,
@@ -87,7 +88,7 @@ def make_plan(
                     T=level,
                     size=created,
                     layout=layout,
-                    condition=condition_of(source.image, created) if condition_of and source.image else None,
+                    condition=condition_of(source.image, created) if shown and source.image else None,
                     **(PLAIN if plain else walk),
                 )
             )

@@ -18,6 +18,7 @@ from mmdiff2in1.core.images import check_sources, from_model, image_size, load_i
 from .behind import Behind
 from .checks import check_made_alike, check_others, check_plan, describe, others_of, warn_of_changed_thresholds
 from .composing import Composing, facts_of, redrawn
+from .conditions import ComposedPictures, ConditionPictures, Pictures
 from .filters import Thresholds, check_thresholds, rejection, score
 from .layouts import Composed
 from .recipe import SampleRecipe
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mmdiff2in1.generators import Generator
-
-    from .conditions import ConditionPictures
 
 TRIED = 32
 """Created samples of which filters must let one pass before the others are made."""
@@ -49,7 +48,7 @@ def synthesize(
     beside: Collection[str] = (),
     weights_hash: str | None = None,
     composing: Composing | None = None,
-    pictures: 'ConditionPictures | None' = None,
+    pictures: Pictures | None = None,
     rank: int = 0,
     world_size: int = 1,
     progress: bool = True,
@@ -153,7 +152,7 @@ def try_filters(
     data_root: str | Path | None = None,
     batch_size: int = 4,
     composing: Composing | None = None,
-    pictures: 'ConditionPictures | None' = None,
+    pictures: Pictures | None = None,
 ) -> None:
     """Creates the first samples until the thresholds let one pass, and keeps none: most often a single batch.
 
@@ -195,7 +194,7 @@ def create_batch(
     batch: Sequence[SampleRecipe],
     data_root: str | Path | None,
     composed: Sequence[Composed] | None = None,
-    pictures: 'ConditionPictures | None' = None,
+    pictures: Pictures | None = None,
 ) -> tuple[Sequence[np.ndarray], list[np.ndarray | None], list[int]]:
     """Create the samples of one batch (equal `batch_key`), of layouts if they are `composed`, see `redrawn`.
 
@@ -204,7 +203,8 @@ def create_batch(
     """
     first = batch[0]
     if composed is not None:
-        images, walked = redrawn(diffusion, batch, composed)
+        follows = pictures if isinstance(pictures, ComposedPictures) else None
+        images, walked = redrawn(diffusion, batch, composed, follows)
         originals: list[np.ndarray | None] = [each.source for each in composed]
         return images, originals, walked
     sources = [load_image(_source_path(r, data_root), r.size) if r.source else None for r in batch]
@@ -224,9 +224,9 @@ def create_batch(
     return list(from_model(creation.images)), sources, creation.timesteps
 
 
-def _shown(batch: Sequence[SampleRecipe], pictures: 'ConditionPictures | None') -> 'Tensor':
+def _shown(batch: Sequence[SampleRecipe], pictures: Pictures | None) -> 'Tensor':
     """The conditions of a batch, (B, 3, H, W) in [0, 1]."""
-    if pictures is None:
+    if not isinstance(pictures, ConditionPictures):
         raise ValueError(f'{batch[0].sample_id} follows a label map; expected `pictures` that draw it')
     drawn = [pictures.checked(str(r.source), r.size, r.condition) for r in batch if r.condition is not None]
     return (to_model(drawn) + 1) / 2

@@ -48,7 +48,8 @@ class SynthesisSettings:
     for SDXL and beyond (solver 'pipeline'); `T` may be 'noise' (T_max), a list or a range, see `make_plan`, as are
     `samples_per_image`, `num_samples` (one of them) and `seed`. `size`: see `creation_size`.
     `controlnet`: folder of a ControlNet for `diffusion`; None: the one that it has in `controlnet/`, if any.
-    `condition`: created images follow this label of their source, see `ConditionSettings`; then `T` may be T_max.
+    `condition`: created images follow this label of their source, or with `layout` the composed one, see
+    `ConditionSettings`; then `T` may be T_max.
     `resample`: some sources are created from more often, see `resample_settings`.
     `filters`: {score: (lowest, highest)}. `restore_size`, `keep_others`, `batch_size`: see `synthesize`. `device`: None
     takes the GPU of this process if there is one. `dtype`: of the diffusion weights. `compile`: True, or arguments of
@@ -168,10 +169,10 @@ class SynthesisSettings:
 
     def _check_labels(self) -> None:
         """Captions and labels of a sample must be able to be true together."""
-        if self.layout is not None and self.condition is not None:
+        if self.layout is not None and self.condition is not None and not self.draws:
             raise ValueError(
-                'stages.synthesis has both layout and condition: what a layout composes has labels of its own, and the '
-                'condition would follow those of the source; leave one of them out'
+                f'stages.synthesis.T is {self.T}, so no generator redraws what the layout composes and nothing follows '
+                "the condition; expected T='noise' or another level, or no condition"
             )
         if self.scenes is not None and self.layout is not None:
             raise ValueError(

@@ -65,6 +65,10 @@ ARMS: dict[str, dict[str, Any]] = {
         preset='distil', unlabelled=True, layout=dict(type='ObjectPaste'), num_samples=IMAGES, T=0
     ),
 }
+# Images that follow true label maps, see branch.py: of the labelled images, and of those with pasted objects.
+PAINTED = dict(NEW_SCENES, condition='semantic_segmentation', num_calls=20, guidance_scale=3.0, scenes=None)
+ARMS['labels, created'] = dict(preset='paste', layout=None, labels='source', **PAINTED)
+ARMS['pasted, created'] = dict(preset='paste', **PAINTED | dict(layout=dict(type='ObjectPaste', redraw='all')))
 # Its teachers are students themselves, of the same labels and seed: no further label anywhere.
 OWN = ('pasted', 'pasted, strong colours')
 for _name in ('teacher, unlabelled and pasted', 'teacher, created, guided'):
@@ -193,6 +197,8 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
     if settings:
         if 'diffusion' in settings:
             settings['captions'] = str(args.data_root / 'train' / 'captions.jsonl')
+        if 'condition' in settings:
+            settings['controlnet'] = str(branch_of(args.work_dir, labels, seed) / 'controlnet')
         if settings.pop('unlabelled', False):
             settings['unlabelled'] = str(others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}'))
         own = settings.pop('own', False)
@@ -210,6 +216,11 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         cfg.merge_from_dict({'stages.synthesis': None, 'train_dataloader.dataset.seed': seed})
     cfg.merge_from_dict({'val_cfg.exploiter': False, 'test_cfg.exploiter': arm == PLAIN})
     return cfg
+
+
+def branch_of(work_dir: Path, labels: int, seed: int) -> Path:
+    """Where branch.py writes the generator with a ControlNet of these labels."""
+    return work_dir / 'branches' / f'{labels}-seed{seed}'
 
 
 def set_up(cfg: Any, labels: int, seed: int, args: argparse.Namespace) -> None:

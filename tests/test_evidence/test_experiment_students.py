@@ -13,6 +13,7 @@ from tiny_camvid import write_camvid
 
 import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.datasets.scenes import make_scenes
+from mmdiff2in1.synthesis import SynthesisSettings
 
 
 @pytest.fixture(scope='module')
@@ -31,6 +32,10 @@ def test_every_arm_sees_as_many_images_a_step_and_forgets_its_random_weights(arg
         assert loader.batch_size + further == (8 if arm == 'real + EMA' else 16), arm
         assert {each.type: each for each in cfg.custom_hooks}['SelfImprovingHook'].remaining == 0.001, arm
         assert loader.dataset.dataset.num_labelled == 2 and loader.dataset.seed == cfg.randomness.seed == 7
+        settings = SynthesisSettings.from_cfg(cfg) if cfg.stages.synthesis else None
+        assert (settings is not None and settings.condition is not None) == (
+            arm in ('labels, created', 'pasted, created')
+        )
         steps = [step['type'] for step in loader.dataset.dataset.pipeline]
         assert ('StrongColour' in steps) == ('strong colours' in arm) and steps[-1] == 'PackSegInputs', arm
 
@@ -73,6 +78,16 @@ def test_camvid_is_chosen_on_the_images_without_a_label_and_scored_on_its_val(tm
     np.testing.assert_allclose(np.array(half, float), means, atol=0.51)
     # Of all labels nothing is left to choose on.
     assert tool.config_of('pasted', 5, 1, args).val_dataloader.dataset.data_root == str(root)
+
+
+def test_images_that_follow_labels_are_of_a_generator_that_saw_no_others(args):
+    for arm, labels, layout in (('labels, created', 'source', None), ('pasted, created', 'stored', 'ObjectPaste')):
+        cfg = tool.config_of(arm, 3, 1, args)
+        made = cfg.stages.synthesis
+        assert made.controlnet == str(args.work_dir / 'branches' / '3-seed1' / 'controlnet')
+        assert (made.T, made.guidance_scale, made.num_samples) == ('noise', 3.0, 600)
+        assert cfg.train_dataloader.dataset.labels == labels and (made.get('layout') or {}).get('type') == layout
+        assert cfg.model.label_rule.type == 'GivenLabel'
 
 
 def infos(part: Config) -> list[dict]:

@@ -202,8 +202,8 @@ def test_what_cannot_be_shown_is_told_before_anything_is_created(cfg, root, tmp_
         ConditionPictures.from_cfg(dense(root), dict(task='depth', palette=PALETTE))
     with pytest.raises(ValueError, match='controlnet names weights on disk and diffusion random ones'):
         prepare(changed(controlnet='somewhere'))
-    with pytest.raises(ValueError, match='has both layout and condition'):
-        prepare(changed(layout=dict(type='ObjectPaste')))
+    with pytest.raises(ValueError, match="is 'depth', but the training set has labels of semantic_segmentation"):
+        prepare(changed(layout=dict(type='ObjectPaste'), condition='depth'))
     nameless = changed()
     nameless.train_dataloader.dataset.dataset.metainfo = None
     with pytest.raises(ValueError, match='BaseSegDataset names no classes'):

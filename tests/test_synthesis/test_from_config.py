@@ -86,7 +86,10 @@ def test_captions_may_be_left_out_on_purpose_only(cfg):
         (dict(steps=20), 'unknown keys in stages.synthesis: steps; known: diffusion, unet, captions'),
         (dict(dtype='half'), "unknown dtype 'half'; known: float32, bfloat16, float16"),
         (dict(filters=dict(fid=(0, 1))), "unknown filter 'fid'"),
-        (dict(layout=dict(type='ObjectPaste'), condition='depth'), 'both layout and condition'),
+        (
+            dict(layout=dict(type='ObjectPaste'), condition='depth', T=0),
+            'T is 0, so no generator redraws what the layout',
+        ),
         (dict(layout=dict(type='ObjectPaste'), scenes=dict(type='recombined')), 'both layout and scenes'),
         (dict(condition='depth', scenes=dict(type='recombined')), 'both condition and scenes'),
         (dict(diffusion=None, layout=dict(type='ObjectPaste'), T='noise'), 'T=noise redraws what the layout composes'),

@@ -15,7 +15,7 @@ from tiny_rooms import NAMES, WALL, Rooms
 import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.core.label_files import read_png, write_png
 from mmdiff2in1.datasets import DenseMapDataset, SyntheticSampleDataset
-from mmdiff2in1.synthesis import SampleRecipe, SampleStore, job_of, prepare, run_job
+from mmdiff2in1.synthesis import SampleRecipe, SampleStore, create_batch, job_of, prepare, run_job
 from mmdiff2in1.synthesis.labelled_set import LabelledSet
 from mmdiff2in1.synthesis.sources import build_real_dataset
 from mmdiff2in1.synthesis.upkeep import dry_run
@@ -363,3 +363,36 @@ def test_a_store_without_layouts_keeps_its_mark(tmp_path, root, monkeypatch, tin
         'samples_per_image', 'seed', 'size', 'solver',
     ]  # fmt: skip
     assert len(weights) == 1 and set(sources[0]) == {'image', 'caption', 'native_size'}
+
+
+def test_a_generator_follows_the_composed_label(root, tiny_diffusion_config):
+    """Redrawn from noise, shown the label of what was composed; T = 0 follows nothing; colours are part of the name."""
+    diffusion = tiny_diffusion_config | dict(controlnet=dict(conditioning_embedding_out_channels=(4, 8)))
+    settings = dict(diffusion=diffusion, T=[0, 1000], num_calls=2, device='cpu', condition='semantic_segmentation')
+    settings |= dict(captions=str(root / 'captions.jsonl'), layout=dict(type='ObjectPaste', redraw='all'))
+    job = prepare(config(root, CLASSES, synthesis=settings))
+    torch.manual_seed(5)
+    for parameter in job.diffusion.controlnet.parameters():  # a new branch would change nothing
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.3)
+    plan = job.plan(weights_hash=job.diffusion.weights_hash())
+    assert {(recipe.T, recipe.condition is None) for recipe in plan} == {(0, True), (1000, False)}
+    batch = [recipe for recipe in plan if recipe.T]
+    composed = job.composing.compose(batch)
+    images, _, _ = create_batch(job.diffusion, batch, job.data_root, composed, job.pictures)
+    palette = np.array(TinyRooms.METAINFO['palette'])
+    shown = np.stack([palette[each.labels['semantic_segmentation']] for each in composed])
+    arguments = dict(
+        captions=[each.caption for each in composed], seeds=[each.noise_seed for each in batch], T=1000, num_calls=2,
+        size=(48, 64),
+    )  # fmt: skip
+    expected, blind = (
+        job.diffusion.create(**arguments, conditions=conditions).images
+        for conditions in (torch.tensor(shown).permute(0, 3, 1, 2) / 255, None)
+    )
+    levels = ((expected + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
+    assert np.abs(levels - np.stack(images)).max() <= 1 < (expected - blind).abs().max() * 127.5
+    other = dict(settings, condition=dict(task='semantic_segmentation', palette=palette[::-1].tolist()))
+    others = prepare(config(root, CLASSES, synthesis=other)).plan()
+    same = {recipe.sample_id for recipe in others} & {recipe.sample_id for recipe in job.plan()}
+    assert same == {recipe.sample_id for recipe in plan if not recipe.T}
