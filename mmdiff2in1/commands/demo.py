@@ -20,7 +20,7 @@ samples: real only (θ_E without synthetic images), real + EMA (θ_C without the
 
 Results: WORK_DIR/summary.json and *.png. Killed, the next call goes on.
 
---web trains nothing: MODEL is a folder that `mmdiff2in1 export --folder` wrote, builtin:unet_scenes if none is named.
+--web trains nothing: MODEL is a folder that `mmdiff2in1 export --folder` wrote, builtin:scenes if none is named.
 Upload an image, see its map; for models that create: a caption, and T. The page is served to this machine alone.
 """
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0, help='draw of the labels, weights, order, noise (%(default)s)')
     parser.add_argument('--short', action='store_true', help='a few iterations of everything, to see that it runs')
     web = parser.add_argument_group('of the page')
-    web.add_argument('--web', nargs='?', const='builtin:unet_scenes', metavar='MODEL', help='folder, or builtin:NAME')
+    web.add_argument('--web', nargs='?', const='builtin:scenes', metavar='MODEL', help='folder, or builtin:NAME')
     web.add_argument('--diffusion', help="diffusers folder to create with (the model's own; builtin:scenes)")
     web.add_argument('--port', type=int, default=7860, help='of the page (%(default)s)')
 

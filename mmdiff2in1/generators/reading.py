@@ -23,7 +23,14 @@ def reason_of(error: Exception) -> str:
 
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """Turns what a library says about damaged files in ``folder`` into a ValueError that names the folder."""
+    """Turns what a library says about damaged files in ``folder`` into a ValueError that names the folder.
+
+    Bars of transformers, of weights that are read in a moment, are not shown.
+    """
+    from transformers.utils import logging  # takes a second; whoever loads has imported it
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         yield
     except MemoryError:
@@ -32,6 +39,9 @@ def loading(folder: Path) -> Iterator[None]:
         raise ValueError(
             f'{folder} cannot be loaded, its files are damaged or do not fit: {reason_of(error)}'
         ) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def read_json(path: Path) -> dict:

@@ -135,7 +135,7 @@ class Diff2in1Inferencer:
     ) -> 'Diff2in1Inferencer':
         """A trained model of a folder. Nothing in the folder is run.
 
-            model = Diff2in1.from_pretrained('builtin:unet_scenes')
+            model = Diff2in1.from_pretrained('builtin:scenes')
             model('room.png').save('map.png')
 
         Args:

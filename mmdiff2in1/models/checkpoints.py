@@ -74,7 +74,7 @@ def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> 
         raise RuntimeError(f'{path}: {error}') from error
     frozen = frozen_names(model)
     kept = [name for name in missing if name in frozen]
-    if kept:
+    if kept and getattr(getattr(model, 'backbone', None), 'diffusion_sha256', None) is None:
         print_log(f'{path} holds no frozen weights: {len(kept)} tensors stay as the config built them', 'current')
     return checkpoint['meta']
 

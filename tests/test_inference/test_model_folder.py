@@ -228,9 +228,10 @@ def test_odd_folders_are_refused(folder, spoil, error, message):
 
 def test_places(tmp_path, monkeypatch):
     with pytest.raises(
-        FileNotFoundError, match=r'no built-in model .scenes.; did you mean unet_scenes\?; known: .*builtin:unet'
+        FileNotFoundError,
+        match=r'no built-in model .unet_scene.; did you mean unet_scenes\?; known: builtin:scenes',
     ):
-        Diff2in1.from_pretrained('builtin:scenes')
+        Diff2in1.from_pretrained('builtin:unet_scene')
     for place in (tmp_path / 'none', './owner/name', 'name', '~/a'):
         with pytest.raises(FileNotFoundError, match='found no folder of a model; expected one, builtin:NAME, or'):
             Diff2in1.from_pretrained(place)

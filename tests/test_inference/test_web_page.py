@@ -16,11 +16,11 @@ from mmdiff2in1.commands.demonstrations import web
 def served():
     """The built-in model on a free port, and its address."""
     pytest.importorskip('gradio')
-    model = web.load('builtin:unet_scenes', None)
+    model = web.load('builtin:scenes', None)
     with socket.socket() as one:
         one.bind((web.HOST, 0))
         port = one.getsockname()[1]
-    page = web.serve(web.build(model, web.examples('builtin:unet_scenes')), port, wait=False)
+    page = web.serve(web.build(model, web.examples('builtin:scenes')), port, wait=False)
     yield model, f'http://{web.HOST}:{port}'
     page.close()
 
@@ -34,7 +34,7 @@ def client(served):
 def test_an_image_comes_back_with_the_map_of_the_model(served, client, tmp_path):
     from gradio_client import handle_file
 
-    image = web.examples('builtin:unet_scenes')[0]
+    image = web.examples('builtin:scenes')[0]
     Image.fromarray(image).save(tmp_path / 'a.png')
     annotated, legend = client.predict(handle_file(tmp_path / 'a.png'), api_name='/perceive')
     (expected,) = served[0]([image])
@@ -55,7 +55,7 @@ def test_a_caption_becomes_the_image_of_its_seed_and_an_image_is_varied(served, 
     (expected,) = served[0].generate(prompts='a red bed in a room', seeds=3)
     np.testing.assert_array_equal(np.asarray(Image.open(made).convert('RGB')), expected.image)
     assert 'swatch' in legend
-    source = web.examples('builtin:unet_scenes')[1]
+    source = web.examples('builtin:scenes')[1]
     Image.fromarray(source).save(tmp_path / 'a.png')
     made, *_ = client.predict('a room', handle_file(tmp_path / 'a.png'), 50, 0, api_name='/create')
     (expected,) = served[0].generate(images=[source], captions='a room', T=50, seeds=0)

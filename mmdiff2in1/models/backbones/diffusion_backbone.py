@@ -68,6 +68,7 @@ class DiffusionBackbone(BaseModule):
             n, and K where its maps are appended; then those of a stem at the same stride.
         strides: Their strides in pixels.
         source: `diffusion`.
+        diffusion_sha256: See there.
 
     Raises:
         ValueError: Unknown regime or feature field, a timestep, tap or level that the model does not have, no classes
@@ -108,7 +109,7 @@ class DiffusionBackbone(BaseModule):
         self.detail = None if detail is None else DetailPath(self.diffusion, **detail)
         self._pyramid = Pyramid(self.diffusion, self.feature, self.taps, shown, self.detail)
         self.out_channels, self.strides = self._pyramid.channels, self._pyramid.strides
-        self.source = diffusion
+        self.source, self.diffusion_sha256 = diffusion, diffusion_sha256
         if not creation:
             self.diffusion.keep_perception()
 
