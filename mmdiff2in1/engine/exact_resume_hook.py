@@ -9,6 +9,9 @@ from mmseg.registry import HOOKS
 
 from mmdiff2in1.core.randomness import seed_all
 
+LAST_VALIDATION = 'last_validation_iter'
+"""Where a checkpoint holds it. mmengine prints what begins with `val` beside the scores of a validation."""
+
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
@@ -51,7 +54,7 @@ class ExactResumeHook(Hook):
         self._make_up_lost_validation(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping | None = None) -> None:
-        runner.message_hub.update_info('validated_iter', runner.iter)
+        runner.message_hub.update_info(LAST_VALIDATION, runner.iter)
 
     def _make_up_lost_validation(self, runner: Runner) -> None:
         """A checkpoint is written before the validation of its iteration: a kill in between loses that validation."""
@@ -61,7 +64,7 @@ class ExactResumeHook(Hook):
         due = runner.iter >= loop.val_begin and (
             runner.iter % loop.val_interval == 0 or runner.iter == runner.max_iters
         )
-        if due and runner.message_hub.runtime_info.get('validated_iter') != runner.iter:
+        if due and runner.message_hub.runtime_info.get(LAST_VALIDATION) != runner.iter:
             runner.val_loop.run()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None) -> None:

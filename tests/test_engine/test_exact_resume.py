@@ -1,6 +1,7 @@
 """A training killed in the middle of writing a checkpoint and resumed equals the one that ran through."""
 
 import random
+import re
 import signal
 
 import numpy as np
@@ -84,6 +85,12 @@ def test_validation_changes_nothing(tiny, scene_files, straight, tmp_path):
     runner.train()
     expected = straight.model.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in runner.model.state_dict().items())
+
+
+def test_a_validation_prints_its_scores_and_times_alone(straight):
+    _, line = straight.log_processor.get_log_after_epoch(straight, 2, 'val', with_non_scalar=True)
+    names = set(re.findall(r'(\S+): ', line))
+    assert names <= {'accuracy', 'exploiter/accuracy', 'data_time', 'time'} and 'accuracy' in names
 
 
 class _Runner:
