@@ -378,10 +378,10 @@ print(sorted({'torch', 'mmengine', 'numpy', 'mmseg'} & set(sys.modules)))
 
 def test_another_python_is_told(monkeypatch):
     def missing(name):
-        raise ModuleNotFoundError("No module named 'mmseg'")
+        raise ModuleNotFoundError("No module named 'mmseg'", name='mmseg')
 
     monkeypatch.setattr('mmdiff2in1.__main__.imported_quietly', missing)
-    with pytest.raises(SystemExit, match=rf"^mmdiff2in1 train: No module named 'mmseg' in {sys.executable}: .*doctor"):
+    with pytest.raises(SystemExit, match=rf"^mmdiff2in1 train: No module named 'mmseg' in {sys.executable}: .*install"):
         main(['train', 'unet_scenes'])
 
 
