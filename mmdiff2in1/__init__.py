@@ -1,5 +1,7 @@
 """Diff-2-in-1 for OpenMMLab. `mmdiff2in1.Diff2in1` is `inference.Diff2in1Inferencer`, imported when it is asked for."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from .core.imports import imported_quietly

@@ -1,9 +1,12 @@
 """``mmdiff2in1 COMMAND``, also as ``python -m mmdiff2in1 COMMAND``."""
 
+from __future__ import annotations
+
 import gc
 import importlib
 import io
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,6 +15,7 @@ from typing import Any
 from mmdiff2in1 import __version__
 from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hide_others
 from mmdiff2in1.commands.errors import told
+from mmdiff2in1.commands.wrong_python import too_old
 from mmdiff2in1.core.arguments import Arguments
 from mmdiff2in1.core.config_places import find_config
 from mmdiff2in1.core.given_paths import check_given
@@ -76,6 +80,9 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> Any:
 
 def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> Any:
     """One command, with its own arguments."""
+    old = too_old(platform.python_version())
+    if old and name != 'doctor':
+        raise SystemExit(f'{program}: {old}')
     command = importlib.import_module(f'mmdiff2in1.commands.{name.replace("-", "_")}')
     own = Arguments(f'{program} {name}' if program == PROGRAM else program, description=command.__doc__)
     command.add_arguments(own)
@@ -118,21 +125,11 @@ def _blank_in_list(arguments: Sequence[str] | None, unread: str) -> str:
 
 
 def import_quietly() -> None:
-    """Imports all that configs name: prints and warnings of others do not pass, errors do.
-
-    Raises:
-        ImportError: This Python lacks a package; most likely it is not the one of the environment.
-    """
+    """Imports all that configs name: prints and warnings of others do not pass, errors do."""
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
     if not sys.stderr.isatty():
         os.environ.setdefault('TQDM_MININTERVAL', str(SECONDS_OF_A_BAR))  # read when tqdm is imported
-    try:
-        imported_quietly('mmdiff2in1.components')
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f'{error} in {sys.executable}: is it the Python in which mmdiff2in1 is set up? In a checkout that is '
-            f'.venv: source .venv/bin/activate; {PROGRAM} doctor says what is missing'
-        ) from error
+    imported_quietly('mmdiff2in1.components')
     gc.freeze()  # mmengine collects garbage at every data set: a quarter of a second among all that was imported
     for category in (DeprecationWarning, FutureWarning):
         warnings.filterwarnings('ignore', category=category)

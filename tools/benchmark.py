@@ -22,9 +22,11 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # behind what is installed, if anything is
 from benchmarks.cells import CASES, MODELS, OPTIONS, PRECISIONS, Cell, product_of
 from benchmarks.presets import PRESETS
 
+from mmdiff2in1.commands.errors import told
 from mmdiff2in1.core.arguments import Arguments
 
 # Warm-ups, repeats at most, and the seconds that these should take.
@@ -195,4 +197,5 @@ def _check_device(device: str, dry_run: bool) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with told('tools/benchmark.py'):
+        main()

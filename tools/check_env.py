@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # behind what is installed, if anything is
-
-from mmdiff2in1.__main__ import door, leave  # noqa: E402
+from mmdiff2in1.__main__ import door, leave
 
 main = door('doctor', 'tools/check_env.py')
 

@@ -10,10 +10,16 @@ backward pass, when the forward pass has ended. peak: at any time, gradients of 
 Adam not. The table is that of docs/benchmarks/multitask.md.
 """
 
-from benchmarks import multitask
-from benchmarks.multitask import PLAIN, Needed
+import sys
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
 from mmdiff2in1.core.arguments import Arguments
+
+with told('tools/multitask_memory.py'):
+    from benchmarks import multitask
+    from benchmarks.multitask import PLAIN, Needed
 
 HEADER = (
     '| MiB | ViT kept | decoder kept | kept | of plain | peak | of plain | peak measured |\n'

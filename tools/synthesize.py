@@ -1,5 +1,9 @@
 """`mmdiff2in1 synthesize` as a file: python tools/synthesize.py --help."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # behind what is installed, if anything is
 from mmdiff2in1.__main__ import door, leave
 
 main = door('synthesize', 'tools/synthesize.py')

@@ -1,5 +1,7 @@
 """Where a command computes: what --device may say, checked before any work."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import re

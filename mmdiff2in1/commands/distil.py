@@ -14,6 +14,7 @@ distillation.json in the work dir keeps it. --control trains the student alone a
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .device_arguments import add_process_device
 from .train import tell_report
 
 CREATED = 500
+OF_CREATION = ('captions', 'scenes', 'num_images', 'T', 'size', 'num_calls', 'guidance_scale')
 FROM_NOISE = dict(num_calls=20, guidance_scale=3.0)
 """From noise guidance draws more of what a caption names: docs/evidence/generator.md. Ten calls are enough on Scenes; a
 large model wants more."""
@@ -98,9 +100,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuses arguments without images to learn from, with a message."""
+    """Refuses arguments without images to learn from, or that nothing would read, with a message."""
     if not (args.generator or args.unlabelled):
         parser.error('no images: give --generator, --unlabelled, or both')
+    useless = [flag for flag in OF_CREATION if getattr(args, flag) is not None and not args.generator]
+    if useless:
+        flags = ', '.join('--' + flag.replace('_', '-') for flag in useless)
+        parser.error(f'{flags}: of created images, but there is no --generator')
+    if args.student_score is not None and not math.isfinite(args.student_score):
+        parser.error(f'--student-score {args.student_score}: expected a finite number')
     try:
         for config in (given[0] for given in args.teacher if len(given) == 2):
             find_config(config)
@@ -112,7 +120,8 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Settings for `make_self_improving`, from the arguments; those not given are left to the preset."""
     created: dict[str, Any] = {}
     if args.generator:
-        created = dict(diffusion=args.generator, captions=args.captions, num_samples=args.num_images or CREATED)
+        count = CREATED if args.num_images is None else args.num_images
+        created = dict(diffusion=args.generator, captions=args.captions, num_samples=count)
         levels = args.T or (['noise'] if args.scenes else None)
         created |= dict(scenes=scenes(args.scenes), T=single(levels), size=single(args.size))
         given = dict(num_calls=args.num_calls, guidance_scale=args.guidance_scale)
@@ -127,7 +136,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         balanced=args.balanced,
         per_step=args.per_step,
     )
-    return {key: value for key, value in asked.items() if value not in (None, False)}
+    return {key: value for key, value in asked.items() if value is not None and value is not False}
 
 
 def scenes(asked: str | None) -> dict[str, str] | None:

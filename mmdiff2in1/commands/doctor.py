@@ -178,6 +178,16 @@ def read_requirements(lines: list[str]) -> dict[str, str]:
     return {match.group(1).lower(): match.group(2).strip() for match in found if match}
 
 
+def requirements(installed: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """What is wanted and what was tested, see `check`; ``installed``: this package is, so that its metadata tell."""
+    runtime, lock = ROOT / 'requirements/runtime.txt', ROOT / 'requirements/lock.txt'
+    if runtime.is_file() and lock.is_file():
+        wanted, tested = (read_requirements(path.read_text(encoding='utf-8').splitlines()) for path in (runtime, lock))
+        return wanted, tested
+    # Run from an installed package, which knows its ranges but not what they were tested with.
+    return read_requirements(metadata.requires('mmdiff2in1') or [] if installed else []), {}
+
+
 def machine_probes() -> Probes:
     def version(distribution: str) -> str | None:
         try:
@@ -239,13 +249,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, probes: Probes | None = None) -> int:
     """Looks, prints, and returns 1 if something has to be mended."""
     probes = probes or machine_probes()
-    runtime, lock = ROOT / 'requirements/runtime.txt', ROOT / 'requirements/lock.txt'
-    if runtime.is_file() and lock.is_file():
-        wanted, tested = (read_requirements(path.read_text(encoding='utf-8').splitlines()) for path in (runtime, lock))
-    else:  # run from an installed package, which knows its ranges but not what they were tested with
-        installed = probes.version('mmdiff2in1') is not None
-        wanted, tested = read_requirements(metadata.requires('mmdiff2in1') or [] if installed else []), {}
-    rows = check(probes, wanted, tested)
+    rows = check(probes, *requirements(probes.version('mmdiff2in1') is not None))
     ok = all(row.status in ('OK', 'WARN') for row in rows)
     print(json.dumps(dict(ok=ok, rows=[asdict(row) for row in rows]), indent=2) if args.json else report(rows))
     return 0 if ok else 1

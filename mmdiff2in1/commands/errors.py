@@ -1,5 +1,7 @@
 """How an error is told: one line for what the user can mend, the traceback for what is a fault of the program."""
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
@@ -8,13 +10,15 @@ import sys
 import traceback
 from collections.abc import Iterator
 
+from .wrong_python import missing_package
+
 INTERRUPTED = 130
 ALWAYS = (ValueError, OSError, ImportError)
 """Told in one line wherever they come from; the others where this package raised them."""
 
 
 @contextlib.contextmanager
-def told(program: str, debug: bool, goes_on: str = '') -> Iterator[None]:
+def told(program: str, debug: bool = False, goes_on: str = '') -> Iterator[None]:
     """Turns errors that say what is wrong into one line on stderr and exit status 1; Ctrl-C into 130.
 
     What a bug raises (AttributeError, TypeError, IndexError …, or a RuntimeError of torch) passes with its traceback.
@@ -53,6 +57,8 @@ def _ours(error: BaseException) -> bool:
 
 def _text(error: BaseException) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, ModuleNotFoundError):
+        text = missing_package(error) or text
     return text.strip() or f'{type(error).__name__} without a message; --debug shows where it came from'
 
 

@@ -14,6 +14,7 @@ model). No file is replaced.
 """
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ INPUTS = {
     'masks': 'folder of masks',
     'weights': 'file of weights',
     'encoder': 'folder of an encoder',
+    'checkpoint': 'checkpoint',
+    'captions': 'file of captions',
 }
 """What has to be there, see `check_given`."""
 
@@ -72,9 +75,12 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 def run(args: argparse.Namespace) -> None:
     """Looks, writes, and prints the next three commands."""
     from mmdiff2in1.core.config_places import find_config
+    from mmdiff2in1.generators.weights import find_weights
     from mmdiff2in1.training.first_config import recipe_config
 
     recipe = 'careful' if args.generator else 'paste'
+    if args.generator:
+        find_weights(args.generator)
     if args.base is not None:
         base = find_config(args.base).absolute()
         name, files, sizes = args.name or base.stem, {}, None
@@ -86,18 +92,19 @@ def run(args: argparse.Namespace) -> None:
         labels_first = None
     settings, notes = _settings(args, recipe, count, labels_first or sizes)
     where = base.name if args.base is None else str(base)
-    text = recipe_config(Path(where), recipe, settings, args.checkpoint)
-    files[args.out / f'{name}-{recipe}.py'] = text
+    new = args.out / f'{name}-{recipe}.py'
+    files[new] = recipe_config(Path(where), recipe, settings, args.checkpoint)
     _write(files)
     for note in notes:
         print(note)
+    plain, captions = shlex.quote(str(base)), shlex.quote(str(args.out / f'{name}-captions.jsonl'))
     print('next:')
-    print(f'  mmdiff2in1 check {base}')
+    print(f'  mmdiff2in1 check {plain}')
     if args.generator and not args.captions:
-        print(f'  mmdiff2in1 caption {base} --by classes --out {args.out / (name + "-captions.jsonl")}')
+        print(f'  mmdiff2in1 caption {plain} --by classes --out {captions}')
     else:
-        print(f'  mmdiff2in1 train {args.out / f"{name}-{recipe}.py"}')
-    print(f'  mmdiff2in1 compare {args.out / f"{name}-{recipe}.py"} --seeds 3      # did it help?')
+        print(f'  mmdiff2in1 train {shlex.quote(str(new))}')
+    print(f'  mmdiff2in1 compare {shlex.quote(str(new))} --seeds 3      # did it help?')
 
 
 def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[int, int], int]:
@@ -162,15 +169,24 @@ def _class_names(said: str) -> list[str]:
 
 
 def _images_of(base: Path) -> tuple[int, tuple[int, int]]:
-    """How many images a config trains on, and (H, W) of the first."""
+    """How many images a config trains on, and (H, W) of the first.
+
+    Raises:
+        ValueError: The config is none that can be made self-improving.
+    """
     from mmengine.registry import init_default_scope
 
     from mmdiff2in1.core.config_file import read_config
     from mmdiff2in1.core.dataset_images import list_images
     from mmdiff2in1.core.images import read_image
     from mmdiff2in1.synthesis.sources import build_real_dataset
+    from mmdiff2in1.training.wrappable import check_wrappable
 
     cfg = read_config(base)
+    try:
+        check_wrappable(cfg)
+    except ValueError as error:
+        raise ValueError(f'--from {base}: {error}') from error
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     _, images = list_images(build_real_dataset(cfg))
     height, width = read_image(images[0]).shape[:2]

@@ -4,7 +4,7 @@
     mmdiff2in1 report work_dirs/my_config --config my.py      where the work dir holds no whole config
     mmdiff2in1 report work_dirs/my_config --control DIR       with a training on real images alone beside
 
-The page is WORK_DIR/report.html, one file that needs no network.
+The page is WORK_DIR/report.html, one file that needs no network. With a control, WORK_DIR/curves.png is drawn anew.
 """
 
 import argparse
@@ -39,11 +39,14 @@ def run(args: argparse.Namespace) -> Path:
     """Reads the run, writes the page, says where it is."""
     from mmdiff2in1.core.config_file import read_config
     from mmdiff2in1.reporting import write_report
+    from mmdiff2in1.training.chain import draw_curves
 
     cfg = read_config(args.config or config_in(args.work_dir))
     page = write_report(
         cfg, args.work_dir, args.checkpoint, images=args.num_images, control=args.control, features=args.features
     )
+    if args.control is not None:
+        draw_curves(args.work_dir, args.control)
     print(f'written: {page}')
     return page
 

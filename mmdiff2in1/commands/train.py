@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     add_process_device(parser)
     parser.add_argument(
-        '--dry-run', action='store_true', help='say what cached_views would take of disk and time; nothing is trained'
+        '--dry-run',
+        action='store_true',
+        help='check all, and say what cached_views would take of disk and time; nothing is trained',
     )
     parser.add_argument('--no-report', action='store_true', help='without report.html at the end')
     add_tracker_arguments(parser)
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs the chain, or the plain config."""
     from mmengine.dist import is_main_process
 
-    from mmdiff2in1.core.config_file import config_of_run, write_config
+    from mmdiff2in1.core.config_file import config_of_run
     from mmdiff2in1.training.chain import train, train_plain, unfinished
 
     from .scores import score_table
@@ -80,20 +82,21 @@ def run(args: argparse.Namespace) -> None:
     use_trackers(cfg, args)
     if args.amp:
         use_mixed_precision(cfg)
-    whole = config_of_run(work_dir)
-    if args.self_improving and is_main_process():
-        write_config(cfg, whole)
-        print(f'the whole config, for the other commands: {whole}')
-        print('\n'.join(f'  {line}' for line in summary(cfg)), flush=True)
     held = None if args.resume or args.restart or cfg.get('resume') else unfinished(cfg, work_dir)
     if held is not None:
         raise ValueError(f'{held}; --resume goes on from there, --restart begins it anew')
+    if args.self_improving and is_main_process():
+        print('added to the plain config:')
+        print('\n'.join(f'  {line}' for line in summary(cfg)), flush=True)
     if 'stages' in cfg:
         results = train(cfg, work_dir, args.resume)
         if is_main_process():
             print('\n'.join(score_table(results)))
             print(f'all of it: {work_dir / "results.json"}')
-            place, options = (str(whole), {}) if args.self_improving else (args.config, args.cfg_options)
+            place, options = args.config, args.cfg_options
+            if args.self_improving:
+                place, options = str(config_of_run(work_dir)), {}
+                print(f'the whole config, for the other commands: {place}')
             print('\n'.join(next_steps(place, options, results['self_improving']['checkpoint'])))
     else:
         train_plain(cfg, work_dir, args.resume)

@@ -1,5 +1,7 @@
 """The parser of every command line here: the help keeps the lines of its text, a mistake is told in one line."""
 
+from __future__ import annotations
+
 import argparse
 from typing import Any, NoReturn
 

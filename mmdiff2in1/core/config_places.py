@@ -1,5 +1,7 @@
 """Where a config is: a file, or the name of one that comes with the package, from any folder. Imports nothing heavy."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from .names import near

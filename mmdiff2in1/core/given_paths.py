@@ -1,5 +1,7 @@
 """Paths on a command line that have to be there: said at once, before anything heavy is imported."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Imports of others' packages, which print and warn while they are imported."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import io

@@ -1,5 +1,7 @@
 """Names: those of tensors in messages, what a misspelt one may have meant, and that of a component in a config."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mmdiff2in1.visualization.curves import EXPLOITER, PANELS, SCORES, Curves
+from mmdiff2in1.visualization.curves import PANELS, SCORES, Curves
+from mmdiff2in1.visualization.units import EXPLOITER, unit_of
 
-from .scores import CREATOR, EXPLOITED, better_when, unit_of
+from .scores import CREATOR, EXPLOITED, better_when
 
 INK = '#808081'
 """Stands in what matplotlib draws for the text colour of the page."""

@@ -78,7 +78,7 @@ def write_report(
         The page, `report.html` in the work dir.
 
     Raises:
-        FileNotFoundError: No such work dir, or no such `checkpoint`.
+        FileNotFoundError: No such work dir, no such `checkpoint`, or a `control` that is none.
         ValueError: `images` below 1.
     """
     if images < 1:
@@ -131,11 +131,18 @@ def _with_stages(cfg: Config, path: Path) -> Config:
 
 
 def _control(cfg: Config, path: Path) -> WorkDir:
-    """A chain, or a plain training, whatever the run itself is."""
+    """A chain, or a plain training, whatever the run itself is.
+
+    Raises:
+        FileNotFoundError: No such folder, or one in which nothing was trained.
+    """
     cfg = _with_stages(cfg, path).copy()
     if not (path / 'self_improving').is_dir():
         cfg.pop('stages', None)
-    return read_work_dir(cfg, path)
+    control = read_work_dir(cfg, path)
+    if not (control.test or control.main.metrics or control.main.curves):
+        raise FileNotFoundError(f'{path} holds nothing of a training; expected the work dir of a control')
+    return control
 
 
 def _checkpoint(run: WorkDir, asked: Path | None) -> tuple[Path | None, str]:

@@ -5,16 +5,11 @@ from dataclasses import dataclass
 
 from mmdiff2in1.evaluation.delta_mtl import lower_is_better
 from mmdiff2in1.training.scoring import DEFAULT
-from mmdiff2in1.visualization.curves import EXPLOITER
+from mmdiff2in1.visualization.units import EXPLOITER, SHARE_OF_PIXELS, unit_of
 
 from .work_dir import WorkDir
 
 CREATOR, EXPLOITED, WARMUP, CONTROL, PLAIN = 'θ_C', 'θ_E', 'after the warm-up', 'control', 'model'
-PERCENT = ('mIoU', 'mAcc', 'aAcc', 'mDice', 'mFscore', 'mPrecision', 'mRecall', 'maxF', 'odsF', 'odsR', 'odsP')
-PERCENT_STARTS = ('IoU.', 'Acc.', 'Dice.', 'below_')
-DEGREES = ('mean', 'median', 'rmse', 'rmse_per_image')
-OF_DEPTH = dict(rmse='m', sq_rel='m', rmse_log='ln m', log10='log₁₀ m', silog='ln m', abs_rel='ratio')
-SHARES = ('d1', 'd2', 'd3')
 
 
 @dataclass(frozen=True)
@@ -36,25 +31,11 @@ class Table:
     figures: list[Figure]
 
 
-def unit_of(name: str) -> str:
-    """Of a figure, with or without a prefix that names its task; '' if it is not known."""
-    task, _, last = name.removeprefix(EXPLOITER).rpartition('/')
-    if last in PERCENT or last.startswith(PERCENT_STARTS) or last == 'delta_mtl':
-        return '%'
-    if 'normal' in task or (last in DEGREES and last not in OF_DEPTH):
-        return '°' if last in DEGREES else ''
-    if last in SHARES:
-        return 'share of pixels'
-    return OF_DEPTH.get(last, '')
-
-
 def better_when(name: str) -> str:
     """Which way a figure is better: higher, lower, or '' where it is not known."""
-    last = name.rsplit('/', 1)[-1]
     if lower_is_better(name):
         return 'lower'
-    known = last in (*PERCENT, *SHARES, 'delta_mtl') or last.startswith(PERCENT_STARTS)
-    return 'higher' if known else ''
+    return 'higher' if unit_of(name) in ('%', SHARE_OF_PIXELS) else ''
 
 
 def headlines(metrics: Mapping[str, float]) -> list[str]:

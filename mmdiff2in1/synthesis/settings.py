@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmdiff2in1.core.names import unknown_names
 
 from .filters import check_thresholds
-from .plan import NOISE, timestep_choices
+from .plan import NOISE, creation_size, timestep_choices
 
 GONE = ('ignore_label',)
 """Keys of older configs that have nothing left to say: a sample has no label file any more."""
@@ -115,6 +115,7 @@ class SynthesisSettings:
             given = dict(T=0) | given
         settings = cls(**given)
         settings._check_numbers()
+        settings._check_recipe()
         settings._check_generator()
         settings._check_labels()
         if settings.dtype not in DTYPES:
@@ -134,6 +135,17 @@ class SynthesisSettings:
         scale = self.guidance_scale
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
             raise ValueError(f'stages.synthesis.guidance_scale is {scale!r}, expected a finite number >= 0; 1 is none')
+
+    def _check_recipe(self) -> None:
+        """What no generator could do, found before one of gigabytes is loaded."""
+        least = 1 if self.layout is None else 0
+        wrong = [] if self.T == NOISE else [level for level in timestep_choices(self.T) if level < least]
+        if wrong:
+            raise ValueError(f'stages.synthesis.T is {wrong[0]}, expected {least} … T_max (1000 for Stable Diffusion)')
+        calls = self.num_calls
+        if isinstance(calls, bool) or not isinstance(calls, int) or calls < 1:
+            raise ValueError(f'stages.synthesis.num_calls is {calls!r}, expected an integer of 1 or more, at most T')
+        creation_size((1, 1), self.size, 1)
 
     def _check_compile(self) -> None:
         """Arguments that torch.compile takes."""

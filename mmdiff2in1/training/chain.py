@@ -124,6 +124,7 @@ def check_before(cfg: Config, work_dir: Path, resume: bool = False) -> tuple[Pat
         check_chain(cfg, get_world_size())
         init_default_scope(cfg.get('default_scope') or 'mmseg')
         check_weights(cfg)
+        _check_start(cfg.get('load_from'))
         check_data(cfg)
         check_teachers(cfg)
         store, warmup_dir = store_of(cfg, work_dir), _warmup_dir(cfg, work_dir)
@@ -167,21 +168,19 @@ def _to_be_trained(cfg: Config, work_dir: Path, warmup_dir: Path, resume: bool) 
 
 
 def dry_run(cfg: Config, work_dir: str | Path) -> Iterator[str]:
-    """Lines on what the stages of a training, or a plain one, are going to cache; nothing is trained.
+    """Lines on what the stages of a training, or a plain one, are going to cache; all is checked, nothing is trained.
 
     Raises:
-        ValueError: See :func:`train`.
+        FileNotFoundError, ValueError: See :func:`train`.
     """
     work_dir = Path(work_dir)
-    with building(cfg):
-        check_values(cfg)
-        init_default_scope(cfg.get('default_scope') or 'mmseg')
-        check_weights(cfg)
     if 'stages' not in cfg:
+        _check_plain(cfg)
         cfg.work_dir = str(work_dir)
+        rehearse({'training': cfg})
         stages = {'training': cfg}
     else:
-        check_chain(cfg)
+        check_before(copy.deepcopy(cfg), work_dir)
         stages = {'warm-up': warmup_config(cfg, _warmup_dir(cfg, work_dir))} if cfg.stages.get('warmup') else {}
         store = store_of(cfg, work_dir)
         there = store if store is not None and SampleStore(store).exists else None
@@ -214,12 +213,7 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
     """
     launcher_of_environment()
     with one_training(work_dir):
-        with building(cfg):
-            check_values(cfg)
-            init_default_scope(cfg.get('default_scope') or 'mmseg')
-            check_keys(cfg, ())
-            check_weights(cfg)
-            check_data(cfg)
+        _check_plain(cfg)
         cfg.work_dir = str(work_dir)
         if not (resume and Path(work_dir, LAST).is_file()):
             rehearse({'training': cfg})
@@ -230,12 +224,39 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
         build_runner(with_cached_views(cfg)).train()
 
 
-def draw_curves(work_dir: Path) -> None:
-    """``curves.png`` of the self-improving stage; without scalars in files, one line says that there is none."""
+def _check_plain(cfg: Config) -> None:
+    """What can be found before anything is built."""
+    with building(cfg):
+        check_values(cfg)
+        init_default_scope(cfg.get('default_scope') or 'mmseg')
+        check_keys(cfg, ())
+        check_weights(cfg)
+        check_data(cfg)
+
+
+def draw_curves(work_dir: Path, control: Path | None = None) -> None:
+    """``curves.png`` of the self-improving stage, or of a plain training; where there can be none, one line says so.
+
+    Args:
+        work_dir: Gets the picture.
+        control: Work dir of a training on real images alone, whose scores are drawn as well.
+    """
+    stage = _last_stage(work_dir)
+    title, beside = 'training' if stage == work_dir else 'self-improving stage', None
+    if control is not None:
+        try:
+            beside = read_scalars(_last_stage(control))
+        except FileNotFoundError as reason:
+            print_log(f'curves.png without the control: {reason}', 'current')
     try:
-        curve_picture(read_scalars(work_dir / 'self_improving'), work_dir / 'curves.png', 'self-improving stage')
+        curve_picture(read_scalars(stage), work_dir / 'curves.png', title, beside)
     except (FileNotFoundError, ValueError) as reason:
         print_log(f'no curves.png: {reason}; vis_backends=[dict(type="LocalVisBackend"), …] keeps them', 'current')
+
+
+def _last_stage(work_dir: Path) -> Path:
+    stage = work_dir / 'self_improving'
+    return stage if stage.is_dir() else work_dir
 
 
 def check_weights(cfg: Config) -> None:
@@ -258,13 +279,15 @@ def _finished_checkpoint(folder: Path) -> str | None:
     return None if facts is None else str(folder / facts['checkpoint'])
 
 
-def _mark_of_start(load_from: str) -> str:
-    """Identity of the checkpoint that the first stage starts from; an address, which mmengine fetches, is its own."""
-    if '://' in load_from:
-        return load_from
-    if not Path(load_from).is_file():
+def _check_start(load_from: str | None) -> None:
+    """The checkpoint that the first stage starts from must be there; of an address mmengine finds out."""
+    if load_from and '://' not in load_from and not Path(load_from).is_file():
         raise FileNotFoundError(f'load_from={load_from}: no such checkpoint; correct it, or set load_from=None')
-    return weights_mark(load_from)
+
+
+def _mark_of_start(load_from: str) -> str:
+    """Identity of that checkpoint; an address is its own."""
+    return load_from if '://' in load_from else weights_mark(load_from)
 
 
 def run_stage(

@@ -16,7 +16,7 @@ from mmdiff2in1.core.names import type_name
 from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.evaluation import check_figure, figure_names
 
-from .chain import check_before, train
+from .chain import check_before, draw_curves, train
 from .control import equal_control
 from .paired import Paired, Spread, compare
 from .rehearsal import figures_of_a_test
@@ -114,7 +114,7 @@ def run_comparison(asked: Comparison, work_dir: str | Path) -> dict[str, Any]:
     work_dir = Path(work_dir)
     init_default_scope(asked.cfg.get('default_scope') or 'mmseg')
     scores: dict[str, dict[int, float]] = {PLAIN: {}, CONTROL: {}, OURS: {}}
-    name = asked.metric
+    name, control = asked.metric, None
     launcher_of_environment()
     for _, seed, cfg, folder in asked.arms(work_dir):
         if seed == asked.seeds[0]:  # what is wrong with the second arm is not to be found after the first
@@ -123,6 +123,9 @@ def run_comparison(asked: Comparison, work_dir: str | Path) -> dict[str, Any]:
         if is_main_process():
             print(f'--- {arm}, seed {seed} ---', flush=True)
         found = train(cfg, folder, resume=True)['test']
+        if arm == OURS and is_main_process():
+            draw_curves(folder, control)
+        control = folder
         name = chosen_figure(found, name)
         scores[arm][seed] = found[name]
         if arm == CONTROL and f'exploiter/{name}' in found:

@@ -22,7 +22,8 @@ from mmdiff2in1.core.building import building
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
-from mmdiff2in1.evaluation import check_figure
+from mmdiff2in1.engine.distributed import launcher_of_environment
+from mmdiff2in1.evaluation import check_figure, figure_names
 from mmdiff2in1.models.self_improving import Teachers
 from mmdiff2in1.models.self_improving.construction import build_tasks
 from mmdiff2in1.models.self_improving.label_rules.teacher_settings import TeacherSettings
@@ -31,7 +32,7 @@ from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis import SampleStore, prepare
 from mmdiff2in1.synthesis.upkeep import dry_run
 
-from .chain import train
+from .chain import check_before, draw_curves, train
 from .control import equal_control
 from .recipes import make_self_improving
 from .scoring import better_by, chosen_metric, evaluator_of, scores
@@ -93,7 +94,9 @@ def distil(student: Config, asked: Distillation, work_dir: str | Path, resume: b
         FileNotFoundError, ValueError, RuntimeError: See `train`; a config without a validation set.
     """
     work_dir, cfg = Path(work_dir), asked.config(student)
+    launcher_of_environment()
     judge = Judge(cfg, asked)
+    check(cfg, asked, work_dir, resume)
     found = judge.before()
     for line in judge.advice(found):
         print_log(line, 'current', logging.WARNING)
@@ -103,6 +106,8 @@ def distil(student: Config, asked: Distillation, work_dir: str | Path, resume: b
         control = equal_control(cfg)
         results = train(copy.deepcopy(control), work_dir / 'control', resume)
         found |= dict(alone=judge.trained(control, results, 'control'), alone_is='control of equal batch')
+        if is_main_process():
+            draw_curves(work_dir / 'student', work_dir / 'control')
     found = judge.verdict(found)
     if is_main_process():
         write_atomically(work_dir / RESULTS, (json.dumps(found, indent=2) + '\n').encode())
@@ -111,15 +116,27 @@ def distil(student: Config, asked: Distillation, work_dir: str | Path, resume: b
 
 def plan(student: Config, asked: Distillation, work_dir: str | Path) -> Iterator[str]:
     """Lines that say what `distil` would do, and whether the teacher is worth it; nothing is written."""
-    cfg = asked.config(student)
+    work_dir, cfg = Path(work_dir), asked.config(student)
     judge = Judge(cfg, asked)
+    check(cfg, asked, work_dir)
     found = judge.before()
     yield ', '.join(f'{key}: {value:.4g}' for key, value in found.items() if isinstance(value, float))
     yield from judge.advice(found)
     yield 'labels: made anew in every step' if asked.settings.get('per_step') else 'labels: written once, in the store'
-    store = store_of(cfg, Path(work_dir) / 'student')
+    store = store_of(cfg, work_dir / 'student')
     if (cfg.get('stages') or {}).get('synthesis') and store is not None:
         yield from dry_run(prepare(cfg), SampleStore(store))
+
+
+def check(cfg: Config, asked: Distillation, work_dir: Path, resume: bool = False) -> None:
+    """Finds what would end a training, before anything is scored.
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: See `train`.
+    """
+    check_before(copy.deepcopy(cfg), work_dir / 'student', resume)
+    if asked.control:
+        check_before(equal_control(cfg), work_dir / 'control', resume)
 
 
 def plain_config(student: Config) -> Config:
@@ -141,19 +158,28 @@ class Judge:
     def __init__(self, cfg: Config, asked: Distillation) -> None:
         self.cfg, self.asked = cfg, asked
         init_default_scope(cfg.get('default_scope') or 'mmseg')
-        if asked.metric is not None and cfg.get('val_evaluator'):
-            check_figure(asked.metric, evaluator_of(cfg, 'val'), '--metric')
+        if not (cfg.get('val_dataloader') and cfg.get('val_evaluator')):
+            raise ValueError(
+                'the config has no val_dataloader and val_evaluator: without a validation set nobody can say whether '
+                'the teacher is better than the student; add them, see configs/_base_/datasets/scenes.py'
+            )
+        evaluator = evaluator_of(cfg, 'val')
+        if asked.metric is not None:
+            check_figure(asked.metric, evaluator, '--metric')
         _, model, task = model_config(cfg)
         with kept_randomness(), building(model, 'model'):
             self.segmentor = MODELS.build(model)
         self.tasks = build_tasks(task, self.segmentor)
         self.classes = dataset_meta_of(cfg).get('classes')
+        names = figure_names(evaluator)
+        if names is not None:
+            chosen_metric(dict.fromkeys(names, 0.0), self.tasks, asked.metric)
 
     def before(self) -> dict[str, Any]:
         """``metric``, ``teacher``, and ``alone`` where it is known: given, or of the checkpoint in `load_from`."""
-        views = {key: self.asked.settings[key] for key in ('mirrored', 'scales') if key in self.asked.settings}
-        listed = tuple(dict(each) for each in self.asked.teachers)
-        metrics = self._scores(TeacherSettings(listed, **views), 'scoring the teacher')
+        listed = [dict(each) for each in self.asked.teachers]
+        mirrored, scales = self.asked.settings.get('mirrored', False), self.asked.settings.get('scales', (1.0,))
+        metrics = self._scores(TeacherSettings.parse(listed, mirrored, scales), 'scoring the teacher')
         name = chosen_metric(metrics, self.tasks, self.asked.metric)
         found: dict[str, Any] = dict(metric=name, teacher=metrics[name], alone=None, alone_is=None)
         start = self.cfg.get('load_from')

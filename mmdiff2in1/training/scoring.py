@@ -44,19 +44,11 @@ def scores(cfg: Config, teachers: Teachers, student: Any, title: str) -> dict[st
     as the student writes them, so the evaluator of the config reads them all.
 
     Args:
-        cfg: The student's config.
+        cfg: The student's config, with a validation set.
         teachers: Who predicts.
         student: The student's segmentor, which is asked for the form of its predictions alone.
         title: Of the progress bar.
-
-    Raises:
-        ValueError: A config without a validation set.
     """
-    if not (cfg.get('val_dataloader') and cfg.get('val_evaluator')):
-        raise ValueError(
-            'the config has no val_dataloader and val_evaluator: without a validation set nobody can say whether the '
-            'teacher is better than the student; add them, see configs/_base_/datasets/scenes.py'
-        )
     shorten_console(MMLogger.get_current_instance())
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
     evaluator = build_evaluator(cfg.val_evaluator)

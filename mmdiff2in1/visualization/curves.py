@@ -4,14 +4,19 @@ Read from the JSON lines that mmengine writes (`vis_data/scalars.json` of each s
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from .units import EXPLOITER, SHARE_OF_PIXELS, unit_of
 
 # Curve name → steps (iterations) and values, by rising step.
 Curves = dict[str, tuple[list[int], list[float]]]
 
-EXPLOITER = 'exploiter/'
-SCORES = 'scores (θ_C solid, θ_E dashed)'
+SCORES = 'scores'
+IN_A_COLUMN = 4
+"""Panels below each other; more of them stand in two columns."""
 NOT_A_SCORE = ('lr', 'base_lr', 'time', 'data_time', 'memory', 'grad_norm', 'epoch', 'iter', 'step', 'loss')
 
 
@@ -45,11 +50,23 @@ def read_scalars(path: str | Path) -> Curves:
     }
 
 
-def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str | Path, title: str = '') -> list[str]:
+def curve_picture(
+    curves: Mapping[str, tuple[list[int], list[float]]],
+    out: str | Path,
+    title: str = '',
+    control: Mapping[str, tuple[list[int], list[float]]] | None = None,
+) -> list[str]:
     """Draw the curves of `read_scalars` as a PNG at `out`; returns the titles of the panels that had anything to show.
 
-    Panels: losses on real and synthetic data; the share of pseudo-label pixels that were kept; EMA updates; each
-    validation score with θ_C solid and θ_E dashed. One value is no curve: left out, unless there is nothing else.
+    Panels: losses on real and synthetic data; the share of pseudo-label pixels that were kept; EMA updates; validation
+    scores, those of one task and unit in one panel: θ_C solid, θ_E dashed, and dotted those of a control. One value is
+    no curve: left out, unless there is nothing else.
+
+    Args:
+        curves: Of the run.
+        out: The file.
+        title: Above the panels.
+        control: Curves of a training on real images alone, of whose scores those are drawn that the run has.
 
     Raises ValueError if no curve belongs to a panel.
     """
@@ -57,25 +74,35 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = _panels([name for name, (steps, _) in curves.items() if len(steps) > 1]) or _panels(curves)
+    panels = _panels([name for name in curves if _is_curve(curves[name])]) or _panels(curves)
     if not panels:
         raise ValueError(f'nothing to draw: found {sorted(curves)}, expected losses, kept_share, EMA updates or scores')
-    figure = Figure(figsize=(8.0, sum(max(2.6, 0.18 * len(names)) for names in panels.values())), layout='constrained')
+    scores = {name: each for name, each in (control or {}).items() if _is_score(name) and _is_curve(each)}
+    beside = {name: each for name, each in scores.items() if not name.startswith(EXPLOITER)}
+    columns = 1 if len(panels) <= IN_A_COLUMN else 2
+    rows = math.ceil(len(panels) / columns)
+    tallest = max(0.18 * len([*names, *(name for name in names if name in beside)]) for names in panels.values())
+    figure = Figure(figsize=(8.0 * columns, rows * max(2.6, tallest)), layout='constrained')
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title)
-    for axes, (panel, names) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
+    places = figure.subplots(rows, columns, squeeze=False).T.flatten()
+    for axes in places[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (panel, names) in zip(places, panels.items(), strict=False):
         colours: dict[str, str] = {}
         for name in names:
             score = name.removeprefix(EXPLOITER)
             colour = colours.setdefault(score, f'C{len(colours) % 10}')
-            steps, values = curves[name]
-            style = '--' if name.startswith(EXPLOITER) else '-'
-            axes.plot(
-                steps, values, style, color=colour, label=_label(name, curves), marker='.' if len(steps) < 20 else ''
-            )
+            _draw(axes, curves[name], '--' if name.startswith(EXPLOITER) else '-', colour, _label(name, curves))
+            if name in beside:
+                _draw(axes, beside[name], ':', colour, f'{name} control')
         axes.set_title(panel, loc='left', fontsize='medium')
         axes.set_xlabel('iteration')
+        unit = _unit(names[0])
+        axes.set_ylabel(unit)
+        if unit == SHARE_OF_PIXELS:
+            axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
         # Beside the plot: a task may have ten figures.
         axes.legend(fontsize='x-small', loc='center left', bbox_to_anchor=(1, 0.5))
@@ -85,22 +112,41 @@ def curve_picture(curves: Mapping[str, tuple[list[int], list[float]]], out: str 
     return list(panels)
 
 
+def _draw(axes: Any, curve: tuple[list[int], list[float]], style: str, colour: str, label: str) -> None:
+    steps, values = curve
+    axes.plot(steps, values, style, color=colour, label=label, marker='.' if len(steps) < 20 else '')
+
+
+def _is_curve(curve: tuple[list[int], list[float]]) -> bool:
+    return len(curve[0]) > 1
+
+
 def _panels(names: Iterable[str]) -> dict[str, list[str]]:
     """The curves of each panel that has any, by its title."""
     names = list(names)
     found = {title: sorted(filter(belongs, names), key=_order) for title, belongs in PANELS.items()}
-    return {title: own for panel, each in found.items() if each for title, own in _by_task(panel, each).items()}
+    return {title: own for panel, each in found.items() if each for title, own in _by_unit(panel, each).items()}
 
 
-def _by_task(panel: str, names: list[str]) -> dict[str, list[str]]:
-    """Scores of several tasks apart: metres and degrees have no common axis. Other panels stay whole."""
+def _by_unit(panel: str, names: list[str]) -> dict[str, list[str]]:
+    """Scores of several tasks and units apart: metres and degrees have no common axis. Other panels stay whole."""
     if panel != SCORES:
         return {panel: names}
     groups: dict[str, list[str]] = {}
     for name in names:
-        task, _, rest = name.removeprefix(EXPLOITER).partition('/')
-        groups.setdefault(task if rest else '', []).append(name)
-    return {f'{task}: {panel}' if task else panel: found for task, found in groups.items()}
+        task, _, figure = name.removeprefix(EXPLOITER).rpartition('/')
+        unit = unit_of(name)
+        of_task = f'{task}: ' if task else ''
+        # Of a figure whose unit nobody knows, nobody knows what it may stand beside.
+        groups.setdefault(of_task + (f'{panel}, {unit}' if unit else figure), []).append(name)
+    return groups
+
+
+def _unit(name: str) -> str:
+    """What the axis of a curve is labelled with."""
+    if _is_kept_share(name):
+        return SHARE_OF_PIXELS
+    return unit_of(name) if _is_score(name) else ''
 
 
 def _is_loss(name: str) -> bool:

@@ -18,6 +18,7 @@ from tiny_tasks import FIELDS, SIZE, TASKS, K, samples, segmentor
 
 import mmdiff2in1.components  # noqa: F401  registers
 from mmdiff2in1.models import FrozenFeatures, SelfImprovingSegmentor, TeacherLabel
+from mmdiff2in1.models.predicting import outputs_of
 from mmdiff2in1.models.self_improving.label_rules.sinkhorn import sinkhorn
 from mmdiff2in1.models.self_improving.labelling import labelled
 from mmdiff2in1.models.self_improving.teachers import to_pixels
@@ -306,6 +307,19 @@ def test_the_files_of_a_teacher_are_read_when_a_training_begins(teacher):
         model.init_weights()
 
 
+def test_a_size_that_a_teacher_does_not_take_is_told(teacher, monkeypatch):
+    """mmseg's UNet, for instance, asserts that its strides divide the sides."""
+
+    def refuse(segmentor, images, samples):
+        assert images[0].shape[-1] % 8 == 0, 'sides of 8'
+        return outputs_of(segmentor, images, samples)
+
+    monkeypatch.setattr('mmdiff2in1.models.self_improving.teachers.outputs_of', refuse)
+    labels_of(student(CLASSES, teacher=teacher(CLASSES), scales=(1.0, 2.0)))
+    with pytest.raises(ValueError, match='cannot see images of 5 × 7 pixels, scale 0.3 of 16 × 24: sides of 8'):
+        labels_of(student(CLASSES, teacher=teacher(CLASSES), scales=(1.0, 0.3)))
+
+
 def test_marks_tell_teachers_and_views_apart(teacher):
     tasks = student(CLASSES).tasks
     one, two = teacher(CLASSES, seed=1), teacher(CLASSES, seed=2)
@@ -324,7 +338,10 @@ def test_marks_tell_teachers_and_views_apart(teacher):
     [
         (dict(teacher='model.pth'), r"teacher holds 'model.pth'; expected dict\(config="),
         (dict(teacher=[dict(config='a.py')]), 'expected dict'),
-        (dict(scales=(0.0,)), 'scales above 0'),
+        (dict(teacher=[]), r'teacher=\[\]: expected at least one$'),
+        (dict(scales=()), r'scales=\(\): expected at least one, and each above 0$'),
+        (dict(scales=(1.0, 0.0)), r'scales=\(1.0, 0.0\): expected at least one, and each above 0$'),
+        (dict(scales=(float('inf'),)), 'each above 0'),
         (dict(temperature=0), 'temperature=0: expected a number above 0'),
         (dict(temperature=2), 'temperature=2 changes no hard label'),
     ],

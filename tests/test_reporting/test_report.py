@@ -177,6 +177,9 @@ def test_wrong_arguments(chain, tmp_path):
     cfg, work_dir, _ = chain
     with pytest.raises(FileNotFoundError, match='expected the work dir of a training'):
         write_report(cfg, tmp_path / 'none')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='empty holds nothing of a training; expected the work dir of a contr'):
+        write_report(cfg, work_dir, control=tmp_path / 'empty')
     with pytest.raises(FileNotFoundError, match='no such checkpoint'):
         write_report(cfg, work_dir, tmp_path / 'none.pth')
     with pytest.raises(ValueError, match='images=0'):
@@ -195,13 +198,18 @@ def test_a_finished_stage_has_made_all_its_steps(chain, tmp_path):
 def test_the_command_needs_no_config(chain, page, tmp_path, capsys):
     _, work_dir, _ = chain
     folder = copy_of(work_dir, tmp_path / 'run')
+    picture = folder / 'curves.png'
+    picture.unlink()
     main(['report', str(folder), '--control', str(work_dir), '--num-images', '1'])
+    assert picture.is_file()
+    picture.unlink()
     assert ', control ' in Page((folder / 'report.html').read_text()).text
     with pytest.raises(SystemExit, match='net.pt: no such file of a feature network'):
         main(['report', str(folder), '--features', str(tmp_path / 'net.pt')])
     capsys.readouterr()
     main(['report', str(folder)])
     assert capsys.readouterr().out == f'written: {folder}/report.html\n'
+    assert not picture.exists()  # without a control it stays what it was
     # The run's folder had another name, so that its whole config is none of the folder's: it is found all the same.
     again = Page((folder / 'report.html').read_text())
     assert again.numbers == page.numbers

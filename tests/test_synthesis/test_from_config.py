@@ -105,6 +105,25 @@ def test_bad_settings(cfg, change, message):
         prepare(cfg)
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(T=0), r'stages\.synthesis\.T is 0, expected 1 … T_max'),
+        (dict(T=[200, -1]), r'T is -1, expected 1 … T_max'),
+        (dict(T=dict(low=0, high=5)), r'T is 0, expected 1 … T_max'),
+        (dict(layout=dict(type='ObjectPaste'), T=-1), r'T is -1, expected 0 … T_max'),
+        (dict(T='loud'), "T is 'loud', expected an integer, a list"),
+        (dict(num_calls=0), r'num_calls is 0, expected an integer of 1 or more, at most T'),
+        (dict(num_calls=2.5), 'num_calls is 2.5, expected an integer'),
+        (dict(size=-8), 'size is -8 .*expected positive sides'),
+        (dict(size=[8, 8, 8]), r'size is \[8, 8, 8\], expected the shorter side'),
+    ],
+)
+def test_what_no_generator_could_do_is_found_before_it_is_loaded(cfg, change, message, monkeypatch):
+    monkeypatch.setattr('mmdiff2in1.synthesis.from_config.build_diffusion', lambda *_: pytest.fail('loaded'))
+    test_bad_settings(cfg, change, message)
+
+
 def test_absent_settings(cfg):
     del cfg.stages.synthesis['diffusion']
     with pytest.raises(ValueError, match='lacks diffusion'):

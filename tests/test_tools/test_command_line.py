@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -240,6 +241,30 @@ def test_an_unfinished_training_asks(tmp_path):
         main(['train', 'unet_scenes', '--work-dir', str(tmp_path / 'work')])
 
 
+def test_the_config_of_a_recipe_is_written_by_the_chain_alone(tmp_path, monkeypatch, capsys):
+    """When all is checked; a command that is refused leaves that of an earlier run as it is."""
+    asked, whole = ['train', 'unet_scenes', '--self-improving', 'paste', '--no-report'], tmp_path / 'work/work.py'
+    asked += ['--work-dir', str(whole.parent)]
+    done = dict(self_improving=dict(checkpoint='x.pth', metrics={}, iters=1, seconds=1.0))
+    with monkeypatch.context() as patch:
+        patch.setattr('mmdiff2in1.training.chain.train', lambda *_: done)
+        main(asked)
+    assert list(tmp_path.iterdir()) == []
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'added to the plain config:' and lines[1].startswith('  model: EncoderDecoder twice')
+    at = lines.index(f'the whole config, for the other commands: {whole}')
+    assert lines[at + 2] == f'  mmdiff2in1 test {whole} x.pth --show-dir PICTURES'
+
+    (whole.parent / 'self_improving').mkdir(parents=True)
+    (whole.parent / 'self_improving/last_checkpoint').write_text('iter_5.pth')
+    whole.write_text('a = 1')
+    with pytest.raises(SystemExit, match=r'holds iter_5\.pth'):
+        main(asked)
+    with pytest.raises(SystemExit, match='num_labelled=0: expected 1 to|found nothing there'):
+        main([*asked, '--restart', '--cfg-options', 'train_dataloader.dataset.num_labelled=0'])
+    assert whole.read_text() == 'a = 1'
+
+
 @pytest.mark.parametrize(('flag', 'resume'), [('--restart', False), ('--resume', True)])
 def test_restart_wins_over_the_config(flag, resume, tmp_path, monkeypatch):
     seen = []
@@ -345,12 +370,40 @@ def test_init_says_what_was_there(tmp_path, capsys):
         assert capsys.readouterr().out == f'{said}: {tmp_path / "mine.py"}\n'
 
 
+def test_init_prints_commands_that_can_be_pasted(tmp_path, monkeypatch, capsys):
+    photos, masks = pairs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    main(['init', '--images', str(photos), '--masks', str(masks), '--classes', 'floor,ball', '--name', 'my rooms'])
+    lines = [line.strip().partition('#')[0].strip() for line in capsys.readouterr().out.splitlines()]
+    commands = [shlex.split(line)[1:3] for line in lines if line.startswith('mmdiff2in1 ')]
+    assert commands == [['check', 'my rooms.py'], ['train', 'my rooms-paste.py'], ['compare', 'my rooms-paste.py']]
+
+
+@pytest.mark.parametrize(
+    ('asked', 'message'),
+    [
+        (['--from', 'vpd_scenes'], r'--from .*vpd_scenes\.py: the base is self-improving already'),
+        (['--from', 'unet_scenes', '--generator', 'nowhere'], 'nowhere: found nothing, expected a diffusers folder'),
+        (
+            ['--from', 'unet_scenes', '--generator', 'builtin:scene'],
+            "weights named 'scene'; did you mean scenes",
+        ),
+    ],
+)
+def test_init_writes_nothing_that_could_not_be_trained(asked, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f'^mmdiff2in1 init: .*{message}'):
+        main(['init', *asked])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_not_there_is_told_without_the_imports(tmp_path):
     """In a process of its own, which imports nothing heavy."""
     (tmp_path / 'masks').mkdir()
     (tmp_path / 'run.pth').touch()
     cases = {
         'init --images masks --masks mask --classes a,b': 'mask: no such folder of masks; did you mean masks?',
+        'init --from unet_scenes --checkpoint rum.pth': 'rum.pth: no such checkpoint; did you mean run.pth?',
         'test unet_scenes rum.pth': 'rum.pth: no such checkpoint; did you mean run.pth?',
         'export none/run.pth --out x.pth': 'none/run.pth: no such checkpoint',
         'report run.pth': 'run.pth: no such folder; expected the work dir of a training',
@@ -378,10 +431,10 @@ print(sorted({'torch', 'mmengine', 'numpy', 'mmseg'} & set(sys.modules)))
 
 def test_another_python_is_told(monkeypatch):
     def missing(name):
-        raise ModuleNotFoundError("No module named 'mmseg'")
+        raise ModuleNotFoundError("No module named 'mmseg'", name='mmseg')
 
     monkeypatch.setattr('mmdiff2in1.__main__.imported_quietly', missing)
-    with pytest.raises(SystemExit, match=rf"^mmdiff2in1 train: No module named 'mmseg' in {sys.executable}: .*doctor"):
+    with pytest.raises(SystemExit, match=rf"^mmdiff2in1 train: No module named 'mmseg' in {sys.executable}: .*install"):
         main(['train', 'unet_scenes'])
 
 
@@ -414,7 +467,11 @@ def test_init_train_and_compare(tmp_path, capsys, monkeypatch):
     small = [f'{name}.{key}={value}' for name, loader in loaders.items() for key, value in loader.items()]
     small += ['train_dataloader.batch_size=2', 'stages.synthesis.samples_per_image=1']
     small = ['--cfg-options', *small]
+    drawn = []
+    monkeypatch.setattr('mmdiff2in1.training.comparison.draw_curves', lambda *places: drawn.append(places))
     result = main(['compare', 'mine-paste.py', '--seeds', '2', *small])
+    seeds = [Path('work_dirs/mine-paste-compare', f'seed{seed}') for seed in (0, 1)]
+    assert drawn == [(seed / 'diff2in1', seed / 'control') for seed in seeds]
     out = capsys.readouterr().out
     assert result['metric'] == 'mIoU' and result['verdict'] in out
     report = 'work_dirs/mine-paste-compare/seed0/diff2in1/report.html'

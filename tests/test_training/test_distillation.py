@@ -21,7 +21,7 @@ from mmdiff2in1.models.checkpoints import read_checkpoint
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.training.chain import train
 from mmdiff2in1.training.control import equal_control
-from mmdiff2in1.training.distillation import Distillation, Judge, distil, plain_config
+from mmdiff2in1.training.distillation import Distillation, Judge, distil, plain_config, plan
 from mmdiff2in1.training.identity import fingerprint
 from mmdiff2in1.training.scoring import better_by, chosen_metric
 from mmdiff2in1.training.stages import self_improving_config
@@ -67,10 +67,12 @@ def run(parts, chain_folder, *flags):
     )
 
 
-def test_labels_written_once(parts, chain_folder, capsys):
-    work_dir = chain_folder / 'distilled'
+def test_labels_written_once(parts, chain_folder, capsys, monkeypatch):
+    work_dir, drawn = chain_folder / 'distilled', []
+    monkeypatch.setattr('mmdiff2in1.training.distillation.draw_curves', lambda *places: drawn.append(places))
     flags = ('--soft', '--student-score', '0', '--control', '--work-dir', str(work_dir))
     found = run(parts, chain_folder, *flags)
+    assert drawn == [(work_dir / 'student', work_dir / 'control')]
     assert json.loads((work_dir / 'distillation.json').read_text()) == found
     distance, gained = found['teacher'] - found['alone'], found['student'] - found['alone']
     assert found['metric'] == 'mIoU' and found['alone_is'] == 'control of equal batch'
@@ -140,7 +142,7 @@ def test_a_folder_of_a_model_is_a_teacher(chain_folder, tmp_path, capsys):
 
     write_png(tmp_path / 'photo.png', np.zeros((SIZE, SIZE, 3), np.uint8))
     asked = ('--teacher', 'builtin:unet_scenes', '--unlabelled', str(tmp_path), '--dry-run')
-    data = [f'{part}_dataloader.dataset.data_root={scenes}' for part in ('train', 'val')]
+    data = [f'{part}_dataloader.dataset.data_root={scenes}' for part in ('train', 'val', 'test')]
     main(['distil', 'unet_scenes', *asked, '--cfg-options', *data, 'train_dataloader.dataset.num_labelled=2'])
     assert f'teacher: {scores[0]:.4g}' in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -233,6 +235,39 @@ def test_a_teacher_that_does_not_fit_is_found_before_the_first_stage(parts, chai
     cfg.train_dataloader.dataset.labels = 'none'
     with pytest.raises(ValueError, match="writes labels, but train_dataloader.dataset.labels is 'none'"):
         train(cfg, tmp_path / 'work')
+    assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.parametrize('dry', [False, True])
+def test_cheap_mistakes_are_found_before_the_teacher_is_scored(parts, chain_folder, tmp_path, monkeypatch, dry):
+    monkeypatch.setattr('mmdiff2in1.training.distillation.scores', lambda *_: pytest.fail('scored'))
+
+    def start(control=False, **changes):
+        settings = dict(diffusion=str(chain_folder / 'weights'), num_samples=5, caption_fallback='')
+        asked = Distillation(
+            teachers=[teacher(parts)], settings=settings | dict(size=32, num_calls=2), changes=changes, control=control
+        )
+        student, work_dir = Config.fromfile(parts / 'student.py'), tmp_path / 'work'
+        list(plan(student, asked, work_dir)) if dry else distil(student, asked, work_dir)
+
+    for count in (0, -3, 9, 'six'):
+        with pytest.raises(ValueError, match=f'num_labelled={count!r}: expected 1 to 8, the number of images'):
+            start(**{'train_dataloader.dataset.num_labelled': count})
+    with pytest.raises(ValueError, match='num_calls is 0, expected an integer of 1 or more'):
+        start(**{'stages.synthesis.num_calls': 0})
+    with pytest.raises(ValueError, match='Adamm is not in the optimizer registry'):
+        start(**{'optim_wrapper.optimizer.type': 'Adamm'})
+    with pytest.raises(FileNotFoundError, match='load_from=gone.pth: no such checkpoint'):
+        start(load_from='gone.pth')
+    with pytest.raises(ValueError, match='the config has no val_dataloader and val_evaluator'):
+        start(val_dataloader=None, val_evaluator=None, val_cfg=None)
+    with monkeypatch.context() as patch:
+        patch.setattr('mmdiff2in1.training.distillation.check_before', lambda cfg, place, _: seen.append((cfg, place)))
+        seen = []
+        with pytest.raises(pytest.fail.Exception, match='scored'):
+            start(control=True)
+    assert [place for _, place in seen] == [tmp_path / 'work/student', tmp_path / 'work/control']
+    assert [cfg.train_dataloader.batch_size for cfg, _ in seen] == [4, 8]
     assert not (tmp_path / 'work').exists()
 
 

@@ -14,10 +14,14 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
 from mmdiff2in1.core.arguments import Arguments
-from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.core.list_files import list_bytes
-from mmdiff2in1.datasets.framenet_splits import image_names, read_split
+
+with told('tools/dataset_converters/framenet_splits.py'):
+    from mmdiff2in1.core.atomic_files import write_atomically
+    from mmdiff2in1.core.list_files import list_bytes
+    from mmdiff2in1.datasets.framenet_splits import image_names, read_split
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -16,8 +16,12 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
 from mmdiff2in1.core.arguments import Arguments
-from mmdiff2in1.datasets.splits import make_splits, names_of_folder, write_splits
+
+with told('tools/dataset_converters/make_splits.py'):
+    from mmdiff2in1.datasets.splits import make_splits, names_of_folder, write_splits
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -22,14 +22,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from scipy.io import loadmat
-from tqdm import tqdm
-
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
 from mmdiff2in1.core.arguments import Arguments
-from mmdiff2in1.core.atomic_files import write_atomically
-from mmdiff2in1.tasks import Depth
+
+with told('tools/dataset_converters/nyuv2.py'):
+    import cv2
+    import numpy as np
+    from scipy.io import loadmat
+    from tqdm import tqdm
+
+    from mmdiff2in1.core.atomic_files import write_atomically
+    from mmdiff2in1.tasks import Depth
 
 DEPTHS = {'raw': 'rawDepths', 'filled': 'depths'}
 FRAME = (slice(7, 474), slice(7, 632))  # the pixels inside the white frame

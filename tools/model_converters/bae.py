@@ -18,8 +18,15 @@ ImageNet's mean and standard deviation, which is the data preprocessor's busines
 on 30,907 images, not on the 795 of the official split: compare it with models of that set only.
 """
 
-from mmdiff2in1.converters.bae import Bae
-from mmdiff2in1.converters.command import command
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/bae.py'):
+    from mmdiff2in1.converters.bae import Bae
+    from mmdiff2in1.converters.command import command
 
 main = command(Bae, __doc__)
 

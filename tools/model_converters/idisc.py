@@ -16,8 +16,15 @@ bicubically where ours is bilinear (its authors put that at about 0.1 points), a
 variance in the norms of its patches, mergings and outputs, where iDisc's adds 1e-6.
 """
 
-from mmdiff2in1.converters.command import command
-from mmdiff2in1.converters.idisc import IDisc
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/idisc.py'):
+    from mmdiff2in1.converters.command import command
+    from mmdiff2in1.converters.idisc import IDisc
 
 main = command(IDisc, __doc__)
 

@@ -17,8 +17,15 @@ in their names, under `model`, with zeros for what has no effect, and without th
 DistributedDataParallel puts before every name. The weights stay under InvPT's licence, whatever their names.
 """
 
-from mmdiff2in1.converters.command import command
-from mmdiff2in1.converters.invpt import InvPT
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/invpt.py'):
+    from mmdiff2in1.converters.command import command
+    from mmdiff2in1.converters.invpt import InvPT
 
 main = command(InvPT, __doc__)
 

@@ -16,8 +16,15 @@ GenerativeDecodeHead. A self-improving config takes it as well, for both θ_C an
 in MetaPrompts' names, without what it does not store.
 """
 
-from mmdiff2in1.converters.command import command
-from mmdiff2in1.converters.metaprompts import MetaPromptsConverter
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/metaprompts.py'):
+    from mmdiff2in1.converters.command import command
+    from mmdiff2in1.converters.metaprompts import MetaPromptsConverter
 
 main = command(MetaPromptsConverter, __doc__)
 

@@ -16,8 +16,15 @@ frozen U-Net, VAE and text encoder stay those of the config. A self-improving co
 self-improving checkpoint of ours, mmdiff2in1 export first takes one of the two models.
 """
 
-from mmdiff2in1.converters.command import command
-from mmdiff2in1.converters.released import Released
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/released.py'):
+    from mmdiff2in1.converters.command import command
+    from mmdiff2in1.converters.released import Released
 
 main = command(Released, __doc__)
 

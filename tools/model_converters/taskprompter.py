@@ -17,8 +17,15 @@ With `--tasks` the others are cut out. Prompts see each other, so what is left d
 all of them: train on from it.
 """
 
-from mmdiff2in1.converters.command import command
-from mmdiff2in1.converters.taskprompter import TaskPrompter
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/taskprompter.py'):
+    from mmdiff2in1.converters.command import command
+    from mmdiff2in1.converters.taskprompter import TaskPrompter
 
 main = command(TaskPrompter, __doc__)
 

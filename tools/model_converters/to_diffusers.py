@@ -15,8 +15,15 @@ with a caption), neck and head. A U-Net that was fine-tuned to perceive alone, w
 trained to create since: look at what it draws before you rely on it.
 """
 
-from mmdiff2in1.converters.command import command
-from mmdiff2in1.converters.to_diffusers import ToDiffusers
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/to_diffusers.py'):
+    from mmdiff2in1.converters.command import command
+    from mmdiff2in1.converters.to_diffusers import ToDiffusers
 
 main = command(ToDiffusers, __doc__)
 

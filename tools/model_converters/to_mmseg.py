@@ -8,8 +8,15 @@ it. The result fits the segmentor that was wrapped: my_config.py, not the config
 mmengine's meta (classes, palette), no optimizer.
 """
 
-from mmdiff2in1.converters.command import command
-from mmdiff2in1.converters.to_mmseg import ToMmseg
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/to_mmseg.py'):
+    from mmdiff2in1.converters.command import command
+    from mmdiff2in1.converters.to_mmseg import ToMmseg
 
 main = command(ToMmseg, __doc__)
 

@@ -23,8 +23,15 @@ It pads images of 480 × 480 with zeros to 512 × 512 and crops one row and colu
 lines do inside the model; train on crops of 480 × 480, and test with windows of that size.
 """
 
-from mmdiff2in1.converters.command import command
-from mmdiff2in1.converters.vpd import VPD
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind what is installed, if anything is
+from mmdiff2in1.commands.errors import told
+
+with told('tools/model_converters/vpd.py'):
+    from mmdiff2in1.converters.command import command
+    from mmdiff2in1.converters.vpd import VPD
 
 main = command(VPD, __doc__)
 

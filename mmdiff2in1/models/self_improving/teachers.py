@@ -120,7 +120,12 @@ class Teachers:
         shapes = dict(ori_shape=size, img_shape=size, pad_shape=size)
         known = [{key: meta[key] for key in ('category_id', 'img_path') if key in meta} for meta in metas]
         samples = [SegDataSample(metainfo=shapes | each) for each in known]
-        output = teacher.output_for(self.tasks, torch.cat(outputs_of(teacher.segmentor, list(view), samples)))
+        try:
+            seen = outputs_of(teacher.segmentor, list(view), samples)
+        except AssertionError as error:  # of a backbone that takes some sizes only
+            of_it = f'scale {scale} of {height} × {width}: {error}'
+            raise ValueError(f'a teacher cannot see images of {size[0]} × {size[1]} pixels, {of_it}') from error
+        output = teacher.output_for(self.tasks, torch.cat(seen))
         output = self.tasks.flip_output(output) if mirrored else output
         return output if size == (height, width) else self.tasks.resize_output(output, (height, width))
 

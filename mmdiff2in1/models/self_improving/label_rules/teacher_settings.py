@@ -1,5 +1,6 @@
 """Who labels in θ_C's place, and in how many views: settings, checked; the models themselves are `Teachers`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,18 +29,20 @@ class TeacherSettings:
         """Of the settings of a rule; None: θ_C labels in one view, what it is without any settings.
 
         Raises:
-            ValueError: No teacher, something else than teachers, or a scale that is not above 0.
+            ValueError: No teacher, something else than teachers, or a scale that is not above 0 and finite.
         """
         listed = [CREATOR] if teacher is None else [teacher] if isinstance(teacher, str | Mapping) else list(teacher)
         for each in listed:
             whole = isinstance(each, Mapping) and {'config', 'checkpoint'} <= set(each) <= set(KEYS)
             if not whole and each != CREATOR:
                 raise ValueError(
-                    f"teacher holds {each!r}; expected dict(config='….py', checkpoint='….pth'), 'creator' for θ_C, or "
-                    'a list of those'
+                    f"teacher holds {each!r:.200}; expected dict(config='….py', checkpoint='….pth'), 'creator' (θ_C), "
+                    'or a list of those'
                 )
-        if not listed or not scales or not all(scale > 0 for scale in scales):
-            raise ValueError(f'teacher={teacher}, scales={scales}: expected at least one of each, and scales above 0')
+        if not listed:
+            raise ValueError(f'teacher={teacher}: expected at least one')
+        if not scales or not all(0 < scale < math.inf for scale in scales):
+            raise ValueError(f'scales={scales}: expected at least one, and each above 0')
         settings = cls(tuple(listed), bool(mirrored), tuple(float(scale) for scale in scales))
         return None if settings == cls() else settings
 
