@@ -96,14 +96,15 @@ class HFBackbone(BaseModule):
         if folder:
             variant_in(Path(folder), safetensors_only=True)
         self.config = _config(model) if isinstance(model, Mapping) else _config_in(folder)
-        self.out_indices, self.out_channels, self.strides, unread = _probe(self.config, out_indices)
+        self.out_indices, self.out_channels, self.strides, read = _probe(self.config, out_indices)
         self.model = _model(self.config, self.out_indices, folder)
         self.model.is_init = True  # else mmengine calls transformers' init_weights on top of what was loaded
         self.frozen = frozen
         if frozen:
             self.model.requires_grad_(False)
-        for name in unread:
-            self.model.get_parameter(name).requires_grad_(False)
+        for name, parameter in self.model.named_parameters():
+            if name not in read:
+                parameter.requires_grad_(False)
         self.train()
 
     def described(self) -> dict[str, Any]:
@@ -207,8 +208,9 @@ def _maps(model: nn.Module, images: Tensor, out_indices: list[int]) -> tuple[Ten
     return tuple(model(images).feature_maps if family is None else family.maps(model, images, out_indices))
 
 
-def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], list[int], list[int], list[str]]:
-    """Indices, channels, strides and unread parameters, found by a run on the meta device: no memory, no arithmetic."""
+def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], list[int], list[int], set[str]]:
+    """Indices, channels, strides and the parameters that the maps depend on, found by a run on the meta device: no
+    memory, no arithmetic."""
     with torch.device('meta'), torch.enable_grad():
         family = FAMILIES.get(config.model_type)
         if family is not None:
@@ -221,7 +223,8 @@ def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], l
                     f'{config.model_type}: transformers has no backbone of this family; take an encoder of DINOv2, '
                     'DINOv3, ConvNeXt, Swin, BEiT, ResNet, PVTv2, FocalNet, SegFormer or EfficientNet'
                 ) from error
-        found = _maps(_model(config, list(range(count))), _probe_images(config), list(range(count)))
+        model = _model(config, list(range(count)))
+        found = _maps(model, _probe_images(config), list(range(count)))
         # DINOv3's ConvNeXt counts the image itself as its stem: no weight has seen it.
         every = [i for i, x in enumerate(found) if x.requires_grad]
         wrong = [i for i in out_indices or () if i not in every]
@@ -231,11 +234,10 @@ def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], l
             strides = [_stride(x) for x in found]
             out_indices = [i for i in every if strides[i] not in strides[i + 1 :]]
         indices = sorted(out_indices)
-        model = _model(config, indices)
-        maps = _maps(model, _probe_images(config), indices)
+        maps = [found[i] for i in indices]
         sum(x.sum() for x in maps).backward()
-    unread = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    return indices, [x.shape[1] for x in maps], [_stride(x) for x in maps], unread
+    read = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return indices, [x.shape[1] for x in maps], [_stride(x) for x in maps], read
 
 
 def _probe_images(config: Any) -> Tensor:
