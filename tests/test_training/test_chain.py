@@ -2,25 +2,20 @@
 
 import json
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
-from patience import patient
 from PIL import Image
 from tiny_chain import (
-    Fork,
     chain_config,
     creation_trace,
     final_state,
     finish,
-    kill_when,
     logged_losses,
     start,
-    wait_for,
 )
 
 from mmdiff2in1.training.chain import train
@@ -211,9 +206,9 @@ def _killed_and_resumed(chain_folder, stage: str):
         'synthetic': lambda: len(list((work_dir / 'synthetic' / 'images').glob('*.png'))) >= 5,
         'self_improving': lambda: (work_dir / 'self_improving' / 'iter_4.pth').exists(),
     }[stage]
-    kill_when(Fork(config, work_dir), reached)
+    start(config, work_dir).until(reached).kill()
     assert not (work_dir / 'self_improving' / 'finished.json').exists()
-    finish(Fork(config, work_dir, '--resume'))
+    finish(start(config, work_dir, '--resume'))
     return work_dir
 
 
@@ -239,13 +234,12 @@ def test_interrupted_and_resumed_equals_straight(straight, chain_folder):
     chain_config(chain_folder).dump(config)
     run = start(config, work_dir, '--cfg-options', 'default_hooks.checkpoint.interval=1000')
     log = work_dir / 'self_improving'
-    wait_for(run, lambda: any('Iter(train) [ 3/20]' in file.read_text() for file in log.glob('*/*.log')))
-    run.send_signal(signal.SIGINT)
-    output = run.communicate(timeout=patient(200))[0]
+    run.until(lambda: any('Iter(train) [ 3/20]' in file.read_text() for file in log.glob('*/*.log'))).interrupt()
+    output = run.wait(200)
     assert run.returncode == 130 and 'interrupted; to go on: tools/train.py' in output and '--resume' in output
     (saved,) = log.glob('iter_*.pth')
     assert 3 <= int(saved.stem.removeprefix('iter_')) < 20
-    finish(Fork(config, work_dir, '--resume', '--cfg-options', 'default_hooks.checkpoint.interval=1000'))
+    finish(start(config, work_dir, '--resume', '--cfg-options', 'default_hooks.checkpoint.interval=1000'))
     _assert_equal_runs(straight[0], work_dir)
 
 
