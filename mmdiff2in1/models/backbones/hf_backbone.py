@@ -4,6 +4,8 @@ B, 3, H, W: images as the model's authors normalise them.
 """
 
 import copy
+import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,14 +98,16 @@ class HFBackbone(BaseModule):
         if folder:
             variant_in(Path(folder), safetensors_only=True)
         self.config = _config(model) if isinstance(model, Mapping) else _config_in(folder)
-        self.out_indices, self.out_channels, self.strides, read = _probe(self.config, out_indices)
+        wanted = None if out_indices is None else tuple(out_indices)
+        found = _probe(self.config.to_json_string(use_diff=False), wanted)
+        self.out_indices, self.out_channels, self.strides = (list(each) for each in found[:3])
         self.model = _model(self.config, self.out_indices, folder)
         self.model.is_init = True  # else mmengine calls transformers' init_weights on top of what was loaded
         self.frozen = frozen
         if frozen:
             self.model.requires_grad_(False)
         for name, parameter in self.model.named_parameters():
-            if name not in read:
+            if name not in found[3]:
                 parameter.requires_grad_(False)
         self.train()
 
@@ -208,9 +212,14 @@ def _maps(model: nn.Module, images: Tensor, out_indices: list[int]) -> tuple[Ten
     return tuple(model(images).feature_maps if family is None else family.maps(model, images, out_indices))
 
 
-def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], list[int], list[int], set[str]]:
-    """Indices, channels, strides and the parameters that the maps depend on, found by a run on the meta device: no
-    memory, no arithmetic."""
+@functools.lru_cache(maxsize=16)
+def _probe(fields: str, out_indices: tuple[int, ...] | None) -> tuple[list[int], list[int], list[int], set[str]]:
+    """Indices, channels, strides and the parameters that the maps depend on, of a config as JSON.
+
+    Found by a run on the meta device, without memory or arithmetic; once, as a chain builds its model for every stage.
+    """
+    values = json.loads(fields)
+    config = CONFIG_MAPPING[values['model_type']].from_dict(values)
     with torch.device('meta'), torch.enable_grad():
         family = FAMILIES.get(config.model_type)
         if family is not None:
