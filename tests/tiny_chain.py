@@ -56,7 +56,7 @@ def chain_options(folder: Path) -> dict:
         'stages.synthesis.batch_size': 4,
         'train_cfg': dict(max_iters=20, val_interval=10),
         'default_hooks.logger.interval': 1,
-        'default_hooks.checkpoint.interval': 2,
+        'default_hooks.checkpoint.interval': 5,
         'default_hooks.checkpoint.max_keep_ckpts': 3,
     }
 
