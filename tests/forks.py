@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from patience import patient
 
@@ -59,6 +60,12 @@ class Fork:
             self.kill()
             raise TimeoutError(f'still running after {patient(seconds)} s: {self.said()[-3000:]}')
         return self.said()
+
+
+def skip_where_a_gpu_is_in_use() -> None:
+    """For what would train on it: CUDA does not live on in a fork."""
+    if torch.cuda.is_initialized():
+        pytest.skip('a fork cannot use the GPU that this process uses; CUDA_VISIBLE_DEVICES= hides it from all tests')
 
 
 def _call(log: Path, function: Callable[..., object], *arguments: object) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from forks import Fork
+from forks import Fork, skip_where_a_gpu_is_in_use
 from mmengine.config import Config
 from PIL import Image
 
@@ -74,6 +74,7 @@ def chain_config(folder: Path, name: str = 'diff2in1', variant: str = '') -> Con
 
 def start(config: Path, work_dir: Path, *flags: str) -> Fork:
     """``tools/train.py`` in a process of its own, one thread."""
+    skip_where_a_gpu_is_in_use()
     arguments = [str(config), '--work-dir', str(work_dir), *flags, '--no-report']
     return Fork(work_dir.with_suffix('.log'), _train, arguments)
 

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from forks import Fork
+from forks import Fork, skip_where_a_gpu_is_in_use
 
 
 @pytest.fixture
 def two_processes(tiny, tmp_path):
     """Runs a function of `tiny_self_improving.py` twice, side by side; the folder that both write to."""
+
+    skip_where_a_gpu_is_in_use()
 
     def run(function, *arguments):
         out, meeting = tmp_path / 'out', tmp_path / 'meeting'
