@@ -239,14 +239,12 @@ def _probe(fields: str, out_indices: tuple[int, ...] | None) -> tuple[list[int],
         wrong = [i for i in out_indices or () if i not in every]
         if wrong or out_indices is not None and not out_indices:
             raise ValueError(f'{config.model_type}: out_indices={list(out_indices)}, expected some of {every}')
-        if out_indices is None:
-            strides = [_stride(x) for x in found]
-            out_indices = [i for i in every if strides[i] not in strides[i + 1 :]]
-        indices = sorted(out_indices)
+        strides = [_stride(x) for x in found]
+        indices = sorted(out_indices or (i for i in every if strides[i] not in strides[i + 1 :]))
         maps = [found[i] for i in indices]
         sum(x.sum() for x in maps).backward()
     read = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    return indices, [x.shape[1] for x in maps], [_stride(x) for x in maps], read
+    return indices, [x.shape[1] for x in maps], [strides[i] for i in indices], read
 
 
 def _probe_images(config: Any) -> Tensor:
