@@ -83,16 +83,16 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize('name', DISTINCT)
 def test_full_size_on_the_meta_device(name, folder):
     """An output of the task's channels at the size of the image, 480 × 640 or the window of VPD."""
-    model = on_meta(full_size(name, folder))
-    exploiter = getattr(model, 'exploiter', model).eval()
-    exploiter.backbone._range_checked = True  # needs values
+    model = on_meta(full_size(name, folder)).eval()
+    if name == DISTINCT[-1]:  # its models are those of the third
+        assert not any(parameter.requires_grad for parameter in model.creator.parameters())
+        return
+    model.backbone._range_checked = True  # needs values
     size = (512, 512) if 'released' in name else (480, 480) if 'depth' in name else (480, 640)
     meta = dict(ori_shape=size, img_shape=size, pad_shape=size, category_id=3)
-    output = exploiter.encode_decode(torch.zeros(1, 3, *size, device='meta'), [meta])
+    output = model.encode_decode(torch.zeros(1, 3, *size, device='meta'), [meta])
     assert output.shape == (1, 1 if 'depth' in name else 4, *size)
-    assert exploiter.tasks.channels == output.shape[1]
-    if exploiter is not model:
-        assert not any(parameter.requires_grad for parameter in model.creator.parameters())
+    assert model.tasks.channels == output.shape[1]
 
 
 @pytest.mark.parametrize('name', ['baselines/bae_nyuv2-normal', 'diff2in1/bae_nyuv2-normal'])
@@ -164,7 +164,7 @@ def test_recipe_of_idisc(folder):
 
 @pytest.mark.parametrize('name', ['baselines/vpd_nyu-depth', 'baselines/metaprompts_nyu-depth'])
 def test_recipe_of_vpd_depth(name, folder):
-    """5e-4, the U-Net at a hundredth; 3e-5 at both ends; no decay on what has one dimension."""
+    """5e-4, the U-Net at a hundredth; no decay on what has one dimension."""
     cfg = full_size(name, folder)
     model = on_meta(cfg)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -177,8 +177,16 @@ def test_recipe_of_vpd_depth(name, folder):
             assert group['lr'] == pytest.approx(5e-6 if id(parameter) in unet else 5e-4), tensor
             assert group['weight_decay'] == (0 if parameter.ndim == 1 else 0.1), tensor
             checked += 1
+    assert checked == len(groups)
+
+
+def test_rates_of_vpd_depth():
+    """3e-5 at both ends."""
+    cfg, other = config('baselines/vpd_nyu-depth'), config('baselines/metaprompts_nyu-depth')
+    assert all(other[key] == cfg[key] for key in ('param_scheduler', 'train_cfg', 'global_batch_size'))
+    init_default_scope('mmseg')
     per_process = -(-24231 // 8) // 3  # full batches of 3, in each of 8 processes
-    assert checked == len(groups) and cfg.train_cfg.max_iters == 25 * per_process and cfg.global_batch_size == 8 * 3
+    assert cfg.train_cfg.max_iters == 25 * per_process and cfg.global_batch_size == 8 * 3
     small, large = (torch.nn.Parameter(torch.zeros(1)) for _ in '12')
     optimizer = torch.optim.AdamW([dict(params=[small], lr=5e-6), dict(params=[large], lr=5e-4)])
     schedulers = [PARAM_SCHEDULERS.build(dict(each, optimizer=optimizer)) for each in cfg.param_scheduler]

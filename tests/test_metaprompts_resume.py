@@ -6,7 +6,7 @@ import pytest
 import tiny_ade20k
 import tiny_nyuv2
 import torch
-from tiny_chain import Fork, final_state, finish, kill_when
+from tiny_chain import final_state, finish, start
 
 STEPS, KILLED = 4, 2
 
@@ -32,13 +32,13 @@ def test_killed_twice_and_resumed_equals_straight(make, tmp_path):
     config = tmp_path / 'chain.py'
     cfg.dump(config)
     straight, killed = tmp_path / 'straight', tmp_path / 'killed'
-    finish(Fork(config, straight))
+    finish(start(config, straight))
     flags = []
     for stage in ('warmup', 'self_improving'):
-        kill_when(Fork(config, killed, *flags), (killed / stage / f'iter_{KILLED}.pth').exists)
+        start(config, killed, *flags).until((killed / stage / f'iter_{KILLED}.pth').exists).kill()
         assert not (killed / stage / 'finished.json').exists()
         flags = ['--resume']
-    finish(Fork(config, killed, *flags))
+    finish(start(config, killed, *flags))
 
     for stage in ('warmup', 'self_improving'):
         expected, found = (final_state(run, stage, STEPS) for run in (straight, killed))

@@ -1,21 +1,15 @@
 """The whole chain on tiny random weights and eight scenes: config, start in a process of its own, kill, compare."""
 
 import json
-import multiprocessing
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from forks import Fork, skip_where_a_gpu_is_in_use
 from mmengine.config import Config
-from patience import patient
 from PIL import Image
 
-from mmdiff2in1.__main__ import run
+from mmdiff2in1.__main__ import leave, run
 from mmdiff2in1.datasets.scenes import make_scenes
 from mmdiff2in1.generators import LatentDiffusion
 
@@ -62,7 +56,7 @@ def chain_options(folder: Path) -> dict:
         'stages.synthesis.batch_size': 4,
         'train_cfg': dict(max_iters=20, val_interval=10),
         'default_hooks.logger.interval': 1,
-        'default_hooks.checkpoint.interval': 2,
+        'default_hooks.checkpoint.interval': 5,
         'default_hooks.checkpoint.max_keep_ckpts': 3,
     }
 
@@ -78,75 +72,22 @@ def chain_config(folder: Path, name: str = 'diff2in1', variant: str = '') -> Con
     return cfg
 
 
-def start(config: Path, work_dir: Path, *flags: str) -> subprocess.Popen:
+def start(config: Path, work_dir: Path, *flags: str) -> Fork:
     """``tools/train.py`` in a process of its own, one thread."""
-    environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work_dir), *flags]
-    command.append('--no-report')
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    skip_where_a_gpu_is_in_use()
+    arguments = [str(config), '--work-dir', str(work_dir), *flags, '--no-report']
+    return Fork(work_dir.with_suffix('.log'), _train, arguments)
 
 
-class Fork:
-    """What :func:`start` gives, in a fork of this process: it has imported already what takes longer than the chain.
-
-    Has of ``subprocess.Popen`` what the functions below ask for.
-    """
-
-    def __init__(self, config: Path, work_dir: Path, *flags: str):
-        self.log = work_dir.with_suffix('.log')
-        arguments = [str(config), '--work-dir', str(work_dir), *flags, '--no-report']
-        self.process = multiprocessing.get_context('fork').Process(target=_command, args=(arguments, self.log))
-        self.process.start()
-
-    @property
-    def returncode(self) -> int | None:
-        return self.process.exitcode
-
-    def poll(self) -> int | None:
-        return self.process.exitcode
-
-    def kill(self) -> None:
-        self.process.kill()
-
-    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
-        self.process.join(timeout)
-        if self.process.is_alive():
-            self.process.kill()
-            raise TimeoutError(f'still running after {timeout} s: {self.log.read_text()[-3000:]}')
-        return self.log.read_text(), None
+def _train(arguments: list[str]) -> None:
+    leave(run('train', arguments, 'tools/train.py'))
 
 
-def _command(arguments: list[str], log: Path) -> None:
-    """``tools/train.py`` with one thread; what it says goes to ``log``."""
-    torch.set_num_threads(1)
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    sys.stdout = sys.stderr = open(1, 'w', buffering=1, closefd=False)  # pytest holds others
-    run('train', arguments, 'tools/train.py')
-
-
-def finish(process: subprocess.Popen | Fork) -> str:
+def finish(process: Fork) -> str:
     """Waits for the end; the output, which is shown if it failed."""
-    output = process.communicate(timeout=patient(300))[0]
+    output = process.wait(300)
     assert process.returncode == 0, output[-3000:]
     return output
-
-
-def kill_when(process: subprocess.Popen | Fork, reached: Callable[[], bool], timeout: float = patient(200)) -> None:
-    """SIGKILL as soon as ``reached``; a process that ends first is an error."""
-    wait_for(process, reached, timeout)
-    process.kill()
-    process.communicate()
-
-
-def wait_for(process: subprocess.Popen | Fork, reached: Callable[[], bool], timeout: float = patient(200)) -> None:
-    """Until ``reached``; a process that ends first is an error."""
-    end = time.monotonic() + timeout
-    while not reached():
-        assert process.poll() is None, process.communicate()[0][-3000:]
-        assert time.monotonic() < end, 'the point was not reached'
-        time.sleep(0.002)
 
 
 def final_state(work_dir: Path, stage: str, iters: int = 20) -> dict[str, torch.Tensor]:

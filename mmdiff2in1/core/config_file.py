@@ -1,6 +1,5 @@
 """One reader of configs, one writer, and where a run keeps its own."""
 
-import importlib.util
 import traceback
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +14,7 @@ from .text_files import read_text
 
 # `_base_ = ['mmdiff2in1::diff2in1/vpd_scenes.py']` and `['mmseg::…']`: mmengine asks this table which package has them.
 MODULE2PACKAGE['mmdiff2in1'] = 'mmdiff2in1'
-if importlib.util.find_spec('mmseg') and 'onedl-mmsegmentation' in metadata.packages_distributions().get('mmseg', ()):
+if any(metadata.distributions(name='onedl-mmsegmentation')):
     MODULE2PACKAGE['mmseg'] = 'onedl-mmsegmentation'
 
 

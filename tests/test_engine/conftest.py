@@ -1,8 +1,6 @@
-"""The tiny training of `tiny_self_improving.py`, in this process or in one of its own."""
+"""The tiny training of `tiny_self_improving.py`."""
 
 import importlib.util
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -29,19 +27,6 @@ def tiny():
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope='session')
-def start_process():
-    """Starts `tiny_self_improving.py` with arguments."""
-
-    def start(*arguments) -> subprocess.Popen:
-        paths = [str(SCRIPT.parents[2]), os.environ.get('PYTHONPATH', '')]
-        environment = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join(filter(None, paths)))
-        command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    return start
 
 
 @pytest.fixture(scope='session')

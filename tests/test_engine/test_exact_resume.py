@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from patience import patient
+from forks import Fork, skip_where_a_gpu_is_in_use
 
 from mmdiff2in1.engine import ExactResumeHook
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
@@ -22,11 +22,12 @@ def straight(tiny, scene_files, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def killed(start_process, scene_files, tmp_path_factory):
+def killed(tiny, scene_files, tmp_path_factory):
     """Work dir of a run that got SIGKILL while it wrote the checkpoint of step 6."""
+    skip_where_a_gpu_is_in_use()
     work_dir = tmp_path_factory.mktemp('killed') / 'run'
-    process = start_process('kill', work_dir, scene_files, 6)
-    output = process.communicate(timeout=patient(120))[0]
+    process = Fork(work_dir.with_suffix('.log'), tiny.killed_in_checkpoint, work_dir, scene_files, 6)
+    output = process.wait(120)
     assert process.returncode == -signal.SIGKILL, output
     return work_dir
 

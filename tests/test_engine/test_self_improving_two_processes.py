@@ -2,27 +2,31 @@
 
 import pytest
 import torch
-from patience import patient
+from forks import Fork, skip_where_a_gpu_is_in_use
 
 
 @pytest.fixture
-def two_processes(start_process, tmp_path):
-    """Runs a role of `tiny_self_improving.py` twice, side by side; the folder that both write to."""
+def two_processes(tiny, tmp_path):
+    """Runs a function of `tiny_self_improving.py` twice, side by side; the folder that both write to."""
 
-    def run(role, root):
-        (tmp_path / 'out').mkdir()
+    skip_where_a_gpu_is_in_use()
+
+    def run(function, *arguments):
+        out, meeting = tmp_path / 'out', tmp_path / 'meeting'
+        out.mkdir()
         processes = [
-            start_process(role, tmp_path / 'out', root, rank, tmp_path / f'meeting-{role}') for rank in range(2)
+            Fork(tmp_path / f'{rank}.log', tiny.one_of_two, rank, meeting, function, out, *arguments)
+            for rank in range(2)
         ]
-        outputs = [process.communicate(timeout=patient(120))[0] for process in processes]
+        outputs = [process.wait(120) for process in processes]
         assert [process.returncode for process in processes] == [0, 0], '\n'.join(outputs)
-        return tmp_path / 'out'
+        return out
 
     return run
 
 
-def test_two_processes_count_the_global_batch_and_average_the_running_statistics(tiny, two_processes, tmp_path):
-    out = two_processes('average', tmp_path)
+def test_two_processes_count_the_global_batch_and_average_the_running_statistics(tiny, two_processes):
+    out = two_processes(tiny.average_of_two_processes)
     # A batch of 3 cannot be shared by two processes; 4 is the smallest that leaves a remainder.
     for batch in (4, 16, 128):
         ranks = [torch.load(out / f'{batch}.{rank}.pth') for rank in range(2)]
@@ -46,9 +50,9 @@ def test_two_processes_count_the_global_batch_and_average_the_running_statistics
             assert torch.equal(value, other_creator[name])
 
 
-def test_two_processes_resume_exactly_between_two_updates(two_processes, scene_files):
+def test_two_processes_resume_exactly_between_two_updates(tiny, two_processes, scene_files):
     """The checkpoint has the statistics of the first process: the second one must not have had others."""
-    out = two_processes('resume', scene_files)
+    out = two_processes(tiny.resume_of_two_processes, scene_files)
     for rank in range(2):
         (iters, straight, metrics), (resumed_iters, resumed, resumed_metrics) = (
             torch.load(out / f'{name}.{rank}.pth', weights_only=False) for name in ('straight', 'resumed')

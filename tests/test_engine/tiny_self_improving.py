@@ -1,13 +1,10 @@
-"""A self-improving model of a few parameters and everything to train it; imported by the tests and run by itself.
-
-Run by itself it is one process of a training that the test kills (`kill`) or that has two of them (`rank`).
-"""
+"""A self-improving model of a few parameters and all that trains it, one of two processes and a killed one included."""
 
 import copy
 import os
 import signal
-import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -345,20 +342,13 @@ def resume_of_two_processes(work_dir: Path, root: Path) -> None:
         torch.save((runner.iter, runner.model.state_dict(), metrics), work_dir / f'{name}.{get_rank()}.pth')
 
 
-def main(role: str, work_dir: Path, root: Path, number: int, meeting: Path | None = None) -> None:
-    torch.set_num_threads(1)
-    if role == 'kill':
-        hook = dict(type='KillInCheckpoint', iteration=number)
-        segmentation_runner(work_dir, root, extra_hooks=[hook]).train()
-        return
-    os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE='2')
-    torch.distributed.init_process_group('gloo', init_method=f'file://{meeting}', rank=number, world_size=2)
-    if role == 'average':
-        average_of_two_processes(work_dir)
-    else:
-        resume_of_two_processes(work_dir, root)
+def one_of_two(rank: int, meeting: Path, function: Callable[..., None], *arguments: object) -> None:
+    """Calls ``function`` as the process ``rank`` of two, which meet in a file."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
+    torch.distributed.init_process_group('gloo', init_method=f'file://{meeting}', rank=rank, world_size=2)
+    function(*arguments)
     torch.distributed.destroy_process_group()
 
 
-if __name__ == '__main__':
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), *map(Path, sys.argv[5:]))
+def killed_in_checkpoint(work_dir: Path, root: Path, iteration: int) -> None:
+    segmentation_runner(work_dir, root, extra_hooks=[dict(type='KillInCheckpoint', iteration=iteration)]).train()

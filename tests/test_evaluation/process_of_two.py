@@ -1,10 +1,6 @@
-"""One process of a distributed evaluation; imported by the tests for its data, and run by itself.
-
-process_of_two.py RANK MEETING_FILE OUT: writes the figures that this process gets to OUT as JSON.
-"""
+"""One process of a distributed evaluation, and the data of both."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -68,6 +64,7 @@ def of_classes(valid):
 
 
 def main(rank, meeting, out):
+    """Writes the figures that this process gets to the file `out` as JSON; the two meet in the file `meeting`."""
     torch.distributed.init_process_group('gloo', init_method=f'file://{meeting}', rank=rank, world_size=2)
     data = samples()
     seen = list(DefaultSampler(data, shuffle=False))
@@ -78,7 +75,3 @@ def main(rank, meeting, out):
         figures[name] = metric.evaluate(len(data))
     Path(out).write_text(json.dumps(dict(seen=seen, figures=figures)))
     torch.distributed.destroy_process_group()
-
-
-if __name__ == '__main__':
-    main(int(sys.argv[1]), *sys.argv[2:])

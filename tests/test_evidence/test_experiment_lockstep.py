@@ -321,7 +321,7 @@ def job(tmp_path, targets):
             tasks,
             dict.fromkeys(tasks, each),
             backbones[regime],
-            lockstep.Schedule(warmup=6, self_improving=6, batch_size=2, validations=2),
+            lockstep.Schedule(warmup=4, self_improving=4, batch_size=2, validations=2),
             seed=0,
             folder=tmp_path / folder,
             warmup=tmp_path / folder / 'warm-up.pth',
@@ -383,7 +383,7 @@ def test_records_say_what_was_run(job, float32):
     control, real_only, loop, truth, _ = records[:5]
     assert real_only['test'] == control['exploiter']['test'] != control['test']
     assert loop['settings']['creation']['T'] == (600,) and loop['kept_share'] == 1.0 and truth['kept_share'] is None
-    assert loop['curve']['step'] == [3, 6] and loop['curve']['val'][-1] == loop['val']['mean']
+    assert loop['curve']['step'] == [2, 4] and loop['curve']['val'][-1] == loop['val']['mean']
     assert loop['exploiter']['test'] is None and loop['test']['mean'] > 0
 
 

@@ -1,15 +1,13 @@
 """Data creation: U-Net calls, guidance, and images that are a function of their recipe alone."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from patience import patient
+from forks import Fork
 
-from mmdiff2in1.generators import timestep_grid
+from mmdiff2in1.generators import LatentDiffusion, timestep_grid
 from mmdiff2in1.generators.sample_noise import generators_of, sample_noise
 from mmdiff2in1.generators.solvers import SOLVERS
 
@@ -141,25 +139,20 @@ def test_neither_global_random_state_nor_training_mode_matters(tiny_diffusion):
     assert first.images.requires_grad is False and first.images.abs().max() <= 1
 
 
-RANK_1 = """
-import sys, numpy as np, torch
-from mmdiff2in1.generators import LatentDiffusion
-folder, out = sys.argv[1:]
-x = torch.rand(4, 3, 8, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
-captions = {captions!r}
-made = LatentDiffusion.from_pretrained(folder).create(x[2:], captions=captions[2:], seeds=[13, 14], T=600, num_calls=5)
-np.save(out, made.images.numpy())
-"""
-
-
 def test_two_processes_make_what_one_makes(tiny_diffusion, tmp_path):
     tiny_diffusion.save_folder(tmp_path / 'weights')
-    script = RANK_1.format(captions=CAPTIONS)
-    rank_1 = subprocess.Popen([sys.executable, '-c', script, tmp_path / 'weights', tmp_path / 'rank_1.npy'])
     options = dict(T=600, num_calls=5)
+
+    def second():
+        diffusion = LatentDiffusion.from_pretrained(tmp_path / 'weights')
+        made = diffusion.create(sources(4)[2:], captions=CAPTIONS[2:], seeds=[13, 14], **options)
+        np.save(tmp_path / 'rank_1.npy', made.images.numpy())
+
+    rank_1 = Fork(tmp_path / 'rank_1.log', second)
     whole = tiny_diffusion.create(sources(4), captions=CAPTIONS, seeds=[11, 12, 13, 14], **options).images
     rank_0 = tiny_diffusion.create(sources(4)[:2], captions=CAPTIONS[:2], seeds=[11, 12], **options).images
-    assert rank_1.wait(timeout=patient(120)) == 0
+    said = rank_1.wait(120)
+    assert rank_1.returncode == 0, said
     both = torch.cat([rank_0, torch.from_numpy(np.load(tmp_path / 'rank_1.npy'))])
     assert most_different(both, whole) <= 1
 

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import Fork
 from modes import read_only
 
 from mmdiff2in1.core.lock import InUseError
@@ -162,58 +162,6 @@ def test_a_folder_in_the_place_of_an_image_is_named(store):
     assert remove_damaged(store) == [] and [each['sample_id'] for each in store.records()] == ['b']
 
 
-WRITE = """
-import sys
-import numpy as np
-from mmdiff2in1.synthesis import SampleStore
-store = SampleStore(sys.argv[1])
-image = np.zeros((6, 8, 3), np.uint8)
-for i in range(24):
-    store.add(dict(sample_id=f'{sys.argv[2]}{i:02d}', source='0.png', caption='x' * 5000), image)
-    store.merge()
-"""
-HOLD = """
-import sys, time
-from mmdiff2in1.synthesis import SampleStore
-with SampleStore(sys.argv[1]).writing('creating samples'):
-    print('ready', flush=True)
-    time.sleep(60)
-"""
-
-
-def run(code: str, *arguments: object) -> subprocess.Popen:
-    environment = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, '-W', 'ignore', '-c', code, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-
-
-def test_two_writers_lose_nothing(tmp_path):
-    """Both append to one manifest, and both write it anew; 48 of 48."""
-    processes = [run(WRITE, tmp_path / 'store', name) for name in 'ab']
-    assert [process.wait() for process in processes] == [0, 0]
-    store = SampleStore(tmp_path / 'store')
-    assert [each['sample_id'] for each in store.records()] == [f'{name}{i:02d}' for name in 'ab' for i in range(24)]
-    assert store.verify() == []
-
-
-def test_a_second_run_is_refused_until_the_first_is_dead(store):
-    part = store.folder / 'images' / '.a.png.0123abcd.part'
-    part.write_text('half')
-    process = run(HOLD, store.folder)
-    try:
-        assert process.stdout.readline() == 'ready\n'
-        assert not part.exists(), 'what a killed run has left goes'
-        expected = rf'{store.folder} is in use by process {process.pid} on .* \(creating samples\)'
-        with pytest.raises(InUseError, match=expected):
-            remove_damaged(store)
-        with pytest.raises(InUseError, match=expected), SampleStore(store.folder, rank=1).writing('another run'):
-            pass
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert remove_damaged(store) == []
-
-
 def works(folder: Path, rank: int, say: Callable[[str], None]) -> None:
     """One process of a run of any size, at work until it finds its `end`."""
     try:
@@ -224,6 +172,40 @@ def works(folder: Path, rank: int, say: Callable[[str], None]) -> None:
                 time.sleep(0.01)
     except InUseError as error:
         say(str(error))
+
+
+def write(folder: Path, name: str) -> None:
+    store = SampleStore(folder)
+    for i in range(24):
+        store.add(dict(sample_id=f'{name}{i:02d}', source='0.png', caption='x' * 5000), IMAGE)
+        store.merge()
+
+
+def test_two_writers_lose_nothing(tmp_path):
+    """Both append to one manifest, and both write it anew; 48 of 48."""
+    processes = [Fork(tmp_path / f'{name}.log', write, tmp_path / 'store', name) for name in 'ab']
+    said = [process.wait(60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    store = SampleStore(tmp_path / 'store')
+    assert [each['sample_id'] for each in store.records()] == [f'{name}{i:02d}' for name in 'ab' for i in range(24)]
+    assert store.verify() == []
+
+
+def test_a_second_run_is_refused_until_the_first_is_dead(store, tmp_path):
+    part = store.folder / 'images' / '.a.png.0123abcd.part'
+    part.write_text('half')
+    process = Fork(tmp_path / 'log', works, store.folder, 0, print)
+    try:
+        process.until(lambda: process.said() == 'inside\n')
+        assert not part.exists(), 'what a killed run has left goes'
+        expected = rf'{store.folder} is in use by process {process.pid} on .* \(creating samples\)'
+        with pytest.raises(InUseError, match=expected):
+            remove_damaged(store)
+        with pytest.raises(InUseError, match=expected), SampleStore(store.folder, rank=1).writing('another run'):
+            pass
+    finally:
+        process.kill()
+    assert remove_damaged(store) == []
 
 
 class OfARun:

@@ -1,5 +1,6 @@
 """The benchmark: costs in closed form, children that end in every way, the page made by hand-written results."""
 
+import functools
 import json
 import shutil
 import sys
@@ -133,6 +134,7 @@ def test_stable_diffusion_costs_what_is_known():
 
 
 def test_steps_are_made_of_their_parts():
+    @functools.cache
     def flops(case, **other):
         return costs.model_flops(Cell(case, **other, **TINY))
 

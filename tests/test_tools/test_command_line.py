@@ -159,6 +159,14 @@ except SystemExit as end:
     assert found.stdout.startswith('[] ') and 'did you mean unet_scenes' in found.stdout
 
 
+def test_a_file_in_tools_is_a_command(tmp_path):
+    command = [sys.executable, ROOT / 'tools' / 'train.py', 'unet_scene']
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(ROOT)}, capture_output=True, text=True
+    )
+    assert ended.returncode == 1 and ended.stderr.startswith('tools/train.py: ')
+
+
 def test_what_comes_after_a_training_can_be_run_as_it_is_printed():
     lines = next_steps('my config.py', {'a.b': '[1, 2]'}, 'work/iter_9.pth')
     assert lines[1:] == [
@@ -439,8 +447,14 @@ def test_another_python_is_told(monkeypatch):
 
 
 def test_bars_in_a_file_move_seldom(tmp_path):
-    script = 'from mmdiff2in1.__main__ import import_quietly; import_quietly(); from tqdm import tqdm'
-    script += '; print(tqdm([1], disable=False).mininterval)'
+    """In a process of its own, which has not read what tqdm reads once; all that is imported else has no say in it."""
+    script = """
+import mmdiff2in1.__main__ as command
+command.imported_quietly = lambda name: None
+command.import_quietly()
+from tqdm import tqdm
+print(tqdm([1], disable=False).mininterval)
+"""
     done = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == '10.0\n'
 

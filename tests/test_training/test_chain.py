@@ -2,25 +2,21 @@
 
 import json
 import shutil
-import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
-from patience import patient
 from PIL import Image
 from tiny_chain import (
-    Fork,
     chain_config,
     creation_trace,
     final_state,
     finish,
-    kill_when,
     logged_losses,
     start,
-    wait_for,
 )
 
 from mmdiff2in1.training.chain import train
@@ -102,7 +98,7 @@ def test_data_that_moved_resume_to_the_same_numbers(straight, chain_folder):
     (work_dir / 'self_improving' / 'finished.json').unlink()
     for file in work_dir.glob('self_improving/iter_20.pth'):
         file.unlink()
-    (work_dir / 'self_improving' / 'last_checkpoint').write_text(str(work_dir / 'self_improving' / 'iter_18.pth'))
+    (work_dir / 'self_improving' / 'last_checkpoint').write_text(str(work_dir / 'self_improving' / 'iter_15.pth'))
     cfg = chain_config(chain_folder)
     for loader in ('train', 'val', 'test'):
         dataset = cfg[f'{loader}_dataloader'].dataset
@@ -201,19 +197,21 @@ def test_frozen_parts_are_held_once(straight):
     assert any(key.startswith('creator.decode_head') for key in state)
 
 
-def _killed_and_resumed(chain_folder, stage: str):
-    """A run that is killed in the middle of ``stage`` and resumed."""
+def _killed_and_resumed(chain_folder, stage: str, finished: Sequence[Path] = ()):
+    """A run that is killed in the middle of ``stage`` and resumed; the folders of ``finished`` stages are copied."""
     work_dir = chain_folder / f'killed-{stage}'
+    for each in finished:
+        shutil.copytree(each, work_dir / each.name)
     config = chain_folder / 'chain.py'
     chain_config(chain_folder).dump(config)
     reached = {
-        'warmup': lambda: (work_dir / 'warmup' / 'iter_4.pth').exists(),
+        'warmup': lambda: (work_dir / 'warmup' / 'iter_5.pth').exists(),
         'synthetic': lambda: len(list((work_dir / 'synthetic' / 'images').glob('*.png'))) >= 5,
-        'self_improving': lambda: (work_dir / 'self_improving' / 'iter_4.pth').exists(),
+        'self_improving': lambda: (work_dir / 'self_improving' / 'iter_5.pth').exists(),
     }[stage]
-    kill_when(Fork(config, work_dir), reached)
+    start(config, work_dir).until(reached).kill()
     assert not (work_dir / 'self_improving' / 'finished.json').exists()
-    finish(Fork(config, work_dir, '--resume'))
+    finish(start(config, work_dir, '--resume'))
     return work_dir
 
 
@@ -230,22 +228,22 @@ def _assert_equal_runs(one: Path, other: Path) -> None:
 
 
 def test_killed_while_self_improving_and_resumed_equals_straight(straight, chain_folder):
-    _assert_equal_runs(straight[0], _killed_and_resumed(chain_folder, 'self_improving'))
+    finished = [straight[0] / 'warmup', straight[0] / 'synthetic']
+    _assert_equal_runs(straight[0], _killed_and_resumed(chain_folder, 'self_improving', finished))
 
 
 def test_interrupted_and_resumed_equals_straight(straight, chain_folder):
-    """Ctrl-C between two checkpoints: the step in hand is saved."""
+    """The whole chain; Ctrl-C between two checkpoints: the step in hand is saved."""
     work_dir, config = chain_folder / 'interrupted', chain_folder / 'chain.py'
     chain_config(chain_folder).dump(config)
     run = start(config, work_dir, '--cfg-options', 'default_hooks.checkpoint.interval=1000')
     log = work_dir / 'self_improving'
-    wait_for(run, lambda: any('Iter(train) [ 3/20]' in file.read_text() for file in log.glob('*/*.log')))
-    run.send_signal(signal.SIGINT)
-    output = run.communicate(timeout=patient(200))[0]
+    run.until(lambda: any('Iter(train) [ 3/20]' in file.read_text() for file in log.glob('*/*.log'))).interrupt()
+    output = run.wait(200)
     assert run.returncode == 130 and 'interrupted; to go on: tools/train.py' in output and '--resume' in output
     (saved,) = log.glob('iter_*.pth')
     assert 3 <= int(saved.stem.removeprefix('iter_')) < 20
-    finish(Fork(config, work_dir, '--resume', '--cfg-options', 'default_hooks.checkpoint.interval=1000'))
+    finish(start(config, work_dir, '--resume', '--cfg-options', 'default_hooks.checkpoint.interval=1000'))
     _assert_equal_runs(straight[0], work_dir)
 
 

@@ -27,7 +27,7 @@ from .growth_store import measured
 from .model import CAPTION, build_diffusion, build_segmentor
 from .saved import saved_bytes
 
-SIZE, BATCH, CALLS, REPEATS = 64, 2, 4, 5
+SIZE, BATCH, CALLS, REPEATS, SHARED = 64, 2, 4, 5, 48
 TASKS: dict[str, dict[str, Any]] = dict(
     semantic_segmentation=dict(type='SemanticSegmentation', num_classes=5),
     depth=dict(type='Depth', max_depth=10.0),
@@ -91,7 +91,7 @@ def samples(number: int, folder: Path) -> dict[str, Any]:
 
 def ranks(number: int, folder: Path) -> dict[str, Any]:
     """Creation of 48 images by so many processes, one after another, each with the machine to itself; the slowest."""
-    return _creation(48, folder, world_size=number)
+    return _creation(SHARED, folder, world_size=number)
 
 
 def _training(

@@ -4,6 +4,8 @@ B, 3, H, W: images as the model's authors normalise them.
 """
 
 import copy
+import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,14 +98,17 @@ class HFBackbone(BaseModule):
         if folder:
             variant_in(Path(folder), safetensors_only=True)
         self.config = _config(model) if isinstance(model, Mapping) else _config_in(folder)
-        self.out_indices, self.out_channels, self.strides, unread = _probe(self.config, out_indices)
+        wanted = None if out_indices is None else tuple(out_indices)
+        found = _probe(self.config.to_json_string(use_diff=False), wanted)
+        self.out_indices, self.out_channels, self.strides = (list(each) for each in found[:3])
         self.model = _model(self.config, self.out_indices, folder)
         self.model.is_init = True  # else mmengine calls transformers' init_weights on top of what was loaded
         self.frozen = frozen
         if frozen:
             self.model.requires_grad_(False)
-        for name in unread:
-            self.model.get_parameter(name).requires_grad_(False)
+        for name, parameter in self.model.named_parameters():
+            if name not in found[3]:
+                parameter.requires_grad_(False)
         self.train()
 
     def described(self) -> dict[str, Any]:
@@ -207,8 +212,14 @@ def _maps(model: nn.Module, images: Tensor, out_indices: list[int]) -> tuple[Ten
     return tuple(model(images).feature_maps if family is None else family.maps(model, images, out_indices))
 
 
-def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], list[int], list[int], list[str]]:
-    """Indices, channels, strides and unread parameters, found by a run on the meta device: no memory, no arithmetic."""
+@functools.lru_cache(maxsize=16)
+def _probe(fields: str, out_indices: tuple[int, ...] | None) -> tuple[list[int], list[int], list[int], set[str]]:
+    """Indices, channels, strides and the parameters that the maps depend on, of a config as JSON.
+
+    Found by a run on the meta device, without memory or arithmetic; once, as a chain builds its model for every stage.
+    """
+    values = json.loads(fields)
+    config = CONFIG_MAPPING[values['model_type']].from_dict(values)
     with torch.device('meta'), torch.enable_grad():
         family = FAMILIES.get(config.model_type)
         if family is not None:
@@ -221,21 +232,19 @@ def _probe(config: Any, out_indices: Sequence[int] | None) -> tuple[list[int], l
                     f'{config.model_type}: transformers has no backbone of this family; take an encoder of DINOv2, '
                     'DINOv3, ConvNeXt, Swin, BEiT, ResNet, PVTv2, FocalNet, SegFormer or EfficientNet'
                 ) from error
-        found = _maps(_model(config, list(range(count))), _probe_images(config), list(range(count)))
+        model = _model(config, list(range(count)))
+        found = _maps(model, _probe_images(config), list(range(count)))
         # DINOv3's ConvNeXt counts the image itself as its stem: no weight has seen it.
         every = [i for i, x in enumerate(found) if x.requires_grad]
         wrong = [i for i in out_indices or () if i not in every]
         if wrong or out_indices is not None and not out_indices:
             raise ValueError(f'{config.model_type}: out_indices={list(out_indices)}, expected some of {every}')
-        if out_indices is None:
-            strides = [_stride(x) for x in found]
-            out_indices = [i for i in every if strides[i] not in strides[i + 1 :]]
-        indices = sorted(out_indices)
-        model = _model(config, indices)
-        maps = _maps(model, _probe_images(config), indices)
+        strides = [_stride(x) for x in found]
+        indices = sorted(out_indices or (i for i in every if strides[i] not in strides[i + 1 :]))
+        maps = [found[i] for i in indices]
         sum(x.sum() for x in maps).backward()
-    unread = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    return indices, [x.shape[1] for x in maps], [_stride(x) for x in maps], unread
+    read = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return indices, [x.shape[1] for x in maps], [strides[i] for i in indices], read
 
 
 def _probe_images(config: Any) -> Tensor:
