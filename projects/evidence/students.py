@@ -68,6 +68,7 @@ ARMS: dict[str, dict[str, Any]] = {
 # Images that follow true label maps, see branch.py: of the labelled images, and of those with pasted objects.
 PAINTED = dict(NEW_SCENES, condition='semantic_segmentation', num_calls=20, guidance_scale=3.0, scenes=None)
 ARMS['labels, created'] = dict(preset='paste', layout=None, labels='source', **PAINTED)
+ARMS['labels, created, filtered'] = dict(ARMS['labels, created'], labels='stored', filtered=True)
 ARMS['pasted, created'] = dict(preset='paste', **PAINTED | dict(layout=dict(type='ObjectPaste', redraw='all')))
 # Its teachers are students themselves, of the same labels and seed: no further label anywhere.
 OWN = ('pasted', 'pasted, strong colours')
@@ -160,6 +161,8 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     from mmengine.registry import init_default_scope
 
     import mmdiff2in1.components  # noqa: F401  registers
+    from mmdiff2in1.labelling.free_mask import free_mask
+    from mmdiff2in1.synthesis import SampleStore
     from mmdiff2in1.training.chain import train
     from mmdiff2in1.training.synthesis_stage import SynthesisStage
 
@@ -171,6 +174,9 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         store = Path(cfg.train_dataloader.dataset.store)
         with alone_in(store.parent / f'{store.name}.lock'):  # arms share it
             SynthesisStage(cfg, store).create(None)
+            if ARMS[arm].get('filtered'):
+                student = args.work_dir / f'{slug(f"pasted, {labels} labels")}-seed{seed}'
+                free_mask(cfg, student / last_checkpoint(cfg), SampleStore(store))
     results = train(cfg, args.work_dir / f'{slug(name)}-seed{seed}', resume=True)
     scores = dict(val=results['self_improving']['metrics'], test=results['test'])
     return dict(
@@ -186,6 +192,7 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
 
     task, settings = TASKS[args.task], dict(ARMS[arm])
     real, colour = settings.pop('real', 1), settings.pop('colour', False)
+    settings.pop('filtered', None)  # see `run`
     cfg = Config.fromfile(task.config)
     set_up(cfg, labels, seed, args)
     if not settings.pop('pretrained', True):
@@ -204,10 +211,9 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         own = settings.pop('own', False)
         if settings['preset'] == 'distil':
             runs = [args.work_dir / f'{slug(f"{each}, {labels} labels")}-seed{seed}' for each in OWN]
-            last = f'self_improving/iter_{cfg.train_cfg.max_iters}.pth'
-            teachers = [each / last for each in runs] if own else [args.teacher]
+            teachers = [each / last_checkpoint(cfg) for each in runs] if own else [args.teacher]
             settings['teacher'] = [dict(config=str(task.config), checkpoint=str(each)) for each in teachers]
-        kind = slug(arm.removesuffix(', strong colours'))
+        kind = slug(arm.removesuffix(', strong colours').removesuffix(', filtered'))
         make_self_improving(cfg, store=str(args.work_dir / 'stores' / f'{kind}-{labels}-seed{seed}'), **settings)
         cfg.merge_from_dict({'stages.synthesis.seed': seed, 'train_dataloader.dataset.seed': seed})
     else:
@@ -221,6 +227,11 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
 def branch_of(work_dir: Path, labels: int, seed: int) -> Path:
     """Where branch.py writes the generator with a ControlNet of these labels."""
     return work_dir / 'branches' / f'{labels}-seed{seed}'
+
+
+def last_checkpoint(cfg: Any) -> str:
+    """Of a run, below its work dir."""
+    return f'self_improving/iter_{cfg.train_cfg.max_iters}.pth'
 
 
 def set_up(cfg: Any, labels: int, seed: int, args: argparse.Namespace) -> None:
