@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmdiff2in1 import __version__
-from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hide_others
+from mmdiff2in1.commands.device_arguments import check_hidden, hide_others
 from mmdiff2in1.commands.errors import told
 from mmdiff2in1.commands.wrong_python import too_old
 from mmdiff2in1.core.arguments import Arguments
@@ -114,6 +114,8 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
         if asked:
             check_hidden(asked)
         if getattr(args, 'device', None):
+            from mmdiff2in1.core.devices import check_device  # which asks torch
+
             check_device(args.device)
         return command.run(args)
 
