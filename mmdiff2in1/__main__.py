@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmdiff2in1 import __version__
-from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hide_others
+from mmdiff2in1.commands.device_arguments import check_hidden, hide_others
 from mmdiff2in1.commands.errors import told
 from mmdiff2in1.commands.wrong_python import too_old
 from mmdiff2in1.core.arguments import Arguments
 from mmdiff2in1.core.config_places import find_config
-from mmdiff2in1.core.given_paths import check_given
+from mmdiff2in1.core.given_paths import check_given, check_work_dir
 from mmdiff2in1.core.imports import imported_quietly
 from mmdiff2in1.core.names import did_you_mean
 
@@ -105,6 +105,8 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
         if getattr(args, 'config', None):
             find_config(args.config)  # what is not there need not wait for the imports
         check_given(args, getattr(command, 'INPUTS', {}))
+        if getattr(args, 'work_dir', None) is not None and 'work_dir' not in getattr(command, 'INPUTS', {}):
+            check_work_dir(args.work_dir)
         # Read when torch is loaded: threads that wait sleep, in the place of keeping a core from other processes.
         os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
         if name != 'doctor':
@@ -112,6 +114,8 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
         if asked:
             check_hidden(asked)
         if getattr(args, 'device', None):
+            from mmdiff2in1.core.devices import check_device  # which asks torch
+
             check_device(args.device)
         return command.run(args)
 

@@ -45,7 +45,7 @@ def hide_others(device: str) -> None:
     elif number:
         seen = [each for each in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if each]
         place = int(number)
-        # One that is not there stays as it is, and `check_device` says so.
+        # One that is not there stays as it is, and `check_hidden` says so.
         os.environ['CUDA_VISIBLE_DEVICES'] = (seen[place] if place < len(seen) else HIDDEN) if seen else number
 
 
@@ -58,38 +58,13 @@ def check_hidden(device: str) -> None:
     import mmengine.device.utils
     import torch
 
+    from mmdiff2in1.core.devices import check_gpu
+
     kind = device.partition(':')[0]
     if kind == 'cuda':
-        if not torch.cuda.is_available():
-            raise ValueError(f'--device {device}: {_no_gpu()}')
+        check_gpu(device, '--device')
     elif torch.cuda.is_available():
         raise ValueError(
             '--device cpu: torch sees the GPUs of this process already; set CUDA_VISIBLE_DEVICES=-1 before'
         )
     mmengine.device.utils.DEVICE = kind  # which would be Apple's or another's, where they are
-
-
-def check_device(device: str) -> None:
-    """Refuses a device that is not there.
-
-    Raises:
-        ValueError: Another name, no GPU, or not so many.
-    """
-    import torch
-
-    try:
-        device_name(device)
-    except argparse.ArgumentTypeError as error:
-        raise ValueError(f'--device {error}') from None
-    kind, _, number = device.partition(':')
-    if kind == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(f'--device {device}: {_no_gpu()}')
-    if number and int(number) >= torch.cuda.device_count():
-        raise ValueError(f'--device {device}: there are {torch.cuda.device_count()} GPUs, cuda:0 is the first')
-
-
-def _no_gpu() -> str:
-    import torch
-
-    built = 'it sees no such GPU' if torch.version.cuda else 'it was built without CUDA'
-    return f'torch {torch.__version__} cannot compute there, {built}; mmdiff2in1 doctor says more, --device cpu goes'

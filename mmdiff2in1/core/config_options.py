@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.utils import import_modules_from_strings
 
 WORDS = {'true': True, 'false': False, 'none': None}
 
@@ -42,17 +43,30 @@ def _as_mmengine(text: str) -> Any:
 def change(cfg: Config, changes: Mapping[str, Any]) -> None:
     """Makes changes to a config, by dotted keys; parts of lists are counted from 0.
 
+    Modules that they name in ``custom_imports`` are imported, as those of a file are when it is read.
+
     Raises:
-        ValueError: A key leads into what is neither a mapping nor a list, or to no place in a list.
+        ValueError: A key leads into what is neither a mapping nor a list, or to no place in a list; a module that
+            cannot be imported.
     """
     fault = _fault(cfg, changes)
     if fault is None:
+        if any(key.partition('.')[0] == 'custom_imports' for key in changes):
+            _import(cfg.get('custom_imports') or {})
         return
     for key, value in changes.items():
         alone = _fault(copy.deepcopy(cfg), {key: value})
         if alone is not None:
             raise ValueError(f'--cfg-options {key}: cannot be changed to {value!r}: {alone}') from alone
     raise ValueError(f'--cfg-options {", ".join(changes)}: cannot be changed together: {fault}') from fault
+
+
+def _import(named: Mapping[str, Any]) -> None:
+    try:
+        import_modules_from_strings(**named)
+    except (ImportError, TypeError) as error:
+        reason = '' if error.__context__ is None else f': {error.__context__}'
+        raise ValueError(f'--cfg-options custom_imports: {error}{reason}') from error
 
 
 def _fault(cfg: Config, changes: Mapping[str, Any]) -> Exception | None:

@@ -24,7 +24,20 @@ def check_given(args: argparse.Namespace, inputs: Mapping[str, str]) -> None:
         if place is None:
             continue
         path = Path(place).expanduser()
-        if path.is_dir() if what.startswith('folder') else path.exists():
+        fits = Path.is_dir if what.startswith('folder') else Path.exists
+        if fits(path):
             continue
-        beside = sorted(each.name for each in path.parent.iterdir()) if path.parent.is_dir() else []
+        beside = sorted(each.name for each in path.parent.iterdir() if fits(each)) if path.parent.is_dir() else []
         raise FileNotFoundError(f'{place}: no such {what}{did_you_mean(path.name, beside)}')
+
+
+def check_work_dir(place: str | Path) -> None:
+    """Refuses a file where a folder is going to be, or to be made.
+
+    Raises:
+        NotADirectoryError: It is one, or lies below one.
+    """
+    path = Path(place)
+    file = next((each for each in (path, *path.parents) if each.exists() and not each.is_dir()), None)
+    if file is not None:
+        raise NotADirectoryError(f'--work-dir {place}: {file} is a file; expected a folder, which is made if need be')

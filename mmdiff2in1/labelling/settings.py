@@ -44,7 +44,7 @@ class LabellingSettings:
         """Of a config.
 
         Raises:
-            ValueError: Unknown keys, or no teacher.
+            ValueError: Unknown keys, no teacher, or a `topk` that is no number of classes.
         """
         given = dict(cfg.stages.labelling)
         known = [each.name for each in fields(cls)]
@@ -52,7 +52,10 @@ class LabellingSettings:
         if unknown or 'teacher' not in given:
             found = f'unknown keys {unknown_names(unknown, known)}' if unknown else 'no teacher'
             raise ValueError(f'stages.labelling has {found}')
-        return cls(**given)
+        settings = cls(**given)
+        if isinstance(settings.topk, bool) or not isinstance(settings.topk, int) or settings.topk < 1:
+            raise ValueError(f'stages.labelling.topk is {settings.topk!r}, expected an integer of 1 or more')
+        return settings
 
     def rule(self) -> TeacherLabel:
         """The rule by which labels are written."""

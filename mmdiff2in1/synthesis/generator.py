@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mmdiff2in1.core.devices import check_device
+
 from .composing import NoGenerator
 from .settings import CREATOR, DTYPES, PRETRAINED, SynthesisSettings
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
     """Load what creates onto its device, if anything does; random weights depend on the seed of the settings only.
 
-    Raises ValueError where nothing is created.
+    Raises ValueError where nothing is created, or the device is not there.
     """
     if settings.creates and not settings.draws:
         return NoGenerator()
@@ -25,6 +27,8 @@ def build_diffusion(settings: SynthesisSettings, rank: int = 0) -> 'Generator':
     from mmdiff2in1.generators.compiling import compile_denoiser
     from mmdiff2in1.generators.loading import load_generator
 
+    if settings.device:
+        check_device(settings.device, 'stages.synthesis.device')
     dtype = DTYPES[settings.dtype]
     if isinstance(settings.diffusion, str):
         generator = load_generator(settings.diffusion, dtype, settings.controlnet)

@@ -3,6 +3,7 @@
 What reads such an entry would stop somewhere inside, or take it for something else.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -101,8 +102,11 @@ def _expected(place: Place, value: Any) -> str:
         return '' if value is None or _is_dict(value) else 'a dictionary'
     if key in PATHS and value == '':
         return 'the path of a file or folder, or None'
-    if key in NOT_NEGATIVE and isinstance(value, (int, float)) and value < 0:
-        return '0 or more'
+    if key in NOT_NEGATIVE and (isinstance(value, str) or isinstance(value, (int, float)) and value < 0):
+        return 'a number of 0 or more'
+    if place == ('log_level',):
+        known = [*logging.getLevelNamesMapping()]
+        return '' if isinstance(value, int) or value in known else f'one of {", ".join(known)}'
     if key in COUNTS and value is not None and not isinstance(value, (list, tuple)):
         return '' if _is_integer(value) and value >= COUNTS[key] else f'an integer of {COUNTS[key]} or more'
     return ''

@@ -11,6 +11,7 @@ from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope, init_default_scope
 
+from mmdiff2in1.core.devices import check_device
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.labelling import LabellingSettings, label_store, labelling_of
 from mmdiff2in1.labelling.label_store import is_labelled
@@ -35,9 +36,12 @@ def check_teachers(cfg: Config) -> None:
     """Loads the teachers of a config once, so that one that does not fit is found before hours of creation.
 
     Raises:
-        FileNotFoundError, ValueError, RuntimeError: No such files, or a teacher that does not fit the student.
+        FileNotFoundError, ValueError, RuntimeError: No such files or device; a teacher that does not fit.
     """
     if (cfg.get('stages') or {}).get('labelling'):
+        device = LabellingSettings.from_cfg(cfg).device
+        if device:
+            check_device(device, 'stages.labelling.device')
         for teacher in labelling_of(cfg).teachers.load():
             kind = type(teacher.segmentor).__name__
             if hasattr(teacher.segmentor, 'conditioned'):

@@ -96,7 +96,7 @@ def curve_picture(
             colour = colours.setdefault(score, f'C{len(colours) % 10}')
             _draw(axes, curves[name], '--' if name.startswith(EXPLOITER) else '-', colour, _label(name, curves))
             if name in beside:
-                _draw(axes, beside[name], ':', colour, f'{name} control')
+                _draw(axes, beside[name], ':', colour, f'{_figure(name)} control')
         axes.set_title(panel, loc='left', fontsize='medium')
         axes.set_xlabel('iteration')
         unit = _unit(names[0])
@@ -105,7 +105,7 @@ def curve_picture(
             axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
         # Beside the plot: a task may have ten figures.
-        axes.legend(fontsize='x-small', loc='center left', bbox_to_anchor=(1, 0.5))
+        axes.legend(fontsize='x-small', loc='center left', bbox_to_anchor=(1, 0.5), handlelength=4)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
@@ -134,11 +134,11 @@ def _by_unit(panel: str, names: list[str]) -> dict[str, list[str]]:
         return {panel: names}
     groups: dict[str, list[str]] = {}
     for name in names:
-        task, _, figure = name.removeprefix(EXPLOITER).rpartition('/')
+        task = name.removeprefix(EXPLOITER).rpartition('/')[0]
         unit = unit_of(name)
         of_task = f'{task}: ' if task else ''
         # Of a figure whose unit nobody knows, nobody knows what it may stand beside.
-        groups.setdefault(of_task + (f'{panel}, {unit}' if unit else figure), []).append(name)
+        groups.setdefault(of_task + (f'{panel}, {unit}' if unit else _figure(name)), []).append(name)
     return groups
 
 
@@ -174,10 +174,17 @@ def _order(name: str) -> tuple[str, bool]:
 
 
 def _label(name: str, curves: Mapping) -> str:
-    """A score says whose it is where both are known."""
+    """A score says whose it is where both are known; its task stands above the panel."""
+    if not _is_score(name):
+        return name
     if name.startswith(EXPLOITER):
-        return f'{name.removeprefix(EXPLOITER)} θ_E'
-    return f'{name} θ_C' if EXPLOITER + name in curves else name
+        return f'{_figure(name)} θ_E'
+    return f'{_figure(name)} θ_C' if EXPLOITER + name in curves else _figure(name)
+
+
+def _figure(name: str) -> str:
+    """Of a score, without its task."""
+    return name.rpartition('/')[2]
 
 
 PANELS: dict[str, Callable[[str], bool]] = {

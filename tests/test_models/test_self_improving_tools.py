@@ -223,6 +223,7 @@ def test_one_data_preprocessor():
         (dict(normalize_by='mean'), "'mean'; known: batch, real"),
         (dict(synthetic_weight=-1.0), 'synthetic_weight=-1.0.*at least 0'),
         (dict(synthetic_weight=float('nan')), 'synthetic_weight=nan'),
+        (dict(synthetic_weight='much'), "synthetic_weight='much': expected a finite number, at least 0"),
         (dict(min_confidence=1.5), r'min_confidence=1.5.*\[0, 1\]'),
         (dict(min_confidence=0.5, use_stored_labels=True), 'drop all but one'),
         (dict(min_confidence=0.5, task=dict(type='SurfaceNormal')), "'normal' gives no confidence"),

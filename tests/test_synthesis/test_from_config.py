@@ -57,6 +57,13 @@ def test_random_weights_depend_on_the_seed_and_disturb_nothing(cfg):
     assert first.weights_hash() == second.weights_hash()
 
 
+def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(cfg, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    cfg.stages.synthesis.update(device='cuda:9', diffusion='gone')
+    with pytest.raises(ValueError, match=r'^stages\.synthesis\.device cuda:9: torch .* cannot compute there'):
+        build_diffusion(SynthesisSettings.from_cfg(cfg))
+
+
 def test_dtype_leaves_the_noise_schedule_alone(cfg):
     cfg.stages.synthesis.dtype = 'bfloat16'
     diffusion = build_diffusion(SynthesisSettings.from_cfg(cfg))

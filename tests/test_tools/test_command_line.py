@@ -17,7 +17,7 @@ from mmengine.registry import METRICS
 from PIL import Image
 
 from mmdiff2in1.__main__ import COMMANDS, main
-from mmdiff2in1.commands.config_arguments import KeyValue
+from mmdiff2in1.commands.config_arguments import KeyValue, load_config
 from mmdiff2in1.commands.errors import told
 from mmdiff2in1.commands.scores import metric_table, score_table
 from mmdiff2in1.commands.train import next_steps
@@ -228,6 +228,21 @@ def test_options_need_a_key(capsys):
     )
 
 
+def test_modules_that_an_option_names_are_imported(tmp_path, monkeypatch):
+    """As those of a file are; mmengine imports the latter alone."""
+    (tmp_path / 'hooks_of_mine.py').write_text('')
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def imported(*modules):
+        options = {'custom_imports.imports': f'[{",".join(modules)}]'}
+        return load_config(argparse.Namespace(config='unet_scenes', cfg_options=options)).custom_imports.imports
+
+    assert imported('hooks_of_mine') == ['hooks_of_mine'] and 'hooks_of_mine' in sys.modules
+    with pytest.raises(ValueError) as caught:
+        imported('hooks_of_mine', 'nothing.here')
+    assert str(caught.value).endswith("custom_imports: Failed to import nothing.here: No module named 'nothing'")
+
+
 def test_errors_in_one_line():
     with pytest.raises(SystemExit, match='^x train: b is wrong$'), told('x train', debug=False):
         raise ValueError('b is wrong')
@@ -411,10 +426,13 @@ def test_what_is_not_there_is_told_without_the_imports(tmp_path):
     (tmp_path / 'run.pth').touch()
     cases = {
         'init --images masks --masks mask --classes a,b': 'mask: no such folder of masks; did you mean masks?',
+        'train unet_scenes --work-dir run.pth': '--work-dir run.pth: run.pth is a file; expected a folder',
+        'compare unet_scenes-paste --work-dir run.pth/a': '--work-dir run.pth/a: run.pth is a file; expected a folder',
         'init --from unet_scenes --checkpoint rum.pth': 'rum.pth: no such checkpoint; did you mean run.pth?',
         'test unet_scenes rum.pth': 'rum.pth: no such checkpoint; did you mean run.pth?',
         'export none/run.pth --out x.pth': 'none/run.pth: no such checkpoint',
-        'report run.pth': 'run.pth: no such folder; expected the work dir of a training',
+        'report run.pth': 'run.pth: no such folder; expected the work dir of a training\n',
+        'report mask': 'mask: no such folder; expected the work dir of a training; did you mean masks?\n',
         'distil unet_scenes --teacher unet_scene run.pth --unlabelled masks': 'did you mean unet_scenes',
     }
     script = """
@@ -431,7 +449,7 @@ print(sorted({'torch', 'mmengine', 'numpy', 'mmseg'} & set(sys.modules)))
         [sys.executable, '-c', script, *cases], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == '[]\n'
-    said = [line for line in done.stderr.splitlines() if line.startswith('mmdiff2in1 ')]
+    said = [line for line in done.stderr.splitlines(keepends=True) if line.startswith('mmdiff2in1 ')]
     assert len(said) == len(cases)
     for line, expected in zip(said, cases.values(), strict=True):
         assert expected in line

@@ -6,7 +6,8 @@ import torch
 
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.commands import device_arguments
-from mmdiff2in1.commands.device_arguments import check_device, check_hidden, hide_others
+from mmdiff2in1.commands.device_arguments import check_hidden, hide_others
+from mmdiff2in1.core.devices import check_device
 
 VISIBLE = 'CUDA_VISIBLE_DEVICES'
 PROCESS = ('train', 'test', 'compare', 'distil', 'pretrain')

@@ -61,7 +61,9 @@ def test_what_others_have_is_let_through():
         ('default_hooks.timer', 3, 'a dictionary with a type, or None'),
         ('train_dataloader', dict(batch_size=4), 'dataset=dict(type=…) in it'),
         ('optim_wrapper', {}, 'optimizer=dict(type=…) in it'),
-        ('param_scheduler.eta_min_ratio', -0.01, '0 or more'),
+        ('param_scheduler.eta_min_ratio', -0.01, 'a number of 0 or more'),
+        ('optim_wrapper.clip_grad.max_norm', 'abc', 'a number of 0 or more'),
+        ('log_level', 'LOUD', 'one of CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG, NOTSET'),
         ('stages.synthesis.layout', {}, 'a dictionary with a type, or None'),
     ],
 )

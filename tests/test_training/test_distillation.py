@@ -255,6 +255,15 @@ def test_cheap_mistakes_are_found_before_the_teacher_is_scored(parts, chain_fold
             start(**{'train_dataloader.dataset.num_labelled': count})
     with pytest.raises(ValueError, match='num_calls is 0, expected an integer of 1 or more'):
         start(**{'stages.synthesis.num_calls': 0})
+    for name, value in (('topk', 0), ('topk', 'four'), ('batch_size', 2.5)):
+        with pytest.raises(
+            ValueError, match=rf'stages\.labelling\.{name} is {value!r}[,;] expected an integer of 1 or'
+        ):
+            start(**{f'stages.labelling.{name}': value})
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, 'is_available', lambda: False)
+        with pytest.raises(ValueError, match=r'^stages\.labelling\.device cuda:9: torch .* cannot compute there'):
+            start(**{'stages.labelling.device': 'cuda:9'})
     with pytest.raises(ValueError, match='Adamm is not in the optimizer registry'):
         start(**{'optim_wrapper.optimizer.type': 'Adamm'})
     with pytest.raises(FileNotFoundError, match='load_from=gone.pth: no such checkpoint'):

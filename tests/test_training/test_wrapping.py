@@ -112,7 +112,7 @@ def test_changes_are_told_in_the_terms_of_the_plain_config():
     assert plain.pretty_text == before
 
 
-IMPORTED = ['mine', 'mmdiff2in1.components']
+IMPORTED = ['colorsys', 'mmdiff2in1.components']
 EMPTY = dict(type='EmptyCacheHook')
 
 
@@ -120,8 +120,8 @@ EMPTY = dict(type='EmptyCacheHook')
     ('key', 'value', 'place', 'expected'),
     [
         ('custom_hooks', [EMPTY], 'custom_hooks', [EMPTY, dict(type='SelfImprovingHook', samples_per_update=40)]),
-        ('custom_imports', dict(imports=['mine']), 'custom_imports.imports', IMPORTED),
-        ('custom_imports.imports', ['mine'], 'custom_imports.imports', IMPORTED),
+        ('custom_imports', dict(imports=['colorsys']), 'custom_imports.imports', IMPORTED),
+        ('custom_imports.imports', ['colorsys'], 'custom_imports.imports', IMPORTED),
         ('optim_wrapper.constructor', 'Mine', 'optim_wrapper.base_constructor', 'Mine'),
         ('optim_wrapper.constructor', None, 'optim_wrapper.constructor', 'ExploiterOptimWrapperConstructor'),
     ],

@@ -80,6 +80,13 @@ def test_scores_of_several_tasks_and_units_have_a_panel_each(tmp_path):
     assert Image.open(tmp_path / 'a.png').width == 2 * 880  # more than four panels stand in two columns
 
 
+def test_a_legend_names_figures_and_its_panel_their_task(tmp_path, drawn):
+    curves = {'depth/rmse': ([1, 2], [0.5, 0.4]), 'exploiter/depth/rmse': ([1, 2], [0.6, 0.5])}
+    curves['real/depth.loss'] = ([1, 2], [3.0, 2.0])
+    assert curve_picture(curves, tmp_path / 'a.png', control=curves) == ['losses', 'depth: scores, m']
+    assert [label for label, *_ in drawn] == ['real/depth.loss', 'rmse θ_C', 'rmse control', 'rmse θ_E']
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """Label, style, colour and points of each line, and the label of its axis, as they are drawn."""

@@ -38,14 +38,14 @@ def is_synthetic(sample: Any) -> bool:
 
 
 def check_weight(weight: float | Mapping[str, float], tasks: TaskSet) -> None:
-    """Raises ValueError for a w that is negative or not finite, or of a task that there is not."""
+    """Raises ValueError for a w that is no number, negative or not finite, or of a task that there is not."""
     by_task = weight if isinstance(weight, Mapping) else dict.fromkeys(tasks, weight)
     unknown = [name for name in by_task if name not in tasks]
     if unknown:
         raise ValueError(f'synthetic_weight names {", ".join(unknown)}; the tasks are {", ".join(tasks)}.')
     for each in by_task.values():
-        if not 0 <= each < float('inf'):
-            raise ValueError(f'synthetic_weight={each}: expected a finite number, at least 0.')
+        if not isinstance(each, int | float) or not 0 <= each < float('inf'):
+            raise ValueError(f'synthetic_weight={each!r}: expected a finite number, at least 0.')
 
 
 def kinds_of(
