@@ -30,6 +30,12 @@ def client(served):
     return pytest.importorskip('gradio_client').Client(served[1], verbose=False)
 
 
+def test_a_model_that_creates_does_so_itself_and_others_by_the_built_in_generator():
+    both, plain = (web.load(name, None) for name in ('builtin:scenes', 'builtin:unet_scenes'))
+    assert both.diffusion is both.segmentor.backbone.diffusion
+    assert plain.diffusion.weights_hash() == both.diffusion.weights_hash()
+
+
 @pytest.mark.slow
 def test_an_image_comes_back_with_the_map_of_the_model(served, client, tmp_path):
     from gradio_client import handle_file

@@ -51,10 +51,11 @@ def show(args: argparse.Namespace) -> None:
 
 
 def load(place: str, diffusion: str | None) -> Diff2in1Inferencer:
-    """The model of a folder or a built-in one, which creates with the built-in generator where none is named."""
-    if diffusion is None and place.startswith('builtin:'):
-        diffusion = 'builtin:scenes'
-    return Diff2in1Inferencer.from_pretrained(place, diffusion=diffusion)
+    """The model of a folder or a built-in one; one of those without a generator creates with the built-in one."""
+    model = Diff2in1Inferencer.from_pretrained(place, diffusion=diffusion)
+    if diffusion is None and place.startswith('builtin:') and not _creates(model):
+        return Diff2in1Inferencer.from_pretrained(place, diffusion='builtin:scenes')
+    return model
 
 
 def examples(place: str) -> list[np.ndarray]:
