@@ -41,6 +41,7 @@ GROUPS = {
         'free-mask': 'which pixels of created images show their label',
     },
     'train': {
+        'denoise': 'a model learns from images without labels first, by seeing through noise',
         'train': 'warm-up, creation, self-improving and test, in one command',
         'distil': 'a strong teacher labels created or unlabelled images for any student',
         'wrap': 'write the self-improving form of a plain mmseg config',

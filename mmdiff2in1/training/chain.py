@@ -175,7 +175,7 @@ def dry_run(cfg: Config, work_dir: str | Path) -> Iterator[str]:
     """
     work_dir = Path(work_dir)
     if 'stages' not in cfg:
-        _check_plain(cfg)
+        check_plain(cfg)
         cfg.work_dir = str(work_dir)
         rehearse({'training': cfg})
         stages = {'training': cfg}
@@ -213,7 +213,7 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
     """
     launcher_of_environment()
     with one_training(work_dir):
-        _check_plain(cfg)
+        check_plain(cfg)
         cfg.work_dir = str(work_dir)
         if not (resume and Path(work_dir, LAST).is_file()):
             rehearse({'training': cfg})
@@ -224,7 +224,7 @@ def train_plain(cfg: Config, work_dir: str | Path, resume: bool = False) -> None
         build_runner(with_cached_views(cfg)).train()
 
 
-def _check_plain(cfg: Config) -> None:
+def check_plain(cfg: Config) -> None:
     """What can be found before anything is built."""
     with building(cfg):
         check_values(cfg)
