@@ -8,9 +8,8 @@
 
 CONFIG is that of any mmseg segmentor whose decode head ends in conv_seg, from random weights; its own crops and
 augmentation are used. The whole network learns to remove noise from the images of --images and of the training set,
-as half of a diffusion model does; no label is read. What it gives is a checkpoint for load_from, without the last layer.
-It pays where labels are few and the model starts from random weights: docs/evidence.md. Killed at any time, --resume
-goes on.
+as a diffusion model does; no label is read. The result is a checkpoint for load_from, without the last layer. It pays
+where labels are few and the model starts from random weights: docs/evidence.md. Killed at any time, --resume goes on.
 """
 
 import argparse
@@ -56,7 +55,14 @@ def run(args: argparse.Namespace) -> None:
     """Trains, and says how to go on."""
     from mmengine.dist import is_main_process
 
-    from mmdiff2in1.training.denoising import CURVES, PICTURE, Denoising, check_denoising, how_to_load, pretrain_as_denoiser
+    from mmdiff2in1.training.denoising import (
+        CURVES,
+        PICTURE,
+        Denoising,
+        check_denoising,
+        how_to_load,
+        pretrain_as_denoiser,
+    )
 
     cfg = load_config(args)
     asked = Denoising(

@@ -20,7 +20,7 @@ from mmdiff2in1.core.building import building
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.engine.distributed import launcher_of_environment
-from mmdiff2in1.models.checkpoints import read_checkpoint, write_state
+from mmdiff2in1.models.checkpoints import load_weights, read_checkpoint, write_state
 from mmdiff2in1.models.segmentors import DenoisingPretraining
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, frozen_names
 from mmdiff2in1.synthesis import SampleStore
@@ -82,7 +82,7 @@ class Denoising:
         self._hooks(stage)
         if stage.get('load_from'):
             print_log(
-                f'load_from={stage.load_from} is not read: a denoiser starts from the weights that the model itself names',
+                f'load_from={stage.load_from} is not read: a denoiser starts from weights that the model itself names',
                 'current',
                 logging.WARNING,
             )
@@ -197,7 +197,7 @@ def _write(stage: Config, checkpoint: Path, work_dir: Path) -> None:
     """The denoiser, and what it looks like."""
     with kept_randomness(), building(stage):
         model = MODELS.build(stage.model)
-    model.load_state_dict(read_checkpoint(checkpoint)['state_dict'], strict=False)
+    load_weights(model, checkpoint)
     frozen, state = frozen_names(model.segmentor), model.segmentor.state_dict()
     learned = {k: v for k, v in state.items() if k not in frozen and not k.startswith(model.may_differ)}
     write_state(work_dir / CHECKPOINT, learned, {MAY_DIFFER: list(model.may_differ)})

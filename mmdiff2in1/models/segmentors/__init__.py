@@ -1,4 +1,4 @@
-"""Segmentors beside mmseg's: one for any set of tasks, one that is told the scene, one that goes on denoising, one that begins so."""
+"""Segmentors beside mmseg's: for any set of tasks, told the scene, going on denoising, or beginning with it."""
 
 from .denoising import DenoisingEncoderDecoder
 from .denoising_pretraining import DenoisingPretraining
@@ -6,4 +6,10 @@ from .dense_estimator import DenseEstimator
 from .dense_tta import DenseTTAModel
 from .scene_conditioned import SceneConditionedEstimator
 
-__all__ = ['DenoisingEncoderDecoder', 'DenoisingPretraining', 'DenseEstimator', 'DenseTTAModel', 'SceneConditionedEstimator']
+__all__ = [
+    'DenoisingEncoderDecoder',
+    'DenoisingPretraining',
+    'DenseEstimator',
+    'DenseTTAModel',
+    'SceneConditionedEstimator',
+]

@@ -21,15 +21,16 @@ HALF_RANGE = 127.5
 
 @MODELS.register_module()
 class DenoisingPretraining(BaseModel):
-    """Trains a segmentor to see through noise (Brempong et al. 2022, "Denoising Pretraining for Semantic Segmentation").
+    """Trains a segmentor to see through noise (Brempong et al. 2022, "Denoising Pretraining for Semantic
+    Segmentation").
 
-    An image x in [-1, 1] becomes √(1 − σ²) x + σ ε, cut to [-1, 1] as a photograph is, and the whole network, encoder and
-    decoder, predicts v = √(1 − σ²) ε − σ x (Salimans & Ho 2022, §4) of every pixel. Its last layer, which knows the
-    classes, is replaced by one of 3 r² channels for that and is no part of the result; nor are auxiliary heads.
+    An image x in [-1, 1] becomes √(1 − σ²) x + σ ε, cut to [-1, 1] as a photograph is, and the whole network, encoder
+    and decoder, predicts v = √(1 − σ²) ε − σ x (Salimans & Ho 2022, §4) of every pixel. Its last layer, which knows
+    the classes, is replaced by one of 3 r² channels for that and is no part of the result; nor are auxiliary heads.
 
     Args:
         segmentor: Config of an EncoderDecoder, or of one derived from it, whose decode head ends in mmseg's `conv_seg`.
-        noise: σ in (0, 1], or the lowest and the highest, between which the angle arcsin σ of each image is drawn evenly.
+        noise: σ in (0, 1], or the lowest and the highest; the angle arcsin σ of an image is drawn evenly between.
         data_preprocessor: None: the segmentor's own.
 
     Raises:
@@ -78,6 +79,11 @@ class DenoisingPretraining(BaseModel):
         raise ValueError(f'mode={mode!r}: a denoiser predicts no labels; known: loss, tensor')
 
     @property
+    def backbone(self) -> nn.Module:
+        """The segmentor's."""
+        return self.segmentor.backbone
+
+    @property
     def may_differ(self) -> tuple[str, ...]:
         """Names of modules of the plain segmentor that learn nothing here: its last layer, and auxiliary heads."""
         return (self.last_name, 'auxiliary_head') if self.segmentor.with_auxiliary_head else (self.last_name,)
@@ -104,7 +110,9 @@ class DenoisingPretraining(BaseModel):
         self.train(was_training)
         patch = side // found[0]
         if (found[0] * patch, found[1] * patch) != (side, side):
-            raise ValueError(f'the decode head gives {tuple(found)} outputs for {side} × {side} pixels: no whole patches')
+            raise ValueError(
+                f'the decode head gives {tuple(found)} outputs for {side} × {side} pixels: no whole patches'
+            )
         return patch
 
 
@@ -112,9 +120,9 @@ def _head(segmentor: nn.Module) -> tuple[nn.Module, str]:
     """The decode head with the last layer, which may stand inside of another, and the name of that layer."""
     outer = getattr(segmentor, 'decode_head', None)
     for name, head in outer.named_modules(prefix='decode_head') if isinstance(outer, nn.Module) else ():
-        if isinstance(getattr(head, LAST, None), nn.Conv2d):
+        if isinstance(dict(head.named_children()).get(LAST), nn.Conv2d):  # a wrapper may only pass it on
             return head, f'{name}.{LAST}'
     raise ValueError(
-        f'a {type(segmentor).__name__} with decode_head {type(outer).__name__}: expected an EncoderDecoder whose decode head '
-        f"ends in mmseg's {LAST}, such as UPerHead, SegformerHead, FCNHead or UShapedHead"
+        f'a {type(segmentor).__name__} with decode_head {type(outer).__name__}: expected an EncoderDecoder whose '
+        f"decode head ends in mmseg's {LAST}, such as UPerHead, SegformerHead, FCNHead or UShapedHead"
     )
