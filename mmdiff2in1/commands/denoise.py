@@ -81,4 +81,8 @@ def run(args: argparse.Namespace) -> None:
     checkpoint = pretrain_as_denoiser(cfg, asked, work_dir, args.resume)
     if is_main_process():
         print(f'written: {checkpoint}; {work_dir / PICTURE}, {work_dir / CURVES}')
-        print(f'next: mmdiff2in1 train {args.config} --cfg-options {" ".join(how_to_load(checkpoint))}')
+        start = [
+            f'{key}={value if isinstance(value, str) else ",".join(value)}'
+            for key, value in how_to_load(checkpoint).items()
+        ]
+        print(f'next: mmdiff2in1 train {args.config} --cfg-options {" ".join(start)}')

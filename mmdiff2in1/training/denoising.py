@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,10 +167,9 @@ def check_denoising(cfg: Config, asked: Denoising, work_dir: str | Path) -> int:
     return 0 if pool is None else len(pool.job.unlabelled(SampleStore(pool.store)))
 
 
-def how_to_load(checkpoint: str | Path) -> list[str]:
-    """Settings of a config that starts from a denoiser, as ``--cfg-options`` takes them."""
-    names = read_checkpoint(checkpoint)['meta'][MAY_DIFFER]
-    return [f'load_from={checkpoint}', f'{MAY_DIFFER}={",".join(names)}']
+def how_to_load(checkpoint: str | Path) -> dict[str, Any]:
+    """Settings of a config that starts from a denoiser."""
+    return {'load_from': str(checkpoint), MAY_DIFFER: read_checkpoint(checkpoint)['meta'][MAY_DIFFER]}
 
 
 def _without_store(stage: Config) -> Config:

@@ -3,6 +3,7 @@
     python projects/evidence/students.py --dry-run      what would be run
     python projects/evidence/students.py                everything that is not in --out yet
     python projects/evidence/students.py --table        the Markdown tables of --out
+    python projects/evidence/students.py --task scenes-perceiver    the same with the diffusion perceiver as student
     python projects/evidence/students.py --task camvid  the same on real images, without a teacher: SegFormer, 400 steps
     python projects/evidence/students.py --task camvid-unet     and the CNN, 1,500 steps
     python projects/evidence/students.py --task camvid-imagenet with an encoder that has seen ImageNet, 600 steps
@@ -12,7 +13,7 @@ augmented, and as many further ones; θ_C, the moving average of what is trained
 of equal batch: the further images are real ones again. The seed is that of the weights, of the labelled images, of the
 augmentation and of the created images, which are made once per seed and number of labels. One JSON line per run; a
 killed run goes on from its last checkpoint. The teacher is a checkpoint of the same CNN (--teacher), trained on 600
-labels of another set.
+labels of another set. "denoising first" starts from --denoiser, what `mmdiff2in1 denoise` made of the same model.
 CamVid's images are read at half their size by students from random weights, of which a copy is made once; this copy of
 CamVid has no part for settings, so "val" are there the training images without a label (of 250 labels none is left),
 "test" is its val part.
@@ -73,7 +74,14 @@ ARMS['pasted, created'] = dict(preset='paste', **PAINTED | dict(layout=dict(type
 # Its teachers are students themselves, of the same labels and seed: no further label anywhere.
 OWN = ('pasted', 'pasted, strong colours')
 for _name in ('teacher, unlabelled and pasted', 'teacher, created, guided'):
-    ARMS[f'own {_name}'] = dict(ARMS[_name], own=True)
+    ARMS[f'own {_name}'] = dict(ARMS[_name], own=OWN)
+# The student has first learned to see through noise, of images without labels: `mmdiff2in1 denoise`.
+FIRST = 'denoising first'
+ARMS[FIRST] = dict(ARMS[CONTROL], denoised=True)
+ARMS[f'pasted, {FIRST}'] = dict(ARMS['pasted'], denoised=True)
+ARMS[f'own teacher, unlabelled and pasted, {FIRST}'] = dict(
+    ARMS['teacher, unlabelled and pasted'], own=(f'pasted, {FIRST}',), denoised=True
+)
 ON_SCENES = tuple(ARMS)
 ARMS[SCRATCH] = dict(ARMS[CONTROL], pretrained=False)
 
@@ -96,6 +104,14 @@ TASKS = {
         8,
         'students',
         ON_SCENES,
+        (20, 60),
+        'BF16OptimWrapper',
+    ),
+    'scenes-perceiver': Task(
+        BASELINES / 'vpd_scenes-ushaped.py',
+        8,
+        'perceiver_students',
+        (CONTROL, FIRST, f'pasted, {FIRST}'),
         (20, 60),
         'BF16OptimWrapper',
     ),
@@ -141,6 +157,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add('--arms', nargs='+', choices=ARMS, default=list(task.arms), help='(%(default)s)')
     add('--labels', type=int, nargs='+', default=list(task.labels), help='labelled images (%(default)s)')
     add('--teacher', type=Path, default=Path('work_dirs/teacher/iter_3000.pth'), help='(%(default)s)')
+    add(
+        '--denoiser',
+        type=Path,
+        default=Path(f'work_dirs/{task.config.stem}-denoise/denoiser.pth'),
+        help='(%(default)s)',
+    )
     return parser.parse_args(arguments)
 
 
@@ -188,11 +210,13 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
     """The student's config under the recipe of an arm."""
     from mmengine.config import Config
 
+    from mmdiff2in1.training.denoising import how_to_load
     from mmdiff2in1.training.recipes import PRESETS, make_self_improving
 
     task, settings = TASKS[args.task], dict(ARMS[arm])
     real, colour = settings.pop('real', 1), settings.pop('colour', False)
     settings.pop('filtered', None)  # see `run`
+    denoised = settings.pop('denoised', False)
     cfg = Config.fromfile(task.config)
     set_up(cfg, labels, seed, args)
     if not settings.pop('pretrained', True):
@@ -208,12 +232,12 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
             settings['controlnet'] = str(branch_of(args.work_dir, labels, seed) / 'controlnet')
         if settings.pop('unlabelled', False):
             settings['unlabelled'] = str(others(cfg, args.work_dir / 'unlabelled' / f'{labels}-seed{seed}'))
-        own = settings.pop('own', False)
+        own = settings.pop('own', ())
         if settings['preset'] == 'distil':
-            runs = [args.work_dir / f'{slug(f"{each}, {labels} labels")}-seed{seed}' for each in OWN]
+            runs = [args.work_dir / f'{slug(f"{each}, {labels} labels")}-seed{seed}' for each in own]
             teachers = [each / last_checkpoint(cfg) for each in runs] if own else [args.teacher]
             settings['teacher'] = [dict(config=str(task.config), checkpoint=str(each)) for each in teachers]
-        kind = slug(arm.removesuffix(', strong colours').removesuffix(', filtered'))
+        kind = slug(arm.split(', strong')[0].removesuffix(', filtered').removesuffix(f', {FIRST}'))
         make_self_improving(cfg, store=str(args.work_dir / 'stores' / f'{kind}-{labels}-seed{seed}'), **settings)
         cfg.merge_from_dict({'stages.synthesis.seed': seed, 'train_dataloader.dataset.seed': seed})
     else:
@@ -221,6 +245,8 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         make_self_improving(cfg, diffusion='builtin:scenes', remaining=PRESETS['paste']['remaining'])
         cfg.merge_from_dict({'stages.synthesis': None, 'train_dataloader.dataset.seed': seed})
     cfg.merge_from_dict({'val_cfg.exploiter': False, 'test_cfg.exploiter': arm == PLAIN})
+    if denoised:
+        cfg.merge_from_dict(how_to_load(args.denoiser))
     return cfg
 
 

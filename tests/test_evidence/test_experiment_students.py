@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import students as tool
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
@@ -21,7 +22,11 @@ def args(tmp_path_factory):
     init_default_scope('mmseg')
     root = tmp_path_factory.mktemp('students')
     make_scenes(root / 'scenes', {'train': 5, 'val': 2, 'test': 2}, size=64, workers=1, progress=False)
-    return tool.parse_args(['--data-root', str(root / 'scenes'), '--work-dir', str(root / 'runs')])
+    torch.save(
+        dict(state_dict=dict(x=torch.zeros(1)), meta=dict(load_from_may_differ=['decode_head.x'])), root / 'd.pth'
+    )
+    given = ['--data-root', str(root / 'scenes'), '--work-dir', str(root / 'runs'), '--denoiser', str(root / 'd.pth')]
+    return tool.parse_args(given)
 
 
 def test_every_arm_sees_as_many_images_a_step_and_forgets_its_random_weights(args):
@@ -35,14 +40,17 @@ def test_every_arm_sees_as_many_images_a_step_and_forgets_its_random_weights(arg
         settings = SynthesisSettings.from_cfg(cfg) if cfg.stages.synthesis else SynthesisSettings()
         assert (settings.condition is not None) == arm.startswith(('labels, created', 'pasted, created')), arm
         steps = [step['type'] for step in loader.dataset.dataset.pipeline]
+        starts = (args.denoiser, ['decode_head.x']) if 'denoising first' in arm else (None, None)
+        assert (cfg.get('load_from'), cfg.get('load_from_may_differ')) == (starts[0] and str(starts[0]), starts[1]), arm
         assert ('StrongColour' in steps) == ('strong colours' in arm) and steps[-1] == 'PackSegInputs', arm
 
 
 def test_pasted_images_are_shared_and_other_images_are_those_without_a_label(args):
     stores = [
-        tool.config_of(arm, 2, 0, args).train_dataloader.dataset.store for arm in ('pasted', 'pasted, strong colours')
+        tool.config_of(arm, 2, 0, args).train_dataloader.dataset.store
+        for arm in ('pasted', 'pasted, strong colours', 'pasted, denoising first')
     ]
-    assert stores[0] == stores[1]
+    assert len(set(stores)) == 1
     cfg = tool.config_of('teacher, unlabelled', 2, 0, args)
     files = {path.name for path in (args.work_dir / 'unlabelled' / '2-seed0').iterdir()}
     assert cfg.stages.synthesis.unlabelled.endswith('unlabelled/2-seed0') and len(files) == 3

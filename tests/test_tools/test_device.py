@@ -10,7 +10,7 @@ from mmdiff2in1.commands.device_arguments import check_hidden, hide_others
 from mmdiff2in1.core.devices import check_device
 
 VISIBLE = 'CUDA_VISIBLE_DEVICES'
-PROCESS = ('train', 'test', 'compare', 'distil', 'pretrain')
+PROCESS = ('train', 'test', 'compare', 'denoise', 'distil', 'pretrain')
 
 
 @pytest.mark.parametrize(

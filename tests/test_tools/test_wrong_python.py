@@ -18,6 +18,7 @@ DOORS = {
     'caption.py': 'vpd_scenes --by classes',
     'check_dataset.py': 'vpd_scenes',
     'class_embeddings.py': '--classes a,b --diffusion builtin:scenes --out {here}/b.safetensors',
+    'denoise.py': 'unet_scenes',
     'distil.py': 'vpd_scenes --teacher builtin:unet_scenes --unlabelled {here}',
     'free_mask.py': 'vpd_scenes {here}/a --store {here}',
     'generate.py': 'vpd_scenes {here}/a --prompt room',

@@ -75,7 +75,7 @@ def test_what_is_written_and_what_starts_from_it(chain_folder, photos, tmp_path,
     assert not set(learned) - set(expected)
 
     # A plain training, and both models of a self-improving one, start from it.
-    change(cfg, dict(each.split('=', 1) for each in how_to_load(written)))
+    change(cfg, how_to_load(written))
     cfg.work_dir = str(tmp_path / 'plain')
     runner = build_runner(cfg)
     runner.load_or_resume()
