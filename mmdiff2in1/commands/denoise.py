@@ -3,8 +3,8 @@
     mmdiff2in1 denoise unet_scenes --images photos/                  your own images, none of them labelled
     mmdiff2in1 denoise CONFIG --images photos/ more/*.jpg --iters 8000
     mmdiff2in1 denoise CONFIG --dry-run
-    mmdiff2in1 train CONFIG --cfg-options load_from=work_dirs/CONFIG-denoise/denoiser.pth \
-        load_from_may_differ=decode_head.conv_seg                     then train as ever, from these weights
+    mmdiff2in1 train CONFIG --cfg-options load_from=work_dirs/CONFIG-denoise/denoiser.pth      then train as ever
+    mmdiff2in1 train CONFIG --self-improving paste --load-from work_dirs/CONFIG-denoise/denoiser.pth
 
 CONFIG is that of any mmseg segmentor whose decode head ends in conv_seg, from random weights; its own crops and
 augmentation are used. The whole network learns to remove noise from the images of --images and of the training set,
@@ -60,7 +60,6 @@ def run(args: argparse.Namespace) -> None:
         PICTURE,
         Denoising,
         check_denoising,
-        how_to_load,
         pretrain_as_denoiser,
     )
 
@@ -81,8 +80,4 @@ def run(args: argparse.Namespace) -> None:
     checkpoint = pretrain_as_denoiser(cfg, asked, work_dir, args.resume)
     if is_main_process():
         print(f'written: {checkpoint}; {work_dir / PICTURE}, {work_dir / CURVES}')
-        start = [
-            f'{key}={value if isinstance(value, str) else ",".join(value)}'
-            for key, value in how_to_load(checkpoint).items()
-        ]
-        print(f'next: mmdiff2in1 train {args.config} --cfg-options {" ".join(start)}')
+        print(f'next: mmdiff2in1 train {args.config} --cfg-options load_from={checkpoint}')

@@ -14,7 +14,7 @@ from mmdiff2in1.core.atomic_files import replacing
 from mmdiff2in1.core.names import some
 from mmdiff2in1.generators.checkpoint_file import read_checkpoint_file
 
-from .self_improving.whole_loading import frozen_names, refuse_misfits
+from .self_improving.whole_loading import MAY_DIFFER, frozen_names, refuse_misfits
 
 
 def read_checkpoint(path: str | Path) -> dict[str, dict]:
@@ -33,6 +33,18 @@ def read_checkpoint(path: str | Path) -> dict[str, dict]:
         raise ValueError(f'checkpoint {path} holds {names}; expected a state dict, or one under the key state_dict')
     state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
     return dict(state_dict=state, meta=found.get('meta', {}) if 'state_dict' in found else {})
+
+
+def still_to_learn(place: str | None) -> list[str]:
+    """Names of the modules of which a checkpoint says itself that it holds nothing, as one of ``mmdiff2in1 denoise``
+    does; none of an address, or of a file that is not there or cannot be read, which whoever loads it will tell.
+    """
+    if not place or not Path(place).is_file():
+        return []
+    try:
+        return list(read_checkpoint(place)['meta'].get(MAY_DIFFER, ()))
+    except (ValueError, OSError):
+        return []
 
 
 def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None, key: str = 'state_dict') -> None:

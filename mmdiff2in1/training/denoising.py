@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from mmdiff2in1.core.building import building
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.engine.distributed import launcher_of_environment
-from mmdiff2in1.models.checkpoints import load_weights, read_checkpoint, write_state
+from mmdiff2in1.models.checkpoints import load_weights, write_state
 from mmdiff2in1.models.segmentors import DenoisingPretraining
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, frozen_names
 from mmdiff2in1.synthesis import SampleStore
@@ -131,8 +130,8 @@ def pretrain_as_denoiser(cfg: Config, asked: Denoising, work_dir: str | Path, re
         resume: An unfinished training goes on from its last checkpoint.
 
     Returns:
-        ``denoiser.pth``: the weights by the names of the plain segmentor, for ``load_from``. In ``meta`` the names of
-        what it lacks, for ``load_from_may_differ``.
+        ``denoiser.pth``: the weights by the names of the plain segmentor, for ``load_from``. It says itself what it
+        lacks (:func:`~mmdiff2in1.models.checkpoints.still_to_learn`).
 
     Raises:
         FileNotFoundError, ValueError: Images, weights or data that are not there; unlabelled images that are those of a
@@ -165,11 +164,6 @@ def check_denoising(cfg: Config, asked: Denoising, work_dir: str | Path) -> int:
     pool = _pool(cfg, stage, asked)
     rehearse({'denoising': _without_store(stage)})
     return 0 if pool is None else len(pool.job.unlabelled(SampleStore(pool.store)))
-
-
-def how_to_load(checkpoint: str | Path) -> dict[str, Any]:
-    """Settings of a config that starts from a denoiser."""
-    return {'load_from': str(checkpoint), MAY_DIFFER: read_checkpoint(checkpoint)['meta'][MAY_DIFFER]}
 
 
 def _without_store(stage: Config) -> Config:

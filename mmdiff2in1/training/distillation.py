@@ -24,6 +24,7 @@ from mmdiff2in1.core.randomness import kept_randomness
 from mmdiff2in1.datasets.dataset_meta import dataset_meta_of
 from mmdiff2in1.engine.distributed import launcher_of_environment
 from mmdiff2in1.evaluation import check_figure, figure_names
+from mmdiff2in1.models.checkpoints import still_to_learn
 from mmdiff2in1.models.self_improving import Teachers
 from mmdiff2in1.models.self_improving.construction import build_tasks
 from mmdiff2in1.models.self_improving.label_rules.teacher_settings import TeacherSettings
@@ -185,7 +186,7 @@ class Judge:
         start = self.cfg.get('load_from')
         if self.asked.student_score is not None:
             found |= dict(alone=float(self.asked.student_score), alone_is='given')
-        elif start and not self.cfg.get(MAY_DIFFER):
+        elif start and not (self.cfg.get(MAY_DIFFER) or still_to_learn(start)):
             as_it_is = TeacherSettings((dict(config=self.cfg, checkpoint=start),))
             metrics = self._scores(as_it_is, 'scoring the student')
             found |= dict(alone=metrics[name], alone_is=f'as it is: {start}')

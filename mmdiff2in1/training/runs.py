@@ -23,6 +23,7 @@ from mmdiff2in1.engine.distributed import launcher_of_environment, wrapper_confi
 from mmdiff2in1.engine.fully_sharded_model import FullyShardedModel
 from mmdiff2in1.engine.last_checkpoint import last_checkpoint
 from mmdiff2in1.engine.short_console import shell_unheard, shorten_console
+from mmdiff2in1.models.checkpoints import still_to_learn
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER, load_whole
 
 
@@ -54,7 +55,8 @@ class ChainRunner(Runner):
 def build_runner(cfg: Config) -> Runner:
     """An mmengine runner that works under torchrun on CPUs as well, and several times in one process.
 
-    What it loads must fit its model, except what ``load_from_may_differ`` of the config names. A loss that is not
+    What it loads must fit its model, except what ``load_from_may_differ`` of the config names, or the checkpoint itself
+    says that it lacks. A loss that is not
     finite ends it; Ctrl-C ends it after a step that is saved.
     """
     _seed_augmentation(cfg)
@@ -70,6 +72,8 @@ def build_runner(cfg: Config) -> Runner:
     cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
+    if cfg.get(MAY_DIFFER) is None and still_to_learn(cfg.get('load_from')):
+        cfg[MAY_DIFFER] = still_to_learn(cfg.load_from)
     # yapf would format the text of the config five times, and once more at every checkpoint.
     object.__setattr__(cfg, '_format_python_code', False)
     with building(cfg):

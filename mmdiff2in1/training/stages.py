@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from mmdiff2in1.core.names import type_name
 from mmdiff2in1.datasets import BatchMix
+from mmdiff2in1.models.checkpoints import still_to_learn
 from mmdiff2in1.models.self_improving.whole_loading import MAY_DIFFER
 from mmdiff2in1.synthesis.settings import CREATOR
 
@@ -80,7 +81,8 @@ def check_chain(cfg: Config, processes: int = 1) -> None:
             f'stages.synthesis makes samples, but train_dataloader.dataset is a {loader.dataset.get("type")}; wrap it: '
             "dataset = dict(_delete_=True, type='SyntheticSampleDataset', dataset=_base_.train_dataloader.dataset)"
         )
-    untrained = not (cfg.stages.get('warmup') or cfg.get('load_from') or cfg.stages.get('labelling'))
+    trained = cfg.get('load_from') and not still_to_learn(cfg.load_from)
+    untrained = not (cfg.stages.get('warmup') or trained or cfg.stages.get('labelling'))
     if cfg.stages.get('synthesis') and untrained and _reads_creator(cfg.model):
         print_log(
             'neither stages.warmup nor load_from: θ_C labels the created images before it has learned anything; name a '

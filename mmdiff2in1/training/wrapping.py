@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import change
 from mmdiff2in1.core.names import did_you_mean
+from mmdiff2in1.models.checkpoints import still_to_learn
 
 from .config_values import check_values
 from .recipes import PRESETS, make_self_improving
@@ -30,7 +31,8 @@ def wrap_config(base: Config, recipe: str = 'careful', load_from: str | None = N
     Args:
         base: Config of a plain segmentor, any of mmseg's or one's own.
         recipe: A name of `PRESETS`, or a file of settings, see `read_recipe`.
-        load_from: A checkpoint of the base, which becomes θ_E and θ_C.
+        load_from: A checkpoint of the base, which becomes θ_E and θ_C; one of ``mmdiff2in1 denoise`` is where their
+            training starts.
         **settings: Of `make_self_improving`; they go before those of a file.
 
     Raises:
@@ -39,7 +41,7 @@ def wrap_config(base: Config, recipe: str = 'careful', load_from: str | None = N
     """
     asked = {**read_recipe(recipe), **settings}
     preset = asked.pop('preset')
-    if preset in LABELLED_BY_CREATOR and load_from is None:
+    if preset in LABELLED_BY_CREATOR and (load_from is None or still_to_learn(load_from)):
         asked.setdefault('warmup', True)
     creates = [asked.get('diffusion'), asked.get('layout', PRESETS.get(preset, {}).get('layout'))]
     if any(each is not None for each in creates) and asked.get('num_samples') is None:

@@ -210,7 +210,6 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
     """The student's config under the recipe of an arm."""
     from mmengine.config import Config
 
-    from mmdiff2in1.training.denoising import how_to_load
     from mmdiff2in1.training.recipes import PRESETS, make_self_improving
 
     task, settings = TASKS[args.task], dict(ARMS[arm])
@@ -246,7 +245,7 @@ def config_of(arm: str, labels: int, seed: int, args: argparse.Namespace) -> Any
         cfg.merge_from_dict({'stages.synthesis': None, 'train_dataloader.dataset.seed': seed})
     cfg.merge_from_dict({'val_cfg.exploiter': False, 'test_cfg.exploiter': arm == PLAIN})
     if denoised:
-        cfg.merge_from_dict(how_to_load(args.denoiser))
+        cfg.load_from = str(args.denoiser)
     return cfg
 
 

@@ -12,10 +12,11 @@ from PIL import Image
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import change
-from mmdiff2in1.models.checkpoints import read_checkpoint
-from mmdiff2in1.training.denoising import Denoising, how_to_load
+from mmdiff2in1.models.checkpoints import read_checkpoint, still_to_learn
+from mmdiff2in1.training.denoising import Denoising
 from mmdiff2in1.training.distillation import plain_config
 from mmdiff2in1.training.runs import build_runner, resume_where_possible
+from mmdiff2in1.training.wrapping import wrap_config
 
 WIDTH, SIZE = 4, 32
 
@@ -63,7 +64,7 @@ def test_what_is_written_and_what_starts_from_it(chain_folder, photos, tmp_path,
     denoise(chain_folder, photos, work_dir)
     out = capsys.readouterr().out
     written = work_dir / 'denoiser.pth'
-    assert f'load_from={written} load_from_may_differ=decode_head.conv_seg' in out
+    assert f'mmdiff2in1 train unet_scenes --cfg-options load_from={written}\n' in out
     assert {each.name for each in work_dir.iterdir()} >= {'denoiser.pth', 'denoised.png', 'curves.png'}
     assert Image.open(work_dir / 'denoised.png').size[1] > 4 * 128
 
@@ -75,12 +76,16 @@ def test_what_is_written_and_what_starts_from_it(chain_folder, photos, tmp_path,
     assert not set(learned) - set(expected)
 
     # A plain training, and both models of a self-improving one, start from it.
-    change(cfg, how_to_load(written))
-    cfg.work_dir = str(tmp_path / 'plain')
-    runner = build_runner(cfg)
-    runner.load_or_resume()
-    started = runner.model.state_dict()
-    assert all(torch.equal(started[name], tensor) for name, tensor in learned.items())
+    wrapped = wrap_config(cfg, 'paste', load_from=str(written))
+    wrapped.pop('stages')
+    cfg.load_from = str(written)
+    for name, config, prefixes in (('plain', cfg, ['']), ('both', wrapped, ['exploiter.', 'creator.'])):
+        config.work_dir = str(tmp_path / name)
+        runner = build_runner(config)
+        runner.load_or_resume()
+        started = runner.model.state_dict()
+        for prefix in prefixes:
+            assert all(torch.equal(started[f'{prefix}{name}'], tensor) for name, tensor in learned.items())
 
     # Asked again, it is not trained again.
     before = written.read_bytes()
@@ -105,7 +110,7 @@ def test_a_perceiver_learns_what_is_not_frozen(chain_folder, photos, tmp_path):
     assert {name for name in learned['state_dict'] if name in dict(plain.named_parameters())} == {
         name for name in trained if not name.startswith('decode_head.head.conv_seg')
     }
-    assert learned['meta']['load_from_may_differ'] == ['decode_head.head.conv_seg']
+    assert still_to_learn(str(written)) == ['decode_head.head.conv_seg']
 
 
 def test_killed_and_resumed_equals_straight(chain_folder, tmp_path):
@@ -153,3 +158,20 @@ def test_numbers_that_cannot_be(flags, message, capsys):
     with pytest.raises(SystemExit):
         main(['denoise', 'unet_scenes', *flags])
     assert message in capsys.readouterr().err
+
+
+def test_who_labels_must_have_learned_first(chain_folder, tmp_path):
+    """A denoiser knows no classes: where θ_C labels, the config's own training comes first, from the denoiser."""
+    torch.save(
+        dict(state_dict=dict(x=torch.ones(1)), meta=dict(load_from_may_differ=['decode_head.conv_seg'])),
+        tmp_path / 'd.pth',
+    )
+    torch.save(dict(state_dict=dict(x=torch.ones(1)), meta={}), tmp_path / 'trained.pth')
+    warmups = {
+        name: 'warmup' in wrap_config(small(chain_folder), 'careful', str(tmp_path / name), diffusion='x').stages
+        for name in ('d.pth', 'trained.pth')
+    }
+    assert warmups == {'d.pth': True, 'trained.pth': False}
+    assert still_to_learn(str(tmp_path / 'nothing.pth')) == still_to_learn(None) == []
+    (tmp_path / 'damaged.pth').write_bytes(b'no checkpoint')
+    assert still_to_learn(str(tmp_path / 'damaged.pth')) == []
