@@ -74,6 +74,7 @@ class Denoising:
         ]
         if warmup:
             stage.param_scheduler.insert(0, dict(type='LinearLR', by_epoch=False, start_factor=0.01, end=warmup))
+        stage.optim_wrapper.pop('accumulative_counts', None)  # a step has `batch_size` images
         if self.lr is not None:
             stage.optim_wrapper.optimizer.lr = self.lr
         for part in ('val', 'test'):

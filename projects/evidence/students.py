@@ -78,7 +78,8 @@ for _name in ('teacher, unlabelled and pasted', 'teacher, created, guided'):
 # The student has first learned to see through noise, of images without labels: `mmdiff2in1 denoise`.
 FIRST = 'denoising first'
 ARMS[FIRST] = dict(ARMS[CONTROL], denoised=True)
-ARMS[f'pasted, {FIRST}'] = dict(ARMS['pasted'], denoised=True)
+for _name in ('pasted', 'teacher, created, guided', 'teacher, unlabelled and pasted'):
+    ARMS[f'{_name}, {FIRST}'] = dict(ARMS[_name], denoised=True)
 ARMS[f'own teacher, unlabelled and pasted, {FIRST}'] = dict(
     ARMS['teacher, unlabelled and pasted'], own=(f'pasted, {FIRST}',), denoised=True
 )

@@ -340,6 +340,7 @@ def float32(monkeypatch):
     monkeypatch.setattr(torch, 'autocast', lambda *args, **kwargs: contextlib.nullcontext())
 
 
+@pytest.mark.slow  # of a page that stands as it was; half a minute
 @pytest.mark.parametrize('regime', ['frozen', 'finetune'])
 def test_a_killed_job_goes_on_as_if_nothing_had_happened(job, monkeypatch, float32, regime):
     monkeypatch.setattr(lockstep, 'STATE_INTERVAL', 2)
