@@ -121,7 +121,11 @@ def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[in
     else:
         model = built_in(args.model or 'unet', args.weights)
         if args.model != 'segformer':
-            note = 'the small CNN begins with random weights; a pretrained encoder sees more: --encoder FOLDER'
+            file = shlex.quote(str(args.out / f'{name}.py'))
+            note = (
+                'the small CNN begins with random weights: a pretrained encoder sees more (--encoder FOLDER), and images '
+                f'without labels teach it first (mmdiff2in1 denoise {file} --images FOLDER)'
+            )
         elif args.weights is None:
             note = (
                 'SegFormer begins with random weights: with few labels name its ImageNet weights, --weights mit_b0.pth'
