@@ -13,6 +13,7 @@ where labels are few and the model starts from random weights: docs/evidence.md.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 from .config_arguments import add_config_arguments, load_config
@@ -46,6 +47,8 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     for name in ('iters', 'batch_size'):
         if getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: expected 1 or more')
+    if args.lr is not None and not 0 < args.lr < math.inf:
+        parser.error(f'--lr {args.lr}: expected a number > 0')
     if len(args.noise) > 2 or not 0 < args.noise[0] <= args.noise[-1] <= 1:
         given = ' '.join(map(str, args.noise))
         parser.error(f'--noise {given}: expected a number in (0, 1], or the lowest and the highest')

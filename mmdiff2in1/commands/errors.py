@@ -36,7 +36,7 @@ def told(program: str, debug: bool = False, goes_on: str = '') -> Iterator[None]
         raise SystemExit(1) from None
     except ALWAYS as error:
         _tell(error, program, debug)
-    except (RuntimeError, KeyError, NotImplementedError) as error:
+    except (RuntimeError, KeyError, NotImplementedError, FloatingPointError) as error:
         if not _ours(error):
             raise
         _tell(error, program, debug)

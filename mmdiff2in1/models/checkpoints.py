@@ -42,9 +42,10 @@ def still_to_learn(place: str | None) -> list[str]:
     if not place or not Path(place).is_file():
         return []
     try:
-        return list(read_checkpoint(place)['meta'].get(MAY_DIFFER, ()))
+        meta = read_checkpoint(place)['meta']
     except (ValueError, OSError):
         return []
+    return list(meta.get(MAY_DIFFER) or ()) if isinstance(meta, dict) else []
 
 
 def write_state(path: Path, state: dict[str, Tensor], meta: dict | None = None, key: str = 'state_dict') -> None:
@@ -83,6 +84,11 @@ def load_weights(model: nn.Module, path: str | Path, which: str = 'creator') -> 
         missing, unexpected = model.load_state_dict(state, strict=False)
         refuse_misfits(model, missing, unexpected, ())
     except RuntimeError as error:
+        if lacks := still_to_learn(str(path)):
+            raise RuntimeError(
+                f'{path} is no trained model: it says itself that it lacks {", ".join(lacks)}, as one of mmdiff2in1 '
+                f'denoise does; train from it first: mmdiff2in1 train CONFIG --cfg-options load_from={path}'
+            ) from error
         raise RuntimeError(f'{path}: {error}') from error
     frozen = frozen_names(model)
     kept = [name for name in missing if name in frozen]

@@ -183,9 +183,24 @@ def _pool(cfg: Config, stage: Config, asked: Denoising) -> SynthesisStage | None
         if cfg.get(f'{part}_dataloader'):
             own[f'{part}_dataloader'] = copy.deepcopy(cfg[f'{part}_dataloader'])
     own.stages = dict(synthesis=dict(unlabelled=asked.images))
-    pool = SynthesisStage(own, Path(stage.train_dataloader.dataset.store))
-    pool.check()
+    try:
+        pool = SynthesisStage(own, Path(stage.train_dataloader.dataset.store))
+        _check_listed(pool)
+        pool.check()
+    except (FileNotFoundError, ValueError) as error:  # of a chain's synthesis, by the key that it has there
+        raise type(error)(str(error).replace('stages.synthesis.unlabelled', '--images')) from error
     return pool
+
+
+def _check_listed(pool: SynthesisStage) -> None:
+    """The store may list no other images than those that are asked for."""
+    store = SampleStore(pool.store)
+    others = sorted(store.finished().keys() - pool.job.unlabelled(store).keys())
+    if others:
+        raise ValueError(
+            f'{pool.store} lists {len(others)} images that --images does not name, first {others[0]}: choose another '
+            '--work-dir, or delete that folder, which holds no images and is made anew'
+        )
 
 
 def _write(stage: Config, checkpoint: Path, work_dir: Path) -> None:
@@ -209,7 +224,7 @@ def _sheet(model: DenoisingPretraining, stage: Config) -> np.ndarray:
         dataset = DATASETS.build(stage.train_dataloader.dataset)
         samples = [dataset[i] for i in range(len(dataset))[:: max(1, len(dataset) // ROWS)][:ROWS]]
         model.to(get_device()).eval()
-        inputs = model.data_preprocessor(pseudo_collate(samples))['inputs']
+        inputs = model.data_preprocessor(pseudo_collate(samples), training=True)['inputs']  # padded as in training
         drawn = model(inputs, mode='tensor')
     swapped = getattr(model.data_preprocessor, 'channel_conversion', False)
     channels = [0, 1, 2] if swapped else [2, 1, 0]

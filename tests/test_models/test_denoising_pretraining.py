@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch.nn.functional import mse_loss
 
@@ -151,6 +153,28 @@ def test_a_head_without_a_last_layer():
     depth = dict(type='VPDDepthHead', **layers)
     with pytest.raises(ValueError, match=r'VPDDepthHead: expected an EncoderDecoder whose .*conv_seg'):
         DenoisingPretraining(segmentor(decode_head=depth))
+
+
+def test_a_head_of_several_outputs():
+    """Of a cascade none can be trained alone, and of a head of several tasks there is no one output."""
+    cascade = segmentor(type='CascadeEncoderDecoder', num_stages=2, decode_head=[head(in_index=1), head(in_index=1)])
+    with pytest.raises(ValueError, match='a CascadeEncoderDecoder with decode_head ModuleList: expected an Encoder'):
+        DenoisingPretraining(cascade)
+    model = DenoisingPretraining(segmentor())
+    model.segmentor.decode_head.forward = lambda features: dict(semantic=features[1])
+    with pytest.raises(ValueError, match='decode_head FCNHead gives a dict; expected a head of one task'):
+        model(normalised())
+
+
+def test_each_parameter_has_one_name():
+    """Optimizers with rates of their own for some names, as SegFormer's, go through all of the model's."""
+    model = DenoisingPretraining(segmentor())
+    assert not [name for name in model.state_dict() if not name.startswith('segmentor.')]
+    optimizer = dict(optimizer=dict(type='AdamW', lr=0.01), paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10))))
+    groups = build_optim_wrapper(model, ConfigDict(optimizer)).param_groups
+    rates = {id(parameter): group['lr'] for group in groups for parameter in group['params']}
+    assert {id(parameter) for parameter in model.parameters()} <= rates.keys()
+    assert rates[id(model.head.conv_seg.weight)] == pytest.approx(0.1)
 
 
 def test_it_predicts_no_labels():

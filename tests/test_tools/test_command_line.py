@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from PIL import Image
@@ -24,6 +25,7 @@ from mmdiff2in1.commands.train import next_steps
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import option_value
 from mmdiff2in1.core.config_places import built_in_configs, find_config
+from mmdiff2in1.core.images import from_model
 from mmdiff2in1.core.names import did_you_mean, near, unknown_names
 from mmdiff2in1.datasets.scenes import make_scenes
 from mmdiff2in1.training.comparison import CONTROL, OURS, Comparison, verdict
@@ -250,6 +252,8 @@ def test_errors_in_one_line():
         raise ValueError('b is wrong')
     with pytest.raises(RuntimeError), told('x train', debug=False):  # not raised by this package: a fault
         raise RuntimeError('CUDA error')
+    with pytest.raises(SystemExit, match='^x train: the diffusion model created NaN'), told('x train', debug=False):
+        from_model(torch.full((1, 3, 2, 2), math.nan))
     with pytest.raises(SystemExit, match='FileNotFoundError without a message'), told('x', debug=False):
         raise FileNotFoundError
     with pytest.raises(SystemExit) as caught, told('x', debug=False):

@@ -12,7 +12,9 @@ from PIL import Image
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.config_file import read_config
 from mmdiff2in1.core.config_options import change
-from mmdiff2in1.models.checkpoints import read_checkpoint, still_to_learn
+from mmdiff2in1.models.checkpoints import load_weights, read_checkpoint, still_to_learn
+from mmdiff2in1.synthesis import SampleStore
+from mmdiff2in1.synthesis.unlabelled import UnlabelledPool
 from mmdiff2in1.training.denoising import Denoising
 from mmdiff2in1.training.distillation import plain_config
 from mmdiff2in1.training.runs import build_runner, resume_where_possible
@@ -95,6 +97,27 @@ def test_what_is_written_and_what_starts_from_it(chain_folder, photos, tmp_path,
     assert len(before) and all(torch.equal(again[name], tensor) for name, tensor in learned.items())
 
 
+def test_images_smaller_than_a_crop(chain_folder, tmp_path):
+    """They are padded, in the picture as in the training."""
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    for index, size in enumerate([(20, 300), (7, 7), (400, 31)]):
+        Image.new('RGB', size, (90, 40 * index, 0)).save(photos / f'{index}.png')
+    denoise(chain_folder, photos, tmp_path / 'work')
+    assert (tmp_path / 'work/denoised.png').is_file()
+
+
+def test_other_images_in_the_same_work_dir(chain_folder, photos, tmp_path, capsys):
+    """What a store lists and the second call does not name is an error that says what to do here."""
+    work_dir, fewer = tmp_path / 'work', tmp_path / 'fewer'
+    fewer.mkdir()
+    shutil.copy(min(photos.iterdir()), fewer)
+    UnlabelledPool.of(str(photos)).add(SampleStore(work_dir / 'images'))
+    said = refusal(capsys, chain_folder, fewer, work_dir)
+    assert '4 images that --images does not name' in said and 'delete that folder' in said and 'prune' not in said
+    assert '--images=' in refusal(capsys, chain_folder, tmp_path / 'nowhere', work_dir)
+
+
 def test_a_perceiver_learns_what_is_not_frozen(chain_folder, photos, tmp_path):
     """Of a frozen diffusion model under a head, in a self-improving config, the head alone is trained and written."""
     from tiny_chain import chain_config
@@ -131,13 +154,20 @@ def test_killed_and_resumed_equals_straight(chain_folder, tmp_path):
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
-def test_images_of_the_test_set_are_refused(chain_folder, tmp_path, capsys):
-    shutil.copytree(chain_folder / 'scenes/test/images', tmp_path / 'photos')
+def refusal(capsys, chain_folder, photos, work_dir) -> str:
+    """What a dry run says when it ends with an error."""
     with pytest.raises(SystemExit) as end:
-        denoise(chain_folder, tmp_path / 'photos', tmp_path / 'work', '--dry-run')
+        denoise(chain_folder, photos, work_dir, '--dry-run')
     said = capsys.readouterr()
     assert end.value.code not in (0, None)
-    assert '4 of 4 unlabelled images are also images of the test set' in f'{end.value.code}{said.out}{said.err}'
+    return f'{end.value.code}{said.out}{said.err}'
+
+
+def test_images_of_the_test_set_are_refused(chain_folder, tmp_path, capsys):
+    shutil.copytree(chain_folder / 'scenes/test/images', tmp_path / 'photos')
+    said = refusal(capsys, chain_folder, tmp_path / 'photos', tmp_path / 'work')
+    assert '4 of 4 unlabelled images are also images of the test set' in said
+    assert 'Take them out of --images' in said
 
 
 def test_a_dry_run_counts_and_writes_nothing(chain_folder, photos, tmp_path, capsys):
@@ -151,6 +181,8 @@ def test_a_dry_run_counts_and_writes_nothing(chain_folder, photos, tmp_path, cap
     ('flags', 'message'),
     [
         (('--iters', '0'), '--iters 0: expected 1 or more'),
+        (('--lr', '0'), '--lr 0.0: expected a number > 0'),
+        (('--lr', 'nan'), '--lr nan: expected a number > 0'),
         (('--noise', '0.5', '0.2'), '--noise 0.5 0.2: expected a number in (0, 1], or the lowest and the highest'),
     ],
 )
@@ -173,5 +205,16 @@ def test_who_labels_must_have_learned_first(chain_folder, tmp_path):
     }
     assert warmups == {'d.pth': True, 'trained.pth': False}
     assert still_to_learn(str(tmp_path / 'nothing.pth')) == still_to_learn(None) == []
+    torch.save(dict(state_dict=dict(x=torch.ones(1)), meta=None), tmp_path / 'foreign.pth')
+    assert still_to_learn(str(tmp_path / 'foreign.pth')) == []
     (tmp_path / 'damaged.pth').write_bytes(b'no checkpoint')
     assert still_to_learn(str(tmp_path / 'damaged.pth')) == []
+
+
+def test_a_denoiser_is_no_trained_model(tmp_path):
+    """Where a trained one is expected, as in a test or an export, it is told what it is."""
+    torch.save(
+        dict(state_dict=dict(weight=torch.ones(1, 1)), meta=dict(load_from_may_differ=['bias'])), tmp_path / 'd.pth'
+    )
+    with pytest.raises(RuntimeError, match=r'd\.pth is no trained model: .* lacks bias, as one of mmdiff2in1 denoise'):
+        load_weights(torch.nn.Linear(1, 1), tmp_path / 'd.pth')

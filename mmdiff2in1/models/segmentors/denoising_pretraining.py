@@ -51,7 +51,7 @@ class DenoisingPretraining(BaseModel):
             raise ValueError(f'noise={noise}: expected a standard deviation in (0, 1], or the lowest and the highest')
         self.angles = math.asin(low), math.asin(high)
         self.segmentor = built
-        self.head, self.last_name = _head(built)
+        self.last_name = _last_layer(built)
         if built.with_auxiliary_head:
             built.auxiliary_head.requires_grad_(False)
         self.patch = self._pixels_of_an_output()
@@ -84,14 +84,28 @@ class DenoisingPretraining(BaseModel):
         return self.segmentor.backbone
 
     @property
+    def head(self) -> nn.Module:
+        """The decode head with the last layer; no attribute, as constructors of optimizers would find it twice."""
+        return self.segmentor.get_submodule(self.last_name.rpartition('.')[0])
+
+    @property
     def may_differ(self) -> tuple[str, ...]:
         """Names of modules of the plain segmentor that learn nothing here: its last layer, and auxiliary heads."""
         return (self.last_name, 'auxiliary_head') if self.segmentor.with_auxiliary_head else (self.last_name,)
 
     def _predicted(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) of normalised images."""
+        return pixel_shuffle(self._output(images), self.patch)[..., : images.shape[-2], : images.shape[-1]]
+
+    def _output(self, images: Tensor) -> Tensor:
+        """What the decode head gives, (B, channels, h, w)."""
         output = self.segmentor.decode_head.forward(self.segmentor.extract_feat(images))
-        return pixel_shuffle(output, self.patch)[..., : images.shape[-2], : images.shape[-1]]
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f'decode_head {type(self.segmentor.decode_head).__name__} gives a {type(output).__name__}; '
+                'expected a head of one task and one output, (B, channels, h, w)'
+            )
+        return output
 
     def _in_range(self, inputs: Tensor) -> tuple[Tensor, Any]:
         """The images in [-1, 1], and what normalises such ones as the segmentor expects them."""
@@ -106,7 +120,7 @@ class DenoisingPretraining(BaseModel):
         was_training = self.training
         self.eval()
         images = torch.zeros(1, 3, side, side)
-        found = self.segmentor.decode_head.forward(self.segmentor.extract_feat(images)).shape[-2:]
+        found = self._output(images).shape[-2:]
         self.train(was_training)
         patch = side // found[0]
         if (found[0] * patch, found[1] * patch) != (side, side):
@@ -116,12 +130,13 @@ class DenoisingPretraining(BaseModel):
         return patch
 
 
-def _head(segmentor: nn.Module) -> tuple[nn.Module, str]:
-    """The decode head with the last layer, which may stand inside of another, and the name of that layer."""
+def _last_layer(segmentor: nn.Module) -> str:
+    """The name of the last layer of the decode head, which may stand inside of another."""
     outer = getattr(segmentor, 'decode_head', None)
-    for name, head in outer.named_modules(prefix='decode_head') if isinstance(outer, nn.Module) else ():
+    alone = isinstance(outer, nn.Module) and not isinstance(outer, nn.ModuleList)  # a cascade has several
+    for name, head in outer.named_modules(prefix='decode_head') if alone else ():
         if isinstance(dict(head.named_children()).get(LAST), nn.Conv2d):  # a wrapper may only pass it on
-            return head, f'{name}.{LAST}'
+            return f'{name}.{LAST}'
     raise ValueError(
         f'a {type(segmentor).__name__} with decode_head {type(outer).__name__}: expected an EncoderDecoder whose '
         f"decode head ends in mmseg's {LAST}, such as UPerHead, SegformerHead, FCNHead or UShapedHead"
