@@ -8,7 +8,7 @@
 
 CONFIG is that of any mmseg segmentor whose decode head ends in conv_seg, from random weights; its own crops and
 augmentation are used. The whole network learns to remove noise from the images of --images and of the training set,
-as a diffusion model does; no label is read. The result is a checkpoint for load_from, without the last layer. It pays
+as a diffusion model does; labels play no part. The result is a checkpoint for load_from without the last layer. It pays
 where labels are few and the model starts from random weights: docs/evidence.md. Killed at any time, --resume goes on.
 """
 

@@ -123,8 +123,8 @@ def _own(args: argparse.Namespace, name: str) -> tuple[dict[Path, str], tuple[in
         if args.model != 'segformer':
             file = shlex.quote(str(args.out / f'{name}.py'))
             note = (
-                'the small CNN begins with random weights: a pretrained encoder sees more (--encoder FOLDER), and images '
-                f'without labels teach it first (mmdiff2in1 denoise {file} --images FOLDER)'
+                'the small CNN begins with random weights: a pretrained encoder sees more (--encoder FOLDER), images '
+                f'without labels can teach it first (mmdiff2in1 denoise {file} --images FOLDER)'
             )
         elif args.weights is None:
             note = (

@@ -94,11 +94,10 @@ class Denoising:
 
     def _data(self, stage: Config, work_dir: Path) -> None:
         loader = stage.train_dataloader
-        dataset = loader.dataset
-        if type_name(dataset) == 'SyntheticSampleDataset':
-            dataset = dataset.dataset
+        if type_name(loader.dataset) != 'SyntheticSampleDataset':
+            loader.dataset = ConfigDict(type='SyntheticSampleDataset', dataset=loader.dataset)
         store = None if self.images is None else str(work_dir / 'images')
-        loader.dataset = ConfigDict(type='SyntheticSampleDataset', dataset=dataset, store=store)
+        loader.dataset.update(store=store, num_samples=None, samples_per_image=None, mix='uniform', labels='none')
         loader.batch_size, loader.sampler = self.batch_size, dict(type='StreamSampler')
         for key in ('batch_sampler', 'shuffle'):
             loader.pop(key, None)

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
+from tiny_chain import chain_config
 
 from mmdiff2in1.__main__ import main
 from mmdiff2in1.core.config_file import read_config
@@ -15,7 +16,7 @@ from mmdiff2in1.core.config_options import change
 from mmdiff2in1.models.checkpoints import load_weights, read_checkpoint, still_to_learn
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.synthesis.unlabelled import UnlabelledPool
-from mmdiff2in1.training.denoising import Denoising
+from mmdiff2in1.training.denoising import Denoising, check_denoising, pretrain_as_denoiser
 from mmdiff2in1.training.distillation import plain_config
 from mmdiff2in1.training.runs import build_runner, resume_where_possible
 from mmdiff2in1.training.wrapping import wrap_config
@@ -120,10 +121,6 @@ def test_other_images_in_the_same_work_dir(chain_folder, photos, tmp_path, capsy
 
 def test_a_perceiver_learns_what_is_not_frozen(chain_folder, photos, tmp_path):
     """Of a frozen diffusion model under a head, in a self-improving config, the head alone is trained and written."""
-    from tiny_chain import chain_config
-
-    from mmdiff2in1.training.denoising import pretrain_as_denoiser
-
     cfg = chain_config(chain_folder)
     written = pretrain_as_denoiser(cfg, Denoising(images=str(photos), iters=2, batch_size=2), tmp_path)
     learned = read_checkpoint(written)
@@ -168,6 +165,15 @@ def test_images_of_the_test_set_are_refused(chain_folder, tmp_path, capsys):
     said = refusal(capsys, chain_folder, tmp_path / 'photos', tmp_path / 'work')
     assert '4 of 4 unlabelled images are also images of the test set' in said
     assert 'Take them out of --images' in said
+
+
+def test_a_key_of_the_data_set_that_nothing_reads(chain_folder, tmp_path):
+    cfg = plain_config(chain_config(chain_folder))
+    cfg.train_dataloader.dataset = dict(
+        type='SyntheticSampleDataset', dataset=cfg.train_dataloader.dataset, num_labelled=3
+    )
+    with pytest.raises(ValueError, match='num_labelled'):
+        check_denoising(cfg, Denoising(iters=2, batch_size=2), tmp_path / 'work')
 
 
 def test_a_dry_run_counts_and_writes_nothing(chain_folder, photos, tmp_path, capsys):
