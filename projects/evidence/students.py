@@ -157,6 +157,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add('--task', choices=TASKS, default='scenes', help='(%(default)s)')
     add('--arms', nargs='+', choices=ARMS, default=list(task.arms), help='(%(default)s)')
     add('--labels', type=int, nargs='+', default=list(task.labels), help='labelled images (%(default)s)')
+    add(
+        '--iters', type=int, help='steps of a training (those of the config); with an --out and a --work-dir of its own'
+    )
     add('--teacher', type=Path, default=Path('work_dirs/teacher/iter_3000.pth'), help='(%(default)s)')
     add(
         '--denoiser',
@@ -273,6 +276,9 @@ def set_up(cfg: Any, labels: int, seed: int, args: argparse.Namespace) -> None:
             'optim_wrapper.type': TASKS[args.task].optimizer if computes_bf16(torch.device('cpu')) else 'OptimWrapper',
         }
     )
+    if args.iters:
+        steps = {'train_cfg.max_iters': args.iters, 'train_cfg.val_interval': args.iters}
+        cfg.merge_from_dict(steps | {'param_scheduler.1.end': args.iters})
     if args.task.startswith('camvid'):
         if TASKS[args.task].halved:
             cfg.train_dataloader.dataset.data_root = str(half_size(args.data_root, args.work_dir / 'half_size'))

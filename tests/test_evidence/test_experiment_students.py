@@ -1,5 +1,6 @@
 """projects/evidence/students.py: what each arm trains on, and the table of finished runs."""
 
+import argparse
 import json
 
 import numpy as np
@@ -38,6 +39,12 @@ def test_every_arm_sees_as_many_images_a_step_and_forgets_its_random_weights(arg
         steps = [step['type'] for step in loader.dataset.dataset.pipeline]
         assert cfg.get('load_from') == (str(args.denoiser) if 'denoising first' in arm else None), arm
         assert ('StrongColour' in steps) == ('strong colours' in arm) and steps[-1] == 'PackSegInputs', arm
+
+
+def test_more_steps(args):
+    cfg = tool.config_of('pasted', 2, 0, argparse.Namespace(**vars(args) | dict(iters=6000)))
+    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval, cfg.param_scheduler[1].end) == (6000, 6000, 6000)
+    assert tool.last_checkpoint(cfg) == 'self_improving/iter_6000.pth'
 
 
 def test_pasted_images_are_shared_and_other_images_are_those_without_a_label(args):
