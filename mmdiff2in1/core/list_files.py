@@ -1,5 +1,6 @@
 """Lists of files, one entry per line (split files, `ann_file`): read and written here and nowhere else."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def named_classes(said: str) -> list[str] | None:
         FileNotFoundError: No such file.
         ValueError: It holds no names, or one twice; or see `read_text`.
     """
-    if not Path(said).is_file():
+    if not os.path.isfile(said):  # of a text longer than a file name `Path.is_file` raises an error
         if ',' in said or not ('/' in said or said.endswith('.txt')):
             return None
         raise FileNotFoundError(f'{said}: no such file, expected one with the name of a class in each line')

@@ -31,6 +31,7 @@ def test_a_file_of_class_names(tmp_path):
     file.write_text('wall\n\n red table \n')
     assert named_classes(str(file)) == ['wall', 'red table']
     assert named_classes('wall') is None and named_classes('wall,a/b') is None
+    assert named_classes(','.join(f'class {i}' for i in range(150))) is None  # longer than the name of a file may be
     for text, message in (('\n \n', 'found no names'), ('wall\nbed\nwall\n', 'found wall more than once')):
         file.write_text(text)
         with pytest.raises(ValueError, match=rf'names\.txt: {message}, expected'):
