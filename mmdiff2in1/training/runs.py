@@ -56,8 +56,7 @@ def build_runner(cfg: Config) -> Runner:
     """An mmengine runner that works under torchrun on CPUs as well, and several times in one process.
 
     What it loads must fit its model, except what ``load_from_may_differ`` of the config names, or the checkpoint itself
-    says that it lacks. A loss that is not
-    finite ends it; Ctrl-C ends it after a step that is saved.
+    says that it lacks. A loss that is not finite ends it; Ctrl-C ends it after a step that is saved.
     """
     _seed_augmentation(cfg)
     cfg.launcher = launcher_of_environment()
@@ -72,14 +71,14 @@ def build_runner(cfg: Config) -> Runner:
     cfg.setdefault('experiment_name', f'{Path(cfg.work_dir).name}-{time.time_ns()}')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
-    if cfg.get(MAY_DIFFER) is None and still_to_learn(cfg.get('load_from')):
-        cfg[MAY_DIFFER] = still_to_learn(cfg.load_from)
+    starts_elsewhere = cfg.get('load_from') and not cfg.get('resume')
+    if starts_elsewhere and cfg.get(MAY_DIFFER) is None and (lacks := still_to_learn(cfg.load_from)):
+        cfg[MAY_DIFFER] = lacks
     # yapf would format the text of the config five times, and once more at every checkpoint.
     object.__setattr__(cfg, '_format_python_code', False)
     with building(cfg):
         runner = ChainRunner.from_cfg(cfg)
     check_channels(unwrapped(runner.model))
-    starts_elsewhere = cfg.get('load_from') and not cfg.get('resume')
     load_whole(unwrapped(runner.model), (cfg.get(MAY_DIFFER) or ()) if starts_elsewhere else ())
     return runner
 
