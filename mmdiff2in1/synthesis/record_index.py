@@ -42,8 +42,8 @@ class RecordIndex(Mapping[str, dict]):
 
     def in_order(self) -> 'RecordIndex':
         """The same, sorted by sample_id."""
-        names = list(self._places)
-        places = {name: self._places[name] for name in sorted(names)} if names != sorted(names) else self._places
+        names = sorted(self._places)
+        places = self._places if names == list(self._places) else {name: self._places[name] for name in names}
         return RecordIndex(self._text, places, self.rejected)
 
     def lines(self) -> Iterator[bytes]:

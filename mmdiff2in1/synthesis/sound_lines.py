@@ -12,24 +12,27 @@ from functools import lru_cache
 from .recipe import MAX_STEM
 from .records import BY_RECIPE, UNLABELLED
 
-COUNT, POSITIVE = rb'(?:0|[1-9]\d{0,19})', rb'[1-9]\d{0,8}'
-NUMBER = rb'-?(?:0|[1-9]\d{0,17})(?:\.\d{1,20})?(?:e[+-]?\d\d)?'
+# Letters and digits are spelled out: a set of them alone is looked up faster than one with \w or \d in it.
+WORD = b'A-Za-z0-9_'
+COUNT, POSITIVE = rb'(?:0|[1-9][0-9]{0,19})', rb'[1-9][0-9]{0,8}'
+NUMBER = rb'-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{2})?'
 # As Python writes it: another spelling of the same number is another text in the recipe.
-SCALE = rb'(?!0\.000)(?:0|[1-9]\d{0,5})\.(?:0|\d{0,7}[1-9])'
+SCALE = rb'(?!0\.000)(?:0|[1-9][0-9]{0,5})\.(?:0|[0-9]{0,7}[1-9])'
 PLAIN = rb'[^"\\\x00-\x1f\x7f-\xff]*'
 # Escapes as json.dumps writes them, for the same reason; without the character 0, which no path may have.
 ESCAPE = rb'\\(?:["\\bfnrt]|u(?!0000|00[2-6]|007[0-9a-e]|000[89acd])[0-9a-f]{4})'
 IN_TEXT = rb'%b(?:%b%b)*' % (PLAIN, ESCAPE, PLAIN)
 TEXT = rb'"%b"' % IN_TEXT
 DIGEST = rb'"[0-9a-f]{64}"'
-NAME = rb'[\w-][\w.-]{0,199}'  # neither hidden, nor '..', nor longer than a file's may be
+NAME = rb'[%b-][%b.-]{0,199}' % (WORD, WORD)  # neither hidden, nor '..', nor longer than a file's may be
 
 
 def _listed(entry: bytes) -> bytes:
     return rb'(?:%b(?:, %b)*)?' % (entry, entry)
 
 
-LABEL = rb'"[\w-]{1,80}": \{(?:"by": %b, )?"file": "labels/[\w-]{1,80}/(?P=name)\.png", "sha256": %b\}' % (TEXT, DIGEST)
+TASK = rb'[%b-]{1,80}' % WORD
+LABEL = rb'"%b": \{(?:"by": %b, )?"file": "labels/%b/(?P=name)\.png", "sha256": %b\}' % (TASK, TEXT, TASK, DIGEST)
 LABELS = rb'(?:"labels": \{%b\}, )?' % _listed(LABEL)
 CREATED = re.compile(
     rb'\{"T": (?P<T>%b), ' % POSITIVE
@@ -41,9 +44,9 @@ CREATED = re.compile(
     + rb'"scores": \{%b\}, ' % _listed(rb'%b: %b' % (TEXT, NUMBER))
     + rb'"seed": (?P<seed>%b), "size": \[(?P<height>%b), (?P<width>%b)\], ' % (COUNT, POSITIVE, POSITIVE)
     + rb'"solver": (?P<solver>%b), ' % TEXT
-    + rb'"source": (?P<source>null|"(?:%b/|%b/)?(?P<file>[\w.-]+)"), ' % (PLAIN, IN_TEXT)
+    + rb'"source": (?P<source>null|"(?:%b/|%b/)?(?P<file>[%b.-]+)"), ' % (PLAIN, IN_TEXT, WORD)
     + rb'"source_labels": \{%b\}, ' % _listed(rb'%b: %b' % (TEXT, TEXT))
-    + rb'"timesteps": (?P<steps>\[[\d, ]*\]), "weights_hash": (?P<weights>%b)\}\n' % TEXT
+    + rb'"timesteps": (?P<steps>\[[0-9, ]*\]), "weights_hash": (?P<weights>%b)\}\n' % TEXT
 )
 RECIPE = (
     b'{"T":%b,"caption":%b,"grid":%b,"guidance_scale":%b,"num_calls":%b,"seed":%b,"size":[%b,%b],"solver":%b,'
@@ -53,7 +56,7 @@ RECIPE = (
 COUNTS = re.compile(rb'\[%b\]' % _listed(COUNT))
 TAKEN_IN = re.compile(
     rb'\{"bytes": %b, "caption": %b, ' % (COUNT, TEXT)
-    + rb'"image": "(?:images/(?P<name>%b)\.\w{1,9}|/%b)", "image_sha256": %b, ' % (NAME, IN_TEXT, DIGEST)
+    + rb'"image": "(?:images/(?P<name>%b)\.[%b]{1,9}|/%b)", "image_sha256": %b, ' % (NAME, WORD, IN_TEXT, DIGEST)
     + rb'"kind": "%b", (?(name)%b)"modified": -?%b, "path": %b, ' % (UNLABELLED.encode(), LABELS, COUNT, TEXT)
     + rb'"sample_id": "(?P<id>(?(name)(?P=name)|%b))", "size": \[%b, %b\], ' % (NAME, POSITIVE, POSITIVE)
     + rb'"source": null\}\n'
@@ -78,7 +81,7 @@ def _created(found: re.Match[bytes]) -> tuple[str, int, bool] | None:
     T, caption, grid, scale, name, calls, sample_id, seed, height, width, solver, source, file, steps, weights = (
         found.groups()
     )
-    if int(calls) > int(T) or not _are_counts(steps):
+    if not _agree(T, calls, steps):
         return None
     recipe = RECIPE % (T, caption, grid, scale, calls, seed, height, width, solver, source, weights)
     digest = hashlib.sha256(recipe).hexdigest()[:8].encode()
@@ -89,9 +92,9 @@ def _created(found: re.Match[bytes]) -> tuple[str, int, bool] | None:
 
 
 @lru_cache
-def _are_counts(steps: bytes) -> bool:
-    """True for a list of timesteps; there are few different ones in a store."""
-    return COUNTS.fullmatch(steps) is not None
+def _agree(T: bytes, calls: bytes, steps: bytes) -> bool:
+    """True if these can be of one sample, `steps` a list of timesteps; there are few different ones in a store."""
+    return int(calls) <= int(T) and COUNTS.fullmatch(steps) is not None
 
 
 def _stem(file: bytes) -> bytes:

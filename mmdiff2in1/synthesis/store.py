@@ -286,7 +286,9 @@ class SampleStore:
             write_atomically(self._manifest, records.lines())
         for shard, size in shards.items():
             if size_of(shard) == size:
-                shard.unlink(missing_ok=True)
+                with alone(shard):  # whoever is about to append has it open, and writes where it lies
+                    if size_of(shard) == size:
+                        shard.unlink()
 
     def _read(self) -> tuple[RecordIndex, list[Damage]]:
         """Records by sample_id in sorted order, and broken lines."""

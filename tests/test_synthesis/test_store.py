@@ -4,11 +4,13 @@ import errno
 import hashlib
 import json
 import os
+import threading
 
 import cv2
 import numpy as np
 import pytest
 
+from mmdiff2in1.core import atomic_files
 from mmdiff2in1.synthesis import SampleStore
 from mmdiff2in1.synthesis.store import MANIFEST
 
@@ -205,6 +207,24 @@ def test_what_is_appended_during_a_merge_stays(store, monkeypatch):
     assert (store.folder / 'manifest.rank0.jsonl').is_file()
     store.merge(['a', 'b'])
     assert [file.name for file in store.folder.glob('manifest*')] == [MANIFEST] and ids(store.records()) == ['a', 'b']
+
+
+def test_a_merge_does_not_take_a_shard_from_under_an_append(store, monkeypatch):
+    """Another process has opened its shard and not written yet: the record would go into a file that is gone."""
+    shard, merge = SampleStore(store.folder, 0), threading.Thread(target=store.merge)
+    shard.add(record('a'), image(), labels())
+    end_of = atomic_files._end_of_complete_lines
+
+    def merged_meanwhile(stream):
+        monkeypatch.setattr(atomic_files, '_end_of_complete_lines', end_of)
+        merge.start()
+        merge.join(0.3)
+        return end_of(stream)
+
+    monkeypatch.setattr(atomic_files, '_end_of_complete_lines', merged_meanwhile)
+    shard.add(record('b'), image(), labels())
+    merge.join()
+    assert ids(store.records()) == ['a', 'b']
 
 
 def test_two_processes_merge_at_once(store, monkeypatch):
