@@ -1,4 +1,7 @@
-"""Tiny real components, built in the test: nothing is downloaded."""
+"""Tiny real components, built in the test: nothing is downloaded.
+
+torch is imported where it is used: the process that only hands out the tests need not wait for it.
+"""
 
 import copy
 import gc
@@ -7,7 +10,6 @@ import os
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import pytest
-import torch
 
 TINY_DIFFUSION = dict(
     vae=dict(
@@ -24,7 +26,7 @@ TINY_DIFFUSION = dict(
         in_channels=4,
         out_channels=4,
         block_out_channels=(8, 16, 16),
-        layers_per_block=2,
+        layers_per_block=1,
         norm_num_groups=4,
         down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D'),
         up_block_types=('CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'UpBlock2D'),
@@ -43,7 +45,10 @@ TINY_DIFFUSION = dict(
     words=['a', 'and', 'ball', 'floor', 'red', 'table', 'wall'],
     max_length=8,
 )
-"""Image sides are multiples of 8; the latent has half the image's resolution and three levels."""
+"""Image sides are multiples of 8; the latent has half the image's resolution and three levels of one layer."""
+
+TWO_LAYER_DIFFUSION = TINY_DIFFUSION | dict(unet=TINY_DIFFUSION['unet'] | dict(layers_per_block=2))
+"""As many layers a level as Stable Diffusion, for tests of blocks by their numbers."""
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -74,15 +79,43 @@ def tiny_diffusion_config() -> dict:
 
 
 @pytest.fixture(scope='session')
-def _tiny_diffusion():
-    from mmdiff2in1.generators import LatentDiffusion
+def two_layer_config() -> dict:
+    return TWO_LAYER_DIFFUSION
 
-    torch.manual_seed(0)
-    return LatentDiffusion.from_config(TINY_DIFFUSION)
+
+@pytest.fixture(scope='session')
+def _tiny_diffusion():
+    return _built(TINY_DIFFUSION)
+
+
+@pytest.fixture(scope='session')
+def _two_layer_diffusion():
+    return _built(TWO_LAYER_DIFFUSION)
 
 
 @pytest.fixture
 def tiny_diffusion(_tiny_diffusion):
     """Built once, copied for each test."""
+    return _copied(_tiny_diffusion)
+
+
+@pytest.fixture
+def two_layer_diffusion(_two_layer_diffusion):
+    """Built once, copied for each test."""
+    return _copied(_two_layer_diffusion)
+
+
+def _built(config: dict):
+    import torch
+
+    from mmdiff2in1.generators import LatentDiffusion
+
     torch.manual_seed(0)
-    return copy.deepcopy(_tiny_diffusion)
+    return LatentDiffusion.from_config(config)
+
+
+def _copied(diffusion):
+    import torch
+
+    torch.manual_seed(0)
+    return copy.deepcopy(diffusion)

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 SCRIPT = Path(__file__).with_name('tiny_self_improving.py')
 
@@ -13,6 +12,8 @@ SCRIPT = Path(__file__).with_name('tiny_self_improving.py')
 @pytest.fixture(scope='package', autouse=True)
 def one_thread():
     """As in the processes of their own: another number of threads sums in another order."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

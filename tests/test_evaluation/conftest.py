@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from forks import Fork
 
 SCRIPT = Path(__file__).with_name('process_of_two.py')
 
@@ -22,6 +21,8 @@ def of_two():
 @pytest.fixture(scope='session')
 def two_processes(of_two, tmp_path_factory):
     """What each of two processes saw and the figures that it got."""
+    from forks import Fork
+
     folder = tmp_path_factory.mktemp('two_processes')
     processes = [
         Fork(folder / f'{rank}.log', of_two.main, rank, folder / 'meeting', folder / f'{rank}.json')

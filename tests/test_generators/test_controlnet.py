@@ -175,7 +175,7 @@ def test_random_weights_with_a_branch(tiny_diffusion_config):
     assert model.takes_conditions and not model.controlnet.training
     z, context = torch.randn(1, 4, 4, 4), torch.randn(1, 8, 16)
     added = residuals(model.controlnet, z, torch.tensor([5]), context, torch.rand(1, 3, 8, 8))
-    assert len(added['down_block_additional_residuals']) == 9
+    assert len(added['down_block_additional_residuals']) == 6
     assert residuals(model.controlnet, z, torch.tensor([5]), context, None) == {}
 
 

@@ -46,8 +46,8 @@ def kept_bytes(run) -> tuple[torch.Tensor, int]:
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-def test_loss_and_gradients_are_identical(tiny_diffusion, precision):
-    plain = tiny_diffusion.unet.requires_grad_(True)
+def test_loss_and_gradients_are_identical(two_layer_diffusion, precision):
+    plain = two_layer_diffusion.unet.requires_grad_(True)
     saving = copy.deepcopy(plain)
     saving.enable_gradient_checkpointing()
     found = []
@@ -65,8 +65,8 @@ def test_loss_and_gradients_are_identical(tiny_diffusion, precision):
     assert other_kept < kept / 2
 
 
-def test_every_layer_runs_once_forward_and_once_more_backward(tiny_diffusion):
-    unet, calls = tiny_diffusion.unet.requires_grad_(True), []
+def test_every_layer_runs_once_forward_and_once_more_backward(two_layer_diffusion):
+    unet, calls = two_layer_diffusion.unet.requires_grad_(True), []
     unet.enable_gradient_checkpointing()
     layers = [*unet.down_blocks[0].resnets, unet.mid_block.resnets[1], unet.up_blocks[1].attentions[2]]
     for layer in layers:  # before the layer: recomputing stops once it has all that the backward pass needs
@@ -86,7 +86,7 @@ def test_every_layer_runs_once_forward_and_once_more_backward(tiny_diffusion):
 
 @pytest.mark.parametrize('text_adapter', [False, True])
 @pytest.mark.parametrize('regime', ['frozen', 'finetune'])
-def test_the_field_of_the_backbone(tiny_diffusion_config, regime, text_adapter):
+def test_the_field_of_the_backbone(two_layer_config, regime, text_adapter):
     images = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
     losses, gradients, kept = [], [], []
     for gradient_checkpointing in (False, True):
@@ -94,7 +94,7 @@ def test_the_field_of_the_backbone(tiny_diffusion_config, regime, text_adapter):
         backbone = MODELS.build(
             dict(
                 type='mmseg.DiffusionBackbone',
-                diffusion=tiny_diffusion_config,
+                diffusion=two_layer_config,
                 classes=['wall', 'floor', 'red ball'],
                 regime=regime,
                 text_adapter=text_adapter,

@@ -96,10 +96,12 @@ def sd_unet() -> UNet2DConditionModel:
 
 
 @pytest.fixture(params=['tiny', 'sd'])
-def net(request, sd_unet, tiny_diffusion) -> tuple:
+def net(request, sd_unet, two_layer_diffusion) -> tuple:
     """(U-Net, LDM table, map layers, latents, timesteps, tokens); the latents are not square."""
     unet, table, shape, width = (
-        (tiny_diffusion.unet, TINY, (2, 4, 8, 12), 16) if request.param == 'tiny' else (sd_unet, SD, (2, 4, 8, 24), 10)
+        (two_layer_diffusion.unet, TINY, (2, 4, 8, 12), 16)
+        if request.param == 'tiny'
+        else (sd_unet, SD, (2, 4, 8, 24), 10)
     )
     draw = torch.Generator().manual_seed(3)
     z, context = torch.randn(shape, generator=draw), torch.randn(2, 5, width, generator=draw)
@@ -202,8 +204,8 @@ def test_a_pass_that_ends_early_gives_the_same_and_runs_no_further(net, tap):
     assert part.output is None
 
 
-def test_maps_alone_run_to_the_last_layer_of_their_level(tiny_diffusion):
-    unet, calls = tiny_diffusion.unet, []
+def test_maps_alone_run_to_the_last_layer_of_their_level(two_layer_diffusion):
+    unet, calls = two_layer_diffusion.unet, []
     unet.up_blocks[1].attentions[2].register_forward_hook(lambda *_: calls.append('level 1'))
     unet.up_blocks[2].resnets[0].register_forward_hook(lambda *_: calls.append('behind'))
     z, context = torch.randn(1, 4, 4, 4), torch.randn(1, 3, 16)
@@ -337,8 +339,8 @@ def test_selected_samples(net):
     assert both[torch.tensor([True, False])].output.shape[0] == 1
 
 
-def test_impossible_requests_say_why(tiny_diffusion):
-    unet, t = tiny_diffusion.unet, torch.tensor([1])
+def test_impossible_requests_say_why(two_layer_diffusion):
+    unet, t = two_layer_diffusion.unet, torch.tensor([1])
     z, context = torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 16)
     for wanted, message in (
         (dict(taps=['out.9', 'mid']), r"unknown taps \['out.9'\]; this U-Net has in.0, .*, mid, out.0, .*, out.8"),
@@ -367,8 +369,8 @@ def test_impossible_requests_say_why(tiny_diffusion):
         (dict(in_channels=9), r'the U-Net maps 9 to 4 channels, but the VAE has latents of 4 \(inpainting'),
     ],
 )
-def test_other_layouts_are_refused(tiny_diffusion_config, changes, message):
-    config = tiny_diffusion_config | dict(unet=tiny_diffusion_config['unet'] | changes)
+def test_other_layouts_are_refused(two_layer_config, changes, message):
+    config = two_layer_config | dict(unet=two_layer_config['unet'] | changes)
     with pytest.raises(ValueError, match=message):
         LatentDiffusion.from_config(config)
 

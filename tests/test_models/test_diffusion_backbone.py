@@ -23,10 +23,10 @@ LEVELS = {
 
 
 @pytest.fixture
-def make(tiny_diffusion_config):
+def make(two_layer_config):
     def build(**options) -> DiffusionBackbone:
         torch.manual_seed(0)
-        options = dict(diffusion=tiny_diffusion_config, classes=CLASSES) | options
+        options = dict(diffusion=two_layer_config, classes=CLASSES) | options
         return MODELS.build(dict(type='DiffusionBackbone', **options)).eval()
 
     return build
@@ -351,11 +351,11 @@ def test_bfloat16_of_the_frozen_part(make, regime):
     assert calls[-1][1].dtype == calls[0][1].dtype
 
 
-def test_a_checkpoint_carries_the_tokens(make, tiny_diffusion_config):
+def test_a_checkpoint_carries_the_tokens(make, two_layer_config):
     """Random weights differ from build to build, and the class tokens with them."""
     backbone, images = make(), pictures()
     torch.manual_seed(5)
-    other = DiffusionBackbone(tiny_diffusion_config, CLASSES).eval()
+    other = DiffusionBackbone(two_layer_config, CLASSES).eval()
     assert not torch.equal(other.tokens, backbone.tokens)
     other.load_state_dict(backbone.state_dict())
     with torch.no_grad():
@@ -446,8 +446,8 @@ def test_presets():
     assert changed == FeatureConfig(1, 'class_embeddings', False, 'mode', True, ('mid',), (2,))
 
 
-def test_weights_from_a_folder(make, tiny_diffusion, tmp_path):
-    tiny_diffusion.save_folder(tmp_path / 'weights')
+def test_weights_from_a_folder(make, two_layer_diffusion, tmp_path):
+    two_layer_diffusion.save_folder(tmp_path / 'weights')
     backbone, images = make(diffusion=str(tmp_path / 'weights')), pictures()
     with torch.no_grad():
         same(backbone(images), make()(images))

@@ -28,7 +28,7 @@ def mmseg_scope():
         yield
 
 
-def segmentor(tiny_diffusion_config, head: dict, feature: dict | None = None):
+def segmentor(two_layer_config, head: dict, feature: dict | None = None):
     torch.manual_seed(0)
     model = MODELS.build(
         dict(
@@ -36,9 +36,7 @@ def segmentor(tiny_diffusion_config, head: dict, feature: dict | None = None):
             data_preprocessor=dict(
                 type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, size=(16, 24)
             ),
-            backbone=dict(
-                type='DiffusionBackbone', diffusion=tiny_diffusion_config, classes=CLASSES, feature=feature or {}
-            ),
+            backbone=dict(type='DiffusionBackbone', diffusion=two_layer_config, classes=CLASSES, feature=feature or {}),
             decode_head=head,
             test_cfg=ConfigDict(mode='whole'),
         )
@@ -48,14 +46,14 @@ def segmentor(tiny_diffusion_config, head: dict, feature: dict | None = None):
 
 
 @pytest.fixture
-def bare(tiny_diffusion_config):
-    return segmentor(tiny_diffusion_config, FPN)
+def bare(two_layer_config):
+    return segmentor(two_layer_config, FPN)
 
 
 @pytest.fixture
-def wrapped(tiny_diffusion_config, bare):
+def wrapped(two_layer_config, bare):
     """With the weights of `bare`."""
-    model = segmentor(tiny_diffusion_config, dict(type='GenerativeDecodeHead', head=FPN))
+    model = segmentor(two_layer_config, dict(type='GenerativeDecodeHead', head=FPN))
     model.backbone.load_state_dict(bare.backbone.state_dict())
     model.decode_head.head.load_state_dict(bare.decode_head.state_dict())
     return model
@@ -126,11 +124,11 @@ def test_state_is_that_of_the_bare_head_below_one_name(bare, wrapped):
     assert all(torch.equal(ours[f'head.{name}'], tensor) for name, tensor in theirs.items())
 
 
-def test_initialisation_reaches_the_wrapped_head(tiny_diffusion_config):
+def test_initialisation_reaches_the_wrapped_head(two_layer_config):
     head = FPN | dict(
         init_cfg=dict(type='Constant', val=0.25, override=dict(name='conv_seg', type='Constant', val=0.5))
     )
-    model = segmentor(tiny_diffusion_config, dict(type='GenerativeDecodeHead', head=head))
+    model = segmentor(two_layer_config, dict(type='GenerativeDecodeHead', head=head))
     assert (model.decode_head.head.conv_seg.weight == 0.5).all()
 
 
@@ -167,10 +165,10 @@ def test_predict_created_by_hand(wrapped):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_predict_created_reads_the_last_denoising_call(tiny_diffusion_config):
+def test_predict_created_reads_the_last_denoising_call(two_layer_config):
     feature = dict(preset='released', taps='vpd')
     head = dict(type='GenerativeDecodeHead', created='released', head=FPN | dict(in_channels=[8, 16, 16]))
-    model = segmentor(tiny_diffusion_config, head, feature)
+    model = segmentor(two_layer_config, head, feature)
     images, samples = batch()
     made = model.backbone.diffusion.create(
         images,

@@ -13,10 +13,10 @@ T = [50, 200, 3]
 
 
 @pytest.fixture
-def make(tiny_diffusion_config):
+def make(two_layer_config):
     def build(**options) -> DiffusionBackbone:
         torch.manual_seed(0)
-        options = dict(diffusion=tiny_diffusion_config, classes=CLASSES) | options
+        options = dict(diffusion=two_layer_config, classes=CLASSES) | options
         return MODELS.build(dict(type='DiffusionBackbone', **options)).eval()
 
     return build

@@ -3,16 +3,15 @@
 import copy
 
 import pytest
-from html_page import Page
-from tiny_chain import chain_config, prepare
-
-from mmdiff2in1.reporting import write_report
-from mmdiff2in1.training.chain import train
 
 
 @pytest.fixture(scope='session')
 def chain(tmp_path_factory, tiny_diffusion_config):
     """Config, work dir and results of a finished chain that creates at two T."""
+    from tiny_chain import chain_config, prepare
+
+    from mmdiff2in1.training.chain import train
+
     folder = prepare(tmp_path_factory.mktemp('report'), tiny_diffusion_config)
     cfg = chain_config(folder)
     cfg.merge_from_dict(
@@ -32,5 +31,9 @@ def chain(tmp_path_factory, tiny_diffusion_config):
 @pytest.fixture(scope='session')
 def page(chain):
     """The page of the chain, as it is written without further arguments."""
+    from html_page import Page
+
+    from mmdiff2in1.reporting import write_report
+
     cfg, work_dir, _ = chain
     return Page(write_report(cfg, work_dir, images=3).read_text())

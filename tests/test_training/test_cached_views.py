@@ -67,6 +67,8 @@ def test_created_images_are_cached_too_and_their_labels_predicted_anew(chain_fol
     (losses, weights, _), (others, own, _) = train(plain), train(cached)
     assert {'synthetic/decode.loss_ce', 'kept_share/semantic_segmentation'} <= set(losses[0])
     for step, other in zip(losses, others, strict=True):
+        for name in [name for name in step if name.endswith('acc_seg')]:  # a pixel whose classes are even may turn
+            assert other.pop(name) == pytest.approx(step.pop(name), abs=0.1)
         assert other == pytest.approx(step, rel=1e-4)
     assert all(torch.allclose(weights[name], own[name], rtol=1e-3, atol=1e-4) for name in weights)
     assert losses[0]['synthetic/decode.loss_ce'] != losses[1]['synthetic/decode.loss_ce']
