@@ -3,7 +3,18 @@
 import pytest
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package', autouse=True)
+def one_thread():
+    """As in the processes that are killed: another number of threads sums in another order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope='package')
 def chain_folder(tmp_path_factory, tiny_diffusion_config):
     """See `prepare`."""
     from tiny_chain import prepare
@@ -11,16 +22,12 @@ def chain_folder(tmp_path_factory, tiny_diffusion_config):
     return prepare(tmp_path_factory.mktemp('chain'), tiny_diffusion_config)
 
 
-@pytest.fixture(scope='session')
-def straight(chain_folder):
-    """Work dir and results of one uninterrupted chain, with as many threads as those that are killed have."""
-    import torch
+@pytest.fixture(scope='package')
+def straight(chain_folder, one_thread):
+    """Work dir and results of one uninterrupted chain."""
     from tiny_chain import chain_config
 
     from mmdiff2in1.training.chain import train
 
-    work_dir, threads = chain_folder / 'straight', torch.get_num_threads()
-    torch.set_num_threads(1)
-    results = train(chain_config(chain_folder), work_dir)
-    torch.set_num_threads(threads)
-    return work_dir, results
+    work_dir = chain_folder / 'straight'
+    return work_dir, train(chain_config(chain_folder), work_dir)
