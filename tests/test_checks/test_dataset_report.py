@@ -1,5 +1,6 @@
 """The dataset checker finds each planted fault, names the file, and says nothing about a clean set."""
 
+import contextlib
 import json
 import os
 import re
@@ -506,16 +507,20 @@ def test_the_report_is_the_same_whoever_reads(ade, monkeypatch):
     for name in ('PATIENCE', 'WORTH', 'MANY'):
         monkeypatch.setattr(in_processes, name, 0)
     monkeypatch.setattr(in_processes, 'TOGETHER', 3)
-    started, start = [], in_processes.process_pool
-    monkeypatch.setattr(in_processes, 'process_pool', lambda *given: started.append(given) or start(*given))
-    several = check_datasets(config(ade), workers=2, progress=False)[0]
-    assert json.dumps(several.as_dict()) == json.dumps(alone.as_dict()) and report_text(several) == report_text(alone)
-    assert [workers for workers, *_ in started] == [2], 'one pool for all sets'
+    started = []
+    with in_processes.process_pool(2, [in_processes.__name__], in_processes._import, ['json']) as pool:
+        monkeypatch.setattr(
+            in_processes, 'process_pool', lambda *given: started.append(given) or contextlib.nullcontext(pool)
+        )
+        several = check_datasets(config(ade), workers=2, progress=False)[0]
+        assert json.dumps(several.as_dict()) == json.dumps(alone.as_dict())
+        assert report_text(several) == report_text(alone)
+        assert [workers for workers, *_ in started] == [2], 'one pool for all sets'
 
-    def at_once(reader, left, work):
-        reader._pool = reader._stack.enter_context(start(2, [], in_processes._import, ['json']))
-        return iter(())
+        def at_once(reader, left, work):
+            reader._pool = pool
+            return iter(())
 
-    monkeypatch.setattr(in_processes.PairReader, '_by_threads', at_once)
-    several = check_datasets(config(ade), workers=2, progress=False)[0]
-    assert json.dumps(several.as_dict()) == json.dumps(alone.as_dict())
+        monkeypatch.setattr(in_processes.PairReader, '_by_threads', at_once)
+        several = check_datasets(config(ade), workers=2, progress=False)[0]
+        assert json.dumps(several.as_dict()) == json.dumps(alone.as_dict())

@@ -283,7 +283,8 @@ def test_the_end_of_an_epoch_is_that_of_torch(size):
     assert first + second == list(range(4 * len(torchs)))
 
 
-def test_a_set_smaller_than_the_batch_says_so_where_short_batches_are_dropped():
+def test_a_set_smaller_than_the_batch_says_so_where_short_batches_are_dropped(monkeypatch):
+    monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda _: None)  # two seconds at the end of every epoch
     data = Keys(real=2, synthetic=6, mix=dict(added=2))
     dropping = MixedBatchSampler(DefaultSampler(data, seed=1), 3, drop_last=True)
     with pytest.raises(ValueError, match='drop_last=True leaves no batch: 2 real samples'):

@@ -117,6 +117,7 @@ def test_the_training_goes_on_as_after_a_loop_of_mmengine(tiny, scene_files, tmp
         following[kind] = [float(torch.rand(()))]
         runner.val_loop.run()
         following[kind].append(float(torch.rand(())))
+        runner.val_loop.dataloader._iterator = None  # ends the worker now; the garbage collector waits 5 s
     assert following['SelfImprovingValLoop'] == following['ValLoop']
 
 
