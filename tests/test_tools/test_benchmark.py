@@ -64,6 +64,9 @@ def test_the_preset_of_warm_ups():
     ]  # fmt: skip
     assert [cell.warmup for cell in cells] == ['vpd_scenes', 'bae_scenes-normal', 'vpd_scenes']
     assert product_of(['views-vpd_scenes'], ['fp32'], [12], [0], [()], [0]) == []  # of Scenes alone
+    (full,) = product_of(['views-vpd'], ['fp32', 'bf16-weights'], [1], [0], [(), ('compile',)], [0])
+    assert full.name == 'views-vpd fp32 b1 cpu' and full.warmup == 'vpd'
+    assert product_of(['views-vpd'], ['fp32'], [1], [0], [()], [0], model='scenes') == []
     assert product_of(['frozen'], ['fp32'], [12], [0], [()], [0], model='scenes') == []
 
 

@@ -22,12 +22,14 @@ CASES = {
     'vpd-depth-predict': 'its prediction',
     'views-vpd_scenes': 'warm-up steps of configs/baselines/vpd_scenes.py without and with 8 cached views, in pairs',
     'views-bae_scenes-normal': 'the same of configs/baselines/bae_scenes-normal.py',
+    'views-vpd': 'the same of VPD, frozen, at the size of Stable Diffusion 1.5, with one cached view of each image',
     'compiled-features': 'perception forward of configs/_base_/models/vpd_scenes.py, plain and compiled, in pairs',
     'compiled-finetune': 'training step of it that changes the U-Net, too, plain and compiled, in pairs',
     'compiled-create': "creation by 'builtin:scenes', plain and with a compiled U-Net, in pairs",
 }
 HEADS = ('bae', 'idisc', 'vpd-depth')
 VIEWS, COMPILED = 'views-', 'compiled-'
+FULL_VIEWS = 'views-vpd'
 HEAD_CASES = tuple(f'{head}{end}' for head in HEADS for end in ('', '-predict'))
 PRECISIONS = {
     'fp32': 'full single precision',
@@ -98,7 +100,7 @@ class Cell:
 
     @property
     def paired(self) -> bool:
-        """Whether two ways are measured in turns, on Scenes."""
+        """Whether two ways are measured in turns."""
         return self.case.startswith((VIEWS, COMPILED))
 
     def record(self) -> dict[str, Any]:
@@ -144,7 +146,8 @@ def product_of(
 def sensible(cell: Cell) -> bool:
     """Whether the cell measures something that the same cell with fewer options does not."""
     training = cell.case in TRAINING
-    return cell.paired == (cell.model == 'scenes') and not (
+    of_scenes = cell.paired and cell.case != FULL_VIEWS
+    return of_scenes == (cell.model == 'scenes') and not (
         ('checkpointing' in cell.options and cell.regime == 'frozen')
         or ('fused-adamw' in cell.options and not training)
         or (cell.precision == 'bf16-weights' and (training or cell.case in ('ema', 'matmul')))
@@ -153,5 +156,6 @@ def sensible(cell: Cell) -> bool:
         or (cell.case == 'mixed' and cell.batch % 2)
         or (cell.head and ({'compile', 'math-attention'} & {*cell.options} or cell.model != MODELS[0]))
         or (cell.paired and {*cell.options} - {'channels_last'})
+        or (cell.case == FULL_VIEWS and (cell.model != MODELS[0] or cell.precision not in ('fp32', 'bf16')))
         or (cell.case.startswith(COMPILED) and (cell.options or cell.precision != 'fp32'))
     )

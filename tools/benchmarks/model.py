@@ -71,19 +71,25 @@ def build_segmentor(
         classes: None: those of the model.
         tasks: A head for each of them, in the place of the one for classes.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        config = segmentor_config(cell, Path(folder), classes, tasks)
+        with torch.device(device):
+            built = MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=config) if self_improving else config)
+    return built.to(device).train()
+
+
+def segmentor_config(
+    cell: Cell, folder: Path, classes: int | None = None, tasks: dict[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Its config; `folder` takes the tokens of its classes, random ones: nothing has to be encoded."""
     classes = classes or CLASSES[cell.model]
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder:
-        # Random tokens: nothing has to be encoded.
-        embeddings = Path(folder) / 'classes.pth'
-        torch.save(torch.randn(classes, _width(cell)), embeddings)
-        with torch.device('meta'):
-            backbone = MODELS.build(_backbone(cell, str(embeddings)))
-        with torch.device(device):
-            config = _segmentor(cell, str(embeddings), backbone, classes, tasks)
-            built = MODELS.build(dict(type='SelfImprovingSegmentor', segmentor=config) if self_improving else config)
-    return built.to(device).train()
+    embeddings = folder / 'classes.pth'
+    torch.save(torch.randn(classes, _width(cell)), embeddings)
+    with torch.device('meta'):
+        backbone = MODELS.build(_backbone(cell, str(embeddings)))
+    return _segmentor(cell, str(embeddings), backbone, classes, tasks)
 
 
 def tokens_of(cell: Cell) -> int:

@@ -47,7 +47,9 @@ one that is missing."""
 
 VIEWS_NOTE = """\
 Warm-ups of Scenes, 64 × 64, batch 12, from files to weights, without and with `cached_views=dict(views=8)`
-(docs/features.md): pairs of five steps each, in turns. bf16 is `--amp`, channels_last a ChannelsLastHook, for both."""
+(docs/features.md): pairs of five steps each, in turns. bf16 is `--amp`, channels_last a ChannelsLastHook, for both.
+vpd (`--case views-vpd`): frozen at the size of Stable Diffusion 1.5 with random weights, 512 × 512, batch 1, one view,
+pairs of one step each."""
 
 COMPILED_NOTE = """\
 torch.compile (inductor) on Scenes, 64 × 64: perception and a training step with `CompileLayersHook`, creation with

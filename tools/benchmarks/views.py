@@ -1,5 +1,9 @@
-"""The warm-up of a config of Scenes with cached views beside the same without, in pairs, from files to weights."""
+"""The warm-up of a config of Scenes with cached views beside the same without, in pairs, from files to weights.
 
+And that of VPD at the size of Stable Diffusion 1.5, frozen, on scenes of 512 × 512.
+"""
+
+import copy
 import time
 from itertools import chain, repeat
 from pathlib import Path
@@ -7,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
 from mmdiff2in1.datasets.scenes import make_scenes
@@ -15,12 +19,21 @@ from mmdiff2in1.training.cached_views import with_cached_views
 from mmdiff2in1.training.runs import build_runner
 from mmdiff2in1.training.stages import warmup_config
 
-from .cells import Cell
+from .cells import FULL_VIEWS, Cell
+from .model import segmentor_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'baselines'
 LABELLED, VIEWS = 60, 8
 STEPS = 5
 """Of one side of a pair."""
+FULL_SIZE = dict(labelled=2, views=1, steps=1)
+"""In their place where an image takes ten seconds."""
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
 
 
 class Pairs:
@@ -37,26 +50,32 @@ class Pairs:
     def __init__(self, cell: Cell) -> None:
         init_default_scope('mmseg')
         self._batch, self._folder = cell.batch, TemporaryDirectory()  # gone when the process ends
-        folder = Path(self._folder.name)
-        make_scenes(folder / 'scenes', {'train': LABELLED}, workers=1, progress=False)
-        cfg = Config.fromfile(CONFIGS / f'{cell.warmup}.py', format_python_code=False)
+        folder, is_full = Path(self._folder.name), cell.case == FULL_VIEWS
+        counts = FULL_SIZE if is_full else dict(labelled=LABELLED, views=VIEWS, steps=STEPS)
+        labelled, views, self._steps = counts['labelled'], counts['views'], counts['steps']
+        make_scenes(folder / 'scenes', {'train': labelled}, size=cell.size, workers=1, progress=False)
+        name = 'vpd_scenes' if is_full else cell.warmup
+        cfg = Config.fromfile(CONFIGS / f'{name}.py', format_python_code=False)
         stage = warmup_config(cfg, folder / 'warmup')
-        stage.train_dataloader.dataset.dataset.update(data_root=str(folder / 'scenes'), num_labelled=LABELLED)
+        stage.train_dataloader.dataset.dataset.update(data_root=str(folder / 'scenes'), num_labelled=labelled)
+        if is_full:
+            stage.model = ConfigDict(segmentor_config(cell, folder))
+            stage.model.data_preprocessor.update(mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True)
+            stage.train_dataloader.dataset.dataset.pipeline = PIPELINE
         stage.train_dataloader.batch_size = cell.batch
         stage.val_dataloader = stage.val_cfg = stage.val_evaluator = None
         stage.train_cfg.pop('val_interval', None)
         stage.log_level = 'ERROR'
         if cell.precision == 'bf16':
             stage.optim_wrapper.type = 'BF16OptimWrapper'
-        cached = warmup_config(cfg, folder / 'warmup')
-        cached.merge_from_dict({**stage})
-        cached.cached_views = dict(views=VIEWS, folder=str(folder / 'views'))
+        cached = copy.deepcopy(stage)
+        cached.cached_views = dict(views=views, folder=str(folder / 'views'))
         start = time.perf_counter()
         cached = with_cached_views(cached)
         seconds = time.perf_counter() - start
         self._sides = [_Training(each, cell) for each in (stage, cached)]
         self.images_per_second: list[list[float]] = []
-        self.notes = dict(images_per_second=self.images_per_second, views=VIEWS, seconds_caching=seconds)
+        self.notes = dict(images_per_second=self.images_per_second, views=views, seconds_caching=seconds)
 
     def warm_up(self) -> None:
         """A pair that does not count."""
@@ -68,8 +87,8 @@ class Pairs:
         found = [0.0, 0.0]
         for side in (0, 1) if len(self.images_per_second) % 2 else (1, 0):
             start = time.perf_counter()
-            self._sides[side].run(STEPS)
-            found[side] = STEPS * self._batch / (time.perf_counter() - start)
+            self._sides[side].run(self._steps)
+            found[side] = self._steps * self._batch / (time.perf_counter() - start)
         self.images_per_second.append(found)
 
 
