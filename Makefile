@@ -12,7 +12,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do "$$p" -c '$(
 STAMP = $(shell cat requirements/lock.txt pyproject.toml setup.py | cksum) $(CURDIR)
 
 # A few processes with one thread each: threads of one process that wait for each other cost more than they bring here.
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal --durations=20
+# Whole files, so that what their tests share is made once, in the order of tests/conftest.py.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	--durations=20
 
 export HF_HUB_OFFLINE := 1
 # Where this is set, every process of the tests compiles torch and transformers anew: half a minute each.

@@ -108,8 +108,8 @@ def run(name: str, arguments: Sequence[str] | None, program: str = PROGRAM) -> A
         check_given(args, getattr(command, 'INPUTS', {}))
         if getattr(args, 'work_dir', None) is not None and 'work_dir' not in getattr(command, 'INPUTS', {}):
             check_work_dir(args.work_dir)
-        # Read when torch is loaded: threads that wait soon sleep, in the place of keeping a core from others. Not at once,
-        # where GNU's OpenMP can be told so: between two small layers they would hardly sleep and wake up again.
+        # Read when torch is loaded: threads that wait sleep, in the place of keeping a core from other processes; not
+        # at once, where GNU OpenMP can be told so: between two small layers they would hardly sleep and wake up again.
         if 'OMP_WAIT_POLICY' not in os.environ:
             os.environ.setdefault('GOMP_SPINCOUNT', '1000')
             os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'

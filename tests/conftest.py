@@ -11,6 +11,8 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 import pytest
 
+LONG = ('test_training', 'test_tools', 'test_evidence', 'test_converters')
+"""Folders whose files take longest: begun first, so that no process has one left when the others are done."""
 TINY_DIFFUSION = dict(
     vae=dict(
         block_out_channels=(8, 16),
@@ -49,6 +51,10 @@ TINY_DIFFUSION = dict(
 
 TWO_LAYER_DIFFUSION = TINY_DIFFUSION | dict(unet=TINY_DIFFUSION['unet'] | dict(layers_per_block=2))
 """As many layers a level as Stable Diffusion, for tests of blocks by their numbers."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 @pytest.fixture(scope='session', autouse=True)
