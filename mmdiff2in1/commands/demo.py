@@ -1,6 +1,6 @@
 """See it work on rendered scenes, without data or weights of yours.
 
-    mmdiff2in1 demo                  about ten minutes on two cores
+    mmdiff2in1 demo                  about seven minutes on two cores
     mmdiff2in1 demo --loop           the loop of the paper: warm-up, creation, self-improving
     mmdiff2in1 demo --short          either one in a minute, too short to learn anything
     mmdiff2in1 demo --web [MODEL]    a page in the browser to try a trained model; needs mmdiff2in1[web]
