@@ -110,7 +110,7 @@ def _pairs(record: Record) -> list[str]:
     """Threads, number of pairs, median speeds of both ways, their ratio."""
     pairs = record['images_per_second']
     ratios = [second / first for first, second in pairs]
-    speeds = [f'{median(each):.1f}' for each in zip(*pairs, strict=True)]
+    speeds = [f'{speed:.2g}' if speed < 1 else f'{speed:.1f}' for speed in map(median, zip(*pairs, strict=True))]
     ratio = f'{median(ratios):.2f} ({min(ratios):.2f} – {max(ratios):.2f})'
     return [str(record['environment']['threads']), str(len(pairs)), *speeds, ratio]
 
